@@ -1,0 +1,82 @@
+"""Every Python example of README.md, CONTRIBUTING.md and docs/ runs, page by page, as a reader would type it.
+
+A page is one session: its blocks share their names. Blocks with ``>>>`` are doctests; plain blocks are executed.
+"""
+
+import doctest
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Each ```python block of a page with the number of lines before it."""
+    for match in FENCE.finditer(text):
+        yield text.count("\n", 0, match.start(1)), match[1]
+
+
+def run_block(code: str, page: Path, line: int, names: dict[str, object]) -> None:
+    if ">>>" not in code:
+        exec(compile("\n" * line + code, str(page), "exec"), names)
+        return
+    test = doctest.DocTestParser().get_doctest(code, names, page.name, str(page), line)
+    said: list[str] = []
+    failed, _ = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=said.append, clear_globs=False)
+    names.update(test.globs)
+    assert not failed, "".join(said)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.relative_to(ROOT).as_posix())
+        for page in PAGES
+        if FENCE.search(page.read_text(encoding="utf-8"))
+    ],
+)
+def test_the_examples_of_the_page_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, code in blocks(page.read_text(encoding="utf-8")):
+        run_block(code, page, line, names)
+
+
+def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="Expected"):
+        run_block(">>> 1 + 1\n3\n", tmp_path / "page.md", 0, {})
+    with pytest.raises(ZeroDivisionError):
+        run_block("1 / 0\n", tmp_path / "page.md", 0, {})
+
+
+def test_readme_begins_with_the_two_commands_that_ci_runs() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "readme_commands.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.splitlines()
+    assert printed == [
+        'pip install -e ".[train]" && fractionate demo',
+        'pip install -e ".[test]" && pytest',
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []

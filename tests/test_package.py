@@ -1,0 +1,144 @@
+"""The package as strangers get it: what importing it loads, and what its wheel holds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "fractionate"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+# Runs in a fresh interpreter: prints what `import fractionate` loads beyond what `import torch` already did.
+LOADED_BY_THE_IMPORT = """
+import json, sys
+import torch
+before = set(sys.modules)
+import fractionate
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps(sorted(new - set(sys.stdlib_module_names))))
+"""
+
+# Refuses every optional package, then trains one step with a loss and an optimizer of the core.
+ONE_STEP_WITH_TORCH_ALONE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused!r}:
+            raise ModuleNotFoundError(f"{{name}} is refused here", name=name)
+
+sys.meta_path.insert(0, Refuse())
+import warnings
+warnings.simplefilter("ignore")  # torch remarks that numpy is missing
+import torch
+import fractionate as fr
+net = torch.nn.Linear(8, 5)
+method = fr.methods.deepkd(fr.methods.dkd())
+optimizer = fr.StreamSGD(net.parameters(), lr=0.1, momentum=method.momenta(0.9))
+rows = fr.Logits(net(torch.randn(4, 8)), torch.randn(4, 5), torch.tensor([0, 1, 2, 3]))
+optimizer.step(fr.stream_grads(method.stream_losses(rows, fr.Progress()), net))
+"""
+
+
+def in_fresh_interpreter(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(SOURCE.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def optional_packages() -> set[str]:
+    """Import names of everything that the extras ask for."""
+    imported_as = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*extras["train"], *extras["models"], "jaxtyping", "beartype"]
+    names = [re.match(r"[\w-]+", each)[0].lower() for each in wanted]
+    return {imported_as.get(name, name) for name in names}
+
+
+def test_importing_the_package_loads_nothing_but_torch() -> None:
+    assert json.loads(in_fresh_interpreter(LOADED_BY_THE_IMPORT)) == ["fractionate"]
+
+
+def test_the_core_trains_a_step_while_every_optional_package_is_refused() -> None:
+    refused = optional_packages()
+    assert {"numpy", "sklearn", "yaml", "tyro", "rich", "pydantic", "jinja2"} <= refused
+    in_fresh_interpreter(ONE_STEP_WITH_TORCH_ALONE.format(refused=refused))
+
+
+def test_torch_is_the_only_dependency() -> None:
+    assert [re.match(r"\w+", each)[0] for each in PROJECT["dependencies"]] == ["torch"]
+
+
+def test_every_bound_says_why() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    bounds = [line for line in text.splitlines() if re.match(r'\s+"[\w-]+>=', line)]
+    assert len(bounds) > 20
+    assert [line for line in bounds if "#" not in line] == []
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {file.parent for file in SOURCE.rglob("*.py")}
+    assert [str(f.relative_to(SOURCE)) for f in folders if not (f / "__init__.py").exists()] == []
+
+
+def test_every_public_name_exists_and_is_listed_once() -> None:
+    package = import_module("fractionate")
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+    assert len(set(package.__all__)) == len(package.__all__)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of this checkout, built without isolation or network."""
+    pytest.importorskip("hatchling", reason="building the wheel needs hatchling (extra: test)")
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def metadata(wheel: zipfile.ZipFile, name: str) -> str:
+    return wheel.read(f"fractionate-{PROJECT['version']}.dist-info/{name}").decode()
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    here = {
+        file.relative_to(SOURCE.parent).as_posix()
+        for file in SOURCE.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert shipped == here
+    assert "fractionate/py.typed" in shipped
+
+
+def test_the_wheel_carries_licence_and_command(wheel: zipfile.ZipFile) -> None:
+    assert "MIT License" in metadata(wheel, "licenses/LICENSE")
+    assert "fractionate = fractionate.cli:main" in metadata(wheel, "entry_points.txt")
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (?:\[)?(\d+\.\d+\.\d+)", changes, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == PROJECT["version"] == import_module("fractionate").__version__
