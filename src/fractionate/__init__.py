@@ -1,0 +1,44 @@
+"""fractionate: knowledge distillation as a split of the loss, a stream per component, a momentum per stream."""
+
+from . import losses, methods, monitors, optim, rows, schedules
+from .losses import (
+    Partition,
+    Split,
+    by_target,
+    by_target_top,
+    by_teacher_top1,
+    by_top,
+    by_top1_top,
+    split_kl,
+)
+from .methods import Method, only, resplit
+from .optim import Momenta, StreamGrads, StreamSGD, stream_grads
+from .rows import Logits, Progress
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Logits",
+    "Method",
+    "Momenta",
+    "Partition",
+    "Progress",
+    "Split",
+    "StreamGrads",
+    "StreamSGD",
+    "by_target",
+    "by_target_top",
+    "by_teacher_top1",
+    "by_top",
+    "by_top1_top",
+    "losses",
+    "methods",
+    "monitors",
+    "only",
+    "optim",
+    "resplit",
+    "rows",
+    "schedules",
+    "split_kl",
+    "stream_grads",
+]

@@ -1,0 +1,199 @@
+"""The chain rule over a partition: one function carries KD, DKD, GDKD, GDKD3, Grouped KD and DeepKD's mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._choices import choose
+from .._typing import Bool, Float
+from .partition import Partition
+
+KL = Literal["forward", "reverse", "both"]
+KLS: tuple[KL, ...] = ("forward", "reverse", "both")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """KL(teacher || student) of every row, split along a partition.
+
+    Args:
+        between: ``[n]`` T^2 KL of the group masses.
+        within: ``[n, g]`` T^2 KL inside each group.
+        mass: ``[n, g]`` the teacher's mass of each group (no T^2).
+        log_mass: ``[n, g]`` log masses of the teacher and of the student, -inf for an empty group.
+        temperature: T.
+
+    The chain rule: ``between + (mass * within).sum(1)`` is T^2 KL(teacher || student), plain KD.
+    """
+
+    between: Float[Tensor, " n"]
+    within: Float[Tensor, "n g"]
+    mass: Float[Tensor, "n g"]
+    log_mass: tuple[Float[Tensor, "n g"], Float[Tensor, "n g"]]
+    temperature: float | Tensor
+    kl: KL = "forward"
+
+    @property
+    def total(self) -> Float[Tensor, " n"]:
+        """``[n]`` T^2 KL over all classes, by the chain rule."""
+        return self.between + (self.mass * self.within).sum(1)
+
+    def coarsen(self, groups: Sequence[Sequence[int]]) -> Split:
+        """The split along merged groups, from the same pass over the logits.
+
+        Args:
+            groups: for every new group the old ones it is made of, for example ``[[0], [1, 2]]``.
+
+        Raises:
+            ValueError: the old groups are not all used exactly once, or the split is not forward KL.
+        """
+        g = self.mass.shape[1]
+        if sorted(i for group in groups for i in group) != list(range(g)) or not all(groups):
+            raise ValueError(f"coarsen: every group 0..{g - 1} must appear exactly once, got {groups}")
+        if self.kl != "forward":
+            raise ValueError(f"coarsen: the chain rule needs forward KL, this split is {self.kl!r}")
+        teacher, student = self.log_mass
+        parts = [
+            _mixture(teacher[:, list(i)], student[:, list(i)], self.within[:, list(i)], self.temperature)
+            for i in groups
+        ]
+        within = torch.stack([part[0] for part in parts], 1)
+        logs = tuple(torch.stack([part[i] for part in parts], 1) for i in (1, 2))
+        between = _squared(self.temperature) * _kl(logs[0], logs[1])
+        return Split(between, within, logs[0].exp(), (logs[0], logs[1]), self.temperature)
+
+
+def split_kl(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    partition: Partition,
+    temperature: float | Tensor = 1.0,
+    kl: KL = "forward",
+) -> Split:
+    """Split KL(softmax(teacher / T) || softmax(student / T)) along a partition of the classes.
+
+    KL(p || q) = KL(b^T || b^S) + sum_g b_g^T KL(inside g), with b the group masses; ``between`` and ``within``
+    carry the factor T^2. Every logarithm of a mass is a difference of log-sum-exps, each taken relative to the
+    largest logit of its own group, so values and gradients are finite for every finite logit.
+
+    Args:
+        student: ``[n, c]`` raw logits; float16 and bfloat16 are computed in float32.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        partition: groups per row, from ``by_target``, ``by_top``, ...
+        temperature: T > 0, a number or a scalar tensor (which then receives a gradient).
+        kl: direction of the KL inside the groups: ``"forward"`` (teacher first), ``"reverse"`` or their mean,
+            ``"both"``; between groups it is always forward.
+
+    Returns:
+        A :class:`Split`. An empty group contributes 0, a group of one class has ``within`` 0.
+
+    Raises:
+        ValueError: a class count that is not the partition's, T <= 0, an unknown direction.
+
+    Source: the chain rule of KL; as a distillation loss arXiv 2203.08679 (two groups), 2512.04625.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([0]))
+        >>> s = fr.split_kl(lg.student, lg.teacher, fr.by_target(lg), temperature=4.0)
+        >>> kd = torch.nn.functional.kl_div((lg.student / 4).log_softmax(1), (lg.teacher / 4).softmax(1),
+        ...                                 reduction="sum") * 16
+        >>> bool(torch.isclose(s.total[0], kd))
+        True
+    """
+    choose("kl direction", kl, KLS)
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"split_kl: temperature must be positive, got {temperature}")
+    if student.shape != teacher.shape or student.shape[1] != partition.classes:
+        raise ValueError(
+            f"split_kl: student {list(student.shape)} and teacher {list(teacher.shape)} must be "
+            f"[n, {partition.classes}], the classes of the partition"
+        )
+    s, t = widen(student), widen(teacher.detach())
+    groups = [_gathered(s, t, group.index, group.valid, temperature, kl) for group in partition.groups]
+    groups.append(_rest(s, t, partition, temperature, kl))
+    within, lse_t, lse_s = (torch.stack([group[i] for group in groups], 1) for i in range(3))
+    log_t, log_s = lse_t.log_softmax(1), lse_s.log_softmax(1)
+    square = _squared(temperature)
+    return Split(square * _kl(log_t, log_s), square * within, log_t.exp(), (log_t, log_s), temperature, kl)
+
+
+def widen(x: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _squared(temperature: float | Tensor) -> float | Tensor:
+    return temperature * temperature
+
+
+def _gathered(
+    s: Tensor, t: Tensor, index: Tensor, valid: Tensor | None, temperature: float | Tensor, kl: KL
+) -> tuple[Tensor, Tensor, Tensor]:
+    shift = (t.amax(1), s.detach().amax(1))
+    return _group(s.gather(1, index), t.gather(1, index), valid, shift, temperature, kl)
+
+
+def _rest(
+    s: Tensor, t: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
+) -> tuple[Tensor, Tensor, Tensor]:
+    valid = ~partition.members(len(s), s.device) if partition.groups else None
+    return _group(s, t, valid, (t.amax(1), s.detach().amax(1)), temperature, kl)
+
+
+def _group(
+    s: Float[Tensor, "n m"],
+    t: Float[Tensor, "n m"],
+    valid: Bool[Tensor, "n m"] | None,
+    shift: tuple[Tensor, Tensor],
+    temperature: float | Tensor,
+    kl: KL,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """KL inside one group and its log-sum-exp in teacher and student, relative to ``shift`` / T."""
+    empty = torch.zeros_like(s[:, :1], dtype=torch.bool) if valid is None else ~valid.any(1, keepdim=True)
+    logs, sums = [], []
+    for z, origin in ((t, shift[0]), (s, shift[1])):
+        if valid is not None:
+            # Rows without a member become rows of zeros: finite, and cut off below.
+            z = z.masked_fill(~valid, -torch.inf).masked_fill(empty, 0.0)
+        best = z.detach().amax(1, keepdim=True)
+        x = (z - best) / temperature  # the maximum first: exact where T would blow it up
+        total = x.logsumexp(1, keepdim=True)
+        logs.append(x - total)
+        sums.append((((best - origin[:, None]) / temperature) + total)[:, 0])
+    within = _directed(logs[0], logs[1], kl)
+    if valid is None:
+        return within, sums[0], sums[1]
+    gone = empty[:, 0]
+    teacher, student = (x.masked_fill(gone, -torch.inf) for x in sums)
+    return within.masked_fill(gone, 0.0), teacher, student
+
+
+def _directed(log_t: Tensor, log_s: Tensor, kl: KL) -> Tensor:
+    if kl == "forward":
+        return _kl(log_t, log_s)
+    if kl == "reverse":
+        return _kl(log_s, log_t)
+    return (_kl(log_t, log_s) + _kl(log_s, log_t)) / 2
+
+
+def _kl(log_p: Float[Tensor, "n m"], log_q: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
+    """KL(p || q) per row from log-probabilities; entries where both are -inf contribute 0."""
+    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -torch.inf, 0.0)).sum(1)
+
+
+def _mixture(
+    log_t: Tensor, log_s: Tensor, within: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One merged group: its inner KL, and its log masses in teacher and student."""
+    empty = (log_t == -torch.inf).all(1, keepdim=True)
+    gone = empty[:, 0]
+    share_t, share_s = (x.masked_fill(empty, 0.0).log_softmax(1) for x in (log_t, log_s))
+    inner = _squared(temperature) * _kl(share_t, share_s) + (share_t.exp() * within).sum(1)
+    sums = [x.masked_fill(empty, 0.0).logsumexp(1).masked_fill(gone, -torch.inf) for x in (log_t, log_s)]
+    return inner.masked_fill(gone, 0.0), sums[0], sums[1]

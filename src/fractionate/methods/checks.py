@@ -1,0 +1,118 @@
+"""Checks shared by all methods: arguments at construction, rows at the first call, values of the result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, ParamSpec
+
+import torch
+from torch import Tensor
+
+from .._choices import choose, unknown
+from ..rows import Logits, can_look
+
+if TYPE_CHECKING:
+    from .method import Method
+
+P = ParamSpec("P")
+
+
+def preset(function: Callable[P, Method]) -> Callable[P, Method]:
+    """Remember how a method was made, and name the nearest argument when one is misspelled."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def build(*args: P.args, **kwargs: P.kwargs) -> Method:
+        from .method import Call
+
+        for name in kwargs:
+            if name not in signature.parameters:
+                raise TypeError(unknown(f"argument of {function.__name__}", name, signature.parameters))
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        return replace(function(*args, **kwargs), origin=Call(build, given))
+
+    return build
+
+
+def check_numbers(where: str, **values: float) -> None:
+    """Every value is a finite number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{where}: {name} must be a finite number, got {value!r}")
+
+
+def check_positive(where: str, **values: float) -> None:
+    """Every value is a finite number above 0."""
+    check_numbers(where, **values)
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{where}: {name} must be positive, got {value!r}")
+
+
+def check_not_negative(where: str, **values: float) -> None:
+    """Every value is a finite number, 0 or above."""
+    check_numbers(where, **values)
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{where}: {name} must not be negative, got {value!r}")
+
+
+def check_count(where: str, name: str, value: int, least: int) -> None:
+    """An integer of at least ``least``; the upper limit is known when the classes are."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_common(where: str, ce_weight: float, warmup: float, label_smoothing: float, hard: str) -> None:
+    """The arguments that every method has."""
+    check_not_negative(where, ce_weight=ce_weight, warmup=warmup, label_smoothing=label_smoothing)
+    if label_smoothing > 1:
+        raise ValueError(f"{where}: label_smoothing must lie in 0..1, got {label_smoothing!r}")
+    choose(f"{where} option 'hard'", hard, ("error", "argmax"))
+
+
+def check_rows(method: Method, lg: Logits) -> None:
+    """The rows fit the method: kind of labels and number of views."""
+    if method.needs_labels and lg.soft and method.hard == "error":
+        raise ValueError(
+            f"{method.name}: needs hard labels [n], got soft labels {list(lg.target.shape)} (mixup or cutmix?); "
+            f"pass {method.name}(hard='argmax') to use the most likely class, or choose a label-free method"
+        )
+    if method.views == 2 and lg.strong is None:
+        raise ValueError(
+            f"{method.name}: needs a second view; give Logits(..., strong=Logits(...)) with the logits of "
+            f"the strongly augmented images"
+        )
+    if method.regions and lg.regions is None:
+        raise ValueError(
+            f"{method.name}: needs Logits(..., regions=...), the logits of image regions at scales {method.regions}"
+        )
+
+
+def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
+    """On CPU every row of every component is finite; elsewhere looking would synchronize the device."""
+    if not can_look(lg.student):
+        return
+    for name, x in rows.items():
+        bad = ~torch.isfinite(x.detach())
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(
+                f"{where}: component {name!r} is {float(x[row])} in row {row}; "
+                f"{_blame(lg, row)}; every logit must be finite"
+            )
+
+
+def _blame(lg: Logits, row: int) -> str:
+    for name, z in (("student", lg.student), ("teacher", lg.teacher)):
+        bad = ~torch.isfinite(z.detach())
+        if bool(bad.any()):
+            first = int(bad.any(1).nonzero()[0, 0])
+            return f"the {name} logits are not finite in row {first}"
+    if lg.strong is not None:
+        return f"in the strong view {_blame(lg.strong, row)}"
+    return "student and teacher logits are finite there"

@@ -1,0 +1,270 @@
+"""A method is data: named components with weights and roles, gathered in gradient streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from .._choices import unknown
+from .._typing import Float
+from ..losses.ce import cross_entropy
+from ..optim.momenta import Momenta
+from ..rows import Logits, Progress, weighted_mean
+from ..schedules import Schedule
+from .checks import check_finite, check_rows
+from .streams import Stream, UpdateRule, merged_streams
+
+Role = Literal["task", "target", "nontarget"]
+Terms = Callable[[Logits, Progress], dict[str, Tensor]]
+Rows = Callable[[Logits, Progress], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weight (a schedule, warm-up included) and role of one component."""
+
+    weight: Schedule
+    role: Role | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cross-entropy of one or two views, per row."""
+
+    label_smoothing: float = 0.0
+    views: int = 1
+
+    def __call__(self, lg: Logits, progress: Progress) -> Float[Tensor, " n"]:
+        """Cross-entropy of every row, summed over the views."""
+        rows = cross_entropy(lg, self.label_smoothing)
+        if self.views == 2 and lg.strong is not None:
+            return rows + cross_entropy(lg.strong, self.label_smoothing)
+        return rows
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a method was made: ``function(**given)``. Lets wrappers rebuild it with other arguments."""
+
+    function: Callable[..., Method]
+    given: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        inner = ", ".join(str(v) if isinstance(v, Method) else f"{k}={v!r}" for k, v in self.given.items())
+        return f"{self.function.__name__}({inner})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method:
+    """A distillation method: what to compute per row, how to weigh it, which stream it belongs to.
+
+    Made by the functions of ``fractionate.methods``; a new method is one more such function.
+
+    Args:
+        name: short name, as on the command line.
+        parts: component name to :class:`Part`, ``task`` first.
+        terms: function of rows that returns the components other than ``task``, one value per row, without weights.
+        task: function of rows that returns the cross-entropy.
+        streams: gradient streams; by default one, ``loss``, holding everything.
+        update: facts of the optimizer's update (place of weight decay, order, gain).
+        needs_labels: whether the terms read the label of a row.
+        hard: what to do with soft labels when labels are needed: ``"error"`` or ``"argmax"``.
+        views: 2 if ``Logits.strong`` is needed.
+        row_wise: whether every row's value depends on that row alone (such methods may be chunked).
+        regions: sizes of the region grids that ``Logits.regions`` must hold; empty if none.
+        module: parameters the method itself learns, with their state; the trainer optimizes them too.
+        decouple: the twin with roles and an optional mask that :func:`deepkd` works on, if it is not the method itself.
+        origin: how the method was made.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    terms: Terms
+    task: Rows = Task()
+    streams: tuple[Stream, ...] = ()
+    update: UpdateRule = UpdateRule()
+    needs_labels: bool = False
+    hard: Literal["error", "argmax"] = "error"
+    views: int = 1
+    row_wise: bool = True
+    regions: tuple[int, ...] = ()
+    module: nn.Module | None = None
+    decouple: Callable[..., Method] | None = None
+    origin: Call | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.streams:
+            object.__setattr__(self, "streams", (Stream("loss", tuple(self.parts)),))
+        placed = [c for stream in self.streams for c in stream.components]
+        if sorted(placed) != sorted(self.parts):
+            raise ValueError(
+                f"{self.name}: every component must be in exactly one stream; components are "
+                f"{list(self.parts)}, streams hold {placed}"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Method {self.origin or self.name}>"
+
+    def components(self, lg: Logits, progress: Progress | None = None) -> dict[str, Tensor]:
+        """Every component, one value per row.
+
+        Args:
+            lg: rows.
+            progress: position in training; the first epoch if not given.
+
+        Returns:
+            name -> ``[n]``; no weight and no warm-up inside; T^2 as the method's formula says.
+
+        Raises:
+            ValueError: soft labels where hard ones are needed, a missing second view, or (on CPU) a value that is
+                not finite.
+        """
+        check_rows(self, lg)
+        progress = progress or Progress()
+        rows = self.terms(lg, progress)
+        if "task" in self.parts:
+            rows = {"task": self.task(lg, progress), **rows}
+        rows = {name: rows[name] for name in self.parts}
+        check_finite(self.name, rows, lg)
+        return rows
+
+    def stream_losses(
+        self, lg: Logits, progress: Progress | None = None, merge: bool | None = None
+    ) -> dict[str, Tensor]:
+        """One scalar per gradient stream: weighted components, averaged over the rows.
+
+        Args:
+            lg: rows; ``lg.weight`` weighs them.
+            progress: position in training.
+            merge: join streams that share a momentum coefficient (one backward each). ``None`` merges
+                wherever that is exact; ``False`` keeps all apart, for monitors.
+
+        Returns:
+            stream name -> scalar, in the order of :meth:`momenta`.
+        """
+        progress = progress or Progress()
+        rows = self.components(lg, progress)
+        means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
+        return {
+            stream.name: sum_of([self.parts[c].weight(progress) * means[c] for c in stream.components])
+            for stream in merged_streams(self.streams, self.update, merge)
+        }
+
+    def loss(self, lg: Logits, progress: Progress | None = None) -> Float[Tensor, ""]:
+        """The whole training loss, cross-entropy included: the sum of all streams."""
+        return sum_of(list(self.stream_losses(lg, progress).values()))
+
+    def momenta(self, momentum: float, merge: bool | None = None) -> Momenta:
+        """Momentum coefficient of every stream: ``momentum`` plus the stream's shift.
+
+        Args:
+            momentum: base coefficient m.
+            merge: as in :meth:`stream_losses`; the two must agree.
+
+        Raises:
+            ValueError: a coefficient outside [0, 1).
+        """
+        streams = merged_streams(self.streams, self.update, merge)
+        return self.update.momenta(momentum, self.streams, streams)
+
+    @property
+    def backward_passes(self) -> int:
+        """Backward passes per step: the number of distinct momentum coefficients, or 3 under the published code."""
+        return len(merged_streams(self.streams, self.update, None))
+
+    def exact_merge(self, weight_decay: float) -> bool:
+        """Whether streams may be merged without changing the result beyond rounding.
+
+        Always, except under DeepKD's published code with weight decay, which is evaluated between the moves.
+        """
+        return not (self.update.sequence and weight_decay)
+
+    def with_args(self, **changes: Any) -> Method:
+        """The same method built with some arguments changed.
+
+        Example:
+            >>> import fractionate as fr
+            >>> fr.methods.dkd(beta=2).with_args(temperature=2)
+            <Method dkd(beta=2, temperature=2)>
+        """
+        if self.origin is None:
+            raise ValueError(f"{self.name}: was not made by a function of fractionate.methods")
+        return self.origin.function(**{**self.origin.given, **changes})
+
+
+def sum_of(values: list[Tensor]) -> Tensor:
+    """Sum of scalars without an extra zero."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def only(method: Method, names: list[str] | tuple[str, ...] | str) -> Method:
+    """Keep some components: single-stream ablations and combinations of them.
+
+    Args:
+        method: any method; streams that lose all their components disappear.
+        names: components to keep, at least one.
+
+    Raises:
+        ValueError: a name that is no component.
+
+    Example:
+        >>> import fractionate as fr
+        >>> list(fr.methods.only(fr.methods.dkd(), ["nontarget"]).parts)
+        ['nontarget']
+    """
+    kept = [names] if isinstance(names, str) else list(names)
+    for name in kept:
+        if name not in method.parts:
+            raise ValueError(f"only: {unknown(f'component of {method.name}', name, method.parts)}")
+    if not kept:
+        raise ValueError(f"only: name at least one component of {list(method.parts)}")
+    streams = [replace(s, components=tuple(c for c in s.components if c in kept)) for s in method.streams]
+    return replace(
+        method,
+        name=f"{method.name}[{'+'.join(kept)}]",
+        parts={name: part for name, part in method.parts.items() if name in kept},
+        streams=tuple(s for s in streams if s.components),
+        decouple=None,
+        origin=Call(only, {"method": method, "names": kept}),
+    )
+
+
+def resplit(
+    method: Method,
+    streams: Mapping[str, tuple[str, ...] | list[str]],
+    shifts: Mapping[str, float],
+    *,
+    decay_on: str | None = None,
+) -> Method:
+    """Put the components of a method in other gradient streams; no weight changes.
+
+    Args:
+        method: any method.
+        streams: stream name -> its components; every component exactly once.
+        shifts: stream name -> momentum shift (0 if not named).
+        decay_on: stream that carries weight decay (the first one unless given), or ``"decoupled"``.
+
+    Raises:
+        ValueError: a component that is missing or used twice, or a shift for an unknown stream.
+
+    Example:
+        >>> import fractionate as fr
+        >>> m = fr.methods.resplit(fr.methods.dkd(), {"a": ["task", "target"], "b": ["nontarget"]}, {"b": 0.05})
+        >>> dict(m.momenta(0.5))
+        {'a': 0.5, 'b': 0.55}
+    """
+    for name in shifts:
+        if name not in streams:
+            raise ValueError(f"resplit: {unknown('stream', name, streams)}")
+    return replace(
+        method,
+        streams=tuple(Stream(n, tuple(c), float(shifts.get(n, 0.0))) for n, c in streams.items()),
+        update=UpdateRule(decay_on=decay_on),
+        origin=Call(resplit, {"method": method, "streams": streams, "shifts": shifts, "decay_on": decay_on}),
+    )

@@ -1,0 +1,199 @@
+"""StreamSGD: heavy-ball SGD with one momentum buffer per gradient stream."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._choices import unknown
+from .grads import Grads, StreamGrads
+from .momenta import Momenta, as_momenta
+from .rules import Move, Plan, published_deepkd, together
+from .state import fit_state
+
+
+class StreamSGD(torch.optim.Optimizer):
+    r"""SGD whose streams each have a momentum of their own.
+
+    For every stream c with coefficient m_c (weight decay lambda in one stream, see :class:`Momenta`)
+
+        V_c   <- m_c V_c + (1 - dampening) (g_c + [c carries decay] lambda theta),   first step V_c := g_c + ...
+        theta <- theta - lr sum_c gain_c V_c                                          (Nesterov: g_c + m_c V_c)
+
+    With equal coefficients this is ``torch.optim.SGD`` on the summed loss. torch's learning-rate schedulers work
+    on it.
+
+    Args:
+        params: parameters or parameter groups (each with its own ``lr`` and ``weight_decay`` if wanted).
+        lr: learning rate.
+        momentum: ``method.momenta(0.9)``, a plain mapping stream -> coefficient (decay on its first stream), or one
+            float for the single stream ``loss``.
+        weight_decay: lambda.
+        dampening: share of the gradient kept out of the buffer.
+        nesterov: look-ahead momentum; needs dampening 0 and streams that move together.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: heavy ball per stream as in arXiv 2307.08436 (DOT) and 2505.15133 (DeepKD).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> net = torch.nn.Linear(3, 5)
+        >>> method = fr.methods.deepkd(fr.methods.dkd())
+        >>> opt = fr.StreamSGD(net.parameters(), lr=0.05, momentum=method.momenta(0.9), weight_decay=5e-4)
+        >>> lg = fr.Logits(net(torch.ones(2, 3)), torch.zeros(2, 5), torch.tensor([0, 4]))
+        >>> opt.step(fr.stream_grads(method.stream_losses(lg), net))
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float | Mapping[str, float] = 0.0,
+        weight_decay: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self.momenta: Momenta = as_momenta(momentum)
+        _check(self.momenta, lr, weight_decay, dampening, nesterov)
+        super().__init__(
+            params,
+            {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
+        )
+        decayed = any(group["weight_decay"] for group in self.param_groups)
+        if self.momenta.inexact and decayed:
+            warnings.warn(f"StreamSGD: {self.momenta.inexact}", stacklevel=2)
+
+    @torch.no_grad()
+    def step(self, grads: StreamGrads | Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Move the weights by the gradients of every stream.
+
+        Args:
+            grads: from ``stream_grads``; or a mapping from stream name to gradients in the order of the
+                optimizer's parameters. A parameter no stream reaches is skipped; a stream that
+                misses a parameter another one reaches counts as zero there.
+
+        Raises:
+            ValueError: an unknown stream name, or gradients that belong to other parameters.
+        """
+        by_stream = self._aligned(grads)
+        sequential = bool(self.momenta.sequence)
+        plan: Plan = published_deepkd if sequential else together
+        for group in self.param_groups:
+            if self.momenta.decay_stream is None and group["weight_decay"]:
+                reached = [p for p in group["params"] if any(id(p) in g for g in by_stream.values())]
+                if reached:
+                    torch._foreach_mul_(reached, 1 - group["lr"] * group["weight_decay"])
+            for stream in self._order():
+                self._move(group, stream, by_stream, plan, skip_missing=sequential)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load buffers and group options; momenta stay those of this optimizer.
+
+        The buffers of streams that are merged here are summed, which is exact; a merged buffer cannot be
+        taken apart again.
+
+        Raises:
+            ValueError: the saved streams cannot be turned into this optimizer's.
+        """
+        state = {key: fit_state(entry, list(self.momenta)) for key, entry in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state})
+
+    def _order(self) -> list[str]:
+        """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
+        if self.momenta.sequence:
+            return list(self.momenta.sequence)
+        return sorted(self.momenta, key=lambda name: name != self.momenta.decay_stream)
+
+    def _aligned(self, grads: Mapping[str, Any]) -> dict[str, dict[int, Tensor]]:
+        """Gradient of every stream by parameter identity."""
+        for name in grads:
+            if name not in self.momenta:
+                raise ValueError(f"StreamSGD.step: {unknown('stream', name, self.momenta)}")
+        own = [p for group in self.param_groups for p in group["params"]]
+        names = grads.parameters if isinstance(grads, StreamGrads) else own
+        if not {id(p) for p in names} & {id(p) for p in own}:
+            raise ValueError(
+                "StreamSGD.step: the gradients belong to none of the optimizer's parameters; "
+                "was the model copied after the optimizer was made?"
+            )
+        return {name: _by_identity(name, grads[name], names) for name in grads}
+
+    def _move(
+        self,
+        group: dict[str, Any],
+        stream: str,
+        by_stream: dict[str, dict[int, Tensor]],
+        plan: Plan,
+        *,
+        skip_missing: bool,
+    ) -> None:
+        """Move all parameters of a group along one stream, those with equal rule in one call."""
+        buckets: dict[tuple[Move, bool], list[tuple[Tensor, Tensor]]] = {}
+        for p in group["params"]:
+            reached_by = frozenset(name for name, g in by_stream.items() if id(p) in g)
+            grad = by_stream.get(stream, {}).get(id(p))
+            if not reached_by or (grad is None and skip_missing):
+                continue
+            move = plan(self.momenta, stream, reached_by)
+            first = stream not in self.state[p]
+            bucket = buckets.setdefault((move, first), [])
+            bucket.append((p, torch.zeros_like(p) if grad is None else grad))
+        for (move, first), pairs in buckets.items():
+            params, gradients = (list(x) for x in zip(*pairs, strict=True))
+            self._apply(group, stream, move, first, params, gradients)
+
+    def _apply(
+        self,
+        group: dict[str, Any],
+        stream: str,
+        move: Move,
+        first: bool,
+        params: list[Tensor],
+        grads: list[Tensor],
+    ) -> None:
+        """One heavy-ball step; the torch._foreach calls are those torch's own optimizers are made of."""
+        decay = group["weight_decay"] * (move.first_decay if first else move.decay)
+        if decay:
+            grads = list(torch._foreach_add(grads, params, alpha=decay))
+        m, step = move.coefficient, grads
+        if m:
+            if first:
+                for p, g in zip(params, grads, strict=True):
+                    self.state[p][stream] = g.detach().clone(memory_format=torch.preserve_format)
+            buffers = [self.state[p][stream] for p in params]
+            if not first:
+                torch._foreach_mul_(buffers, m)
+                torch._foreach_add_(buffers, grads, alpha=1 - group["dampening"])
+            step = list(torch._foreach_add(grads, buffers, alpha=m)) if group["nesterov"] else buffers
+        torch._foreach_add_(params, step, alpha=-group["lr"] * self.momenta.gains.get(stream, 1.0))
+
+
+def _by_identity(
+    stream: str,
+    grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor],
+    params: Iterable[Tensor],
+) -> dict[int, Tensor]:
+    if isinstance(grads, Mapping):
+        return {id(p): g for p, g in grads.items() if g is not None}
+    given, params = list(grads), list(params)
+    if len(given) != len(params):
+        raise ValueError(f"StreamSGD.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
+    return {id(p): g for p, g in zip(params, given, strict=True) if g is not None}
+
+
+def _check(momenta: Momenta, lr: float, decay: float, dampening: float, nesterov: bool) -> None:
+    for name, value in (("lr", lr), ("weight_decay", decay), ("dampening", dampening)):
+        if not value >= 0:
+            raise ValueError(f"StreamSGD: {name} must not be negative, got {value}")
+    if nesterov and (dampening or not all(momenta.values())):
+        raise ValueError("StreamSGD: nesterov needs dampening 0 and a momentum above 0 in every stream")
+    if momenta.sequence and (nesterov or dampening):
+        raise ValueError(
+            "StreamSGD: rule 'published-code' moves the streams one after the other, without nesterov and dampening"
+        )
