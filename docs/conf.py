@@ -1,11 +1,14 @@
 """Sphinx configuration. Build: python -m sphinx -W -b html docs docs/_build/html"""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
+
+import jaxtyping  # noqa: E402, F401 (before the package: signatures then show the shapes)
 
 project = "fractionate"
 author = "the fractionate authors"
@@ -15,19 +18,16 @@ release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-myst_enable_extensions = ["colon_fence", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autosummary_generate = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -37,3 +37,16 @@ html_title = "fractionate"
 html_static_path = ["_static"]
 html_css_files = ["fractionate.css"]
 html_show_sphinx = False
+
+# Formulas in docstrings are plain text: |x|^2 is no substitution and m_ no link, outside ``literals``.
+MARKUP = re.compile(r"(``.*?``|`.*?`_?)|(\||(?<=\w)_(?!\w))")
+
+
+def plain_formulas(app, what, name, obj, options, lines):
+    if what == "property" and lines:  # "[n]: the labels" is a sentence here, not a type
+        lines[0] = lines[0].replace(": ", " – ", 1)
+    lines[:] = [MARKUP.sub(lambda found: found[1] or "\\" + found[2], line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", plain_formulas, priority=400)  # before napoleon

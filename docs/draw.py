@@ -1,4 +1,7 @@
-"""Draw the two pictures of the concepts page from numbers that the package computes: python docs/draw.py"""
+"""Draw the pictures of the concepts page: python docs/draw.py
+
+Every number in them is computed by the package; a test compares the files with what this draws.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +24,7 @@ def text(x: float, y: float, words: str, size: int = 14, anchor: str = "middle",
 
 def box(x: float, y: float, w: float, h: float, fill: str, line: str = "none", r: int = 2) -> str:
     return (
-        f"<rect x='{x:g}' y='{y:g}' width='{w:g}' height='{h:g}' rx='{r}' fill='{fill}' "
+        f"<rect x='{x:g}' y='{y:.5g}' width='{w:g}' height='{h:.4g}' rx='{r}' fill='{fill}' "
         f"stroke='{line}' stroke-width='1.5'/>"
     )
 
@@ -35,8 +38,8 @@ def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 
 def picture(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     tip = (
-        "<defs><marker id='tip' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' markerHeight='7' "
-        f"orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='{LINE}'/></marker></defs>"
+        "<defs><marker id='tip' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' "
+        f"markerHeight='7' orient='auto'><path d='M0 0 L8 4 L0 8 z' fill='{LINE}'/></marker></defs>"
     )
     head = (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' role='img' "
@@ -47,26 +50,30 @@ def picture(width: int, height: int, title: str, parts: Sequence[str]) -> str:
 
 
 def bars(
-    x: float, floor: float, teacher: Sequence[float], student: Sequence[float], colors: Sequence[str]
+    x: float,
+    floor: float,
+    teacher: Sequence[float],
+    student: Sequence[float],
+    colors: Sequence[str],
 ) -> list[str]:
-    """Filled bars for the teacher, hollow ones beside them for the student; 150 units are probability 1."""
+    """Filled bars for the teacher, hollow ones for the student; probability 1 is 180 units."""
     parts = []
     for i, (t, s, color) in enumerate(zip(teacher, student, colors, strict=True)):
         left = x + 40 * i
-        parts.append(box(left, floor - 150 * t, 14, 150 * t, color))
-        parts.append(box(left + 17, floor - 150 * s, 13, 150 * s, "none", color))
-    parts.append(arrow_free_line(x - 6, floor, x + 40 * len(teacher)))
+        parts.append(box(left, floor - 180 * t, 14, 180 * t, color))
+        parts.append(box(left + 17, floor - 180 * s, 13, 180 * s, "none", color))
+    parts.append(line(x - 6, floor, x + 40 * len(teacher)))
     return parts
 
 
-def arrow_free_line(x1: float, y: float, x2: float) -> str:
+def line(x1: float, y: float, x2: float) -> str:
     return f"<line x1='{x1:g}' y1='{y:g}' x2='{x2:g}' y2='{y:g}' stroke='{LINE}' stroke-width='1.5'/>"
 
 
 def partition() -> str:
     """One row split into {target} and {rest}: the chain rule with its numbers."""
-    student = torch.tensor([[1.6, 1.0, 0.2, -0.2, 0.6]])
-    teacher = torch.tensor([[3.0, 1.6, 1.1, -0.4, -0.6]])
+    student = torch.tensor([[1.6, 1.0, 0.2, -0.2, 0.6]], dtype=torch.float64)
+    teacher = torch.tensor([[3.0, 1.6, 1.1, -0.4, -0.6]], dtype=torch.float64)
     rows = fr.Logits(student, teacher, torch.tensor([0]))
     split = fr.split_kl(student, teacher, fr.by_target(rows))
     t, s = teacher.softmax(1)[0].tolist(), student.softmax(1)[0].tolist()
@@ -86,7 +93,7 @@ def partition() -> str:
             text(384, 34, "between", 16, more="font-weight='600'"),
             *bars(346, floor, [t[0], 1 - t[0]], [s[0], 1 - s[0]], [TARGET, REST]),
             text(384, floor + 20, "label · rest", 13),
-            text(480, 150, "+ mass ×", 16),
+            text(492, 150, "+ mass ×", 16),
             text(650, 34, "within the rest", 16, more="font-weight='600'"),
             *bars(570, floor, inside_t, inside_s, [REST] * 4),
             text(650, floor + 20, "renormalised to 1", 13),
@@ -95,10 +102,10 @@ def partition() -> str:
             text(140, 288, f"KL = {split.total.item():.3f}", 17),
             text(290, 288, "=", 17),
             text(384, 288, f"{between:.3f}", 17),
-            text(480, 288, f"+ {mass:.3f} ×", 17),
+            text(492, 288, f"+ {mass:.3f} ×", 17),
             text(650, 288, f"{within:.3f}", 17),
-            text(140, 314, "KD", 13), text(384, 314, "TCKD of DKD", 13),
-            text(480, 314, "teacher’s mass", 13), text(650, 314, "NCKD of DKD", 13),
+            text(140, 314, "KD", 13), text(384, 314, "TCKD", 13),
+            text(492, 314, "teacher’s mass", 13), text(650, 314, "NCKD", 13),
         ],
     )  # fmt: skip
 
@@ -109,7 +116,12 @@ def streams() -> str:
     apart, merged = method.momenta(0.9, merge=False), method.momenta(0.9)
     parts = [
         text(x, 34, words, 16, more="font-weight='600'")
-        for x, words in ((110, "components"), (330, "streams"), (570, "momentum buffers"), (790, "weights"))
+        for x, words in (
+            (110, "components"),
+            (330, "streams"),
+            (570, "momentum buffers"),
+            (790, "weights"),
+        )
     ]
     heights = {}
     for i, name in enumerate(apart):
@@ -118,21 +130,23 @@ def streams() -> str:
         color = TARGET if name == "target" else REST
         parts += [
             box(30, y, 160, 42, "#f6f8fa", LINE, 6), text(110, y + 27, name),
-            arrow(192, y + 21, 246, y + 21),
-            box(250, y, 160, 42, "#f6f8fa", color, 6), text(330, y + 27, f"{name}, m = {apart[name]:g}"),
+            arrow(192, y + 21, 242, y + 21),
+            box(246, y, 168, 42, "#f6f8fa", color, 6),
+            text(330, y + 27, f"{name}, m = {apart[name]:.3g}"),
         ]  # fmt: skip
     for i, name in enumerate(merged):
         y = 80 + 80 * i
         color = TARGET if name == "target" else REST
-        parts += [arrow(412, heights[each], 466, y + 23) for each in name.split("+")]
+        parts += [arrow(416, heights[each], 466, y + 23) for each in name.split("+")]
         parts += [
-            box(470, y, 200, 46, "#f6f8fa", color, 6), text(570, y + 29, f"V ← {merged[name]:g} V + g"),
-            arrow(672, y + 23, 736, 143),
+            box(470, y, 200, 46, "#f6f8fa", color, 6),
+            text(570, y + 29, f"V ← {merged[name]:.3g} V + g"),
+            arrow(672, y + 23, 724, 134 + 18 * i),
         ]  # fmt: skip
     parts += [
-        box(740, 118, 100, 50, "#f6f8fa", LINE, 6), text(790, 149, "θ ← θ − η ΣV"),
-        text(440, 276, f"{len(apart)} streams, {method.backward_passes} backward passes: streams with equal "
-             "momentum are one buffer"),
+        box(728, 118, 124, 50, "#f6f8fa", LINE, 6), text(790, 149, "θ ← θ − η ΣV"),
+        text(440, 276, f"{len(apart)} streams, {method.backward_passes} backward passes: "
+             "streams with equal momentum are one buffer"),
     ]  # fmt: skip
     return picture(880, 300, "Components, gradient streams and momentum buffers of DeepKD", parts)
 

@@ -1,14 +1,17 @@
-"""Every Python example of README.md, CONTRIBUTING.md and docs/ runs, page by page, as a reader would type it.
+"""Every Python example of README.md, CONTRIBUTING.md and docs/ runs, as a reader would type it.
 
-A page is one session: its blocks share their names. Blocks with ``>>>`` are doctests; plain blocks are executed.
+A page is one session: its blocks share their names. Blocks with ``>>>`` are doctests; plain blocks
+are executed.
 """
 
 import doctest
+import importlib.util
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,6 +20,14 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def blocks(text: str) -> Iterator[tuple[int, str]]:
@@ -44,9 +55,7 @@ def run_block(code: str, page: Path, line: int, names: dict[str, object]) -> Non
         if FENCE.search(page.read_text(encoding="utf-8"))
     ],
 )
-def test_the_examples_of_the_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_of_the_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "__main__"}
@@ -73,6 +82,17 @@ def test_readme_begins_with_the_two_commands_that_ci_runs() -> None:
         'pip install -e ".[train]" && fractionate demo',
         'pip install -e ".[test]" && pytest',
     ]
+
+
+def test_the_table_of_methods_is_the_one_the_package_gives() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page == script("tables").with_table(page), "run: python docs/tables.py"
+
+
+def test_the_pictures_show_what_the_package_computes() -> None:
+    draw = script("draw")
+    for name, picture in draw.PICTURES.items():
+        assert (draw.STATIC / name).read_text(encoding="utf-8") == picture(), "run: python docs/draw.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
