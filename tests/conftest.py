@@ -1,0 +1,66 @@
+"""Shape checks on, randomness fixed, one thread: what every test starts from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+# Before the first import of fractionate: annotations such as Float[Tensor, "n c"] are enforced at
+# every call of the package. `unchecked` switches that off where a test looks at the package's own
+# error messages. The checking wrappers cannot be compiled, so tests marked `compiled` run in a
+# process without them (tests/test_compiled.py starts it).
+SHAPE_CHECKS = os.environ.get("FRACTIONATE_SHAPE_CHECKS", "on") != "off"
+if SHAPE_CHECKS:
+    jaxtyping.install_import_hook("fractionate", "beartype.beartype")
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile(
+    "fractionate", derandomize=True, max_examples=25, deadline=None, database=None
+)
+settings.load_profile("fractionate")
+torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "compiled: needs a process without the shape checks")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave ``compiled`` tests to the process without shape checks."""
+    if not SHAPE_CHECKS:
+        return
+    elsewhere = [item for item in items if item.get_closest_marker("compiled")]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the shape checks, as a user without jaxtyping runs the package."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data sets, named by the environment variable FRACTIONATE_DATA."""
+    folder = os.environ.get("FRACTIONATE_DATA")
+    if not folder:
+        pytest.skip("needs real data: set FRACTIONATE_DATA to the folder that holds it")
+    if not Path(folder).is_dir():
+        pytest.fail(f"FRACTIONATE_DATA={folder} is not a folder")
+    return Path(folder)
