@@ -9,13 +9,15 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+from tests import shapes
+
 # Before the first import of fractionate: annotations such as Float[Tensor, "n c"] are enforced at
 # every call of the package. `unchecked` switches that off where a test looks at the package's own
 # error messages. The checking wrappers cannot be compiled, so tests marked `compiled` run in a
 # process without them (tests/test_compiled.py starts it).
 SHAPE_CHECKS = os.environ.get("FRACTIONATE_SHAPE_CHECKS", "on") != "off"
 if SHAPE_CHECKS:
-    jaxtyping.install_import_hook("fractionate", "beartype.beartype")
+    jaxtyping.install_import_hook("fractionate", f"{shapes.__name__}.checked")
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
