@@ -1,0 +1,95 @@
+"""What the training loop needs from data: a :class:`Source` of :class:`Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .._typing import Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's worth of images.
+
+    Args:
+        images: ``[n, ch, h, w]`` float, normalised.
+        target: ``[n]`` int64 classes, ``[n, c]`` soft labels, or ``[n, h, w]`` labels of a dense task.
+        index: ``[n]`` position of every image in its set (what a table of teacher logits is read by).
+        strong: ``[n, ch, h, w]`` the same images under a second, stronger augmentation, for two-view methods.
+    """
+
+    images: Float[Tensor, "n ch h w"]
+    target: Tensor
+    index: Int[Tensor, " n"]
+    strong: Float[Tensor, "n ch h w"] | None = None
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything with batches: images resident on a device, a folder of large images, a dense set.
+
+    ``batches(epoch)`` must return the same batches whenever it is called with the same epoch (counted from 1): training
+    that resumes at epoch 7 then sees what an uninterrupted one would have seen, and no sampler state is kept.
+    """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation of pixel values in 0..1.
+
+    Args:
+        mean: one number per channel.
+        std: one number per channel, above 0.
+
+    Example:
+        >>> import torch
+        >>> black_and_white = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)
+        >>> Normalization.of(black_and_white)
+        Normalization(mean=(0.5,), std=(0.5,))
+        >>> Normalization.of(black_and_white)(black_and_white).flatten().tolist()
+        [-1.0, 1.0]
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or any(s <= 0 for s in self.std):
+            raise ValueError(
+                f"Normalization: mean and std need one number per channel and std > 0, got "
+                f"mean={self.mean}, std={self.std}"
+            )
+
+    @classmethod
+    def of(cls, images: Int[Tensor, "n ch h w"]) -> Normalization:
+        """Mean and standard deviation of ``[n, ch, h, w]`` uint8 images, per channel."""
+        x = images.double() / 255
+        std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def __call__(self, images: Int[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h w"]:
+        """uint8 0..255 -> float32 (x / 255 - mean) / std."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device)
+        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
+        return images * scale[:, None, None] - shift[:, None, None]

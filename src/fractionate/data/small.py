@@ -1,0 +1,118 @@
+"""Small images live on the device as uint8; shuffling and augmentation happen there, a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._typing import Bool, Int
+from .batch import Batch, Normalization
+
+
+@dataclass(frozen=True, eq=False)
+class SmallImages:
+    """A set of small images, kept on one device, that gives augmented and normalised batches.
+
+    Every random choice of an epoch is drawn at its start, on the CPU, from a generator seeded by ``(seed, epoch)``:
+    batches depend on nothing else, are the same on CPU and GPU, and no step synchronizes a GPU.
+
+    Args:
+        images: ``[n, ch, h, w]`` uint8.
+        target: ``[n]`` int64 classes.
+        num_classes: number of classes.
+        normalization: applied last, so padding is black.
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        shift: zero-pad by this many pixels on each side, then crop at a random place (0 = off).
+        flip: mirror half of the images left to right.
+        passes: how often every image is seen in one epoch (few images make short epochs).
+        shuffle: whether the order is random; off for evaluation.
+        seed: of this source only.
+        device: where the images live.
+
+    Raises:
+        ValueError: a tensor of another shape or type, labels out of range, or a negative size.
+
+    Example:
+        >>> import torch
+        >>> images = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8)
+        >>> data = SmallImages(images, torch.arange(10), 10, Normalization.of(images), batch_size=4, shift=1)
+        >>> [batch.images.shape[0] for batch in data.batches(epoch=1)]
+        [4, 4, 2]
+    """
+
+    images: Tensor
+    target: Tensor
+    num_classes: int
+    normalization: Normalization
+    batch_size: int
+    shift: int = 0
+    flip: bool = False
+    passes: int = 1
+    shuffle: bool = True
+    seed: int = 0
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        _check_images(self.images, self.target, self.num_classes)
+        for name, least in (("batch_size", 1), ("passes", 1), ("shift", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"SmallImages: {name} must be at least {least}, got {getattr(self, name)}")
+        padded = F.pad(self.images.to(self.device), (self.shift,) * 4)
+        object.__setattr__(self, "images", padded.permute(0, 2, 3, 1).contiguous())
+        object.__setattr__(self, "target", self.target.to(self.device))
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self.target.shape[0]
+
+    def __len__(self) -> int:
+        return -(-self.count * self.passes // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 1; always the same ones for the same epoch."""
+        index, corner, mirror = (x.to(self.device) for x in self._draw(epoch))
+        for start in range(0, len(index), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            pixels = self._crop(index[part], corner[part], mirror[part])
+            yield Batch(self.normalization(pixels), self.target[index[part]], index[part])
+
+    def _draw(self, epoch: int) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 2"], Bool[Tensor, " m"]]:
+        """Order, crop corner and mirror flag of every image of the epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        n, m = self.count, self.count * self.passes
+        orders = [
+            torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n) for _ in range(self.passes)
+        ]
+        corner = torch.randint(0, 2 * self.shift + 1, (m, 2), generator=generator)
+        mirror = torch.rand(m, generator=generator) < (0.5 if self.flip else 0.0)
+        return torch.cat(orders), corner, mirror
+
+    def _crop(
+        self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]
+    ) -> Int[Tensor, "n ch h w"]:
+        """Pad-crop and flip as one gather from the padded images."""
+        height, width = (size - 2 * self.shift for size in self.images.shape[1:3])
+        rows = corner[:, :1] + torch.arange(height, device=index.device)
+        columns = torch.arange(width, device=index.device).expand(len(index), -1)
+        columns = corner[:, 1:] + torch.where(mirror[:, None], columns.flip(1), columns)
+        pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return pixels.permute(0, 3, 1, 2)
+
+
+def _check_images(images: Tensor, target: Tensor, num_classes: int) -> None:
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise ValueError(f"SmallImages: images must be uint8 [n, ch, h, w], got {images.dtype} {list(images.shape)}")
+    if target.dtype != torch.int64 or target.shape != images.shape[:1]:
+        raise ValueError(
+            f"SmallImages: target must be int64 [n]=[{len(images)}], got {target.dtype} {list(target.shape)}"
+        )
+    if not len(images):
+        raise ValueError("SmallImages: the set holds no image")
+    low, high = (int(v) for v in target.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"SmallImages: labels must lie in 0..{num_classes - 1}, got {low}..{high}")

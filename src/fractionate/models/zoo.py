@@ -1,0 +1,93 @@
+"""Networks by name: this package's own, torchvision's, timm's, or any function of yours."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+
+from torch import nn
+
+from .._choices import unknown
+from .convnet import ConvNet
+
+# Every network of this package. A new one is one more row; the function takes the number of classes.
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "convnet_4_8": lambda c: ConvNet((4, 8), (2, 2), num_classes=c),
+    "convnet_8_16": lambda c: ConvNet((8, 16), (2, 2), num_classes=c),
+    "convnet_16_32_64": lambda c: ConvNet((16, 32, 64), (1, 2, 2), num_classes=c),
+}
+
+
+def create(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Module:
+    """A network by name.
+
+    Args:
+        name: a name of :data:`MODELS`; ``"torchvision:resnet18"``; ``"timm:resnet18"``; or
+            ``"package.module:function"``, called as ``function(num_classes=...)``.
+        num_classes: number of logits.
+        pretrained: load the library's default weights (torchvision and timm only).
+
+    Raises:
+        ValueError: an unknown name (the nearest one is named), or ``pretrained`` where there are no weights.
+        ImportError: torchvision, timm or your module is not installed.
+
+    Example:
+        >>> sum(p.numel() for p in create("convnet_8_16", num_classes=10).parameters())
+        1922
+    """
+    source, colon, rest = name.partition(":")
+    if source == "torchvision" and colon:
+        return _torchvision(rest, num_classes, pretrained)
+    if source == "timm" and colon:
+        return _timm(rest, num_classes, pretrained)
+    if pretrained:
+        raise ValueError(
+            f"model {name!r} has no pretrained weights; give a checkpoint, or use a torchvision: or timm: name"
+        )
+    if colon:
+        return _yours(source, rest, num_classes)
+    if name not in MODELS:
+        raise ValueError(f"{unknown('model', name, MODELS)}, torchvision:NAME, timm:NAME, module:function")
+    return MODELS[name](num_classes)
+
+
+def _import(name: str, needed_by: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something it imports is not
+        raise ImportError(f"{needed_by} needs the package {name!r}, which is not installed") from error
+
+
+def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    models = _import("torchvision", f"model 'torchvision:{name}'").models
+    if name not in models.list_models():
+        raise ValueError(unknown("torchvision model", name, models.list_models()))
+    if not pretrained:
+        return models.get_model(name, num_classes=num_classes)
+    try:
+        return models.get_model(name, weights="DEFAULT", num_classes=num_classes)
+    except ValueError as error:  # torchvision insists on the classes its weights were trained for
+        raise ValueError(
+            f"torchvision:{name}: the pretrained weights do not have {num_classes} classes: {error}"
+        ) from error
+
+
+def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    timm = _import("timm", f"model 'timm:{name}'")
+    if name.split(".")[0] not in timm.list_models():
+        raise ValueError(unknown("timm model", name, timm.list_models()))
+    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+
+
+def _yours(module: str, function: str, num_classes: int) -> nn.Module:
+    loaded = _import(module, f"model '{module}:{function}'")
+    build = getattr(loaded, function, None)
+    if not callable(build):
+        raise ValueError(unknown(f"function of {module}", function, [n for n in vars(loaded) if n[0] != "_"]))
+    net = build(num_classes=num_classes)
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"{module}:{function} must return a torch.nn.Module, got {type(net).__name__}")
+    return net

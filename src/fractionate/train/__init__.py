@@ -1,0 +1,49 @@
+"""Training: a typed config, one loop that yields records, and the run folder it fills."""
+
+from .checkpoint import restore, save_checkpoint, save_weights
+from .config import Data, LearningRate, Monitors, Network, Optimizer, Run
+from .configfile import from_yaml, override, read_config, to_yaml
+from .evaluate import Calibration, Evaluation, calibrate, evaluate, measure, predict
+from .execute import ensure_teacher, execute
+from .fit import Diverged, Record, Training, fit, prepare
+from .runfolder import RunFolder
+from .spec import MethodSpec, Wrapper
+from .step import Step, make_rows, train_step
+from .teacher import LiveTeacher, Teacher
+
+__all__ = [
+    "Calibration",
+    "Data",
+    "Diverged",
+    "Evaluation",
+    "LearningRate",
+    "LiveTeacher",
+    "MethodSpec",
+    "Monitors",
+    "Network",
+    "Optimizer",
+    "Record",
+    "Run",
+    "RunFolder",
+    "Step",
+    "Teacher",
+    "Training",
+    "Wrapper",
+    "calibrate",
+    "ensure_teacher",
+    "evaluate",
+    "execute",
+    "fit",
+    "from_yaml",
+    "make_rows",
+    "measure",
+    "override",
+    "predict",
+    "prepare",
+    "read_config",
+    "restore",
+    "save_checkpoint",
+    "save_weights",
+    "to_yaml",
+    "train_step",
+]

@@ -1,0 +1,172 @@
+"""Run <-> YAML, strictly: a misspelled key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._choices import unknown
+from .config import Network, Run
+from .spec import MethodSpec, Wrapper
+
+Plain = dict[str, Any]
+
+
+def to_plain(run: Run) -> Plain:
+    """The run as dicts, lists and scalars."""
+    return json.loads(json.dumps(dataclasses.asdict(run)))
+
+
+def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
+    """Check plain data and make the run of it.
+
+    Two short forms are understood: ``method: dkd+deepkd`` and ``student: NAME``.
+
+    Args:
+        data: as :func:`to_plain` gives it; fields left out keep their defaults.
+        where: what to call it in an error.
+
+    Raises:
+        ValueError: an unknown key, or a value of a wrong type or out of range; says which and what was expected.
+    """
+    from pydantic import ValidationError
+
+    full = _long_forms(data)
+    try:
+        return _adapter().validate_json(json.dumps(full, default=str))
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_explain(error.errors()[0])}{_more(error.error_count())}") from None
+
+
+def to_yaml(run: Run) -> str:
+    """The complete config as YAML, every default written out.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> from_yaml(to_yaml(run)) == run
+        True
+    """
+    import yaml
+
+    return yaml.safe_dump(to_plain(run), sort_keys=False, width=120)
+
+
+def from_yaml(text: str, where: str = "config") -> Run:
+    """Read a config.
+
+    Raises:
+        ValueError: broken YAML, or as :func:`from_plain`.
+    """
+    data = _load(text, where)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected 'key: value' lines, got {type(data).__name__}")
+    return from_plain(data, where)
+
+
+def read_config(path: str | Path) -> Run:
+    """Read a config file, such as the ``config.yaml`` of a run folder.
+
+    Raises:
+        ValueError: no such file, or as :func:`from_yaml`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no config file at {path}")
+    return from_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
+def override(run: Run, changes: Sequence[str]) -> Run:
+    """Change fields by ``path=value``, the value in YAML.
+
+    Raises:
+        ValueError: not of that form, or as :func:`from_plain`.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> override(run, ["optimizer.lr=5e-2", "student=convnet_4_8"]).optimizer.lr
+        0.05
+    """
+    data = to_plain(run)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not (path and equals):
+            raise ValueError(f"expected field=value, got {change!r}")
+        *parents, last = path.strip().split(".")
+        place: Any = data
+        for key in parents:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+            if not isinstance(place, dict):
+                raise ValueError(f"{path}: {key} has no fields of its own")
+        place[last] = _load(text, path)
+    return from_plain(data, "run")
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Run)
+
+
+def _load(text: str, where: str) -> Any:
+    """YAML 1.1 reads 5e-4 as text; here it is the number that it looks like."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader: plain data only
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: broken YAML: {' '.join(str(error).split())}") from error
+
+
+def _long_forms(data: Mapping[str, Any]) -> Plain:
+    full = dict(data)
+    if isinstance(full.get("method"), str):
+        full["method"] = dataclasses.asdict(MethodSpec.parse(full["method"]))
+    for role in ("student", "teacher"):
+        if isinstance(full.get(role), str):
+            full[role] = dataclasses.asdict(Network(full[role]))
+    return full
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence."""
+    place, kind = error["loc"], error["type"]
+    path = ".".join(str(key) for key in place)
+    if kind == "unexpected_keyword_argument":
+        return unknown(f"key {'.'.join(map(str, place[:-1])) or 'at top level'}", place[-1], _fields(place[:-1]))
+    if kind == "value_error":
+        return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if kind == "missing":
+        return f"{path} is missing"
+    return f"{path}: {error['msg'].replace('Input should be', 'expected')}, got {error['input']!r}"
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _fields(place: Sequence[int | str]) -> list[str]:
+    """The fields that exist at a place of the config."""
+    here: Any = Run
+    for key in place:
+        if isinstance(key, int):
+            here = Wrapper  # the only list of dataclasses
+            continue
+        hint = typing.get_type_hints(here)[key]
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        here = next((o for o in options if dataclasses.is_dataclass(o)), hint)
+    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []

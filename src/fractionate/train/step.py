@@ -1,0 +1,75 @@
+"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..methods import Method
+from ..methods.method import sum_of
+from ..methods.streams import merged_streams
+from ..optim import StreamGrads, StreamSGD, stream_grads
+from ..rows import Logits, Progress, weighted_mean
+from .teacher import Teacher
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step did: detached scalars still on their device, and the gradients for monitors."""
+
+    loss: Tensor
+    components: dict[str, Tensor]
+    grads: StreamGrads
+
+
+def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+    """Student and teacher logits of a batch, in float32 (float64 stays).
+
+    Two views are two forward passes of the student, so each has batch-norm statistics of its own. Without a teacher its
+    place is taken by the student's own detached logits, which a method without distillation terms never reads.
+    """
+    views = [_float(student(batch.images))]
+    if batch.strong is not None:
+        views.append(_float(student(batch.strong)))
+    given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
+    strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
+    return Logits(views[0], given[0], batch.target, strong=strong)
+
+
+def train_step(
+    student: nn.Module, method: Method, optimizer: StreamSGD, lg: Logits, progress: Progress, merge: bool | None = None
+) -> Step:
+    """Differentiate every stream once and move the weights.
+
+    Args:
+        student: network in training mode that ``lg`` was computed with.
+        method: losses and streams.
+        optimizer: with ``method.momenta(m, merge)``.
+        lg: rows.
+        progress: position in training.
+        merge: as in ``method.stream_losses``.
+    """
+    rows = method.components(lg, progress)
+    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
+    losses = {
+        s.name: sum_of([method.parts[c].weight(progress) * means[c] for c in s.components])
+        for s in merged_streams(method.streams, method.update, merge)
+    }
+    grads = stream_grads(losses, student)
+    optimizer.step(grads)
+    loss = sum_of([x.detach() for x in losses.values()])
+    return Step(loss, {name: x.detach() for name, x in means.items()}, grads)
+
+
+def _float(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _logits(teacher: Teacher, batch: Batch, dtype: torch.dtype) -> list[Tensor]:
+    weak, strong = teacher(batch)
+    if batch.strong is not None and strong is None:
+        raise ValueError("the batch has a strong view, but the teacher gave no logits for it")
+    return [x.to(dtype) for x in (weak, strong) if x is not None]
