@@ -1,0 +1,163 @@
+"""ShuffleNet V1 (three groups) and V2 (width 1) for 32 x 32 images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._typing import Float
+from .cifar_parts import conv, pool
+
+STEM = 24
+GROUPS = 3
+STAGES_V1 = ((240, 4), (480, 8), (960, 4))  # channels, blocks
+STAGES_V2 = ((116, 4), (232, 8), (464, 4))
+LAST_V2 = 1024
+
+
+def shuffle(x: Float[Tensor, "n ch h w"], groups: int) -> Float[Tensor, "n ch h w"]:
+    """Take one channel of every group in turn.
+
+    Example:
+        >>> shuffle(torch.arange(6.0).view(1, 6, 1, 1), 2).flatten().tolist()
+        [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+    """
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class BlockV1(nn.Module):
+    """Grouped 1 x 1, shuffle, 3 x 3 per channel, grouped 1 x 1; added to the input, or at stride 2 beside its average."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, groups: int) -> None:
+        super().__init__()
+        new = outputs - inputs if stride == 2 else outputs
+        inner = new // 4
+        self.stride = stride
+        self.groups = 1 if inputs == STEM else groups  # the few channels of the stem are not grouped
+        self.conv1, self.bn1 = conv(inputs, inner, 1, groups=self.groups), nn.BatchNorm2d(inner)
+        self.conv2, self.bn2 = conv(inner, inner, stride=stride, groups=inner), nn.BatchNorm2d(inner)
+        self.conv3, self.bn3 = conv(inner, new, 1, groups=groups), nn.BatchNorm2d(new)
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
+        """The sum, or the joined channels, activated."""
+        out = shuffle(F.relu(self.bn1(self.conv1(x)), inplace=True), self.groups)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        if self.stride == 1:
+            return F.relu(out + x, inplace=True)
+        return F.relu(torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], 1), inplace=True)
+
+
+class ShuffleNetV1(nn.Module):
+    """1 x 1 stem and three stages at sizes 16, 8 and 4.
+
+    Args:
+        num_classes: number of logits.
+
+    Source: arXiv 1707.01083 (g = 3).
+
+    Example:
+        >>> import torch
+        >>> net = ShuffleNetV1(num_classes=100)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape, [t.shape[1] for t in net.features(torch.zeros(2, 3, 32, 32))]
+        (torch.Size([2, 100]), [24, 240, 480, 960, 960])
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(3, STEM, 1), nn.BatchNorm2d(STEM)
+        inputs = STEM
+        for i, (outputs, blocks) in enumerate(STAGES_V1, start=1):
+            rest = (BlockV1(outputs, outputs, 1, GROUPS) for _ in range(blocks - 1))
+            self.add_module(f"layer{i}", nn.Sequential(BlockV1(inputs, outputs, 2, GROUPS), *rest))
+            inputs = outputs
+        self.linear = nn.Linear(inputs, num_classes)
+
+    def features(self, x: Float[Tensor, "n ch h w"]) -> list[Tensor]:
+        """Stem, three stages, pooled vector."""
+        taps = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
+        for i in (1, 2, 3):
+            taps.append(self.get_submodule(f"layer{i}")(taps[-1]))
+        return [*taps, pool(taps[-1])]
+
+    def forward(self, x: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n c"]:
+        """Images -> logits."""
+        return self.linear(self.features(x)[-1])
+
+
+class DownV2(nn.Module):
+    """Halves the size: the whole input goes through both branches, half the channels come from each."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.conv1, self.bn1 = conv(inputs, inputs, stride=2, groups=inputs), nn.BatchNorm2d(inputs)
+        self.conv2, self.bn2 = conv(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = conv(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv4, self.bn4 = conv(half, half, stride=2, groups=half), nn.BatchNorm2d(half)
+        self.conv5, self.bn5 = conv(half, half, 1), nn.BatchNorm2d(half)
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
+        """The short branch first, then shuffled."""
+        short = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))), inplace=True)
+        long = self.bn4(self.conv4(F.relu(self.bn3(self.conv3(x)), inplace=True)))
+        long = F.relu(self.bn5(self.conv5(long)), inplace=True)
+        return shuffle(torch.cat([short, long], 1), 2)
+
+
+class BlockV2(nn.Module):
+    """The first half of the channels passes unchanged, the second through 1 x 1, 3 x 3 per channel and 1 x 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1, self.bn1 = conv(half, half, 1), nn.BatchNorm2d(half)
+        self.conv2, self.bn2 = conv(half, half, groups=half), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = conv(half, half, 1), nn.BatchNorm2d(half)
+
+    def forward(self, x: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h w"]:
+        """Shuffled at the end."""
+        kept, changed = x.chunk(2, 1)
+        out = F.relu(self.bn1(self.conv1(changed)), inplace=True)
+        out = F.relu(self.bn3(self.conv3(self.bn2(self.conv2(out)))), inplace=True)
+        return shuffle(torch.cat([kept, out], 1), 2)
+
+
+class ShuffleNetV2(nn.Module):
+    """1 x 1 stem, three stages at sizes 16, 8 and 4, and a 1 x 1 convolution to 1024 channels.
+
+    Args:
+        num_classes: number of logits.
+
+    Source: arXiv 1807.11164 (1x).
+
+    Example:
+        >>> import torch
+        >>> net = ShuffleNetV2(num_classes=100)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape, [t.shape[1] for t in net.features(torch.zeros(2, 3, 32, 32))]
+        (torch.Size([2, 100]), [24, 116, 232, 464, 1024, 1024])
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(3, STEM, 1), nn.BatchNorm2d(STEM)
+        inputs = STEM
+        for i, (outputs, blocks) in enumerate(STAGES_V2, start=1):
+            rest = (BlockV2(outputs) for _ in range(blocks - 1))
+            self.add_module(f"layer{i}", nn.Sequential(DownV2(inputs, outputs), *rest))
+            inputs = outputs
+        self.conv2, self.bn2 = conv(inputs, LAST_V2, 1), nn.BatchNorm2d(LAST_V2)
+        self.linear = nn.Linear(LAST_V2, num_classes)
+
+    def features(self, x: Float[Tensor, "n ch h w"]) -> list[Tensor]:
+        """Stem, three stages, the last map, pooled vector."""
+        taps = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
+        for i in (1, 2, 3):
+            taps.append(self.get_submodule(f"layer{i}")(taps[-1]))
+        last = F.relu(self.bn2(self.conv2(taps[-1])), inplace=True)
+        return [*taps, last, pool(last)]
+
+    def forward(self, x: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n c"]:
+        """Images -> logits."""
+        return self.linear(self.features(x)[-1])
