@@ -172,13 +172,9 @@ def transformed(
     s, t = lg.student, lg.teacher
     strong = lg.strong
     if strong is not None:
-        strong = transformed(
-            strong, student=student, teacher=teacher, student_is_teacher=student_is_teacher
-        )
+        strong = transformed(strong, student=student, teacher=teacher, student_is_teacher=student_is_teacher)
     new_student = t if student_is_teacher else s if student is None else student(s)
-    return replace(
-        lg, student=new_student, teacher=t if teacher is None else teacher(t), strong=strong
-    )
+    return replace(lg, student=new_student, teacher=t if teacher is None else teacher(t), strong=strong)
 
 
 def with_target(lg: Logits, target: Tensor) -> Logits:
@@ -198,6 +194,4 @@ def student_gradients(value: Tensor, lg: Logits) -> list[Tensor]:
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     grads = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
-    return [
-        torch.zeros_like(z) if g is None else g for z, g in zip(leaves, grads, strict=True)
-    ]
+    return [torch.zeros_like(z) if g is None else g for z, g in zip(leaves, grads, strict=True)]

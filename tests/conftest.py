@@ -22,9 +22,7 @@ if SHAPE_CHECKS:
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile(
-    "fractionate", derandomize=True, max_examples=25, deadline=None, database=None
-)
+settings.register_profile("fractionate", derandomize=True, max_examples=25, deadline=None, database=None)
 settings.load_profile("fractionate")
 torch.set_num_threads(1)
 

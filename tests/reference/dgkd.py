@@ -8,15 +8,12 @@ from torch import Tensor
 from .dkd import dkd, target_mass
 
 
-def gradients(
-    student: Tensor, teacher: Tensor, target: Tensor, *, temperature: float
-) -> tuple[Tensor, Tensor]:
+def gradients(student: Tensor, teacher: Tensor, target: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
     """g_T and g_N ``[n, c]``: gradients of T^2 TCKD and T^2 NCKD of each row, themselves
     differentiable."""
     terms = dkd(student, teacher, target, temperature=temperature)
     g_t, g_n = (
-        torch.autograd.grad(terms[name].sum(), student, create_graph=True)[0]
-        for name in ("target", "nontarget")
+        torch.autograd.grad(terms[name].sum(), student, create_graph=True)[0] for name in ("target", "nontarget")
     )
     return g_t, g_n
 

@@ -21,9 +21,7 @@ def dkd(
     return {"target": s.between, "nontarget": s.within[:, 1]}
 
 
-def dkd_top1(
-    student: Tensor, teacher: Tensor, *, temperature: float, direction: str = "forward"
-) -> dict[str, Tensor]:
+def dkd_top1(student: Tensor, teacher: Tensor, *, temperature: float, direction: str = "forward") -> dict[str, Tensor]:
     s = split_kl(student, teacher, by_teacher_top1(teacher), temperature, direction)
     return {"target": s.between, "nontarget": s.within[:, 1]}
 
@@ -43,7 +41,6 @@ def tckd_log_odds(student: Tensor, teacher: Tensor, target: Tensor, temperature:
         l, l_t = (z[y] - torch.logsumexp(z[others], 0) for z in (s, t))
         log_sig = torch.nn.functional.logsigmoid
         rows.append(
-            log_sig(l_t).exp() * (log_sig(l_t) - log_sig(l))
-            + log_sig(-l_t).exp() * (log_sig(-l_t) - log_sig(-l))
+            log_sig(l_t).exp() * (log_sig(l_t) - log_sig(l)) + log_sig(-l_t).exp() * (log_sig(-l_t) - log_sig(-l))
         )
     return temperature**2 * torch.stack(rows)

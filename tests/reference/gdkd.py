@@ -27,9 +27,7 @@ def gdkd(
     direction: str = "forward",
     largest: bool = True,
 ) -> dict[str, Tensor]:
-    return _named(
-        split_kl(student, teacher, by_top(teacher, k, largest=largest), temperature, direction)
-    )
+    return _named(split_kl(student, teacher, by_top(teacher, k, largest=largest), temperature, direction))
 
 
 def gdkd3(
@@ -38,9 +36,7 @@ def gdkd3(
     return _named(split_kl(student, teacher, by_top1_top(teacher, k), temperature, direction))
 
 
-def gdkd_autow(
-    student: Tensor, teacher: Tensor, *, mode: str, k: int, temperature: float
-) -> dict[str, Tensor]:
+def gdkd_autow(student: Tensor, teacher: Tensor, *, mode: str, k: int, temperature: float) -> dict[str, Tensor]:
     """Unweighted: v1 carries both masses, v2 the mass of the rest, v3 the mass of the top group."""
     s = split_kl(student, teacher, by_top(teacher, k), temperature)
     top = s.within[:, 0] * (s.mass[:, 0] if mode in ("v1", "v3") else 1)
@@ -62,25 +58,19 @@ def _auto_k(p: Tensor, ratio: float, cap: int) -> int:
     return 1
 
 
-def per_class_k(
-    teacher: Tensor, target: Tensor, *, ratio: float, cap: int, temperature: float
-) -> dict[int, int]:
+def per_class_k(teacher: Tensor, target: Tensor, *, ratio: float, cap: int, temperature: float) -> dict[int, int]:
     """k of each label that occurs: auto-k of the mean teacher distribution over the rows of that
     label."""
     p = torch.softmax(teacher / temperature, 1)
     return {y: _auto_k(p[target == y].mean(0), ratio, cap) for y in sorted(set(target.tolist()))}
 
 
-def gdkd_k_per_row(
-    student: Tensor, teacher: Tensor, ks: list[int], *, temperature: float
-) -> dict[str, Tensor]:
+def gdkd_k_per_row(student: Tensor, teacher: Tensor, ks: list[int], *, temperature: float) -> dict[str, Tensor]:
     listed = [[ranked(t)[:k]] for t, k in zip(teacher, ks, strict=True)]
     return _named(split_kl(student, teacher, with_rest(listed, teacher.shape[1]), temperature))
 
 
-def ls_gdkd(
-    student: Tensor, teacher: Tensor, *, mode: str, k: int, temperature: float
-) -> dict[str, Tensor]:
+def ls_gdkd(student: Tensor, teacher: Tensor, *, mode: str, k: int, temperature: float) -> dict[str, Tensor]:
     """GDKD on z-scored logits; the partition comes from the raw teacher."""
     partition = by_top(teacher, k)
     if mode == "global":
@@ -94,9 +84,7 @@ def ls_gdkd(
     return raw
 
 
-def _scored_inside(
-    student: Tensor, teacher: Tensor, groups: list[list[int]], temperature: float
-) -> Tensor:
+def _scored_inside(student: Tensor, teacher: Tensor, groups: list[list[int]], temperature: float) -> Tensor:
     rows = []
     for s, t, group in zip(student, teacher, groups, strict=True):
         if len(group) == 1:  # a standard deviation of 0: nothing to match
@@ -131,9 +119,7 @@ def adkd(
     return {"target": terms["target"], "nontarget": weight * terms["nontarget"]}
 
 
-def sgdkd(
-    student: Tensor, teacher: Tensor, target: Tensor, joins: Tensor, *, temperature: float
-) -> dict[str, Tensor]:
+def sgdkd(student: Tensor, teacher: Tensor, target: Tensor, joins: Tensor, *, temperature: float) -> dict[str, Tensor]:
     """Groups {y}, A, R; ``joins`` [n, c] says which non-target classes were drawn into A."""
     listed = []
     for row, label in zip(joins, target, strict=True):

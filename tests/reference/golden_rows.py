@@ -72,18 +72,14 @@ def _gdkd3(h: Hyper, x: Inputs) -> dict[str, Tensor]:
 
 
 def _gdkd_autow(h: Hyper, x: Inputs) -> dict[str, Tensor]:
-    terms = gdkd.gdkd_autow(
-        x["student"], x["teacher"], mode=h["mode"], k=h["k"], temperature=h["temperature"]
-    )
+    terms = gdkd.gdkd_autow(x["student"], x["teacher"], mode=h["mode"], k=h["k"], temperature=h["temperature"])
     top = {"v1": "m1", "v2": "w1", "v3": "m1"}[h["mode"]]
     other = {"v1": "m2", "v2": "m2", "v3": "w2"}[h["mode"]]
     return _high_top_other(terms, {"w0": 1.0, "w1": h[top], "w2": h[other]})
 
 
 def _ls_gdkd(h: Hyper, x: Inputs) -> dict[str, Tensor]:
-    terms = gdkd.ls_gdkd(
-        x["student"], x["teacher"], mode=h["norm_mode"], k=h["k"], temperature=h["temperature"]
-    )
+    terms = gdkd.ls_gdkd(x["student"], x["teacher"], mode=h["norm_mode"], k=h["k"], temperature=h["temperature"])
     return _high_top_other(terms, h)
 
 
@@ -142,9 +138,7 @@ def _wttm(h: Hyper, x: Inputs) -> dict[str, Tensor]:
 
 
 def _ofa(h: Hyper, x: Inputs) -> dict[str, Tensor]:
-    rows = nkd.ofa(
-        x["student"], x["teacher"], x["target"], gamma=h["eps"], temperature=h["temperature"]
-    )
+    rows = nkd.ofa(x["student"], x["teacher"], x["target"], gamma=h["eps"], temperature=h["temperature"])
     return {"total": rows.mean()}
 
 

@@ -60,9 +60,7 @@ def _mlkd_deepkd(h: Hyper, x: Inputs) -> dict[str, Tensor]:
 
 
 def _crld_sum(h: Hyper, v: mlkd.Views, inner: mlkd.Inner, *, published: bool) -> Tensor:
-    terms = mlkd.crld(
-        v, inner=inner, tau_weak=h["tau_w"], tau_strong=h["tau_s"], published=published
-    )
+    terms = mlkd.crld(v, inner=inner, tau_weak=h["tau_w"], tau_strong=h["tau_s"], published=published)
     within, across = terms["within_view"].mean(), terms["cross_view"].mean()
     return h["wv_weight"] * within + h["cv_weight"] * across
 
@@ -79,9 +77,7 @@ def _crld_deepkd(h: Hyper, x: Inputs) -> dict[str, Tensor]:
 
     def inner(name: str, weight: float) -> mlkd.Inner:
         def rows(s: Tensor, t: Tensor) -> Tensor:
-            terms = deepkd.components(
-                s, t, x["target"], temperature=h["temperature"], keep=h["topk"]
-            )
+            terms = deepkd.components(s, t, x["target"], temperature=h["temperature"], keep=h["topk"])
             return w * weight * terms[name]
 
         return rows

@@ -18,9 +18,7 @@ def logit_mse(student: Tensor, teacher: Tensor, *, center: bool = False) -> Tens
     return ((student - teacher) ** 2).mean(1)
 
 
-def grouped(
-    student: Tensor, teacher: Tensor, *, theta: float, temperature: float
-) -> dict[str, Tensor]:
+def grouped(student: Tensor, teacher: Tensor, *, theta: float, temperature: float) -> dict[str, Tensor]:
     """``between`` and b_P within[P]; the secondary group is dropped."""
     s = split_kl(student, teacher, by_mass(teacher, theta, temperature), temperature)
     return {"between": s.between, "primary": s.mass[:, 0] * s.within[:, 0]}

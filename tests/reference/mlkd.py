@@ -53,13 +53,8 @@ def mlkd_published(v: Views, temperatures: Sequence[float], raw: Views) -> dict[
     rows = unsure_rows(raw.teacher_weak).double().mean()
     classes = unsure_classes(raw.teacher_weak).double().mean()
     weak = sum(kd(v.student_weak, v.teacher_weak, t).mean() for t in temperatures)
-    strong_views = [(v.student_strong, v.teacher_strong)] * 3 + [
-        (v.student_weak, v.teacher_weak)
-    ] * 2
-    strong = sum(
-        kd(s, t, temperature).mean()
-        for (s, t), temperature in zip(strong_views, temperatures, strict=True)
-    )
+    strong_views = [(v.student_strong, v.teacher_strong)] * 3 + [(v.student_weak, v.teacher_weak)] * 2
+    strong = sum(kd(s, t, temperature).mean() for (s, t), temperature in zip(strong_views, temperatures, strict=True))
     cc = sum(class_correlation(raw.student_weak, raw.teacher_weak, t) for t in temperatures)
     bc = sum(batch_correlation(raw.student_weak, raw.teacher_weak, t) for t in temperatures)
     return {"kd": rows * weak + strong, "cc": classes * cc, "bc": rows * bc}
@@ -90,9 +85,7 @@ def confident(teacher: Tensor, threshold: float) -> Tensor:
     return (softmax(teacher).max(1).values >= threshold).to(teacher.dtype)
 
 
-def crld(
-    v: Views, *, inner: Inner, tau_weak: float, tau_strong: float, published: bool = False
-) -> dict[str, Tensor]:
+def crld(v: Views, *, inner: Inner, tau_weak: float, tau_strong: float, published: bool = False) -> dict[str, Tensor]:
     """Within-view and cross-view sums of ``inner(student, teacher)`` ``[n]``, unweighted.
 
     A row counts where the teacher is confident on the weak (strong) view; ``published=True``

@@ -9,9 +9,7 @@ from torch import Tensor
 from .basics import kl, log_softmax, softmax
 
 
-def nkd(
-    student: Tensor, teacher: Tensor, target: Tensor, *, temperature: float
-) -> dict[str, Tensor]:
+def nkd(student: Tensor, teacher: Tensor, target: Tensor, *, temperature: float) -> dict[str, Tensor]:
     """-a_1 log sigma_1 at T = 1, and -T^2 sum of hat p log hat q over the non-targets."""
     p, log_q = softmax(teacher), log_softmax(student)
     first, second = [], []
@@ -36,9 +34,7 @@ def wttm(student: Tensor, teacher: Tensor, *, power: float) -> Tensor:
     return u * ttm(student, teacher, power=power)
 
 
-def ofa(
-    student: Tensor, teacher: Tensor, target: Tensor, *, gamma: float, temperature: float
-) -> Tensor:
+def ofa(student: Tensor, teacher: Tensor, target: Tensor, *, gamma: float, temperature: float) -> Tensor:
     """-sum_c [(p_c + 1[c = y])^gamma - 1[c = y]] log q_c, no T^2."""
     label = torch.nn.functional.one_hot(target, student.shape[1]).to(student.dtype)
     r = (softmax(teacher / temperature) + label) ** gamma - label

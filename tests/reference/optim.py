@@ -76,9 +76,7 @@ def dot(
     present = [name for name in momenta if grads.get(name) is not None]
     if orphan == "mean" and len(present) == 1:
         momenta, decay = {present[0]: momentum}, present[0]
-    return sgd(
-        theta, buffers, grads, lr=lr, momenta=momenta, weight_decay=weight_decay, decay_stream=decay
-    )
+    return sgd(theta, buffers, grads, lr=lr, momenta=momenta, weight_decay=weight_decay, decay_stream=decay)
 
 
 def deepkd_paper(

@@ -22,10 +22,7 @@ def rld(
     scd, mcd = [], []
     for s, t, label in zip(student, teacher, target, strict=True):
         y, top = int(label), ranked(t)[0]
-        scd.append(
-            alpha_temperature**2
-            * kl(_binary(t / alpha_temperature, top), _binary(s / alpha_temperature, y))
-        )
+        scd.append(alpha_temperature**2 * kl(_binary(t / alpha_temperature, top), _binary(s / alpha_temperature, y)))
         below = [c for c in range(len(t)) if float(t[c]) < float(t[y])]
         inside = kl(log_softmax(t[below] / temperature), log_softmax(s[below] / temperature))
         mcd.append(temperature**2 * inside if below else s.sum() * 0)
@@ -70,8 +67,5 @@ def sld_two_views(
 ) -> dict[str, Tensor]:
     """CE and SLD with T = 1..6 summed over the views (student, teacher)."""
     temperatures = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    losses = [
-        sld(s, t, target, temperatures=temperatures, with_student=with_student, detach=detach)
-        for s, t in views
-    ]
+    losses = [sld(s, t, target, temperatures=temperatures, with_student=with_student, detach=detach) for s, t in views]
     return {"task": sum(cross_entropy(s, target) for s, _ in views), "kd": sum(losses)}

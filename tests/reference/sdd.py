@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 
-def region_logits(
-    features: Tensor, weight: Tensor, bias: Tensor | None, scales: Sequence[int]
-) -> Tensor:
+def region_logits(features: Tensor, weight: Tensor, bias: Tensor | None, scales: Sequence[int]) -> Tensor:
     """``[n, d, h, w]`` features -> ``[n, N, C]`` logits of the mean feature of each cell of each
     grid."""
     n, _, h, w = features.shape
@@ -23,9 +21,7 @@ def region_logits(
                 rows = slice(i * h // m, -(-(i + 1) * h // m))
                 columns = slice(j * w // m, -(-(j + 1) * w // m))
                 regions.append(features[:, :, rows, columns].mean((2, 3)))
-    pooled = (
-        torch.stack(regions, 1) if n else features.new_zeros(0, len(regions), features.shape[1])
-    )
+    pooled = torch.stack(regions, 1) if n else features.new_zeros(0, len(regions), features.shape[1])
     logits = pooled @ weight.T
     return logits if bias is None else logits + bias
 

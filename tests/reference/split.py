@@ -90,9 +90,7 @@ def by_top1_top(teacher: Tensor, k: int) -> list[Groups]:
     return with_rest([[ranked(t)[:1], ranked(t)[1:k]] for t in teacher], teacher.shape[1])
 
 
-def by_target_top(
-    teacher: Tensor, target: Tensor, k: int, *, count_target: bool = True
-) -> list[Groups]:
+def by_target_top(teacher: Tensor, target: Tensor, k: int, *, count_target: bool = True) -> list[Groups]:
     """{label}, {kept}, {dropped}; the best non-target is kept if the rule leaves none."""
     rows = []
     for t, label in zip(teacher, target, strict=True):

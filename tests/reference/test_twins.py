@@ -42,21 +42,16 @@ def stream_losses(h: dict, z: Tensor, teacher: Tensor, y: Tensor) -> dict[str, T
     return {"task": task, "target": tckd, "nontarget": nckd}
 
 
-def move(
-    case: golden.Case, theta: Tensor, buffers: optim.Buffers, grads: dict, lr: float
-) -> Tensor:
+def move(case: golden.Case, theta: Tensor, buffers: optim.Buffers, grads: dict, lr: float) -> Tensor:
     """One step of one parameter under the rule that the case is named after."""
     h, m, common = case.hyper, case.hyper["momentum"], {"lr": lr}
     common["weight_decay"] = h["weight_decay"]
     if case.method == "SGD-baseline":
-        return optim.sgd(
-            theta, buffers, {"loss": sum(grads.values())}, momenta={"loss": m}, **common
-        )
+        return optim.sgd(theta, buffers, {"loss": sum(grads.values())}, momenta={"loss": m}, **common)
     if case.method == "DOT":
         return optim.dot(theta, buffers, grads, momentum=m, delta=h["delta"], **common)
     moments = {
-        name: m + h[f"delta_{short}"]
-        for name, short in (("task", "tog"), ("target", "tcg"), ("nontarget", "ncg"))
+        name: m + h[f"delta_{short}"] for name, short in (("task", "tog"), ("target", "tcg"), ("nontarget", "ncg"))
     }
     if case.method == "DeepKD-paper":
         return optim.deepkd_paper(theta, buffers, grads, momenta=moments, **common)
@@ -72,8 +67,7 @@ def test_twin_reproduces_the_published_trajectory(case: golden.Case) -> None:
         losses = stream_losses(case.hyper["loss"], net(x), teacher, y)
         columns.append(torch.stack([loss.detach() for loss in losses.values()]))
         grads = {
-            name: torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
-            for name, loss in losses.items()
+            name: torch.autograd.grad(loss, list(net.parameters()), retain_graph=True) for name, loss in losses.items()
         }
         for i, p in enumerate(net.parameters()):
             own = {name: g[i] for name, g in grads.items()}
@@ -81,9 +75,7 @@ def test_twin_reproduces_the_published_trajectory(case: golden.Case) -> None:
         if step in SAVED_AFTER:
             saved = case.array(case.outputs[f"params_after_{step}"])
             golden.assert_close(net.flat(), saved, f"{case.id} step {step}")
-    golden.assert_close(
-        torch.stack(columns), case.array(case.outputs["losses_per_step"]), f"{case.id} losses"
-    )
+    golden.assert_close(torch.stack(columns), case.array(case.outputs["losses_per_step"]), f"{case.id} losses")
 
 
 SCHEDULES = {
