@@ -27,7 +27,7 @@ def shuffle(x: Float[Tensor, "n ch h w"], groups: int) -> Float[Tensor, "n ch h 
 
 
 class BlockV1(nn.Module):
-    """Grouped 1 x 1, shuffle, 3 x 3 per channel, grouped 1 x 1; added to the input, or at stride 2 beside its average."""
+    """Grouped 1 x 1, shuffle, 3 x 3 per channel, grouped 1 x 1; added to the input, at stride 2 beside its average."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int) -> None:
         super().__init__()
