@@ -1,0 +1,165 @@
+"""The figures of a page: which columns are drawn, how they are named and coloured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fractionate.report.chart import Panel
+from fractionate.report.curves import Axes, Series, curves_panel, late_range, series, shared_axes
+from fractionate.report.dots import accuracy_panel
+from fractionate.report.reliability import reliability_panel
+from fractionate.report.table import Row
+from fractionate.report.words import LEVEL_TEXT, PERCENT, number
+
+HUES = 6
+WHOLE = "loss"
+"""The one stream of a method that is not decoupled."""
+ACCURACY, COMPONENT, GSNR, COSINE = "test_top1", "component/", "gsnr/", "cosine/"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels under one title; ``legend`` pairs names with inks, ``wide`` gives each a full row."""
+
+    key: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """Every figure that the rows of one setting have the columns for.
+
+    Example:
+        >>> figures([])
+        []
+    """
+    if not rows:
+        return []
+    inks = _inks([row.label for row in rows if not row.is_baseline])
+    inks |= {row.label: "k0" for row in rows if row.is_baseline}
+    drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
+    names = _inks(name for name in _names(rows, COMPONENT) + _names(rows, GSNR) if name != WHOLE)
+    names |= {WHOLE: "k0"}
+    drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
+    drawn.append(_per_method(rows, names, GSNR, *GSNR_WORDS, log=True))
+    drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
+    drawn.append(_reliability(rows, inks))
+    return [figure for figure in drawn if figure is not None and figure.panels]
+
+
+COMPONENT_WORDS = (
+    "Loss components",
+    "Mean over the training images of each epoch, without weight and warm-up, mean over seeds and "
+    "a band of one sample std. One axis for all methods.",
+    "loss, unweighted",
+)
+GSNR_WORDS = (
+    "Gradient signal-to-noise ratio per stream",
+    "|mean g|² / tr Var(g) over a window of iterations, of the gradient of each stream: the higher, "
+    "the more the minibatches agree on a direction. An observation; it sets nothing in training.",
+    "GSNR",
+)
+COSINE_WORDS = (
+    "Cosine between streams",
+    "Angle between the gradients of two streams: +1 the same direction, 0 unrelated, −1 opposed.",
+    "cosine",
+)
+
+
+def _inks(names: Iterable[str]) -> dict[str, str]:
+    """An ink for every name: six hues told apart by colour-blind readers too, then dashed."""
+    distinct = dict.fromkeys(names)
+    return {
+        name: f"k{1 + i % HUES}" + (f" dash{min(i // HUES, 2)}" if i >= HUES else "") for i, name in enumerate(distinct)
+    }
+
+
+def _names(rows: Sequence[Row], prefix: str) -> list[str]:
+    """The columns with a prefix, without it, in the order in which they appear."""
+    epochs = (epoch for row in rows for run in row.group.runs for epoch in run.epochs)
+    found = dict.fromkeys(column for epoch in epochs for column in epoch)
+    return [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+
+
+def _accuracy(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
+    caption = (
+        "Left: every dot is one seed (in the same vertical order in every row), the line its "
+        "mean, the bar one sample standard deviation to either side."
+    )
+    if any(row.is_baseline for row in rows):
+        caption += (
+            f" Right: mean of the differences paired by seed, with its {LEVEL_TEXT} Student "
+            "interval; a filled dot where it excludes zero, a hollow one where it does not."
+        )
+    panel = accuracy_panel(rows, inks)
+    return Figure("accuracy", "Accuracy at the last epoch", caption, (panel,), wide=True)
+
+
+def _learning_curves(rows: Sequence[Row], inks: dict[str, str]) -> Figure | None:
+    found = (series(row.group, ACCURACY, row.label, inks[row.label]) for row in rows)
+    lines = [line for line in found if line is not None]
+    if not lines:
+        return None
+    x = shared_axes([lines], "", log=False).x
+    axes = Axes(x, late_range(lines), False, "test accuracy, %")
+    caption = "Mean over seeds after every epoch, with a band of one sample std."
+    least = min(v for line in lines for v in line.values)
+    if least < axes.y[0]:
+        start, first = (f"{number(v, 1)}{PERCENT}" for v in (axes.y[0], least))
+        caption += f" The axis starts at {start}; the first epochs, from {first}, lie below it."
+    panel = curves_panel("", lines, axes, wide=True)
+    return Figure("curves", "Learning curves", caption, (panel,), wide=True)
+
+
+def _per_method(
+    rows: Sequence[Row],
+    inks: dict[str, str],
+    prefix: str,
+    title: str,
+    caption: str,
+    label: str,
+    log: bool,
+) -> Figure | None:
+    """One panel per method that has columns with the prefix; the axes are shared."""
+    per_row: list[tuple[Row, list[Series]]] = []
+    for row in rows:
+        found = (series(row.group, prefix + name, _plain(name), ink) for name, ink in inks.items())
+        if lines := [line for line in found if line is not None]:
+            per_row.append((row, lines))
+    if not per_row:
+        return None
+    axes = shared_axes([lines for _, lines in per_row], label, log, zero=prefix == COSINE)
+    panels = tuple(curves_panel(row.label, lines, axes) for row, lines in per_row)
+    legend = {line.label: line.ink for _, lines in per_row for line in lines}
+    key = prefix.rstrip("/")
+    return Figure(key, title, caption + _remarks(per_row, axes), panels, tuple(legend.items()))
+
+
+def _remarks(per_row: Sequence[tuple[Row, Sequence[Series]]], axes: Axes) -> str:
+    """What a caption adds: the kind of axis, and that monitors watched some seeds only."""
+    scale = " Logarithmic axis." if axes.log else ""
+    counts = sorted({line.n for _, lines in per_row for line in lines})
+    if all(line.n == row.n for row, lines in per_row for line in lines):
+        return scale
+    several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"{scale} Recorded for {several} of the {max(row.n for row, _ in per_row)} seeds."
+
+
+def _plain(name: str) -> str:
+    return name.replace("|", " · ")
+
+
+def _reliability(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
+    found = (reliability_panel(row, inks[row.label]) for row in rows)
+    caption = (
+        "Accuracy against mean confidence per bin of the student at the last epoch, test images "
+        "of all seeds pooled; the larger the dot, the more images (bars: their share). Below the "
+        "diagonal a student is overconfident. ECE: expected calibration error, mean ± sample "
+        "std over seeds."
+    )
+    panels = tuple(panel for panel in found if panel is not None)
+    return Figure("calibration", "Calibration", caption, panels)

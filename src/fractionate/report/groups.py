@@ -1,0 +1,129 @@
+"""Which runs may be averaged: those that differ in nothing but the seed and the folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fractionate._choices import unknown
+from fractionate.report.runs import RunRecord
+from fractionate.report.summary import RunFolderError, Summary
+
+PER_RUN = frozenset({"seed", "name", "folder", "out", "output", "run", "run_folder", "device"})
+"""Top-level keys of ``config.yaml`` that may differ between runs that are averaged."""
+
+LABELS_ALONE = ("labels", "labels alone", "labels-alone", "labels_alone", "ce", "none", "student")
+"""Method names that mean training without a teacher, the natural baseline."""
+
+Variant = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one method in one setting, sorted by seed; ``label`` tells it from other groups."""
+
+    label: str
+    setting: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def summaries(self) -> tuple[Summary, ...]:
+        """The summaries of the runs, in the same order."""
+        return tuple(run.summary for run in self.runs if run.summary is not None)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the runs, in the same order."""
+        return tuple(summary.seed for summary in self.summaries)
+
+
+def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
+    """Group finished runs by setting (data set and student), method and resolved config.
+
+    Groups keep the order in which their first run comes. Where one method occurs with several
+    configs, the label names the settings that differ.
+
+    Raises:
+        RunFolderError: two runs of one group have the same seed, so they are no independent
+            evidence; names both.
+
+    Example:
+        >>> group_runs([])
+        []
+    """
+    gathered: dict[tuple[str, str, Variant], list[RunRecord]] = {}
+    for run in runs:
+        if run.summary is not None:
+            key = (_setting(run.summary), run.summary.method, _fingerprint(run.settings))
+            gathered.setdefault(key, []).append(run)
+    variants: dict[tuple[str, str], list[Variant]] = {}
+    for setting, method, variant in gathered:
+        variants.setdefault((setting, method), []).append(variant)
+    groups = []
+    for (setting, method, variant), members in gathered.items():
+        label = method + _difference(variant, variants[setting, method])
+        members.sort(key=lambda run: run.summary.seed if run.summary else 0)
+        _refuse_twins(label, members)
+        groups.append(Group(label, setting, tuple(members)))
+    return groups
+
+
+def _setting(summary: Summary) -> str:
+    return " · ".join(part for part in (summary.dataset, summary.student) if part)
+
+
+def _fingerprint(settings: Mapping[str, str]) -> Variant:
+    """The settings that tell one experiment from another."""
+    return frozenset(
+        (path, value)
+        for path, value in settings.items()
+        if path.split(".")[0] not in PER_RUN and path.rsplit(".", 1)[-1] != "seed"
+    )
+
+
+def _difference(settings: Variant, variants: Sequence[Variant]) -> str:
+    """`` (alpha: 2)`` where a method has several configs, nothing where it has one."""
+    if len(variants) == 1:
+        return ""
+    own = sorted(settings - frozenset.intersection(*variants))
+    words = [f"{path.rsplit('.', 1)[-1]}: {value}" for path, value in own]
+    shown = ", ".join(words[:3]) + (", ..." if len(words) > 3 else "")
+    return f" ({shown or f'config {variants.index(settings) + 1}'})"
+
+
+def _refuse_twins(label: str, members: Sequence[RunRecord]) -> None:
+    for first, second in itertools.pairwise(members):
+        if first.summary and second.summary and first.summary.seed == second.summary.seed:
+            seed = f"seed {first.summary.seed} of {label}"
+            why = f"repeats {seed} in {first.folder}: leave one of the two out"
+            raise RunFolderError(second.folder, None, why)
+
+
+def choose_baselines(groups: Sequence[Group], baseline: str | None) -> dict[str, Group]:
+    """Setting -> the group that its others are compared with; a lone group has nothing to compare.
+
+    Unless named: the method called labels (or ce, none, ...), else kd, else the first.
+
+    Raises:
+        ValueError: no group has the label ``baseline``; names the nearest.
+
+    Example:
+        >>> both = [Group("kd", "digits", ()), Group("labels", "digits", ())]
+        >>> choose_baselines(both, None)["digits"].label
+        'labels'
+    """
+    labels = [group.label for group in groups]
+    if baseline is not None:
+        if baseline not in labels:
+            raise ValueError(unknown("baseline", baseline, dict.fromkeys(labels)))
+        return {group.setting: group for group in groups if group.label == baseline}
+    by_setting: dict[str, list[Group]] = {}
+    for group in groups:
+        by_setting.setdefault(group.setting, []).append(group)
+    order = (*LABELS_ALONE, "kd")
+    return {
+        setting: min(members, key=lambda g: order.index(g.label) if g.label in order else len(order))
+        for setting, members in by_setting.items()
+        if len(members) > 1
+    }

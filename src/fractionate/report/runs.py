@@ -1,0 +1,171 @@
+"""Run folders on disk -> `RunRecord`: the only door through which numbers enter a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fractionate.report.summary import RunFolderError, Summary, parse_summary
+
+WATCHING = ("gsnr/", "cosine/", "norm/")
+CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run folder as it lies on disk.
+
+    ``config`` is the text of ``config.yaml`` and ``settings`` its leaves (``method.args.alpha`` ->
+    ``"1.0"``). ``epochs`` holds the lines of ``metrics.jsonl``: column name -> value, numbers only, in the order
+    of the epochs. ``summary`` is None for a run that did not finish; such a run is never counted.
+    """
+
+    folder: Path
+    config: str
+    settings: Mapping[str, str]
+    epochs: tuple[Mapping[str, float], ...]
+    summary: Summary | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run wrote its ``summary.json``."""
+        return self.summary is not None
+
+    @property
+    def watched(self) -> bool:
+        """Whether gradient monitors ran, which takes backward passes that training does not."""
+        return any(name.startswith(WATCHING) for row in self.epochs for name in row)
+
+    def column(self, name: str) -> dict[int, float]:
+        """Epoch -> value of one column; epochs without it are left out."""
+        return {int(row["epoch"]): row[name] for row in self.epochs if name in row}
+
+
+def read_runs(folders: Sequence[Path | str]) -> list[RunRecord]:
+    """Read run folders; a folder that is none itself stands for the run folders inside it.
+
+    Args:
+        folders: run folders, or parents of run folders at any depth. Folders keep the order given;
+            inside a parent they are sorted by name. A folder met twice is read once.
+
+    Returns:
+        One record per run folder. A run without ``summary.json`` has ``finished == False``.
+
+    Raises:
+        RunFolderError: (a ValueError) a folder is missing or holds no run, or a file is broken;
+            names the file and the line.
+
+    Example:
+        >>> read_runs(["no/such/folder"])
+        Traceback (most recent call last):
+        ...
+        fractionate.report.summary.RunFolderError: no/such/folder: no such folder. ...
+    """
+    if isinstance(folders, str | Path):
+        raise TypeError(f"folders must be a list of folders, got the single {str(folders)!r}")
+    found: dict[Path, Path] = {}
+    for given in map(Path, folders):
+        if not given.is_dir():
+            what = "is a file, not a run folder" if given.exists() else "no such folder"
+            raise RunFolderError(given, None, f"{what}. Give run folders or a folder of them")
+        inside = list(_run_folders(given))
+        if not inside:
+            wanted = f"{SUMMARY}, {METRICS} or {CONFIG}"
+            raise RunFolderError(given, None, f"holds no run: no {wanted} here or below")
+        for folder in inside:
+            found.setdefault(folder.resolve(), folder)
+    return [_read_run(folder) for folder in found.values()]
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    if any((folder / name).is_file() for name in (SUMMARY, METRICS, CONFIG)):
+        yield folder
+        return
+    for inner in sorted(folder.iterdir()):
+        if inner.is_dir() and not inner.is_symlink() and not inner.name.startswith("."):
+            yield from _run_folders(inner)
+
+
+def _read_run(folder: Path) -> RunRecord:
+    summary_file, metrics_file = folder / SUMMARY, folder / METRICS
+    finished = summary_file.is_file()
+    if finished and not metrics_file.is_file():
+        raise RunFolderError(metrics_file, None, f"missing, although {SUMMARY} is there")
+    config_file = folder / CONFIG
+    config = _text(config_file) if config_file.is_file() else ""
+    return RunRecord(
+        folder=folder,
+        config=config,
+        settings=_read_settings(config_file, config),
+        epochs=_read_metrics(metrics_file, finished) if metrics_file.is_file() else (),
+        summary=parse_summary(summary_file, _text(summary_file)) if finished else None,
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise RunFolderError(file, line, f"not UTF-8 text ({error.reason})") from None
+
+
+def _read_settings(file: Path, text: str) -> dict[str, str]:
+    import yaml  # a report alone needs it, `import fractionate` does not
+
+    try:
+        return dict(_leaves(yaml.safe_load(text) or {}, ""))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or str(error)
+        line = mark.line + 1 if mark else None
+        raise RunFolderError(file, line, f"broken YAML: {why}") from None
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict | list) and node:
+        inner = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in inner:
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, str(node)
+
+
+def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]:
+    text = _text(file)
+    lines = text.split("\n")
+    if not finished and lines[-1]:  # the run may be writing this very line
+        lines.pop()
+    rows: list[dict[str, float]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _read_line(file, number, line)
+        if rows and row["epoch"] <= rows[-1]["epoch"]:
+            before = f"epoch {row['epoch']:g} follows epoch {rows[-1]['epoch']:g}"
+            raise RunFolderError(file, number, f"{before}: epochs must increase")
+        rows.append(row)
+    if finished and not rows:
+        raise RunFolderError(file, None, f"holds no epoch, although {SUMMARY} is there")
+    return tuple(rows)
+
+
+def _read_line(file: Path, number: int, line: str) -> dict[str, float]:
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}"
+        raise RunFolderError(file, number, f"broken JSON: {error.msg} at {place}") from None
+    if not isinstance(row, dict):
+        raise RunFolderError(file, number, f"expected a JSON object, got {type(row).__name__}")
+    epoch = row.get("epoch")
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+        raise RunFolderError(file, number, f"'epoch' must be a whole number, got {epoch!r}")
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,196 @@
+"""Runs -> one row per method: last epoch first, everything with its number of seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fractionate.report.groups import Group, choose_baselines, group_runs
+from fractionate.report.runs import RunRecord
+from fractionate.report.stats import Difference, Estimate, paired_difference
+from fractionate.report.summary import Summary
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: an `Estimate` over the seeds of ``group`` for everything that was recorded.
+
+    ``last`` is the test accuracy of the last epoch and ``best`` that of the best one, in percent;
+    ``difference`` compares ``last`` with the baseline by seed (None for the baseline itself, without
+    a baseline, or without a common seed). ``params`` counts the student's parameters; None where
+    the runs disagree or did not say. ``seconds`` and ``backward_passes`` leave out runs whose gradients
+    were watched, unless all were.
+    """
+
+    group: Group
+    last: Estimate
+    best: Estimate | None
+    difference: Difference | None
+    is_baseline: bool
+    params: int | None
+    teacher_params: int | None
+    agreement: Estimate | None
+    ece: Estimate | None
+    seconds: Estimate | None
+    backward_passes: float | None
+
+    @property
+    def label(self) -> str:
+        """The method, with what tells it from its variants."""
+        return self.group.label
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.group.runs)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of all methods and what was left out.
+
+    ``unfinished`` are runs without ``summary.json``: named, never counted. ``notes`` say in plain
+    sentences what a reader should know before comparing rows.
+    """
+
+    rows: tuple[Row, ...]
+    unfinished: tuple[RunRecord, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def settings(self) -> dict[str, tuple[Row, ...]]:
+        """Rows by setting (data set and student); only rows of one setting are comparable."""
+        names = dict.fromkeys(row.group.setting for row in self.rows)
+        return {s: tuple(r for r in self.rows if r.group.setting == s) for s in names}
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One teacher that rows name; ``top1`` has one value per seed where teachers differ by seed."""
+
+    name: str
+    params: int | None
+    top1: Estimate | None
+
+
+def teachers(rows: Iterable[Row]) -> list[Teacher]:
+    """Every teacher that the rows learnt from, each once.
+
+    Example:
+        >>> teachers([])
+        []
+    """
+    found: dict[tuple[str, int | None], dict[int, float]] = {}
+    for facts in (summary for row in rows for summary in row.group.summaries):
+        if facts.teacher_params is not None or facts.teacher_top1 is not None:
+            by_seed = found.setdefault((facts.teacher or "", facts.teacher_params), {})
+            if facts.teacher_top1 is not None:
+                by_seed[facts.seed] = facts.teacher_top1
+    result = []
+    for (name, params), by_seed in found.items():
+        values = tuple(by_seed.values())
+        same = len(set(values)) == 1
+        top1 = Estimate(values[:1] if same else values) if values else None
+        result.append(Teacher(name, params, top1))
+    return result
+
+
+def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
+    """Summarize runs: per method the mean and sample standard deviation over seeds.
+
+    Args:
+        runs: what `read_runs` returned.
+        baseline: label of the method to compare with; by default the one that learns from labels
+            alone, else ``kd``, else the first.
+
+    Returns:
+        Rows with the baseline first, then in the order of the runs.
+
+    Raises:
+        ValueError: an unknown baseline, or one seed twice in one method.
+
+    Example:
+        >>> table([]).rows
+        ()
+    """
+    runs = list(runs)
+    groups = group_runs(runs)
+    references = choose_baselines(groups, baseline)
+    rows = [_row(group, references.get(group.setting)) for group in groups]
+    rows.sort(key=lambda row: not row.is_baseline)
+    unfinished = tuple(run for run in runs if not run.finished)
+    return Table(tuple(rows), unfinished, tuple(_notes(rows)))
+
+
+def _row(group: Group, reference: Group | None) -> Row:
+    facts = group.summaries
+    costs = [facts[i] for i, run in enumerate(group.runs) if not run.watched] or facts
+    return Row(
+        group=group,
+        last=Estimate(tuple(s.last_top1 for s in facts)),
+        best=_estimate(facts, lambda s: s.best_top1),
+        difference=None if reference is None or reference is group else _difference(group, reference),
+        is_baseline=group is reference,
+        params=_common(s.params for s in facts),
+        teacher_params=_common(s.teacher_params for s in facts),
+        agreement=_estimate(facts, lambda s: s.agreement),
+        ece=_estimate(facts, lambda s: s.ece),
+        seconds=_estimate(costs, lambda s: s.seconds),
+        backward_passes=_common(s.backward_passes for s in costs),
+    )
+
+
+def _difference(group: Group, reference: Group) -> Difference | None:
+    ours = {s.seed: s.last_top1 for s in group.summaries}
+    theirs = {s.seed: s.last_top1 for s in reference.summaries}
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None
+    return paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+
+
+def _estimate(facts: Sequence[Summary], of: Callable[[Summary], float | None]) -> Estimate | None:
+    """None unless every seed recorded the quantity: a mean over some seeds would mislead."""
+    values = [of(s) for s in facts]
+    known = tuple(value for value in values if value is not None)
+    return Estimate(known) if known and len(known) == len(values) else None
+
+
+def _common(values: Iterable[T | None]) -> T | None:
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def _notes(rows: Sequence[Row]) -> Iterable[str]:
+    watched = {run.watched for row in rows for run in row.group.runs}
+    if len(watched) > 1:
+        yield "Seconds and backward passes leave out runs whose streams were watched: watching takes extra passes."
+    for row in rows:
+        if not all(map(math.isfinite, row.last.values)):
+            yield f"{row.label}: a run ended without a finite accuracy, so it has no mean."
+        if row.difference and len(row.difference.values) < row.n:
+            paired = len(row.difference.values)
+            yield f"{row.label}: only {paired} of {row.n} seeds also exist for the baseline."
+    for setting in dict.fromkeys(row.group.setting for row in rows):
+        here = [row for row in rows if row.group.setting == setting]
+        for what, of in (("number of epochs", _epochs), ("teacher", _teacher)):
+            found: dict[object, list[str]] = {}
+            for row in here:
+                for value in dict.fromkeys(map(of, row.group.summaries)):
+                    found.setdefault(value, []).append(row.label)
+            found.pop(None, None)
+            if len(found) > 1:
+                listed = "; ".join(f"{value} in {', '.join(rs)}" for value, rs in found.items())
+                yield f"The {what} differs between rows: {listed}."
+
+
+def _epochs(summary: Summary) -> object:
+    return summary.epochs
+
+
+def _teacher(summary: Summary) -> object:
+    return summary.teacher

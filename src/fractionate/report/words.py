@@ -1,0 +1,166 @@
+"""Numbers and verdicts as a reader sees them: one format for console and page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fractionate.report.stats import LEVEL, Difference, Estimate, Verdict, paired_difference
+from fractionate.report.table import Row
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+PERCENT = "\N{NO-BREAK SPACE}%"
+LEVEL_TEXT = f"{LEVEL * 100:g}{PERCENT}"
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with a fixed number of digits and a real minus sign; a dash for None.
+
+    Example:
+        >>> number(-1.234), number(2.0, sign=True), number(None)
+        ('−1.23', '+2.00', '–')
+    """
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return "not finite"
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if not any(c in text for c in "123456789"):
+        text = text.lstrip("+-")  # no signed zero
+    return text.replace("-", MINUS)
+
+
+def spread(estimate: Estimate | None, digits: int = 2, scale: float = 1.0) -> str:
+    """Mean and sample standard deviation; a single seed prints no deviation.
+
+    Example:
+        >>> spread(Estimate((92.0, 94.0))), spread(Estimate((92.0,))), spread(None)
+        ('93.00 ± 1.41', '92.00', '–')
+    """
+    if estimate is None:
+        return NONE
+    mean = number(estimate.mean * scale, digits)
+    if estimate.std is None or not math.isfinite(estimate.mean):
+        return mean
+    return f"{mean} ± {number(estimate.std * scale, digits)}"
+
+
+def gap(difference: Difference | None, digits: int = 2) -> str:
+    """A paired difference with its interval.
+
+    Example:
+        >>> gap(paired_difference([93.0, 94.0, 95.0], [90.0, 90.0, 90.0]))
+        '+4.00 [+1.52, +6.48]'
+    """
+    if difference is None:
+        return NONE
+    mean = number(difference.mean, digits, sign=True)
+    if difference.low is None or difference.high is None or not math.isfinite(difference.mean):
+        return mean
+    low, high = (number(v, digits, sign=True) for v in (difference.low, difference.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names as English: ``a``, ``a and b``, ``a, b and c``.
+
+    Example:
+        >>> listing(["kd", "dkd", "gdkd"])
+        'kd, dkd and gdkd'
+    """
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def headline(rows: Sequence[Row]) -> list[str]:
+    """The finding of one setting in a few sentences, the first the headline.
+
+    A difference "exceeds the seeds' spread" when the Student interval of its paired differences
+    at `LEVEL` excludes zero; the sentences say so of those and of no others.
+
+    Example:
+        >>> headline([])
+        ['No run has finished yet.']
+    """
+    if not rows:
+        return ["No run has finished yet."]
+    baseline = next((row for row in rows if row.is_baseline), None)
+    others = [row for row in rows if not row.is_baseline]
+    if baseline is None or not others:
+        return [_alone(row) for row in rows]
+    sentences = [_versus(others, baseline.label), *_largest(others, baseline.label)]
+    return sentences + _leader(rows)
+
+
+def _alone(row: Row) -> str:
+    if not math.isfinite(row.last.mean):
+        return f"{row.label}: a run ended without a finite accuracy."
+    seeds = f"{row.n} seed{'s' if row.n > 1 else ''}"
+    return f"{row.label}: {spread(row.last)}{PERCENT} top-1 at the last epoch ({seeds})."
+
+
+def _versus(others: Sequence[Row], baseline: str) -> str:
+    """The headline: which methods differ from the baseline, and which do not."""
+    by: dict[Verdict, list[str]] = {"above": [], "below": [], "within": [], "unknown": []}
+    for row in others:
+        by[row.difference.verdict if row.difference else "unknown"].append(row.label)
+    parts = []
+    for verdict in ("above", "below"):
+        if names := by[verdict]:
+            all_of = f"All {len(names)} methods" if len(names) == len(others) > 2 else listing(names)
+            verb = "ends" if len(names) == 1 else "end"
+            parts.append(f"{all_of} {verb} {verdict} {baseline} by more than the seeds’ spread")
+    if names := by["within"]:
+        if parts:
+            parts.append(f"{listing(names)} {'does' if len(names) == 1 else 'do'} not differ so")
+        else:
+            parts.append(f"{listing(names)} cannot be told from {baseline} by the seeds at hand")
+    if names := by["unknown"]:
+        if len(names) == len(others):
+            return f"The seeds at hand give no spread by which to judge a difference to {baseline}."
+        parts.append(f"{listing(names)} cannot be judged: too few common seeds")
+    return "; ".join(parts) + "."
+
+
+def _largest(others: Sequence[Row], baseline: str) -> list[str]:
+    gains = [(row.difference, row.label) for row in others
+             if row.difference and math.isfinite(row.difference.mean)]  # fmt: skip
+    if not gains:
+        return []
+    best, label = max(gains, key=lambda pair: pair[0].mean)
+    most = "most " if len(gains) > 1 else ""
+    if best.mean <= 0:
+        return [f"No method has a higher mean than {baseline} at the last epoch."]
+    text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} points at the last"
+    if best.low is None or best.high is None:
+        return [f"{text} epoch, from one seed, so its spread is not known."]
+    low, high = number(best.low, sign=True), number(best.high, sign=True)
+    pairs = f"paired over {len(best.values)} seeds"
+    return [f"{text} epoch ({LEVEL_TEXT} interval {low} to {high}, {pairs})."]
+
+
+def _leader(rows: Sequence[Row]) -> list[str]:
+    """Whether the highest mean is really ahead of the other means."""
+    ranked = [row for row in rows if math.isfinite(row.last.mean) and row.n > 1]
+    ranked.sort(key=lambda row: -row.last.mean)
+    if len(ranked) < 2:
+        return []
+    first = ranked[0]
+    ahead: list[str] = []
+    level: list[str] = []
+    for row in ranked[1:]:
+        ours = dict(zip(first.group.seeds, first.last.values, strict=True))
+        theirs = dict(zip(row.group.seeds, row.last.values, strict=True))
+        seeds = [seed for seed in ours if seed in theirs]
+        if len(seeds) > 1:
+            lead = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+            (ahead if lead.verdict == "above" else level).append(row.label)
+    text = f"{first.label} has the highest mean ({number(first.last.mean)}{PERCENT}); "
+    if level and ahead:
+        more = f"its lead exceeds the seeds’ spread over {listing(ahead)}, "
+        return [f"{text}{more}not over {listing(level)}."]
+    if level:
+        return [f"{text}its lead over {listing(level)} stays within the seeds’ spread."]
+    return [f"{text}its lead over every other row exceeds the seeds’ spread."] if ahead else []

@@ -1,0 +1,54 @@
+import pytest
+
+from fractionate.report import read_runs, table
+from fractionate.report.words import headline
+from tests.report.synthetic import write_run
+
+
+def sentences(tmp_path, **finals):
+    """The finding for methods with given accuracies, one per seed."""
+    folders = [
+        write_run(tmp_path / f"{method}{seed}", method, seed, epochs=2, last_top1=top1)
+        for method, values in finals.items()
+        for seed, top1 in enumerate(values)
+    ]
+    return headline(table(read_runs(folders)).rows)
+
+
+def test_the_headline_claims_only_what_exceeds_the_spread(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 80.2, 80.1], kd=[85.0, 85.3, 85.2], dkd=[80.0, 83.0, 78.0])
+    assert found[0] == "kd ends above labels by more than the seeds’ spread; dkd does not differ so."
+
+
+def test_losses_are_told_as_plainly_as_gains(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 80.2, 80.1], kd=[75.0, 75.3, 75.2])
+    assert found[0] == "kd ends below labels by more than the seeds’ spread."
+    assert found[1] == "No method has a higher mean than labels at the last epoch."
+
+
+def test_nothing_is_claimed_when_nothing_exceeds_the_spread(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 82.0, 81.0], kd=[81.0, 80.5, 82.0])
+    assert found[0] == "kd cannot be told from labels by the seeds at hand."
+
+
+def test_one_seed_claims_no_difference(tmp_path):
+    found = sentences(tmp_path, labels=[80.0], kd=[99.0])
+    assert found[0] == "The seeds at hand give no spread by which to judge a difference to labels."
+    assert "from one seed" in found[1]
+
+
+def test_all_is_said_of_all_and_of_no_fewer(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 80.1], kd=[85.0, 85.1], dkd=[86.0, 86.11], gdkd=[87.0, 87.12])
+    assert found[0] == "All 3 methods end above labels by more than the seeds’ spread."
+
+
+def test_the_leader_is_told_apart_from_those_it_does_not_beat(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 80.2, 80.1], kd=[90.0, 90.3, 90.2], dkd=[90.2, 90.2, 90.3])
+    assert found[-1].startswith("dkd has the highest mean (90.23")
+    assert found[-1].endswith("exceeds the seeds’ spread over labels, not over kd.")
+
+
+@pytest.mark.parametrize("method", ["kd", "dkd+deepkd"])
+def test_a_method_alone_is_told_without_comparison(tmp_path, method):
+    found = sentences(tmp_path, **{method: [90.0, 91.0]})
+    assert found == [f"{method}: 90.50 ± 0.71\N{NO-BREAK SPACE}% top-1 at the last epoch (2 seeds)."]
