@@ -37,7 +37,7 @@ def digits(part: Part = "train", labels_per_class: int | None = None) -> Labelle
     """Part of the digits, stratified by class; the same images on every machine.
 
     Every class is shuffled once and cut into test | validation | rest; ``train`` is validation and rest together.
-    A few-label subset is always drawn from the rest, so settings chosen on ``validation`` are tested with the same labels.
+    A few-label subset is always drawn from the rest, so settings chosen on ``validation`` are used with the same labels.
 
     Args:
         part: ``"train"``, ``"train-without-validation"``, ``"validation"`` or ``"test"``.

@@ -107,7 +107,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
         place[last] = _load(text, path)
-    return from_plain(data, "run")
+    return from_plain(data, "settings")
 
 
 @functools.cache
@@ -147,7 +147,8 @@ def _explain(error: Mapping[str, Any]) -> str:
     place, kind = error["loc"], error["type"]
     path = ".".join(str(key) for key in place)
     if kind == "unexpected_keyword_argument":
-        return unknown(f"key {'.'.join(map(str, place[:-1])) or 'at top level'}", place[-1], _fields(place[:-1]))
+        parent = [str(key) for key in place[:-1]]
+        return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1])])
     if kind == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     if kind == "missing":

@@ -16,7 +16,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability bins of equal width: mean confidence and accuracy (fractions, ``None`` if empty), number of images."""
+    """Reliability bins of equal width: mean confidence, accuracy (fractions, ``None`` if empty), number of images."""
 
     confidence: tuple[float | None, ...]
     accuracy: tuple[float | None, ...]

@@ -1,0 +1,89 @@
+"""The command line: argument parsing only. Every command is a function of :mod:`fractionate.studies`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import __version__
+from ._choices import unknown
+
+if TYPE_CHECKING:
+    from .studies.commands import Command
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: words after the program's name; by default those of the process.
+
+    Returns:
+        Exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["--version"], ["-V"]):
+        print(f"fractionate {__version__}")
+        return 0
+    try:
+        command = _parse(words)
+        if command is not None:
+            from rich.console import Console
+
+            command(Console(), ("fractionate", *words))
+    except KeyboardInterrupt:
+        print("fractionate: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, ArithmeticError, ImportError, OSError) as error:
+        print(f"fractionate: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _parse(words: list[str]) -> Command | None:
+    """The command with its options; ``None`` when only help was wanted (and printed).
+
+    Raises:
+        ValueError: words that cannot be read.
+    """
+    try:
+        import tyro
+
+        from .studies.commands import COMMANDS, options
+    except ImportError as error:
+        raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
+    named = words and not words[0].startswith("-")
+    if named and words[0] not in COMMANDS:
+        raise ValueError(unknown("command", words[0], COMMANDS))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options(), prog="fractionate", args=words or ["--help"])
+    except SystemExit as end:
+        if end.code in (0, None):
+            return None
+        raise ValueError(_sentence(complaint.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """tyro's framed complaint as one line: its first paragraph, and what it thinks was meant."""
+    lines = [line.strip("│╭╮╰╯ \n") for line in box.splitlines()]
+    paragraphs: list[list[str]] = [[]]
+    for line in lines[1:-1]:
+        if line and not line.strip("─"):
+            paragraphs.append([])
+        elif line:
+            paragraphs[-1].append(line)
+    first, *more = [" ".join(p) for p in paragraphs if p]
+    meant = next((re.findall(r"--[\w-]+", p) for p in more if p.startswith("Perhaps you meant")), [])
+    return f"{first}; did you mean {meant[0]}?" if meant else first
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The commands and their options, as frozen dataclasses that tyro turns into a command line."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, subcommand
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Distil handwritten digits by several methods: a table, and one page that needs nothing else."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the teacher, of every run and of report.html."""
+    seeds: int = 5
+    """Runs per method."""
+    epochs: int = 40
+    """Length of a student's run."""
+    methods: Words = ()
+    """Which methods, for example: kd dkd+deepkd; or: all. Default: labels alone, KD, DKD, GDKD, DOT and DeepKD."""
+    workers: int | None = None
+    """Processes; default: one per core, at most 4. Does not change any number."""
+    overwrite: bool = False
+    """Train again what is there already."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from .demo import METHODS_SHOWN, demo
+        from .jobs import Options
+
+        _at_least(1, seeds=self.seeds, epochs=self.epochs, workers=self.workers or 1)
+        demo(
+            self.out,
+            console,
+            seeds=self.seeds,
+            epochs=self.epochs,
+            methods=self.methods or METHODS_SHOWN,
+            workers=self.workers,
+            options=Options(overwrite=self.overwrite, resume=not self.overwrite, command=command),
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train students from a recipe (fractionate train digits --method dkd) or from a config file (--config FILE)."""
+
+    what: Positional[Words] = ()
+    """Recipe, and changes of its fields: digits optimizer.lr=0.05 epochs=20."""
+    config: Path | None = None
+    """Config file, such as config.yaml of a run folder, in place of a recipe."""
+    method: str = "kd"
+    """Method: kd, dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
+    teacher: str | None = None
+    """Network of the teacher; default: the recipe's. Trained first if it is not in the folder yet."""
+    student: str | None = None
+    """Network of the student; default: the recipe's."""
+    seeds: int | None = None
+    """Train this many times with different seeds."""
+    out: Path | None = None
+    """Folder of the runs; default: runs/RECIPE."""
+    workers: int = 1
+    """Processes."""
+    overwrite: bool = False
+    """Replace runs that are there."""
+    resume: bool = False
+    """Go on where unfinished runs stopped."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from ..train import override, read_config
+        from .jobs import Options
+        from .train import train_config, train_recipe
+
+        _at_least(1, seeds=self.seeds or 1, workers=self.workers)
+        if self.overwrite and self.resume:
+            raise ValueError("--overwrite and --resume exclude each other")
+        options = Options(self.overwrite, self.resume, command)
+        changes = [word for word in self.what if "=" in word]
+        names = [word for word in self.what if "=" not in word]
+        if self.config is not None:
+            if names or self.out is None:
+                raise ValueError("--config takes no recipe, and needs --out for the new run folder")
+            run = override(read_config(self.config), changes)
+            train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
+            return
+        if len(names) != 1:
+            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
+        train_recipe(
+            names[0],
+            self.method,
+            self.out or Path("runs") / names[0],
+            console,
+            seeds=self.seeds or 1,
+            teacher=self.teacher,
+            student=self.student,
+            changes=changes,
+            workers=self.workers,
+            options=options,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the student of a finished run again."""
+
+    run: Positional[Path]
+    """Run folder."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from .inspect import evaluate_run
+
+        evaluate_run(self.run, console)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Compare runs: a table here, and with --out one self-contained HTML page."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders, or folders of run folders."""
+    out: Path | None = None
+    """The page."""
+    title: str = "Distillation report"
+    """Title of the page."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from ..report import print_table, write_page
+
+        print_table(self.runs, console)
+        if self.out is not None:
+            write_page(self.runs, self.out, title=self.title)
+            console.print(str(self.out), markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """List every method with its formula, defaults, cost and source."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from .inspect import print_methods
+
+        print_methods(console)
+
+
+Command = Demo | Train | Evaluate | Report | Methods
+
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "train": Train,
+    "evaluate": Evaluate,
+    "report": Report,
+    "methods": Methods,
+}
+
+
+def options() -> Any:
+    """The type that ``tyro.cli`` reads: one of the commands, each under its name."""
+    named = [Annotated[command, subcommand(name)] for name, command in COMMANDS.items()]
+    return functools.reduce(operator.or_, named)
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")

@@ -1,0 +1,128 @@
+"""The main job in one command: a teacher, a small student with few labels, every method, a table and a page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..recipes import digits
+from ..train import MethodSpec, Network, Run, RunFolder
+from ..train.spec import METHODS, WRAPPERS
+from .display import display
+from .jobs import Job, Options, run_jobs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+METHODS_SHOWN = ("ce", "kd", "dkd", "gdkd", "dkd+dot", "dkd+deepkd")
+ENOUGH = 98.0  # top-1 in percent that a teacher of the digits must reach
+
+
+def demo(
+    out: Path,
+    console: Console,
+    *,
+    seeds: int = 5,
+    epochs: int = 40,
+    methods: Sequence[str] = METHODS_SHOWN,
+    workers: int | None = None,
+    options: Options | None = None,
+) -> Path:
+    """Distil handwritten digits by several methods and compare them.
+
+    Args:
+        out: folder of the teacher, of every run and of ``report.html``.
+        console: where progress and the table go.
+        seeds: runs per method.
+        epochs: length of a student's run.
+        methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd.
+        workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
+        options: what to do with folders that exist; by default finished runs with the same settings are kept.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: an unknown method, or a folder that holds runs with other settings.
+    """
+    from ..report import print_table, write_page
+
+    started = time.perf_counter()
+    options = options or Options(resume=True)
+    specs = [MethodSpec.parse(name) for name in (every_method() if tuple(methods) == ("all",) else methods)]
+    with_teacher = trained_teacher(digits.teacher(), out / "teacher", console, options)
+    jobs = student_jobs(specs, partial(digits.student, teacher=with_teacher, epochs=epochs), seeds, out)
+    reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
+    if reused:
+        console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
+    with display(console, jobs) as listen:
+        run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
+    folders = [job.folder for job in jobs]
+    print_table(folders, console)
+    page = out / "report.html"
+    write_page(folders, page, title="Handwritten digits with few labels")
+    seconds = time.perf_counter() - started
+    console.print(f"{page}  ({seconds:.0f} s in all)", markup=False, highlight=False, soft_wrap=True)
+    return page
+
+
+def every_method() -> list[str]:
+    """All methods by name, and all wrappers over dkd.
+
+    Example:
+        >>> "dkd+deepkd" in every_method()
+        True
+    """
+    return [*METHODS, *(f"dkd+{name}" for name in WRAPPERS)]
+
+
+def trained_teacher(run: Run, folder: Path, console: Console, options: Options) -> Network:
+    """The teacher that ``run`` trains, from its folder if it is there; prints how good it is.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    job = Job(f"teacher {run.student.name}", run, folder)
+    with display(console, [job], "teacher") as listen:
+        run_jobs([job], options, listen)
+    facts = RunFolder(folder).summary()
+    console.print(
+        f"teacher {run.student.name}: {facts['last_top1']:.2f} % top-1 on the {run.data.evaluate_on} images, "
+        f"{facts['params']:,} parameters",
+        highlight=False,
+    )
+    if facts["last_top1"] < ENOUGH and run.data.name == "digits":
+        console.print(f"[yellow]that is below the expected {ENOUGH:g} %: students will learn less from it")
+    return replace(run.student, checkpoint=str(RunFolder(folder).student))
+
+
+def student_jobs(specs: Sequence[MethodSpec], student: Callable[..., Run], seeds: int, out: Path) -> list[Job]:
+    """Every method with seeds 0, 1, ...; all first seeds come first, so an interrupted study is balanced.
+
+    Args:
+        specs: methods.
+        student: function of a method and a seed that returns the run.
+        seeds: how many.
+        out: folder of all of them.
+    """
+    return [
+        Job(f"{spec.title}, seed {seed}", student(spec, seed=seed), out / folder_name(spec) / f"seed-{seed}")
+        for seed in range(seeds)
+        for spec in specs
+    ]
+
+
+def folder_name(method: MethodSpec) -> str:
+    """A method's name as a folder: letters, digits and ``+ = . -`` only.
+
+    Example:
+        >>> folder_name(MethodSpec.parse("dkd(beta=2)+deepkd(rule=published-code)"))
+        'dkd_beta=2_+deepkd_rule=published-code'
+    """
+    words = [c if c.isalnum() or c in "+=.-" else "_" for c in str(method).replace("'", "").replace(", ", ",")]
+    return "".join(words).strip("_")
