@@ -44,7 +44,8 @@ def as_partition(assignment: list[list[int]], groups: int) -> Partition:
         width = max(1, *(len(m) for m in members))
         index = [m + [0] * (width - len(m)) for m in members]
         valid = [[True] * len(m) + [False] * (width - len(m)) for m in members]
-        built.append(Group(torch.tensor(index), torch.tensor(valid)))
+        always = all(m for m in members)
+        built.append(Group(torch.tensor(index), torch.tensor(valid), first_counts=always))
     return Partition(tuple(built), classes)
 
 
@@ -60,3 +61,24 @@ def problems(draw: st.DrawFn, *, least_groups: int = 1, most_groups: int = 5) ->
     temperature = draw(st.sampled_from([0.5, 1.0, 4.0, 20.0]))
     student, teacher = (random_logits(n, c, scale, seed + i) for i in range(2))
     return Problem(student.requires_grad_(), teacher, assignment, groups, temperature)
+
+
+@st.composite
+def fusible_problems(draw: st.DrawFn) -> Problem:
+    """Partitions that the fused path takes: no row's first group is empty, and the rest never is."""
+    n, c, groups = draw(st.integers(1, 4)), draw(st.integers(5, 9)), draw(st.integers(1, 4))
+    widths = [draw(st.integers(1, 2)) for _ in range(groups - 1)]
+    while sum(widths) >= c:
+        widths.pop()
+    rows = []
+    for _ in range(n):
+        order, row = draw(st.permutations(range(c))), [len(widths)] * c
+        for group, width in enumerate(widths):
+            size = draw(st.integers(1 if group == 0 else 0, width))
+            for _ in range(size):
+                row[order.pop()] = group
+        rows.append(row)
+    seed, scale = draw(st.integers(0, 2**20)), draw(st.sampled_from([0.1, 2.0, 30.0]))
+    student, teacher = (random_logits(n, c, scale, seed + i) for i in range(2))
+    temperature = draw(st.sampled_from([0.5, 1.0, 4.0, 20.0]))
+    return Problem(student.requires_grad_(), teacher, rows, len(widths) + 1, temperature)

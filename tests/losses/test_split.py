@@ -71,7 +71,7 @@ def test_an_empty_group_is_exactly_zero(p: Problem, kl: str) -> None:
         for g, members in enumerate(groups):
             if not members:
                 assert float(s.within[row, g].detach()) == 0.0
-                assert float(s.mass[row, g]) == 0.0
+                assert float(s.mass[row, g].detach()) == 0.0
 
 
 @given(problems(), st.randoms(use_true_random=False))
