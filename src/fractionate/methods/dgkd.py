@@ -1,0 +1,162 @@
+"""DGKD: DKD minus a coupling of the gradients of its two terms."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._choices import choose
+from ..losses.coupling import COUPLINGS, Coupling, gradient_coupling
+from ..losses.partition import Partition, by_target_top
+from ..rows import Logits, Progress, weighted_mean
+from ..schedules import constant
+from ..schedules import warmup as warmup_to
+from .checks import check_common, check_numbers, check_positive, preset
+from .mask import Mask
+from .method import Method, Part, Task
+
+Hard = Literal["error", "argmax"]
+Normalize = Literal["none", "batch"]
+Weights = Literal["dkd", "kd"]
+
+
+@preset
+def dgkd(
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    epsilon: float = 0.5,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    coupling: Coupling = "full",
+    normalize: Normalize = "none",
+    floor: float = 1e-8,
+    weights: Weights = "dkd",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Decoupled-gradient KD: DKD, with the distance between the gradients of its two terms subtracted.
+
+    L = ce_weight CE + W(e) mean[ alpha T^2 TCKD + beta T^2 NCKD - epsilon G ]
+    G = |g_T - g_N|^2 = T^2 [ d^2 + |(1 + d) q - p|^2 ],  0 <= G <= 6 T^2
+
+    with d the difference of the label's probabilities (student minus teacher) and q, p the softmax of student and
+    teacher over the non-targets. G is differentiated once in this closed form; no double backward.
+
+    The published code divides by the batch: its M is mean(G) / (n^2 c). Conversion for the form of June 2025:
+    ``epsilon = eps_code / (n**2 * c)``; for that of April 2026: ``normalize="batch"``, ``epsilon = eps_code``,
+    ``floor = 1e-8 * n**2 * c``.
+
+    Args:
+        alpha, beta: weights of ``target`` (TCKD) and ``nontarget`` (NCKD) with ``weights="dkd"``.
+        epsilon: weight of the coupling; 0 is DKD bit for bit, a negative one adds G (a further matching term).
+        temperature: T.
+        warmup: W, epochs over which the distillation weights grow linearly; 1 = none.
+        coupling: reading of G: ``"full"`` vectors, ``"masked"`` (g_T at the label only, g_N elsewhere) or
+            ``"kd_weighted"`` (g_N times 1 - a).
+        normalize: ``"batch"`` divides G by its detached batch mean (plus ``floor``): the newest published form, a
+            constant push away from the teacher that needs the cross-entropy and can leave a wrong best class.
+        floor: added to that mean.
+        weights: ``"dkd"``, or ``"kd"`` for TCKD + (1 - a) NCKD with a the teacher's probability of the label.
+        ce_weight, label_smoothing, hard: as in :func:`dkd`.
+
+    Returns:
+        Method with components ``task``, ``target``, ``nontarget``, ``coupling`` (weight -epsilon W(e)).
+
+    Raises:
+        ValueError: fewer than 3 classes, soft labels, an unknown choice, an argument out of range.
+
+    Warns:
+        UserWarning: epsilon above min(2 alpha / 3, beta / 2), up to which the distillation loss is proven to be
+            smallest at the teacher; epsilon > 0 with ``normalize="batch"``.
+
+    Source: omertafveez-2001/Decoupled-Gradient-Knowledge-Distilation (code and blog, no paper); not the densely
+    guided KD that is also called DGKD.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.dgkd(epsilon=0.2).components(lg))
+        ['task', 'target', 'nontarget', 'coupling']
+    """
+    check_positive("dgkd", temperature=temperature)
+    check_numbers("dgkd", alpha=alpha, beta=beta, epsilon=epsilon)
+    check_positive("dgkd", floor=floor)
+    choose("dgkd coupling", coupling, COUPLINGS)
+    choose("dgkd normalize", normalize, ("none", "batch"))
+    choose("dgkd weights", weights, ("dkd", "kd"))
+    check_common("dgkd", ce_weight, warmup, label_smoothing, hard)
+    _warn_if_unsafe(alpha, beta, epsilon, coupling, normalize, weights)
+    alpha, beta = (1.0, 1.0) if weights == "kd" else (alpha, beta)
+
+    def coupled(lg: Logits, kept: Tensor | None) -> Tensor:
+        # At epsilon 0 the coupling is an observation: outside the graph it cannot touch a bit of the gradient.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and epsilon != 0):
+            rows = gradient_coupling(lg.student, lg.teacher, lg.labels, temperature, coupling, kept)
+        return rows if normalize == "none" else rows / (weighted_mean(rows.detach(), lg.weight) + floor)
+
+    def build(mask: Mask) -> Method:
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            target, nontarget, rest = mask.decoupled(lg, progress, temperature)
+            if weights == "kd":
+                nontarget = rest * nontarget
+            return {"target": target, "nontarget": nontarget, "coupling": coupled(lg, _kept(mask, lg, progress))}
+
+        return Method(
+            name="dgkd",
+            parts={
+                "task": Part(constant(ce_weight), "task"),
+                "target": Part(warmup_to(alpha, warmup), "target"),
+                "nontarget": Part(warmup_to(beta, warmup), "nontarget"),
+                "coupling": Part(warmup_to(-epsilon, warmup), "nontarget"),
+            },
+            terms=terms,
+            task=Task(label_smoothing),
+            needs_labels=True,
+            hard=hard,
+            row_wise=normalize == "none",
+            decouple=lambda mask, form: build(mask),
+        )
+
+    return build(Mask())
+
+
+def _kept(mask: Mask, lg: Logits, progress: Progress) -> Tensor | None:
+    """``[n, c]`` the non-targets that DeepKD's mask keeps; ``None`` without a mask."""
+    k = mask.count(progress, lg.classes)
+    if k is None:
+        return None
+    groups = by_target_top(lg, k, count_target=mask.count_target).groups
+    return Partition(groups[1:], lg.classes).members(lg.rows, lg.teacher.device)
+
+
+def _safe_epsilon(alpha: float, beta: float, coupling: str, weights: str) -> float:
+    """Up to here target and nontarget terms outweigh the coupling for every student (by Pinsker's inequality)."""
+    if weights == "dkd":
+        return min(2 * alpha / 3, beta / 2)
+    # The weight 1 - a of NCKD vanishes with a confident teacher; only a coupling that vanishes with it stays below.
+    return 0.5 if coupling == "kd_weighted" else 0.0
+
+
+def _warn_if_unsafe(alpha: float, beta: float, epsilon: float, coupling: str, normalize: str, weights: str) -> None:
+    if epsilon <= 0:
+        return
+    if normalize == "batch":
+        warnings.warn(
+            "dgkd(normalize='batch') pushes the student away from the teacher with constant strength: the loss floats "
+            "near epsilon and the teacher's best class can be missed; keep the cross-entropy, or use normalize='none'",
+            stacklevel=4,
+        )
+        return
+    safe = _safe_epsilon(alpha, beta, coupling, weights)
+    if epsilon > safe:
+        rule = "min(2 alpha / 3, beta / 2)" if weights == "dkd" else f"weights='kd' with coupling={coupling!r}"
+        warnings.warn(
+            f"dgkd: epsilon={epsilon:g} is above {safe:g}, the end of the proven safe range ({rule}): the distillation "
+            f"loss may be smallest away from the teacher",
+            stacklevel=4,
+        )
