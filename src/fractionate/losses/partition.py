@@ -22,10 +22,12 @@ class Group:
     Args:
         index: ``[n, m]`` class indices.
         valid: ``[n, m]`` which entries count, for groups whose size differs from row to row; all if ``None``.
+        first_counts: whether the first entry counts in every row, though others may not.
     """
 
     index: Int[Tensor, "n m"]
     valid: Bool[Tensor, "n m"] | None = None
+    first_counts: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .._choices import choose
-from .._typing import Bool, Float
+from .._typing import Float
+from .fused import fused_split, why_not_fused
 from .partition import Partition
+from .plain import KL, KLS, kl_rows, plain_split, widen
 
-KL = Literal["forward", "reverse", "both"]
-KLS: tuple[KL, ...] = ("forward", "reverse", "both")
+__all__ = ["KL", "KLS", "Split", "split_kl", "widen"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Split:
         ]
         within = torch.stack([part[0] for part in parts], 1)
         logs = tuple(torch.stack([part[i] for part in parts], 1) for i in (1, 2))
-        between = _squared(self.temperature) * _kl(logs[0], logs[1])
+        between = self.temperature**2 * kl_rows(logs[0], logs[1])
         return Split(between, within, logs[0].exp(), (logs[0], logs[1]), self.temperature)
 
 
@@ -74,6 +74,8 @@ def split_kl(
     partition: Partition,
     temperature: float | Tensor = 1.0,
     kl: KL = "forward",
+    *,
+    fused: bool | None = None,
 ) -> Split:
     """Split KL(softmax(teacher / T) || softmax(student / T)) along a partition of the classes.
 
@@ -88,12 +90,15 @@ def split_kl(
         temperature: T > 0, a number or a scalar tensor (which then receives a gradient).
         kl: direction of the KL inside the groups: ``"forward"`` (teacher first), ``"reverse"`` or their mean,
             ``"both"``; between groups it is always forward.
+        fused: ``None`` takes the fused path (two reads and one write of the logits, temporaries of a few rows) where
+            it can be used; ``True`` insists on it; ``False`` takes the plain path.
 
     Returns:
         A :class:`Split`. An empty group contributes 0, a group of one class has ``within`` 0.
 
     Raises:
-        ValueError: a class count that is not the partition's, T <= 0, an unknown direction.
+        ValueError: a class count that is not the partition's, T <= 0, an unknown direction, or ``fused=True`` where
+            only the plain path works (the message says why).
 
     Source: the chain rule of KL; as a distillation loss arXiv 2203.08679 (two groups), 2512.04625.
 
@@ -114,77 +119,15 @@ def split_kl(
             f"split_kl: student {list(student.shape)} and teacher {list(teacher.shape)} must be "
             f"[n, {partition.classes}], the classes of the partition"
         )
-    s, t = widen(student), widen(teacher.detach())
-    groups = [_gathered(s, t, group.index, group.valid, temperature, kl) for group in partition.groups]
-    groups.append(_rest(s, t, partition, temperature, kl))
-    within, lse_t, lse_s = (torch.stack([group[i] for group in groups], 1) for i in range(3))
-    log_t, log_s = lse_t.log_softmax(1), lse_s.log_softmax(1)
-    square = _squared(temperature)
-    return Split(square * _kl(log_t, log_s), square * within, log_t.exp(), (log_t, log_s), temperature, kl)
-
-
-def widen(x: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32; float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _squared(temperature: float | Tensor) -> float | Tensor:
-    return temperature * temperature
-
-
-def _gathered(
-    s: Tensor, t: Tensor, index: Tensor, valid: Tensor | None, temperature: float | Tensor, kl: KL
-) -> tuple[Tensor, Tensor, Tensor]:
-    shift = (t.amax(1), s.detach().amax(1))
-    return _group(s.gather(1, index), t.gather(1, index), valid, shift, temperature, kl)
-
-
-def _rest(
-    s: Tensor, t: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
-) -> tuple[Tensor, Tensor, Tensor]:
-    valid = ~partition.members(len(s), s.device) if partition.groups else None
-    return _group(s, t, valid, (t.amax(1), s.detach().amax(1)), temperature, kl)
-
-
-def _group(
-    s: Float[Tensor, "n m"],
-    t: Float[Tensor, "n m"],
-    valid: Bool[Tensor, "n m"] | None,
-    shift: tuple[Tensor, Tensor],
-    temperature: float | Tensor,
-    kl: KL,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """KL inside one group and its log-sum-exp in teacher and student, relative to ``shift`` / T."""
-    empty = torch.zeros_like(s[:, :1], dtype=torch.bool) if valid is None else ~valid.any(1, keepdim=True)
-    logs, sums = [], []
-    for z, origin in ((t, shift[0]), (s, shift[1])):
-        if valid is not None:
-            # Rows without a member become rows of zeros: finite, and cut off below.
-            z = z.masked_fill(~valid, -torch.inf).masked_fill(empty, 0.0)
-        best = z.detach().amax(1, keepdim=True)
-        x = (z - best) / temperature  # the maximum first: exact where T would blow it up
-        total = x.logsumexp(1, keepdim=True)
-        logs.append(x - total)
-        sums.append((((best - origin[:, None]) / temperature) + total)[:, 0])
-    within = _directed(logs[0], logs[1], kl)
-    if valid is None:
-        return within, sums[0], sums[1]
-    gone = empty[:, 0]
-    teacher, student = (x.masked_fill(gone, -torch.inf) for x in sums)
-    return within.masked_fill(gone, 0.0), teacher, student
-
-
-def _directed(log_t: Tensor, log_s: Tensor, kl: KL) -> Tensor:
-    if kl == "forward":
-        return _kl(log_t, log_s)
-    if kl == "reverse":
-        return _kl(log_s, log_t)
-    return (_kl(log_t, log_s) + _kl(log_s, log_t)) / 2
-
-
-def _kl(log_p: Float[Tensor, "n m"], log_q: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """KL(p || q) per row from log-probabilities; entries where both are -inf contribute 0."""
-    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -torch.inf, 0.0)).sum(1)
+    reason = why_not_fused(student, partition, temperature, kl)
+    if fused and reason:
+        raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
+    if fused is False or reason:
+        parts = plain_split(student, teacher, partition, temperature, kl)
+    else:
+        parts = fused_split(student, teacher, partition, float(temperature))
+    between, within, log_t, log_s = parts
+    return Split(between, within, log_t.exp(), (log_t, log_s), temperature, kl)
 
 
 def _mixture(
@@ -194,6 +137,6 @@ def _mixture(
     empty = (log_t == -torch.inf).all(1, keepdim=True)
     gone = empty[:, 0]
     share_t, share_s = (x.masked_fill(empty, 0.0).log_softmax(1) for x in (log_t, log_s))
-    inner = _squared(temperature) * _kl(share_t, share_s) + (share_t.exp() * within).sum(1)
+    inner = temperature**2 * kl_rows(share_t, share_s) + (share_t.exp() * within).sum(1)
     sums = [x.masked_fill(empty, 0.0).logsumexp(1).masked_fill(gone, -torch.inf) for x in (log_t, log_s)]
     return inner.masked_fill(gone, 0.0), sums[0], sums[1]

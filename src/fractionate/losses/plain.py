@@ -1,0 +1,98 @@
+"""The plain path of split_kl: ordinary tensor operations, differentiable any number of times.
+
+It is the reference of the fused path, and serves what that one does not: reverse KL, a learned temperature,
+torch.compile and torch.func, double backward.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._typing import Bool, Float
+from .partition import Partition
+
+KL = Literal["forward", "reverse", "both"]
+KLS: tuple[KL, ...] = ("forward", "reverse", "both")
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def plain_split(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    partition: Partition,
+    temperature: float | Tensor,
+    kl: KL,
+) -> Parts:
+    """``between`` [n], ``within`` [n, g] and the log masses [n, g] of teacher and student."""
+    s, t = widen(student), widen(teacher.detach())
+    groups = [_gathered(s, t, group.index, group.valid, temperature, kl) for group in partition.groups]
+    groups.append(_rest(s, t, partition, temperature, kl))
+    within, lse_t, lse_s = (torch.stack([group[i] for group in groups], 1) for i in range(3))
+    log_t, log_s = lse_t.log_softmax(1), lse_s.log_softmax(1)
+    square = temperature * temperature
+    return square * kl_rows(log_t, log_s), square * within, log_t, log_s
+
+
+def widen(x: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _gathered(
+    s: Tensor, t: Tensor, index: Tensor, valid: Tensor | None, temperature: float | Tensor, kl: KL
+) -> tuple[Tensor, Tensor, Tensor]:
+    shift = (t.amax(1), s.detach().amax(1))
+    return _group(s.gather(1, index), t.gather(1, index), valid, shift, temperature, kl)
+
+
+def _rest(
+    s: Tensor, t: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
+) -> tuple[Tensor, Tensor, Tensor]:
+    valid = ~partition.members(len(s), s.device) if partition.groups else None
+    return _group(s, t, valid, (t.amax(1), s.detach().amax(1)), temperature, kl)
+
+
+def _group(
+    s: Float[Tensor, "n m"],
+    t: Float[Tensor, "n m"],
+    valid: Bool[Tensor, "n m"] | None,
+    shift: tuple[Tensor, Tensor],
+    temperature: float | Tensor,
+    kl: KL,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """KL inside one group and its log-sum-exp in teacher and student, relative to ``shift`` / T."""
+    empty = torch.zeros_like(s[:, :1], dtype=torch.bool) if valid is None else ~valid.any(1, keepdim=True)
+    logs, sums = [], []
+    for z, origin in ((t, shift[0]), (s, shift[1])):
+        if valid is None:
+            best = z.detach().amax(1, keepdim=True)
+            x = (z - best) / temperature  # the maximum first: exact where T would blow it up
+        else:
+            # Rows without a member become rows of zeros: finite, and cut off below.
+            best = z.detach().masked_fill(~valid, -torch.inf).amax(1, keepdim=True).masked_fill(empty, 0.0)
+            x = ((z - best).masked_fill(~valid, 0.0) / temperature).masked_fill(~(valid | empty), -torch.inf)
+        total = x.logsumexp(1, keepdim=True)
+        logs.append(x - total)
+        sums.append((((best - origin[:, None]) / temperature) + total)[:, 0])
+    within = _directed(logs[0], logs[1], kl)
+    if valid is None:
+        return within, sums[0], sums[1]
+    gone = empty[:, 0]
+    teacher, student = (x.masked_fill(gone, -torch.inf) for x in sums)
+    return within.masked_fill(gone, 0.0), teacher, student
+
+
+def _directed(log_t: Tensor, log_s: Tensor, kl: KL) -> Tensor:
+    if kl == "forward":
+        return kl_rows(log_t, log_s)
+    if kl == "reverse":
+        return kl_rows(log_s, log_t)
+    return (kl_rows(log_t, log_s) + kl_rows(log_s, log_t)) / 2
+
+
+def kl_rows(log_p: Float[Tensor, "n m"], log_q: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
+    """KL(p || q) per row from log-probabilities; entries where both are -inf contribute 0."""
+    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -torch.inf, 0.0)).sum(1)
