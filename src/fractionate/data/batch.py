@@ -82,14 +82,14 @@ class Normalization:
             )
 
     @classmethod
-    def of(cls, images: Int[Tensor, "n ch h w"]) -> Normalization:
+    def of(cls, images: Tensor) -> Normalization:
         """Mean and standard deviation of ``[n, ch, h, w]`` uint8 images, per channel."""
         x = images.double() / 255
         std, mean = torch.std_mean(x, dim=(0, 2, 3), correction=0)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
-    def __call__(self, images: Int[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h w"]:
-        """uint8 0..255 -> float32 (x / 255 - mean) / std."""
+    def __call__(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
+        """``[n, ch, h, w]`` uint8 0..255 -> float32 (x / 255 - mean) / std."""
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device)
         shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
         return images * scale[:, None, None] - shift[:, None, None]

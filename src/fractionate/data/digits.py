@@ -25,7 +25,7 @@ SPLIT_SEED = 0
 class Labelled:
     """Images with labels: ``[n, ch, h, w]`` uint8 and ``[n]`` int64."""
 
-    images: Int[Tensor, "n ch h w"]
+    images: Tensor
     target: Int[Tensor, " n"]
     num_classes: int
 
@@ -37,7 +37,7 @@ def digits(part: Part = "train", labels_per_class: int | None = None) -> Labelle
     """Part of the digits, stratified by class; the same images on every machine.
 
     Every class is shuffled once and cut into test | validation | rest; ``train`` is validation and rest together.
-    A few-label subset is always drawn from the rest, so settings chosen on ``validation`` are used with the same labels.
+    A few-label subset is drawn from the rest, so it is the same whether or not ``validation`` is kept out.
 
     Args:
         part: ``"train"``, ``"train-without-validation"``, ``"validation"`` or ``"test"``.

@@ -92,10 +92,8 @@ class SmallImages:
         mirror = torch.rand(m, generator=generator) < (0.5 if self.flip else 0.0)
         return torch.cat(orders), corner, mirror
 
-    def _crop(
-        self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]
-    ) -> Int[Tensor, "n ch h w"]:
-        """Pad-crop and flip as one gather from the padded images."""
+    def _crop(self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]) -> Tensor:
+        """``[n, ch, h, w]`` uint8: pad-crop and flip as one gather from the padded images."""
         height, width = (size - 2 * self.shift for size in self.images.shape[1:3])
         rows = corner[:, :1] + torch.arange(height, device=index.device)
         columns = torch.arange(width, device=index.device).expand(len(index), -1)

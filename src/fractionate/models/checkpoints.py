@@ -18,7 +18,7 @@ SHOWN = 5
 def load_checkpoint(net: nn.Module, path: str | Path) -> None:
     """Fill ``net`` with the weights of a file; every tensor must find its place.
 
-    Understands ``.safetensors``; and, for other files, read by ``torch.load(weights_only=True)``, a bare state dict, one
+    Understands ``.safetensors``; and, for others, read by ``torch.load(weights_only=True)``, a bare state dict, one
     under ``"model"``, ``"state_dict"`` or ``"student"``, and the prefixes ``module.``, ``student.`` and
     ``module.student.`` (whose file may also hold a teacher, which is left alone).
 
@@ -103,7 +103,7 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
         return
     problems = [f"{len(missing)} missing: {_some(missing)}"] if missing else []
     problems += [f"{len(unexpected)} unexpected: {_some(unexpected)}"] if unexpected else []
-    if wrong and not (missing or unexpected) and _only_classes_differ(wrong):
+    if wrong and not (missing or unexpected) and _only_classes_differ(wrong, list(own)[-1]):
         theirs, ours = next(iter(wrong.values()))
         problems += [f"it has {theirs[0]} classes, the network {ours[0]}; create it with num_classes={theirs[0]}"]
     elif wrong:
@@ -112,10 +112,10 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
     raise ValueError(f"{path} does not fit the network: {'; '.join(problems)}")
 
 
-def _only_classes_differ(wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> bool:
-    """Whether all that differs is the first dimension of one layer: a classifier of another data set."""
+def _only_classes_differ(wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], last: str) -> bool:
+    """Whether all that differs is the first dimension of the last layer: a classifier of another data set."""
     layers = {key.rpartition(".")[0] for key in wrong}
-    return len(layers) == 1 and all(a[1:] == b[1:] for a, b in wrong.values())
+    return layers == {last.rpartition(".")[0]} and all(a[1:] == b[1:] for a, b in wrong.values())
 
 
 def _some(names: list[str]) -> str:

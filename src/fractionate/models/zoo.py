@@ -9,6 +9,7 @@ from types import ModuleType
 from torch import nn
 
 from .._choices import unknown
+from .cifar import ALIASES, CIFAR
 from .convnet import ConvNet
 
 # Every network of this package. A new one is one more row; the function takes the number of classes.
@@ -16,6 +17,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "convnet_4_8": lambda c: ConvNet((4, 8), (2, 2), num_classes=c),
     "convnet_8_16": lambda c: ConvNet((8, 16), (2, 2), num_classes=c),
     "convnet_16_32_64": lambda c: ConvNet((16, 32, 64), (1, 2, 2), num_classes=c),
+    **CIFAR,
 }
 
 
@@ -23,8 +25,8 @@ def create(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Modul
     """A network by name.
 
     Args:
-        name: a name of :data:`MODELS`; ``"torchvision:resnet18"``; ``"timm:resnet18"``; or
-            ``"package.module:function"``, called as ``function(num_classes=...)``.
+        name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
+            ``"timm:resnet18"``; or ``"package.module:function"``, called as ``function(num_classes=...)``.
         num_classes: number of logits.
         pretrained: load the library's default weights (torchvision and timm only).
 
@@ -47,6 +49,7 @@ def create(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Modul
         )
     if colon:
         return _yours(source, rest, num_classes)
+    name = ALIASES.get(name, name)
     if name not in MODELS:
         raise ValueError(f"{unknown('model', name, MODELS)}, torchvision:NAME, timm:NAME, module:function")
     return MODELS[name](num_classes)

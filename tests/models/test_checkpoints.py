@@ -1,0 +1,111 @@
+"""Checkpoints load from every published layout, completely or not at all."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fractionate.models import create, load_checkpoint
+
+State = dict[str, Tensor]
+
+
+def net(classes: int = 10) -> nn.Module:
+    return create("convnet_8_16", num_classes=classes)
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {prefix + k: v for k, v in state.items()}
+
+
+def whole_distiller(state: State) -> dict[str, Any]:
+    teacher = prefixed(net().state_dict(), "module.teacher.")
+    return {"model": prefixed(state, "module.student.") | teacher, "epoch": 240, "best_acc": 76.3}
+
+
+LAYOUTS: dict[str, Callable[[State], Any]] = {
+    "bare": lambda s: s,
+    "model": lambda s: {"model": s, "epoch": 240},
+    "state_dict": lambda s: {"state_dict": s},
+    "module.": lambda s: prefixed(s, "module."),
+    "student.": lambda s: {"model": prefixed(s, "student.")},
+    "module.student. beside module.teacher.": whole_distiller,
+    "before batch norm counted": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_restores_the_outputs(layout: str, tmp_path: Path) -> None:
+    source, target = net().eval(), net().eval()
+    torch.save(LAYOUTS[layout](source.state_dict()), tmp_path / "a.pth")
+    load_checkpoint(target, tmp_path / "a.pth")
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(target(x), source(x))
+
+
+def test_safetensors_restore_the_outputs(tmp_path: Path) -> None:
+    source, target = net().eval(), net().eval()
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    load_checkpoint(target, str(tmp_path / "a.safetensors"))
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(target(x), source(x))
+
+
+def without_first(state: State) -> State:
+    return dict(list(state.items())[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_first, "1 missing: blocks.0.0.weight"),
+        (lambda s: s | {"extra.weight": torch.zeros(1)}, "1 unexpected: extra.weight"),
+        (lambda s: net(100).state_dict(), "it has 100 classes, the network 10; create it with num_classes=100"),
+        (
+            lambda s: s | {"blocks.0.0.weight": torch.zeros(9, 1, 3, 3)},
+            r"blocks.0.0.weight is \[9, 1, 3, 3\] in the file, \[8, 1, 3, 3\] in the network",
+        ),
+        (
+            lambda s: create("convnet_16_32_64", num_classes=10).state_dict(),
+            r"5 unexpected: blocks.2.0.weight|unexpected: .*and 1 more",
+        ),
+    ],
+)
+def test_a_misfit_is_described_and_changes_nothing(
+    change: Callable[[State], State], message: str, tmp_path: Path
+) -> None:
+    target = net()
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    torch.save(change(target.state_dict()), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(target, tmp_path / "a.pth")
+    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
+
+
+def test_a_file_with_other_objects_is_not_opened(tmp_path: Path) -> None:
+    torch.save({"model": net().state_dict(), "when": datetime.timedelta(1)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="can run code when they are opened"):
+        load_checkpoint(net(), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_broken_file_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=name):
+        load_checkpoint(net(), tmp_path / name)
+
+
+def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"holds no state dict.*found \['epoch'\]"):
+        load_checkpoint(net(), tmp_path / "a.pth")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load_checkpoint(net(), tmp_path / "none.pth")
