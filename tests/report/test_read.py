@@ -128,3 +128,16 @@ def test_a_finished_run_needs_its_epochs(tmp_path):
     (folder / "metrics.jsonl").unlink()
     with pytest.raises(RunFolderError, match="missing, although"):
         read_runs([folder])
+
+
+def test_a_commit_with_local_changes_says_so(tmp_path):
+    git = {"commit": "0123456789abcdef", "changed": True}
+    run = read_runs([write_run(tmp_path / "run", git=git, command=["fractionate", "demo", "--out", "two words"])])[0]
+    assert run.facts.git == "0123456789ab, changed since"
+    assert run.facts.command == "fractionate demo --out 'two words'"
+
+
+def test_an_unfinished_run_has_no_facts(tmp_path):
+    run = read_runs([write_run(tmp_path / "run", finished=False)])[0]
+    with pytest.raises(RunFolderError, match="unfinished"):
+        _ = run.facts

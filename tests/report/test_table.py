@@ -137,8 +137,8 @@ def test_the_baseline_can_be_named_and_a_typo_names_the_nearest(study):
         table(runs, baseline="gdkdd")
 
 
-def test_costs_leave_out_watched_runs(tmp_path):
-    folders = [write_run(tmp_path / f"{s}", "kd", s, seconds=10.0 + s, backward_passes=1 + (s == 0)) for s in range(3)]
+def test_seconds_leave_out_watched_runs(tmp_path):
+    folders = [write_run(tmp_path / f"{s}", "kd", s, seconds=10.0 + s) for s in range(3)]
     for folder in folders[1:]:
         rows = [dict(row) for row in epoch_rows("kd", 1, 5)]
         kept = [{k: v for k, v in row.items() if "gsnr" not in k} for row in rows]
@@ -146,7 +146,6 @@ def test_costs_leave_out_watched_runs(tmp_path):
         (folder / "metrics.jsonl").write_text(text)
     result = table(read_runs(folders))
     assert result.rows[0].seconds.values == (11.0, 12.0)
-    assert result.rows[0].backward_passes == 1
     assert any("watched" in note for note in result.notes)
 
 
@@ -177,3 +176,24 @@ def test_the_terminal_shows_every_number_at_any_width(study, width):
         assert f"{row.last.mean:.2f} ± {row.last.std:.2f}" in text
         assert f"{100 * row.ece.mean:.1f} ± {100 * row.ece.std:.1f}" in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_teacher_s_own_run_is_named_but_is_no_row(tmp_path):
+    write_run(tmp_path / "teacher", "labels", student="large", dataset="all of it")
+    for folder in write_study(tmp_path / "runs", methods=("labels", "kd"), seeds=2):
+        weights = tmp_path / "teacher" / "student.safetensors"
+        config = (folder / "config.yaml").read_text().replace("teacher: large", f"teacher:\n  checkpoint: {weights}")
+        (folder / "config.yaml").write_text(config)
+    result = table(read_runs([tmp_path]))
+    assert [row.label for row in result.rows] == ["labels", "kd"]
+    assert "The run teacher trained the teacher; it is not one of the rows." in result.notes
+
+
+def test_a_teacher_per_seed_is_averaged_and_two_teachers_of_one_seed_are_told_apart(tmp_path):
+    for seed, weights in ((0, "a"), (1, "b"), (0, "b"), (1, "a")):
+        folder = write_run(tmp_path / f"{len(list(tmp_path.iterdir()))}", "kd", seed)
+        config = (folder / "config.yaml").read_text().replace("teacher: large", f"teacher:\n  checkpoint: {weights}")
+        (folder / "config.yaml").write_text(config)
+    assert [(row.label, row.n) for row in table(read_runs([tmp_path / "0", tmp_path / "1"])).rows] == [("kd", 2)]
+    both = {row.label: row.n for row in table(read_runs([tmp_path])).rows}
+    assert both == {"kd (checkpoint: a)": 2, "kd (checkpoint: b)": 2}

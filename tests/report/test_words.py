@@ -17,7 +17,7 @@ def sentences(tmp_path, **finals):
 
 def test_the_headline_claims_only_what_exceeds_the_spread(tmp_path):
     found = sentences(tmp_path, labels=[80.0, 80.2, 80.1], kd=[85.0, 85.3, 85.2], dkd=[80.0, 83.0, 78.0])
-    assert found[0] == "kd ends above labels by more than the seeds’ spread; dkd does not differ so."
+    assert found[0] == "kd ends above labels by more than the seeds’ spread; dkd stays within it."
 
 
 def test_losses_are_told_as_plainly_as_gains(tmp_path):

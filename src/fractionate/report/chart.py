@@ -195,10 +195,12 @@ def rule(x1: float, y1: float, x2: float, y2: float, kind: str) -> Mark:
     return Mark("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
 
 
-def x_axis(frame: Frame, label: str, count: int = 5, grid: bool = False) -> list[Mark]:
-    """Tick labels below the frame, and a label below them."""
+def x_axis(frame: Frame, label: str, count: int = 5, grid: bool = False, whole: bool = False) -> list[Mark]:
+    """Tick labels below the frame (``whole`` numbers only if asked), and a label below them."""
     marks = []
     for tick in frame.x.ticks(count):
+        if whole and tick % 1:
+            continue
         at = frame.x(tick)
         top = frame.top if grid else frame.bottom
         marks.append(rule(at, top, at, frame.bottom + 4, "grid"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fractionate.report.runs import read_runs
 from fractionate.report.table import Row, Table, table, teachers
-from fractionate.report.words import LEVEL_TEXT, NONE, gap, headline, number, spread
+from fractionate.report.words import LEVEL_TEXT, PERCENT, gap, headline, number, spread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +23,8 @@ class Column:
     """One column: its head and the text and style of every row's cell."""
 
     head: str
-    cells: tuple[str, ...]
-    styles: tuple[str, ...] = ()
+    cells: list[str]
+    styles: list[str] | None = None
 
 
 def print_table(
@@ -51,6 +51,9 @@ def print_table(
     for setting, rows in result.settings.items():
         for view in _views(console, setting, rows):
             console.print(view)
+        for teacher in teachers(rows):
+            size, top1 = number(teacher.params, 0), spread(teacher.top1)
+            console.print(Text(f"Teacher {teacher.name}: {size} parameters, top-1 {top1}{PERCENT}"))
         for sentence in headline(rows):
             console.print(Text(sentence))
     for note in result.notes:
@@ -76,32 +79,26 @@ def _views(console: Console, setting: str, rows: Sequence[Row]) -> list[RichTabl
 
 
 def _accuracy_columns(rows: Sequence[Row]) -> list[Column]:
-    tops = tuple(spread(teacher.top1) for teacher in teachers(rows))
-    blank = (NONE,) * len(tops)
     columns = [
-        Column("seeds", (*(str(row.n) for row in rows), *blank)),
-        Column("top-1 %,\nlast epoch", (*(spread(row.last) for row in rows), *tops),
-               ("bold",) * len(rows)),
-        Column("top-1 %,\nbest epoch", (*(spread(row.best) for row in rows), *blank)),
-    ]  # fmt: skip
+        Column("seeds", [str(row.n) for row in rows]),
+        Column("top-1 %,\nlast epoch", [spread(row.last) for row in rows], ["bold"] * len(rows)),
+        Column("top-1 %,\nbest epoch", [spread(row.best) for row in rows]),
+    ]
     reference = next((row.label for row in rows if row.is_baseline), None)
     if reference is not None:
-        cells = (*(gap(row.difference) for row in rows), *blank)
-        styles = tuple(INK[row.difference.verdict] if row.difference else "" for row in rows)
-        columns.append(Column(f"difference to {reference},\n{LEVEL_TEXT} interval", cells, styles))
+        cells = ["baseline" if row.is_baseline else gap(row.difference) for row in rows]
+        styles = [INK[row.difference.verdict] if row.difference else "" for row in rows]
+        columns.append(Column(f"difference to\n{reference},\n{LEVEL_TEXT} interval", cells, styles))
     return columns
 
 
 def _cost_columns(rows: Sequence[Row]) -> list[Column]:
-    sizes = tuple(number(teacher.params, 0) for teacher in teachers(rows))
-    blank = (NONE,) * len(sizes)
-    passes = (number(row.backward_passes, 0) for row in rows)
     return [
-        Column("parameters", (*(number(row.params, 0) for row in rows), *sizes)),
-        Column("agreement\nwith teacher %", (*(spread(row.agreement, 1) for row in rows), *blank)),
-        Column("ECE %", (*(spread(row.ece, 1, scale=100) for row in rows), *blank)),
-        Column("seconds", (*(spread(row.seconds, 1) for row in rows), *blank)),
-        Column("backward\npasses", (*passes, *blank)),
+        Column("parameters", [number(row.params, 0) for row in rows]),
+        Column("agreement\nwith teacher %", [spread(row.agreement, 1) for row in rows]),
+        Column("ECE %", [spread(row.ece, 1, scale=100) for row in rows]),
+        Column("seconds", [spread(row.seconds, 1) for row in rows]),
+        Column("backward\npasses", [number(row.backward_passes, 0) for row in rows]),
     ]
 
 
@@ -110,15 +107,12 @@ def _rich_table(setting: str, rows: Sequence[Row], columns: Sequence[Column]) ->
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    caption = "mean ± sample std over seeds; differences are paired by seed"
+    caption = Text("mean ± sample std over seeds; differences are paired by seed", "dim")
     view = RichTable(title=Text(setting), caption=caption, box=box.SIMPLE_HEAD)
     view.add_column("method", overflow="fold")
     for column in columns:
         view.add_column(Text(column.head), justify="right", no_wrap=True)
-    names = [Text(row.label) for row in rows]
-    names += [Text(f"teacher {teacher.name}".rstrip()) for teacher in teachers(rows)]
-    for i, name in enumerate(names):
-        styles = [column.styles[i] if i < len(column.styles) else "" for column in columns]
-        cells = [Text(c.cells[i], style) for c, style in zip(columns, styles, strict=True)]
-        view.add_row(name, *cells)
+    for i, row in enumerate(rows):
+        cells = [Text(c.cells[i], c.styles[i] if c.styles else "") for c in columns]
+        view.add_row(Text(row.label), *cells)
     return view

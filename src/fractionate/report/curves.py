@@ -84,11 +84,9 @@ def shared_axes(panels: Sequence[Sequence[Series]], label: str, log: bool, zero:
 
 
 def late_range(lines: Sequence[Series]) -> Point:
-    """The range of a learning curve without its first fifth, unless that would hide little."""
+    """The range of the means without their first quarter, unless all would fit almost as well."""
     last = max((e for line in lines for e, _ in line.mean), default=0)
-    late = [v for line in lines for points in (line.mean, line.low, line.high)
-            for e, v in points if e >= 0.2 * last]  # fmt: skip
-    low, high = extent(late)
+    low, high = extent(v for line in lines for e, v in line.mean if e >= last / 4)
     least, most = extent(v for line in lines for v in line.values)
     return (least if least > low - 0.35 * (high - low) else low), max(high, most)
 
@@ -101,7 +99,7 @@ def curves_panel(title: str, lines: Sequence[Series], axes: Axes, wide: bool = F
     frame = Frame(x, Scale(*axes.y, height - 44.0, 46.0 if title else 30.0, axes.log))
     marks = [text(0, 16, shortened(title, width), "title", "start")] if title else []
     marks += y_axis(frame, axes.label, 6 if wide else 4)
-    marks += x_axis(frame, "epoch", 8 if wide else 4)
+    marks += x_axis(frame, "epoch", 8 if wide else 4, whole=True)
     if axes.y[0] < 0 < axes.y[1]:
         marks.append(rule(frame.left, frame.y(0), frame.right, frame.y(0), "zero"))
     if wide:

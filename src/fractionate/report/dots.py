@@ -19,7 +19,8 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
     bottom = HEAD + ROW * len(rows)
     labels = min(220.0, 16 + 8.2 * max(len(row.label) for row in rows))
     baseline = next((row for row in rows if row.is_baseline), None)
-    middle = 0.52 * WIDTH if baseline else WIDTH - 120
+    split = 0.54 * WIDTH if baseline else WIDTH
+    middle = split - _room([spread(row.last) for row in rows])
     accuracy = _accuracy_frame(rows, labels, middle, bottom)
     marks = [text(0, _centre(i) + 4, shortened(row.label, labels - 14), f"name {inks[row.label]}", "start")
              for i, row in enumerate(rows)]  # fmt: skip
@@ -30,7 +31,7 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
         marks += _seeds(accuracy, row, _centre(i), inks[row.label])
         marks.append(text(middle + 14, _centre(i) + 4, spread(row.last), "value", "start"))
     if baseline:
-        marks += _differences(rows, baseline, inks, bottom)
+        marks += _differences(rows, baseline, inks, split, bottom)
     told = [f"{row.label} {spread(row.last)}" for row in rows]
     summary = f"Test accuracy at the last epoch in percent, mean and std: {'; '.join(told)}."
     return Panel(WIDTH, bottom + FOOT, "", summary, accuracy, tuple(marks), ())
@@ -38,6 +39,11 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
 
 def _centre(index: int) -> float:
     return HEAD + ROW * (index + 0.5)
+
+
+def _room(words: Sequence[str]) -> float:
+    """Pixels that the longest of some values needs."""
+    return 24 + 7.3 * max(map(len, words))
 
 
 def _accuracy_frame(rows: Sequence[Row], left: float, right: float, bottom: float) -> Frame:
@@ -90,10 +96,10 @@ def _seeds(frame: Frame, row: Row, centre: float, ink: str) -> list[Mark]:
     return marks
 
 
-def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], bottom: float) -> list[Mark]:
+def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], left: float, bottom: float) -> list[Mark]:
     known = [row.difference for row in rows if row.difference is not None]
     ends = [v for d in known for v in (d.mean, d.low, d.high) if v is not None]
-    left, right = 0.52 * WIDTH + 130, WIDTH - 170
+    right = WIDTH - _room([gap(row.difference) for row in rows])
     frame = Frame(Scale(*extent([*ends, 0.0]), left, right), Scale(0, 1, bottom, HEAD))
     label = f"difference to {shortened(baseline.label, 120)}, points ({LEVEL_TEXT} interval)"
     marks = x_axis(frame, label, 4, grid=True)

@@ -13,8 +13,9 @@ from fractionate.report.table import Row
 from fractionate.report.words import LEVEL_TEXT, PERCENT, number
 
 HUES = 6
-WHOLE = "loss"
-"""The one stream of a method that is not decoupled."""
+NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
+ORDER = ("kd", "target", "nontarget", "between", "top", "other")
+"""Components that have the same hue in every report; others take the hues that are left."""
 ACCURACY, COMPONENT, GSNR, COSINE = "test_top1", "component/", "gsnr/", "cosine/"
 
 
@@ -42,8 +43,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     inks = _inks([row.label for row in rows if not row.is_baseline])
     inks |= {row.label: "k0" for row in rows if row.is_baseline}
     drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
-    names = _inks(name for name in _names(rows, COMPONENT) + _names(rows, GSNR) if name != WHOLE)
-    names |= {WHOLE: "k0"}
+    names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR))
     drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
     drawn.append(_per_method(rows, names, GSNR, *GSNR_WORDS, log=True))
     drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
@@ -53,19 +53,21 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 COMPONENT_WORDS = (
     "Loss components",
-    "Mean over the training images of each epoch, without weight and warm-up, mean over seeds and "
-    "a band of one sample std. One axis for all methods.",
+    "Mean over the steps of each epoch, without weight and warm-up; mean over seeds and a band of one "
+    "sample std. One axis for all methods.",
     "loss, unweighted",
 )
 GSNR_WORDS = (
     "Gradient signal-to-noise ratio per stream",
-    "|mean g|² / tr Var(g) over a window of iterations, of the gradient of each stream: the higher, "
-    "the more the minibatches agree on a direction. An observation; it sets nothing in training.",
+    "|mean g|² / tr Var(g) over a window of steps, for the gradient of each stream (where a method has "
+    "one stream, of each component): the higher, the more the minibatches agree on a direction. An "
+    "observation; it sets nothing in training.",
     "GSNR",
 )
 COSINE_WORDS = (
     "Cosine between streams",
-    "Angle between the gradients of two streams: +1 the same direction, 0 unrelated, −1 opposed.",
+    "Between the gradients of two streams at the last step of each epoch: +1 the same direction, 0 "
+    "orthogonal, −1 opposed.",
     "cosine",
 )
 
@@ -76,6 +78,14 @@ def _inks(names: Iterable[str]) -> dict[str, str]:
     return {
         name: f"k{1 + i % HUES}" + (f" dash{min(i // HUES, 2)}" if i >= HUES else "") for i, name in enumerate(distinct)
     }
+
+
+def _named_inks(names: Sequence[str]) -> dict[str, str]:
+    """Inks of components and streams."""
+    hued = [name for name in names if name not in NEUTRAL]
+    fixed = ORDER if set(ORDER) & set(hued) else ()
+    inks = _inks([*fixed, *hued])
+    return {name: NEUTRAL.get(name) or inks[name] for name in names}
 
 
 def _names(rows: Sequence[Row], prefix: str) -> list[str]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from fractionate._choices import unknown
 from fractionate.report.runs import RunRecord
 from fractionate.report.summary import RunFolderError, Summary
 
-PER_RUN = frozenset({"seed", "name", "folder", "out", "output", "run", "run_folder", "device"})
+PER_RUN = frozenset({"seed", "device", "threads", "monitors", "save_every"})
 """Top-level keys of ``config.yaml`` that may differ between runs that are averaged."""
+
+CHECKPOINT = "teacher.checkpoint"
+"""May differ too, as long as no seed repeats: a study may train a teacher per seed."""
 
 LABELS_ALONE = ("labels", "labels alone", "labels-alone", "labels_alone", "ce", "none", "student")
 """Method names that mean training without a teacher, the natural baseline."""
 
 Variant = frozenset[tuple[str, str]]
+Key = tuple[str, str, Variant]
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,30 @@ class Group:
     @property
     def summaries(self) -> tuple[Summary, ...]:
         """The summaries of the runs, in the same order."""
-        return tuple(run.summary for run in self.runs if run.summary is not None)
+        return tuple(run.facts for run in self.runs)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the runs, in the same order."""
         return tuple(summary.seed for summary in self.summaries)
+
+
+def teacher_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs whose weights taught other runs of another setting: the teacher's own training.
+
+    A student that teaches another of its kind, in the same setting, is none of them.
+
+    Example:
+        >>> teacher_runs([])
+        []
+    """
+    pupils: dict[Path, set[str]] = {}
+    for run in runs:
+        if run.finished and run.settings.get(CHECKPOINT, "null") != "null":
+            folder = Path(run.settings[CHECKPOINT]).resolve().parent
+            pupils.setdefault(folder, set()).add(_setting(run.facts))
+    taught = [(run, pupils.get(run.folder.resolve())) for run in runs if run.finished]
+    return [run for run, settings in taught if settings and _setting(run.facts) not in settings]
 
 
 def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
@@ -52,34 +75,43 @@ def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
         >>> group_runs([])
         []
     """
-    gathered: dict[tuple[str, str, Variant], list[RunRecord]] = {}
-    for run in runs:
-        if run.summary is not None:
-            key = (_setting(run.summary), run.summary.method, _fingerprint(run.settings))
-            gathered.setdefault(key, []).append(run)
+    gathered = _gather([run for run in runs if run.finished])
     variants: dict[tuple[str, str], list[Variant]] = {}
     for setting, method, variant in gathered:
         variants.setdefault((setting, method), []).append(variant)
     groups = []
     for (setting, method, variant), members in gathered.items():
         label = method + _difference(variant, variants[setting, method])
-        members.sort(key=lambda run: run.summary.seed if run.summary else 0)
+        members.sort(key=lambda run: run.facts.seed)
         _refuse_twins(label, members)
         groups.append(Group(label, setting, tuple(members)))
     return groups
 
 
+def _gather(runs: Sequence[RunRecord]) -> dict[Key, list[RunRecord]]:
+    """Finished runs by setting, method and config; teachers are told apart only where seeds repeat."""
+    coarse: dict[Key, list[RunRecord]] = {}
+    for run in runs:
+        coarse.setdefault(_key(run, {CHECKPOINT}), []).append(run)
+    gathered: dict[Key, list[RunRecord]] = {}
+    for key, members in coarse.items():
+        seeds = {run.facts.seed for run in members}
+        for run in members:
+            exact = key if len(seeds) == len(members) else _key(run, set())
+            gathered.setdefault(exact, []).append(run)
+    return gathered
+
+
+def _key(run: RunRecord, free: Set[str]) -> Key:
+    """Setting, method, and the config without what may differ from seed to seed."""
+    variant = frozenset(
+        (path, value) for path, value in run.settings.items() if path.split(".")[0] not in PER_RUN and path not in free
+    )
+    return _setting(run.facts), run.facts.method, variant
+
+
 def _setting(summary: Summary) -> str:
     return " · ".join(part for part in (summary.dataset, summary.student) if part)
-
-
-def _fingerprint(settings: Mapping[str, str]) -> Variant:
-    """The settings that tell one experiment from another."""
-    return frozenset(
-        (path, value)
-        for path, value in settings.items()
-        if path.split(".")[0] not in PER_RUN and path.rsplit(".", 1)[-1] != "seed"
-    )
 
 
 def _difference(settings: Variant, variants: Sequence[Variant]) -> str:
@@ -94,8 +126,8 @@ def _difference(settings: Variant, variants: Sequence[Variant]) -> str:
 
 def _refuse_twins(label: str, members: Sequence[RunRecord]) -> None:
     for first, second in itertools.pairwise(members):
-        if first.summary and second.summary and first.summary.seed == second.summary.seed:
-            seed = f"seed {first.summary.seed} of {label}"
+        if first.facts.seed == second.facts.seed:
+            seed = f"seed {first.facts.seed} of {label}"
             why = f"repeats {seed} in {first.folder}: leave one of the two out"
             raise RunFolderError(second.folder, None, why)
 

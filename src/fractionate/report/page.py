@@ -146,6 +146,5 @@ def changes(runs: Sequence[RunRecord]) -> list[str]:
         old, new = runs[0].settings, run.settings
         paths = [p for p in dict.fromkeys([*old, *new]) if old.get(p) != new.get(p)]
         told = [f"{p}: {old.get(p, 'absent')} → {new.get(p, 'absent')}" for p in paths]
-        seed = run.summary.seed if run.summary else None
-        lines.append(f"seed {seed}  {', '.join(told) or 'nothing'}")
+        lines.append(f"seed {run.facts.seed}  {', '.join(told) or 'nothing'}")
     return lines

@@ -35,6 +35,17 @@ class RunRecord:
         return self.summary is not None
 
     @property
+    def facts(self) -> Summary:
+        """The summary of a finished run.
+
+        Raises:
+            RunFolderError: (a ValueError) the run is not finished.
+        """
+        if self.summary is None:
+            raise RunFolderError(self.folder, None, f"unfinished: it has no {SUMMARY}")
+        return self.summary
+
+    @property
     def watched(self) -> bool:
         """Whether gradient monitors ran, which takes backward passes that training does not."""
         return any(name.startswith(WATCHING) for row in self.epochs for name in row)
@@ -131,7 +142,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
         for key, value in inner:
             yield from _leaves(value, f"{path}.{key}" if path else str(key))
     elif path:
-        yield path, str(node)
+        yield path, "null" if node is None else str(node)
 
 
 def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]:

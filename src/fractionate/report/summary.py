@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,8 @@ def parse_summary(file: Path, text: str) -> Summary:
         epochs=read.whole("epochs"),
         backward_passes=read.number("backward_passes"),
         device=read.text("device"),
-        command=read.words("command"),
-        git=read.words("git"),
+        command=read.command(),
+        git=read.git(),
         versions=read.versions(),
         calibration=read.calibration(),
     )
@@ -147,14 +148,19 @@ class _Fields:
             return value
         raise self._wrong(key, "text")
 
-    def words(self, key: str) -> str | None:
-        """Text, a list of words, or an object of facts, in one line."""
-        value = self.raw.get(key)
+    def command(self) -> str | None:
+        """The command line, given as text or as a list of words."""
+        value = self.raw.get("command")
         if isinstance(value, list):
-            return " ".join(map(str, value))
+            return shlex.join(map(str, value)) or None
+        return self.text("command")
+
+    def git(self) -> str | None:
+        """The commit, given as text or as an object ``{"commit": ..., "changed": ...}``."""
+        value = self.raw.get("git")
         if isinstance(value, dict):
-            return ", ".join(f"{name} {fact}" for name, fact in value.items())
-        return None if value is None else str(value)
+            return f"{str(value.get('commit'))[:12]}{', changed since' if value.get('changed') else ''}"
+        return self.text("git")
 
     def versions(self) -> Mapping[str, str]:
         value = self.raw.get("versions") or {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fractionate.report.groups import Group, choose_baselines, group_runs
+from fractionate.report.groups import Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
 from fractionate.report.stats import Difference, Estimate, paired_difference
 from fractionate.report.summary import Summary
@@ -22,8 +22,7 @@ class Row:
     ``last`` is the test accuracy of the last epoch and ``best`` that of the best one, in percent;
     ``difference`` compares ``last`` with the baseline by seed (None for the baseline itself, without
     a baseline, or without a common seed). ``params`` counts the student's parameters; None where
-    the runs disagree or did not say. ``seconds`` and ``backward_passes`` leave out runs whose gradients
-    were watched, unless all were.
+    the runs disagree or did not say. ``seconds`` leaves out runs whose gradients were watched, unless all were.
     """
 
     group: Group
@@ -118,17 +117,18 @@ def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
         ()
     """
     runs = list(runs)
-    groups = group_runs(runs)
+    taught = teacher_runs(runs)
+    groups = group_runs(run for run in runs if run not in taught)
     references = choose_baselines(groups, baseline)
     rows = [_row(group, references.get(group.setting)) for group in groups]
     rows.sort(key=lambda row: not row.is_baseline)
     unfinished = tuple(run for run in runs if not run.finished)
-    return Table(tuple(rows), unfinished, tuple(_notes(rows)))
+    return Table(tuple(rows), unfinished, tuple(_notes(rows, taught)))
 
 
 def _row(group: Group, reference: Group | None) -> Row:
     facts = group.summaries
-    costs = [facts[i] for i, run in enumerate(group.runs) if not run.watched] or facts
+    undisturbed = [facts[i] for i, run in enumerate(group.runs) if not run.watched]
     return Row(
         group=group,
         last=Estimate(tuple(s.last_top1 for s in facts)),
@@ -139,8 +139,8 @@ def _row(group: Group, reference: Group | None) -> Row:
         teacher_params=_common(s.teacher_params for s in facts),
         agreement=_estimate(facts, lambda s: s.agreement),
         ece=_estimate(facts, lambda s: s.ece),
-        seconds=_estimate(costs, lambda s: s.seconds),
-        backward_passes=_common(s.backward_passes for s in costs),
+        seconds=_estimate(undisturbed or facts, lambda s: s.seconds),
+        backward_passes=_common(s.backward_passes for s in facts),
     )
 
 
@@ -165,10 +165,12 @@ def _common(values: Iterable[T | None]) -> T | None:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def _notes(rows: Sequence[Row]) -> Iterable[str]:
+def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
+    for run in taught:
+        yield f"The run {run.folder.name} trained the teacher; it is not one of the rows."
     watched = {run.watched for row in rows for run in row.group.runs}
     if len(watched) > 1:
-        yield "Seconds and backward passes leave out runs whose streams were watched: watching takes extra passes."
+        yield "Seconds leave out the runs whose streams were watched: watching takes backward passes of its own."
     for row in rows:
         if not all(map(math.isfinite, row.last.values)):
             yield f"{row.label}: a run ended without a finite accuracy, so it has no mean."

@@ -114,7 +114,7 @@ def _versus(others: Sequence[Row], baseline: str) -> str:
             parts.append(f"{all_of} {verb} {verdict} {baseline} by more than the seeds’ spread")
     if names := by["within"]:
         if parts:
-            parts.append(f"{listing(names)} {'does' if len(names) == 1 else 'do'} not differ so")
+            parts.append(f"{listing(names)} {'stays' if len(names) == 1 else 'stay'} within it")
         else:
             parts.append(f"{listing(names)} cannot be told from {baseline} by the seeds at hand")
     if names := by["unknown"]:
@@ -125,20 +125,20 @@ def _versus(others: Sequence[Row], baseline: str) -> str:
 
 
 def _largest(others: Sequence[Row], baseline: str) -> list[str]:
-    gains = [(row.difference, row.label) for row in others
-             if row.difference and math.isfinite(row.difference.mean)]  # fmt: skip
+    """The largest difference to the baseline, and whether it is one at all."""
+    gains = [(row.difference, row.label) for row in others if row.difference and math.isfinite(row.difference.mean)]
     if not gains:
         return []
     best, label = max(gains, key=lambda pair: pair[0].mean)
-    most = "most " if len(gains) > 1 else ""
     if best.mean <= 0:
         return [f"No method has a higher mean than {baseline} at the last epoch."]
-    text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} points at the last"
+    most = "most " if len(gains) > 1 else ""
+    text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} points at the last epoch"
     if best.low is None or best.high is None:
-        return [f"{text} epoch, from one seed, so its spread is not known."]
+        return [f"{text}, from one seed, so its spread is not known."]
     low, high = number(best.low, sign=True), number(best.high, sign=True)
-    pairs = f"paired over {len(best.values)} seeds"
-    return [f"{text} epoch ({LEVEL_TEXT} interval {low} to {high}, {pairs})."]
+    zero = "" if best.verdict == "above" else ", which includes zero"
+    return [f"{text} ({LEVEL_TEXT} interval {low} to {high}{zero}; paired over {len(best.values)} seeds)."]
 
 
 def _leader(rows: Sequence[Row]) -> list[str]:
