@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..recipes import find
-from ..train import MethodSpec, Network, Run, override
+from ..train import MethodSpec, Network, Run, RunFolder, override
 from .demo import student_jobs, trained_teacher
 from .display import display
 from .jobs import Job, Options, run_jobs
@@ -57,8 +57,9 @@ def train_recipe(
     drafted = make(spec, teacher=teacher_run.student)  # settings that cannot be are found before the teacher trains
     with_teacher = drafted.teacher
     if drafted.method.distils and not (with_teacher and with_teacher.checkpoint):
-        kept = replace(options, resume=True)  # a teacher that is there already is used again
-        with_teacher = trained_teacher(teacher_run, out / "teacher", console, kept)
+        at_hand = RunFolder(out / "teacher")
+        same = at_hand.finished and at_hand.config() == teacher_run  # then it is used again, whatever else is replaced
+        with_teacher = trained_teacher(teacher_run, at_hand.path, console, Options(resume=True) if same else options)
     jobs = student_jobs([spec], partial(make, teacher=with_teacher), seeds, out)
     return _run(jobs, console, workers, options)
 

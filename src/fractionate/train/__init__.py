@@ -4,7 +4,7 @@ from .checkpoint import restore, save_checkpoint, save_weights
 from .config import Data, LearningRate, Monitors, Network, Optimizer, Run
 from .configfile import from_yaml, override, read_config, to_yaml
 from .evaluate import Calibration, Evaluation, calibrate, evaluate, measure, predict
-from .execute import ensure_teacher, execute
+from .execute import execute
 from .fit import Diverged, Record, Training, fit, prepare
 from .runfolder import RunFolder
 from .spec import MethodSpec, Wrapper
@@ -30,7 +30,6 @@ __all__ = [
     "Training",
     "Wrapper",
     "calibrate",
-    "ensure_teacher",
     "evaluate",
     "execute",
     "fit",

@@ -8,7 +8,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,26 @@ def override(run: Run, changes: Sequence[str]) -> Run:
                 raise ValueError(f"{path}: {key} has no fields of its own")
         place[last] = _load(text, path)
     return from_plain(data, "settings")
+
+
+def differences(a: Run, b: Run) -> list[str]:
+    """The fields in which two runs differ.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> differences(run, override(run, ["epochs=3", "optimizer.lr=0.05"]))
+        ['optimizer.lr', 'epochs']
+    """
+    one, two = dict(_leaves(to_plain(a))), dict(_leaves(to_plain(b)))
+    return [path for path in one | two if one.get(path) != two.get(path)]
+
+
+def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 @functools.cache

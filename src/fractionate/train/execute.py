@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .config import Network, Run
+from .config import Run
+from .configfile import differences
 from .evaluate import evaluate
 from .fit import Record, fit, prepare
 from .runfolder import RunFolder
@@ -31,18 +31,23 @@ def execute(
         folder: where to write.
         on_record: called after every epoch, for progress display.
         overwrite: replace a run that is there.
-        resume: go on from the folder's ``last.ckpt``; without one, start at the beginning.
+        resume: go on from the folder's ``last.ckpt``; without one, start at the beginning. A finished run with the same
+            config is left as it is.
         command: how the program was called, for the summary.
 
     Returns:
         The summary.
 
     Raises:
-        ValueError: the folder holds a run and neither ``overwrite`` nor ``resume`` is on.
+        ValueError: the folder holds a run and neither ``overwrite`` nor ``resume`` is on, or a finished run with
+            another config.
         Diverged: training produced a number that is not finite.
     """
     target = RunFolder(Path(folder))
+    resume = resume and not overwrite
     if resume and target.finished:
+        if other := differences(target.config(), run):
+            raise ValueError(f"{folder} holds a finished run with another {', '.join(other)}; --overwrite replaces it")
         return target.summary()
     training = prepare(run)
     if not (resume and target.resume(training)):
@@ -59,17 +64,3 @@ def execute(
     # nothing left to train when a run was interrupted between its last epoch and its summary
     test = test or evaluate(training.student, training.test, training.teacher_top1)
     return target.finish(training, test, command)
-
-
-def ensure_teacher(
-    run: Run, folder: str | Path, *, on_record: Listener | None = None, command: Sequence[str] = ()
-) -> Network:
-    """The teacher that ``run`` trains: taken from the folder if exactly that run is finished there, else trained.
-
-    Raises:
-        ValueError: the folder holds another run.
-    """
-    target = RunFolder(Path(folder))
-    if not (target.finished and target.config() == run and target.student.is_file()):
-        execute(run, folder, on_record=on_record, command=command)
-    return replace(run.student, checkpoint=str(target.student), pretrained=False)

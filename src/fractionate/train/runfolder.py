@@ -58,7 +58,7 @@ class RunFolder:
         there = [name for name in FILES if (self.path / name).exists()]
         if there and not overwrite:
             state = "a finished run" if self.finished else "an unfinished run"
-            raise ValueError(f"{self.path} holds {state}; choose another folder, or overwrite it (--overwrite)")
+            raise ValueError(f"{self.path} holds {state}; choose another folder, or replace it (--overwrite)")
         for name in there:
             (self.path / name).unlink()
         self.path.mkdir(parents=True, exist_ok=True)
