@@ -27,7 +27,7 @@ def preset(function: Callable[P, Method]) -> Callable[P, Method]:
 
     @functools.wraps(function)
     def build(*args: P.args, **kwargs: P.kwargs) -> Method:
-        from .method import Call
+        from .origin import Call
 
         for name in kwargs:
             if name not in signature.parameters:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Literal
 
 from .._choices import choose
-from ..schedules import Schedule, warmup
+from ..schedules import Schedule, times, warmup
 from .checks import check_numbers, preset
+from .inner import KdForm
 from .mask import Mask, check_keep
 from .method import Method, Part
 from .streams import Stream, UpdateRule
 
 Rule = Literal["paper", "published-code"]
-KdForm = Literal["per_row", "batch_means"]
 DecayOn = Literal["task", "target", "decoupled"]
 ROLES = ("task", "target", "nontarget")
 
@@ -109,24 +109,24 @@ def _form(kd_form: KdForm | None, rule: Rule) -> KdForm:
 
 def _decoupled(method: Method, mask: Mask, form: KdForm) -> Method:
     """The method with a role for every component, masked if asked."""
-    if method.decouple is not None:
-        return method.decouple(mask, form)
-    if mask.keep:
+    if method.decouple is None and mask.keep:
         raise ValueError(f"deepkd: keep masks the non-targets of a label partition (kd, dkd); {method.name} has none")
-    nameless = [name for name, part in method.parts.items() if part.role is None]
+    base: Method = method if method.decouple is None else method.decouple(mask, form)
+    nameless = [name for name, part in base.parts.items() if part.role is None]
     if nameless:
         raise ValueError(
             f"deepkd: {method.name} has components without a role (task, target, nontarget): {nameless} "
-            f"of {list(method.parts)}. Use dot(...), or resplit(...) with streams of your own."
+            f"of {list(base.parts)}. Use dot(...), or resplit(...) with streams of your own."
         )
-    return method
+    return base
 
 
 def _published_weights(base: Method, method: Method) -> Method:
-    """In KD mode the published code ignores kd_weight and the warm-up (they act as 1)."""
-    if method.name != "kd":
+    """In KD mode the published code ignores kd_weight and the warm-up (they act as 1); a wrapper's factor stays."""
+    core = method.origin.core if method.origin else None
+    if core is None or core.function.__name__ != "kd":
         return base
-    given = method.origin.given if method.origin else {}
+    given = core.given
     ignored = [n for n in ("kd_weight", "warmup") if given.get(n, 1) != 1]
     if ignored:
         warnings.warn(
@@ -134,8 +134,12 @@ def _published_weights(base: Method, method: Method) -> Method:
             f"rule='paper' keeps them",
             stacklevel=4,
         )
-    parts = {n: Part(warmup(1.0), p.role) if n != "task" else p for n, p in base.parts.items()}
+    parts = {n: p if p.role == "task" else Part(_as_one(p.weight), p.role) for n, p in base.parts.items()}
     return replace(base, parts=parts)
+
+
+def _as_one(weight: Schedule) -> Schedule:
+    return times(_as_one(weight.schedule), weight.factor) if isinstance(weight, times) else warmup(1.0)
 
 
 def _streams(base: Method, shifts: dict[str, float], rule: Rule) -> tuple[Stream, ...]:

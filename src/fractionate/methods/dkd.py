@@ -63,7 +63,7 @@ def dkd(
     _check("dkd", alpha, beta, temperature, kl)
     check_common("dkd", ce_weight, warmup, label_smoothing, hard)
 
-    def masked(mask: Mask) -> Terms:
+    def masked(mask: Mask, temperature: float | Tensor) -> Terms:
         def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
             target, nontarget, _ = mask.decoupled(lg, progress, temperature, kl)
             return {"target": target, "nontarget": nontarget}
@@ -74,11 +74,12 @@ def dkd(
         return Method(
             name="dkd",
             parts=_parts(alpha, beta, warmup, ce_weight),
-            terms=masked(mask),
+            terms=masked(mask, temperature),
             task=Task(label_smoothing),
             needs_labels=True,
             hard=hard,
             decouple=lambda mask, form: build(mask),
+            tempered=lambda value: masked(mask, value),
         )
 
     return build(Mask())

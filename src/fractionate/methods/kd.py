@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
-from torch import Tensor
-
-from ..losses import split_kl, whole
-from ..rows import Logits, Progress, weighted_mean
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
 from .checks import check_common, check_not_negative, check_positive, preset
+from .inner import Decoupled, KdForm, at, kd_rows
 from .mask import Mask
 from .method import Method, Part, Task
 
@@ -54,49 +53,27 @@ def kd(
     check_not_negative("kd", kd_weight=kd_weight)
     check_common("kd", ce_weight, warmup, label_smoothing, hard)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return {"kd": split_kl(lg.student, lg.teacher, whole(lg), temperature).within[:, 0]}
-
-    def decouple(mask: Mask, form: str) -> Method:
-        return _decoupled(temperature, ce_weight, weight, label_smoothing, hard, mask, form)
-
     weight = warmup_to(kd_weight, warmup)
-    return Method(
+    task = Part(constant(ce_weight), "task")
+    whole = Method(
         name="kd",
-        parts={"task": Part(constant(ce_weight), "task"), "kd": Part(weight)},
-        terms=terms,
+        parts={"task": task, "kd": Part(weight)},
+        terms=at(kd_rows, temperature),
+        tempered=partial(at, kd_rows),
         task=Task(label_smoothing),
         hard=hard,
-        decouple=decouple,
     )
 
+    def decouple(mask: Mask, form: KdForm) -> Method:
+        inner = Decoupled(mask, form)
+        return replace(
+            whole,
+            parts={"task": task, "target": Part(weight, "target"), "nontarget": Part(weight, "nontarget")},
+            streams=(),
+            terms=at(inner, temperature),
+            tempered=partial(at, inner),
+            needs_labels=True,
+            row_wise=form == "per_row",
+        )
 
-def _decoupled(
-    temperature: float,
-    ce_weight: float,
-    weight: warmup_to,
-    label_smoothing: float,
-    hard: Hard,
-    mask: Mask,
-    form: str,
-) -> Method:
-    """KD as target + nontarget: TCKD and (1 - a) NCKD, whose sum is KD row by row."""
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        target, nontarget, rest = mask.decoupled(lg, progress, temperature)
-        share = weighted_mean(rest, lg.weight) if form == "batch_means" else rest
-        return {"target": target, "nontarget": share * nontarget}
-
-    return Method(
-        name="kd",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            "target": Part(weight, "target"),
-            "nontarget": Part(weight, "nontarget"),
-        },
-        terms=terms,
-        task=Task(label_smoothing),
-        needs_labels=True,
-        hard=hard,
-        row_wise=form == "per_row",
-    )
+    return replace(whole, decouple=decouple)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..losses import Split, by_target, by_target_top, split_kl
+from ..losses import Partition, Split, by_target, by_target_top, split_kl
 from ..losses.split import KL
 from ..rows import Logits, Progress
 from ..schedules import Schedule, phases, round_count
@@ -40,26 +40,24 @@ class Mask:
             return min(most, round_count(fraction * classes, classes))
         return self.keep
 
+    def partition(self, lg: Logits, progress: Progress) -> Partition:
+        """{label}, {kept non-targets} and, if some are masked, {dropped}."""
+        k = self.count(progress, lg.classes)
+        return by_target(lg) if k is None else by_target_top(lg, k, count_target=self.count_target)
+
     def decoupled(
-        self, lg: Logits, progress: Progress, temperature: float, kl: KL = "forward"
+        self, lg: Logits, progress: Progress, temperature: float | Tensor, kl: KL = "forward"
     ) -> tuple[Tensor, Tensor, Tensor]:
         """TCKD, NCKD over the kept non-targets, and the teacher's non-target mass; ``[n]`` each.
 
         TCKD and the mass always use the full distribution.
         """
-        k = self.count(progress, lg.classes)
-        if k is None:
-            split = split_kl(lg.student, lg.teacher, by_target(lg), temperature, kl)
+        partition = self.partition(lg, progress)
+        split = split_kl(lg.student, lg.teacher, partition, temperature, kl)
+        if partition.size == 2:
             return split.between, split.within[:, 1], split.mass[:, 1]
-        fine = split_kl(
-            lg.student,
-            lg.teacher,
-            by_target_top(lg, k, count_target=self.count_target),
-            temperature,
-            kl,
-        )
-        between, mass = _two_groups(fine)
-        return between, fine.within[:, 1], mass
+        between, mass = _two_groups(split)
+        return between, split.within[:, 1], mass
 
 
 def _two_groups(fine: Split) -> tuple[Tensor, Tensor]:

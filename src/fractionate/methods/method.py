@@ -15,11 +15,13 @@ from ..optim.momenta import Momenta
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import Schedule
 from .checks import check_finite, check_rows
+from .origin import Call as Call
 from .streams import Stream, UpdateRule, merged_streams
 
 Role = Literal["task", "target", "nontarget"]
 Terms = Callable[[Logits, Progress], dict[str, Tensor]]
 Rows = Callable[[Logits, Progress], Tensor]
+RowMap = Callable[[Logits], Logits]
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,6 @@ class Task:
         return rows
 
 
-@dataclass(frozen=True)
-class Call:
-    """How a method was made: ``function(**given)``. Lets wrappers rebuild it with other arguments."""
-
-    function: Callable[..., Method]
-    given: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        inner = ", ".join(str(v) if isinstance(v, Method) else f"{k}={v!r}" for k, v in self.given.items())
-        return f"{self.function.__name__}({inner})"
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
     """A distillation method: what to compute per row, how to weigh it, which stream it belongs to.
@@ -77,6 +67,8 @@ class Method:
         regions: sizes of the region grids that ``Logits.regions`` must hold; empty if none.
         module: parameters the method itself learns, with their state; the trainer optimizes them too.
         decouple: the twin with roles and an optional mask that :func:`deepkd` works on, if it is not the method itself.
+        transformed: the terms with a transform of the logits inside; only where it must not reach all of them.
+        tempered: the terms at a temperature that is a tensor and receives a gradient (CTKD).
         origin: how the method was made.
     """
 
@@ -93,6 +85,8 @@ class Method:
     regions: tuple[int, ...] = ()
     module: nn.Module | None = None
     decouple: Callable[..., Method] | None = None
+    transformed: Callable[[RowMap], Terms] | None = None
+    tempered: Callable[[Tensor], Terms] | None = None
     origin: Call | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -183,16 +177,18 @@ class Method:
         return not (self.update.sequence and weight_decay)
 
     def with_args(self, **changes: Any) -> Method:
-        """The same method built with some arguments changed.
+        """The same method built with some arguments changed, its own or those of the method it wraps.
 
         Example:
             >>> import fractionate as fr
             >>> fr.methods.dkd(beta=2).with_args(temperature=2)
             <Method dkd(beta=2, temperature=2)>
+            >>> fr.methods.dot(fr.methods.dkd()).with_args(delta=0.1, beta=2)
+            <Method dot(dkd(beta=2), delta=0.1)>
         """
         if self.origin is None:
             raise ValueError(f"{self.name}: was not made by a function of fractionate.methods")
-        return self.origin.function(**{**self.origin.given, **changes})
+        return self.origin.again(changes)
 
 
 def sum_of(values: list[Tensor]) -> Tensor:

@@ -1,0 +1,160 @@
+"""Relations inside a batch: correlations along rows, along classes, and between rows (DIST, MLKD).
+
+These look at several rows at once, so they follow ``Logits.weight`` themselves: a row of weight 0 is not there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._typing import Float
+from .split import widen
+
+EPS = 1e-8  # added to the product of the norms, as published
+
+
+def row_correlation(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float | Tensor = 1.0
+) -> Float[Tensor, " n"]:
+    """Pearson correlation of softmax(z^S / T) and softmax(z^T / T) along the classes of every row.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        temperature: T.
+
+    Source: arXiv 2205.10536 (inter-class relation).
+
+    Example:
+        >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> bool(torch.isclose(row_correlation(z, z), torch.ones(1)))
+        True
+    """
+    q, p = _probabilities(student, teacher, temperature)
+    return _pearson(q.T, p.T, None)
+
+
+def column_correlation(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    temperature: float | Tensor = 1.0,
+    weight: Float[Tensor, " n"] | None = None,
+    *,
+    gather: bool = False,
+) -> Float[Tensor, " c"]:
+    """Pearson correlation of softmax(z^S / T) and softmax(z^T / T) along the rows, for every class.
+
+    A constant column has no direction: it contributes 0, with gradient 0.
+
+    Args:
+        student: ``[n, c]`` raw logits; n >= 2, otherwise every column is constant.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        temperature: T.
+        weight: ``[n]`` weight of each row.
+        gather: use the rows of all processes (as many on each); needs ``torch.distributed``. Averaged over the
+            processes, the gradients are those of one process that holds all rows.
+
+    Source: arXiv 2205.10536 (intra-class relation).
+    """
+    q, p = _probabilities(student, teacher, temperature)
+    if gather:
+        q, p = _of_all_processes(q), _of_all_processes(p)
+        weight = None if weight is None else _of_all_processes(weight)
+    return _pearson(q, p, weight)
+
+
+def class_relation(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    temperature: float = 1.0,
+    *,
+    weight: Float[Tensor, " n"] | None = None,
+    classes: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, ""]:
+    """MLKD's class correlation |P' P - Q' Q|_F^2 / C, with P, Q = softmax(z / T) of teacher and student.
+
+    With D = P - Q and S = P + Q it equals (<D D', S S'> + <S D', (S D')'>) / (2 C), so no more than
+    min(n, C)^2 numbers are stored and nothing cancels where the student comes close to the teacher.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        temperature: T.
+        weight: ``[n]`` weight of each row.
+        classes: ``[c]`` 1 for the classes that take part.
+
+    Source: multi-level logit distillation, CVPR 2023.
+
+    Example:
+        >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> class_relation(z, z)
+        tensor(0.)
+    """
+    q, p = _probabilities(student, teacher, temperature)
+    if weight is not None:
+        q, p = (x * weight.to(x.dtype).sqrt()[:, None] for x in (q, p))
+    if classes is not None:
+        q, p = q * classes, p * classes
+    n, c = q.shape
+    if n >= c:
+        return (p.T @ p - q.T @ q).square().sum() / c
+    d, s = p - q, p + q
+    cross = s @ d.T
+    return ((d @ d.T) * (s @ s.T) + cross * cross.T).sum() / (2 * c)
+
+
+def batch_relation(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    temperature: float = 1.0,
+    *,
+    weight: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, " n"]:
+    """MLKD's batch correlation, per row: sum over rows j of (<p_i, p_j> - <q_i, q_j>)^2; its mean is the term.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        temperature: T.
+        weight: ``[n]`` weight of the rows j, for example 1 for those that take part.
+
+    Source: multi-level logit distillation, CVPR 2023.
+
+    Example:
+        >>> z = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        >>> batch_relation(z, z)
+        tensor([0., 0.])
+    """
+    q, p = _probabilities(student, teacher, temperature)
+    square = (p @ p.T - q @ q.T).square()
+    return square.sum(1) if weight is None else square @ weight.to(square.dtype)
+
+
+def _probabilities(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    return (widen(student) / temperature).softmax(1), (widen(teacher.detach()) / temperature).softmax(1)
+
+
+def _pearson(x: Float[Tensor, "m k"], y: Float[Tensor, "m k"], weight: Float[Tensor, " m"] | None) -> Tensor:
+    """Correlation of the columns of x and y."""
+    share = None if weight is None else (weight / weight.sum()).to(x.dtype)[:, None]
+    x, y = _centred(x, share), _centred(y, share)
+    norms = torch.linalg.vector_norm(x, dim=0) * torch.linalg.vector_norm(y, dim=0)
+    return (x * y).sum(0) / (norms + EPS)
+
+
+def _centred(x: Tensor, share: Tensor | None) -> Tensor:
+    """Columns minus their mean, times the root of the rows' weights relative to equal ones."""
+    x = x - x[:1].detach()  # makes a constant column exactly zero
+    if share is None:
+        return x - x.mean(0)
+    return (x - (share * x).sum(0)) * (share * (share > 0).sum()).sqrt()
+
+
+def _of_all_processes(x: Tensor) -> Tensor:
+    from torch import distributed
+    from torch.distributed.nn.functional import all_gather
+
+    if not distributed.is_available() or not distributed.is_initialized():
+        raise ValueError("gather=True needs an initialised torch.distributed process group")
+    return torch.cat(tuple(all_gather(x.contiguous())))

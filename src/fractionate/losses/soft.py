@@ -1,0 +1,116 @@
+"""Losses that are cross-entropies against soft targets: NKD, TTM, WTTM, OFA; and plain distances of logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._typing import Bool, Float, Int
+from .split import widen
+
+
+def inside_cross_entropy(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    inside: Bool[Tensor, "n c"],
+    temperature: float | Tensor = 1.0,
+) -> Float[Tensor, " n"]:
+    """-T^2 sum over the classes inside of hat p log hat q, both renormalised there: NCKD plus an entropy.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        inside: ``[n, c]`` the classes that count, at least one in every row.
+        temperature: T.
+
+    Source: arXiv 2303.13005 (the non-target part of NKD).
+
+    Example:
+        >>> z = torch.zeros(1, 3)
+        >>> inside_cross_entropy(z, z, torch.tensor([[False, True, True]]))
+        tensor([0.6931])
+    """
+    p, q = (
+        (widen(z).masked_fill(~inside, -torch.inf) / temperature).log_softmax(1) for z in (teacher.detach(), student)
+    )
+    return -(temperature * temperature) * (p.exp() * q.masked_fill(~inside, 0.0)).sum(1)
+
+
+def power_mass(logits: Float[Tensor, "n c"], power: float) -> Float[Tensor, " n"]:
+    """U = sum over classes of softmax(z)^l, in 1..C^(1-l) for l <= 1; through log-sum-exps.
+
+    Args:
+        logits: ``[n, c]``.
+        power: the exponent l.
+
+    Source: arXiv 2402.11148 (the weight of WTTM).
+
+    Example:
+        >>> power_mass(torch.zeros(1, 4), 0.5)
+        tensor([2.])
+    """
+    z = widen(logits)
+    z = z - z.amax(1, keepdim=True)  # both sums relative to the largest logit, or huge logits cancel
+    return ((power * z).logsumexp(1) - power * z.logsumexp(1)).exp()
+
+
+def adaptive_cross_entropy(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    labels: Int[Tensor, " n"],
+    gamma: float = 1.0,
+    temperature: float | Tensor = 1.0,
+) -> Float[Tensor, " n"]:
+    """The OFA loss -sum_c r_c log p^S_c with r_c = (p^T_c + 1[c = y])^gamma - 1[c = y], both at T; no T^2.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        labels: ``[n]`` class indices.
+        gamma: exponent; 1 gives the cross-entropy with the teacher's probabilities.
+        temperature: T.
+
+    Source: arXiv 2310.19444.
+
+    Example:
+        >>> adaptive_cross_entropy(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))
+        tensor([0.6931])
+    """
+    log_q = (widen(student) / temperature).log_softmax(1)
+    p = (widen(teacher.detach()) / temperature).softmax(1)
+    label = torch.zeros_like(p).scatter(1, labels[:, None], 1.0)
+    return -(((p + label) ** gamma - label) * log_q).sum(1)
+
+
+def logit_distance(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], *, center: bool = False
+) -> Float[Tensor, " n"]:
+    """Mean squared difference of the logits of every row, (1 / C) |z^S - z^T|^2.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        center: subtract the mean of each row first.
+
+    Example:
+        >>> logit_distance(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))
+        tensor([5.])
+    """
+    gap = widen(student) - widen(teacher.detach())
+    if center:
+        gap = gap - gap.mean(1, keepdim=True)
+    return gap.square().mean(1)
+
+
+def kl_rows(
+    student: Float[Tensor, "n c"], aim: Float[Tensor, "n c"], temperature: float | Tensor = 1.0
+) -> Float[Tensor, " n"]:
+    """T^2 KL(softmax(aim / T) || softmax(student / T)) with a gradient into both (SLD's published student term).
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        aim: ``[n, c]`` raw logits; detach them for an ordinary target.
+        temperature: T.
+    """
+    log_p, log_q = ((widen(z) / temperature).log_softmax(1) for z in (aim, student))
+    return (temperature * temperature) * (log_p.exp() * (log_p - log_q)).sum(1)

@@ -1,0 +1,94 @@
+"""Transforms of logits that come before a loss: standardised rows, the label's swap, a mixture of teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._typing import Float, Int
+from .ranking import top_classes
+from .split import widen
+
+EPS = 1e-7  # added to the standard deviation, as published
+LEAST_STD = 1e-6  # a row below this is constant: nothing in it can be learned
+
+
+def standardize(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """Z-score of every row: (z - mean) / (std + 1e-7), with the statistics differentiated.
+
+    The standard deviation is the unbiased one (ddof 1). Any loss of the result is invariant to shift and scale of a
+    row, and its gradient is orthogonal to the all-ones vector. A constant row has no scale: its deviation is clamped
+    at 1e-6 and it receives no gradient, where the published code has one of order 1e7.
+
+    Args:
+        logits: ``[n, c]``, c >= 2; float16 and bfloat16 are computed in float32.
+
+    Source: arXiv 2403.01427.
+
+    Example:
+        >>> standardize(torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]))
+        tensor([[-1.0000,  0.0000,  1.0000],
+                [ 0.0000,  0.0000,  0.0000]])
+    """
+    z = widen(logits)
+    z = z - z.detach().amax(1, keepdim=True)  # a constant row becomes exactly zero
+    centred = z - z.mean(1, keepdim=True)
+    variance = centred.square().sum(1, keepdim=True) / (z.shape[1] - 1)
+    constant = variance.detach() < LEAST_STD**2
+    std = variance.masked_fill(constant, LEAST_STD**2).sqrt()
+    result = centred / (std + EPS)
+    return torch.where(constant, result.detach(), result)
+
+
+def swap_target(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
+    """Exchange the label's logit with the largest one wherever the largest is not the label.
+
+    Afterwards the label is the best class of every row and the row holds the same values; applied again it changes
+    nothing. Gradients follow the values.
+
+    Args:
+        logits: ``[n, c]``.
+        labels: ``[n]`` class indices.
+
+    Source: arXiv 2504.20108.
+
+    Example:
+        >>> swap_target(torch.tensor([[5.0, 1.0, 3.0]]), torch.tensor([2]))
+        tensor([[3., 1., 5.]])
+    """
+    label, best = labels[:, None], top_classes(logits.detach(), 1)
+    place = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape)
+    return logits.gather(1, place.scatter(1, label, best).scatter(1, best, label))
+
+
+def mixture_logits(
+    teachers: Sequence[Float[Tensor, "n c"]], weights: Sequence[float], temperature: float = 1.0
+) -> Float[Tensor, "n c"]:
+    """Logits whose softmax at T is the weighted mixture of the teachers' softmax at T.
+
+    z = T log sum_k w_k softmax(z_k / T)
+
+    Args:
+        teachers: ``[n, c]`` logits of every teacher.
+        weights: one per teacher, not negative; divided by their sum.
+        temperature: T.
+
+    Raises:
+        ValueError: a number of weights that is not that of the teachers, a negative weight, or a sum of 0.
+
+    Example:
+        >>> two = [torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])]
+        >>> mixture_logits(two, [1, 1]).softmax(1)
+        tensor([[0.5000, 0.5000]])
+    """
+    if len(weights) != len(teachers):
+        raise ValueError(f"mixture of teachers: {len(teachers)} teachers need as many weights, got {list(weights)}")
+    total = float(sum(weights))
+    if total <= 0 or min(weights) < 0:
+        raise ValueError(f"mixture of teachers: weights must not be negative, with a positive sum, got {list(weights)}")
+    used = [(w / total, z) for w, z in zip(weights, teachers, strict=True) if w > 0]
+    logs = [torch.log_softmax(widen(z) / temperature, 1) for _, z in used]
+    shares = torch.tensor([w for w, _ in used], dtype=logs[0].dtype, device=logs[0].device).log()
+    return temperature * (torch.stack(logs) + shares[:, None, None]).logsumexp(0)

@@ -1,0 +1,97 @@
+"""Further losses, such as hints on features, as components of any method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from .._choices import choose, unknown
+from ..rows import Logits, Progress
+from ..schedules import Schedule, as_schedule
+from .checks import check_numbers, preset
+from .mapped import on_twin, over_terms
+from .method import Method, Part, Role, Terms
+from .streams import Stream, UpdateRule
+
+
+@preset
+def with_extra(
+    method: Method,
+    *,
+    name: str = "hint",
+    weight: float | Schedule = 1.0,
+    shift: float = 0.0,
+    role: Role | None = None,
+) -> Method:
+    """Any further loss per row as a component: in a stream with its own momentum, or in that of a role.
+
+    L = L(method) + weight mean x, with x = ``Logits.extra[name]``
+
+    Args:
+        method: any method. Without a role, put ``deepkd`` inside: ``with_extra(deepkd(m))``.
+        name: key of ``Logits.extra`` and name of the component.
+        weight: number or schedule.
+        shift: momentum shift of the stream ``name``, for an extra without a role.
+        role: ``"task"``, ``"target"`` or ``"nontarget"``: the extra joins the stream of this role, also under a
+            ``deepkd`` around it; ``None`` gives it a stream of its own.
+
+    Returns:
+        Method with one more component, ``name``.
+
+    Raises:
+        ValueError: a name that is taken, a role together with a shift, rows without this extra.
+
+    Source: this package; a hint on features is the loss of arXiv 1412.6550.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> m = fr.methods.with_extra(fr.methods.kd(), name="hint", weight=0.5, shift=0.25)
+        >>> gap = torch.randn(4, 16).square().mean(1)
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]), extra={"hint": gap})
+        >>> bool(torch.isclose(m.stream_losses(lg)["hint"], 0.5 * gap.mean())), dict(m.momenta(0.5))
+        (True, {'loss': 0.5, 'hint': 0.75})
+    """
+    check_numbers("with_extra", shift=shift)
+    if not callable(weight):
+        check_numbers("with_extra", weight=weight)
+    if role is not None:
+        choose("with_extra role", role, ("task", "target", "nontarget"))
+        if shift:
+            raise ValueError(f"with_extra: an extra with a role has the momentum of its stream, got shift={shift}")
+    if name in {*method.parts, *(s.name for s in method.streams)}:
+        raise ValueError(f"with_extra: {method.name} already has a component or stream {name!r}, choose another name")
+    part = Part(as_schedule(weight), role)
+
+    def adding(inner: Terms) -> Terms:
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            if name not in lg.extra:
+                raise ValueError(f"with_extra: {unknown('entry of Logits.extra', name, lg.extra)}")
+            return {**inner(lg, progress), name: lg.extra[name]}
+
+        return terms
+
+    def wrap(inner: Method) -> Method:
+        return replace(
+            over_terms(inner, adding),
+            name=f"{inner.name}+{name}",
+            parts={**inner.parts, name: part},
+            streams=_streams(inner, name, shift, role),
+            update=_update(inner.update, name) if role is None else inner.update,
+            decouple=on_twin(inner, wrap),
+        )
+
+    return wrap(method)
+
+
+def _streams(method: Method, name: str, shift: float, role: Role | None) -> tuple[Stream, ...]:
+    if role is None:
+        return (*method.streams, Stream(name, (name,), shift))
+    home = [s for s in method.streams if any(method.parts[c].role == role for c in s.components)]
+    joined = home[0] if home else method.streams[0 if role == "task" else -1]
+    return tuple(replace(s, components=(*s.components, name)) if s is joined else s for s in method.streams)
+
+
+def _update(update: UpdateRule, name: str) -> UpdateRule:
+    """Under DeepKD's published code the extra moves first, so that the decay is still evaluated last."""
+    return replace(update, sequence=(name, *update.sequence)) if update.sequence else update

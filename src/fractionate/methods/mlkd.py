@@ -1,0 +1,188 @@
+"""MLKD: several temperatures, two views, and correlations among classes and among the rows of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._choices import choose
+from .._typing import Float
+from ..losses.relations import batch_relation, class_relation
+from ..losses.split import widen
+from ..rows import Logits, Progress, weighted_mean
+from ..schedules import constant
+from ..schedules import warmup as warmup_to
+from .checks import check_common, check_not_negative, check_positive, preset
+from .inner import Decoupled, Inner, InnerWeights, KdForm, kd_rows
+from .mask import Mask
+from .method import Method, Part, RowMap, Task, Terms, sum_of
+
+Hard = Literal["error", "argmax"]
+Form = Literal["masked", "published-code", "one_view"]
+FORMS: tuple[Form, ...] = ("masked", "published-code", "one_view")
+Second = Literal["strong", "weak", "none"]
+FURTHER = (3.0, 5.0, 2.0, 6.0)  # temperatures besides T0
+# which logits the second KL of each temperature reads
+SECOND: dict[str, tuple[Second, ...]] = {
+    "masked": ("strong",) * 5,
+    "published-code": ("strong", "strong", "strong", "weak", "weak"),
+    "one_view": ("none",) * 5,
+}
+
+
+@preset
+def mlkd(
+    *,
+    temperature: float = 4.0,
+    form: Form = "masked",
+    alpha: float | None = None,
+    beta: float | None = None,
+    ce_weight: float = 0.1,
+    kd_weight: float = 0.9,
+    warmup: float = 1,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Multi-level logit distillation: KD at five temperatures on two views, plus class and batch correlation.
+
+    L = ce_weight (CE_weak + CE_strong) + kd_weight sum over T in {T0, 3, 5, 2, 6} of [ M KD_T(weak) + KD_T(strong)
+    + CC_T(weak) + BC_T(weak) ]
+    CC_T = |P' P - Q' Q|_F^2 / C, BC_T = |P P' - Q Q'|_F^2 / n, P and Q the softmax at T of teacher and student
+
+    M keeps the rows whose teacher confidence is at or below the batch median; BC looks at the same rows, CC at the
+    classes at or below the median summed confidence.
+
+    Args:
+        temperature: T0.
+        form: ``"masked"`` as described; ``"published-code"``: the masks act as the fraction they keep, and the strong
+            terms for T = 2 and 6 read the weak logits; ``"one_view"``: masked, without the strong view.
+        alpha, beta: with one of them (the other is then 1) the inner loss is DKD, alpha TCKD + beta NCKD, as in
+            DeepKD's code; without, it is KD. The warm-up then acts on these two parts only.
+        ce_weight: weight of the cross-entropy of each view.
+        kd_weight: weight of everything else.
+        warmup, label_smoothing, hard: as in :func:`dkd`.
+
+    Returns:
+        Method with components ``task``, ``kd`` (or ``target`` and ``nontarget``), ``class_correlation``,
+        ``batch_correlation``. Under :func:`deepkd` the correlations join the task, and every temperature reads the
+        strong logits, as in DeepKD's code; with ``kd_form="batch_means"`` the masks act as fractions there.
+
+    Raises:
+        ValueError: no second view, soft labels with alpha or beta, an argument out of range.
+
+    Source: multi-level logit distillation (CVPR 2023) as in sunshangquan/logit-standardization-KD; one view as in
+    ZaberKo/GDKD; alpha and beta as in haiduo/DeepKD.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.mlkd(form="one_view").components(lg))
+        ['task', 'kd', 'class_correlation', 'batch_correlation']
+    """
+    choose("mlkd form", form, FORMS)
+    check_positive("mlkd", temperature=temperature)
+    check_not_negative("mlkd", kd_weight=kd_weight)
+    check_common("mlkd", ce_weight, warmup, label_smoothing, hard)
+    inner = InnerWeights(alpha, beta)
+    inner.check("mlkd")
+    whole = Decoupled(Mask(), constant=True) if inner.dkd else kd_rows
+    relations = constant(kd_weight) if inner.dkd else warmup_to(kd_weight, warmup)
+
+    def build(loss: Inner, fractions: bool, second: tuple[Second, ...]) -> Method:
+        levels = _Levels((temperature, *FURTHER), second, loss, fractions)
+        weights = inner.weights(decoupled=isinstance(loss, Decoupled))
+        return Method(
+            name="mlkd",
+            parts={
+                "task": Part(constant(ce_weight), "task"),
+                **{name: Part(warmup_to(kd_weight * w, warmup), role) for name, (w, role) in weights.items()},
+                "class_correlation": Part(relations, "task"),
+                "batch_correlation": Part(relations, "task"),
+            },
+            terms=levels.on(lambda lg: lg),
+            transformed=levels.on,
+            task=Task(label_smoothing, views),
+            needs_labels=isinstance(loss, Decoupled),
+            hard=hard,
+            views=views,
+            row_wise=False,
+        )
+
+    def decouple(mask: Mask, kd_form: KdForm) -> Method:
+        twin = Decoupled(mask, kd_form, constant=inner.dkd)
+        return build(twin, kd_form == "batch_means", SECOND["one_view" if views == 1 else "masked"])
+
+    views = 1 if form == "one_view" else 2
+    return replace(build(whole, form == "published-code", SECOND[form]), decouple=decouple)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """MLKD's terms.
+
+    Args:
+        temperatures: T0 and the further ones.
+        second: which logits the second KL of each temperature reads.
+        inner: the loss on one view at one temperature.
+        fractions: whether the masks act as the fraction that they keep.
+    """
+
+    temperatures: tuple[float, ...]
+    second: tuple[Second, ...]
+    inner: Inner
+    fractions: bool
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms, with a transform of the logits in the KL only: masks and correlations read raw logits."""
+
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            keep = _low_half(_confidence(lg).amax(1), lg.weight)
+            kl = self._kl(change(lg), progress, weighted_mean(keep, lg.weight) if self.fractions else keep)
+            return {**kl, **self._relations(lg, keep)}
+
+        return terms
+
+    def _kl(self, lg: Logits, progress: Progress, share: Tensor) -> dict[str, Tensor]:
+        views = {"weak": lg, "strong": lg.strong}
+        total: dict[str, Tensor] = {}
+        for temperature, name in zip(self.temperatures, self.second, strict=True):
+            rows = {n: share * x for n, x in self.inner(lg, progress, temperature).items()}
+            view = views.get(name)
+            if view is not None:
+                rows = {n: rows[n] + x for n, x in self.inner(view, progress, temperature).items()}
+            total = {n: total[n] + x if n in total else x for n, x in rows.items()}
+        return total
+
+    def _relations(self, lg: Logits, keep: Float[Tensor, " n"]) -> dict[str, Tensor]:
+        confidence, weight = _confidence(lg), lg.weight
+        classes = _low_half((confidence if weight is None else weight[:, None] * confidence).sum(0), None)
+        rows = keep if weight is None else keep * weight
+        z = lg.student, lg.teacher
+        if self.fractions:
+            by_class = classes.mean() * sum_of([class_relation(*z, t, weight=weight) for t in self.temperatures])
+            fraction = weighted_mean(keep, weight)
+            by_row = fraction * sum_of([batch_relation(*z, t, weight=weight) for t in self.temperatures])
+        else:
+            by_class = sum_of([class_relation(*z, t, weight=weight, classes=classes) for t in self.temperatures])
+            by_row = keep * sum_of([batch_relation(*z, t, weight=rows) for t in self.temperatures])
+        return {"class_correlation": by_class.expand(lg.rows), "batch_correlation": by_row}
+
+
+def _confidence(lg: Logits) -> Float[Tensor, "n c"]:
+    """The teacher's probabilities at T = 1."""
+    return widen(lg.rank_by.detach()).softmax(1)
+
+
+def _low_half(x: Float[Tensor, " m"], weight: Float[Tensor, " m"] | None) -> Float[Tensor, " m"]:
+    """1 where x is at or below its median over the entries of positive weight, else 0."""
+    if not len(x):
+        return x
+    ordered, count = x.sort().values, torch.full((1,), len(x), device=x.device)
+    if weight is not None:
+        ordered = x.masked_fill(weight == 0, torch.inf).sort().values
+        count = (weight > 0).sum(0, keepdim=True).clamp(min=1)
+    middle = ordered.gather(0, torch.cat([(count - 1) // 2, count // 2])).mean()
+    return (x <= middle).to(x.dtype)

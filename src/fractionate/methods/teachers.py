@@ -1,0 +1,154 @@
+"""Several teachers: their mixture, or a gradient stream for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..losses.split import widen
+from ..losses.transforms import mixture_logits
+from ..rows import Logits, Progress
+from ..schedules import times
+from .checks import check_count, check_not_negative, check_numbers, check_positive, preset
+from .mapped import every_view, mapped, on_twin, over_terms
+from .method import Method, Part, Terms
+from .streams import Stream, UpdateRule
+
+
+@preset
+def mixture_of_teachers(
+    method: Method, *, weights: Sequence[float] | None = None, temperature: float | None = None
+) -> Method:
+    """Several teachers as one: a weighted mixture of their probabilities at a temperature.
+
+    z^T = T log sum_k w_k softmax(z_k / T), k over ``Logits.teacher`` and ``Logits.teachers``
+
+    The mixture also ranks the classes. Put standardisation around the method inside, not around the mixture, to
+    standardise the mixture itself.
+
+    Args:
+        method: any method; it sees one teacher.
+        weights: one per teacher, ``Logits.teacher`` first; equal unless given; divided by their sum.
+        temperature: T of the mixture; the method's own unless given, or 1 if it has none.
+
+    Returns:
+        Method with the components, weights and streams of ``method``.
+
+    Raises:
+        ValueError: rows with a single teacher, a number of weights that is not that of the teachers.
+
+    Source: averaged soft targets, arXiv 1503.02531 (ensembles of teachers).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> lg = fr.Logits(z, z, torch.tensor([0]), teachers=(z,))
+        >>> float(fr.methods.mixture_of_teachers(fr.methods.kd()).components(lg)["kd"].abs()) < 1e-5
+        True
+    """
+    if weights is not None:
+        for value in weights:
+            check_not_negative("mixture_of_teachers", weights=value)
+    if temperature is None:
+        own = method.origin.value("temperature") if method.origin else None
+        temperature = 1.0 if own is None else own
+    check_positive("mixture_of_teachers", temperature=temperature)
+    at = temperature
+
+    def mixed(lg: Logits) -> Logits:
+        if not lg.teachers:
+            raise ValueError("mixture_of_teachers: needs Logits(..., teachers=(...)), the logits of further teachers")
+        teachers = [lg.teacher, *lg.teachers]
+        mixture = mixture_logits(teachers, [1.0] * len(teachers) if weights is None else weights, at)
+        return replace(lg, student=widen(lg.student), teacher=mixture, ranking=None, teachers=())
+
+    return mapped(method, every_view(mixed), lambda inner: replace(inner, name=f"{inner.name}+mixture_of_teachers"))
+
+
+@preset
+def per_teacher(
+    method: Method,
+    *,
+    n: int = 2,
+    shifts: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
+    task_shift: float = 0.0,
+) -> Method:
+    """Several teachers apart: the terms of a method for each of them, every teacher in a stream of its own.
+
+    L = task + sum_k w_k terms(z^S, z_k); V_k <- (m + shift_k) V_k + g_k for every teacher k
+
+    Args:
+        method: any method; its components appear once per teacher, as ``kd_1``, ``kd_2``, ...
+        n: number of teachers: ``Logits.teacher`` and the first n - 1 of ``Logits.teachers``.
+        shifts: momentum shift of each teacher's stream; 0 unless given (such streams are merged).
+        weights: factor on each teacher's weights; 1 / n unless given.
+        task_shift: momentum shift of the ``task`` stream.
+
+    Returns:
+        Method with streams ``task``, ``teacher_1``, ..., ``teacher_n``; ``deepkd`` around it takes roles instead.
+
+    Raises:
+        ValueError: rows with fewer teachers, lists that are not n long.
+
+    Source: this package (several teachers as gradient streams); no publication is claimed.
+
+    Example:
+        >>> import fractionate as fr
+        >>> m = fr.methods.per_teacher(fr.methods.kd(), n=2, shifts=[0.25, -0.25])
+        >>> list(m.parts), dict(m.momenta(0.5))
+        (['task', 'kd_1', 'kd_2'], {'task': 0.5, 'teacher_1': 0.75, 'teacher_2': 0.25})
+    """
+    check_count("per_teacher", "n", n, 1)
+    moves = [0.0] * n if shifts is None else list(shifts)
+    factors = [1 / n] * n if weights is None else list(weights)
+    for name, values in {"shifts": moves, "weights": factors}.items():
+        if len(values) != n:
+            raise ValueError(f"per_teacher: {name} needs {n} numbers, one per teacher, got {values}")
+        for value in [*values, task_shift]:
+            check_numbers("per_teacher", **{name: value})
+
+    def each(inner: Terms) -> Terms:
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            rows = [inner(_with_teacher(lg, k), progress) for k in range(n)]
+            return {f"{name}_{k}": x for k, part in enumerate(rows, 1) for name, x in part.items()}
+
+        return terms
+
+    def wrap(inner: Method) -> Method:
+        members = {
+            k: {f"{name}_{k}": Part(times(p.weight, factors[k - 1]), p.role) for name, p in _distillation(inner)}
+            for k in range(1, n + 1)
+        }
+        task = {name: part for name, part in inner.parts.items() if name == "task"}
+        streams = [Stream("task", tuple(task), task_shift)] if task else []
+        streams += [Stream(f"teacher_{k}", tuple(parts), moves[k - 1]) for k, parts in members.items()]
+        return replace(
+            over_terms(inner, each),
+            name=f"{inner.name}+per_teacher",
+            parts={**task, **{name: part for parts in members.values() for name, part in parts.items()}},
+            streams=tuple(streams),
+            update=UpdateRule(),
+            decouple=on_twin(inner, wrap),
+        )
+
+    return wrap(method)
+
+
+def _distillation(method: Method) -> list[tuple[str, Part]]:
+    return [(name, part) for name, part in method.parts.items() if name != "task"]
+
+
+def _with_teacher(lg: Logits, k: int) -> Logits:
+    """The rows with teacher k (0 is ``Logits.teacher``) as the only one."""
+    if k > len(lg.teachers):
+        raise ValueError(
+            f"per_teacher: teacher {k + 1} is missing; give Logits(..., teachers=(...)) with the logits of "
+            f"further teachers, got {len(lg.teachers)}"
+        )
+    strong = None if lg.strong is None else _with_teacher(lg.strong, k)
+    if k == 0:
+        return replace(lg, teachers=(), strong=strong)
+    return replace(lg, teacher=lg.teachers[k - 1], ranking=None, teachers=(), strong=strong)
