@@ -51,6 +51,7 @@ def save_checkpoint(training: Training, path: Path) -> None:
     """
     state = {
         "student": training.student.state_dict(),
+        "method": training.method.module.state_dict() if training.method.module else {},
         "optimizer": training.optimizer.state_dict(),
         "epoch": training.epoch,
         "step": training.step,
@@ -71,6 +72,8 @@ def restore(training: Training, path: Path) -> None:
     """
     state = _read(path)
     training.student.load_state_dict(state["student"])
+    if training.method.module:
+        training.method.module.load_state_dict(state["method"])
     options = [{k: v for k, v in g.items() if k != "params"} for g in training.optimizer.param_groups]
     training.optimizer.load_state_dict(state["optimizer"])
     for group, own in zip(training.optimizer.param_groups, options, strict=True):

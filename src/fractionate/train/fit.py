@@ -20,7 +20,7 @@ from .evaluate import Evaluation, evaluate, measure, predict
 from .log import Diverged, EpochLog, explain
 from .schedule import scheduler
 from .sources import sources
-from .step import make_rows, train_step
+from .step import make_rows, parameters, train_step
 from .teacher import LiveTeacher, Teacher
 from .watch import Watch, unmerged
 
@@ -128,8 +128,8 @@ def prepare(
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = (student or _network(run.student, train.num_classes)).to(device).train()
     watched = run.monitors.watches(run.seed)
-    method = run.method.build()
-    method, merge = (unmerged(method), False) if watched else (method, run.merge)
+    method = _method(run, device)
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     training = Training(
         run=run,
         method=method,
@@ -189,12 +189,13 @@ def fit(training: Training) -> Iterator[Record]:
 def _epoch(training: Training) -> EpochLog:
     """Every step of the next epoch."""
     epoch, log = training.epoch + 1, EpochLog(training.method)
+    trained = parameters(training.student, training.method)
     steps = training.run.epochs * len(training.train)
     for batch in training.train.batches(epoch):
         progress = Progress(training.step, epoch, training.run.epochs, steps)
         lg = make_rows(training.student, training.teacher, batch)
         try:
-            step = train_step(training.student, training.method, training.optimizer, lg, progress, training.merge)
+            step = train_step(trained, training.method, training.optimizer, lg, progress, training.merge)
         except ValueError as error:
             raise explain(error, training.method, lg, progress) from error
         log.add(step, len(batch))
@@ -202,6 +203,20 @@ def _epoch(training: Training) -> EpochLog:
             training.watch.see(step.grads)
         training.step += 1
     return log
+
+
+def merging(run: Run, method: Method) -> bool | None:
+    """Whether to join streams with equal momentum: as the config says, else wherever it is exact."""
+    return method.exact_merge(run.optimizer.weight_decay) if run.merge is None else run.merge
+
+
+def _method(run: Run, device: torch.device) -> Method:
+    method = run.method.build()
+    if method.regions:
+        raise ValueError(f"{method.name} needs logits of image regions, which the training loop does not compute")
+    if method.module is not None:
+        method.module.to(device)
+    return method
 
 
 def _network(config: Network, num_classes: int) -> nn.Module:
@@ -214,7 +229,7 @@ def _network(config: Network, num_classes: int) -> nn.Module:
 def _optimizer(run: Run, student: nn.Module, method: Method, merge: bool | None) -> StreamSGD:
     o = run.optimizer
     return StreamSGD(
-        student.parameters(),
+        parameters(student, method),
         lr=o.lr,
         momentum=method.momenta(o.momentum, merge),
         weight_decay=o.weight_decay,

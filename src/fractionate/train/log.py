@@ -55,8 +55,11 @@ class EpochLog:
 
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
     """What to raise when a loss refused its rows: :class:`Diverged` if a component is not finite, else ``error``."""
-    with torch.no_grad():
-        rows = {"task": method.task(lg, progress), **method.terms(lg, progress)}
+    try:
+        with torch.no_grad():
+            rows = {"task": method.task(lg, progress), **method.terms(lg, progress)}
+    except (ValueError, TypeError, AttributeError):  # the rows do not fit the method: that is the error
+        return error
     for name in method.parts:
         bad = rows[name][~torch.isfinite(rows[name])]
         if len(bad):

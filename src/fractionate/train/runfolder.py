@@ -20,7 +20,7 @@ from .checkpoint import restore, save_checkpoint, save_weights, write_atomically
 from .config import Run
 from .configfile import read_config, to_yaml
 from .evaluate import Evaluation
-from .fit import Record, Training
+from .fit import Record, Training, merging
 
 CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "last.ckpt"
 STUDENT, SUMMARY = "student.safetensors", "summary.json"
@@ -140,6 +140,7 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more.
     """
     run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
+    method = run.method.build()
     return {
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
@@ -159,8 +160,8 @@ def summarize(
         "params": sum(p.numel() for p in training.student.parameters()),
         "teacher_params": training.teacher_params,
         "teacher_top1": training.teacher_test.top1 if training.teacher_test else None,
-        "streams": {s.name: list(s.components) for s in run.method.build().streams},
-        "backward_passes": len(run.method.build().momenta(run.optimizer.momentum, run.merge)),
+        "streams": {s.name: list(s.components) for s in method.streams},
+        "backward_passes": len(method.momenta(run.optimizer.momentum, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
         "watched": training.watch is not None,

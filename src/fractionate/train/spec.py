@@ -136,12 +136,12 @@ class MethodSpec:
         first, _ = calls[0]
         if first in ALONE:
             calls = [(ALONE[first], {}), *calls]
-        elif first in WRAPPERS:
+        elif first in WRAPPERS and first not in METHODS:
             raise ValueError(f"{first} wraps a method: write for example 'kd+{first}'")
         (name, args), *rest = calls
         for wrapper, _ in rest:
             if wrapper not in WRAPPERS:
-                raise ValueError(unknown(f"wrapper after {name!r}", wrapper, WRAPPERS))
+                raise ValueError(unknown("wrapper", wrapper, WRAPPERS))
         return cls(name, args, tuple(Wrapper(n, a) for n, a in rest))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +40,23 @@ def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logi
     return Logits(views[0], given[0], batch.target, strong=strong)
 
 
+def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:
+    """What is trained: the student, and whatever the method itself learns (a temperature, say)."""
+    return [*student.parameters(), *(method.module.parameters() if method.module else ())]
+
+
 def train_step(
-    student: nn.Module, method: Method, optimizer: StreamSGD, lg: Logits, progress: Progress, merge: bool | None = None
+    trained: Sequence[Tensor],
+    method: Method,
+    optimizer: StreamSGD,
+    lg: Logits,
+    progress: Progress,
+    merge: bool | None = None,
 ) -> Step:
     """Differentiate every stream once and move the weights.
 
     Args:
-        student: network in training mode that ``lg`` was computed with.
+        trained: parameters, as :func:`parameters` lists them.
         method: losses and streams.
         optimizer: with ``method.momenta(m, merge)``.
         lg: rows.
@@ -58,7 +69,7 @@ def train_step(
         s.name: sum_of([method.parts[c].weight(progress) * means[c] for c in s.components])
         for s in merged_streams(method.streams, method.update, merge)
     }
-    grads = stream_grads(losses, student)
+    grads = stream_grads(losses, trained)
     optimizer.step(grads)
     loss = sum_of([x.detach() for x in losses.values()])
     return Step(loss, {name: x.detach() for name, x in means.items()}, grads)

@@ -1,0 +1,60 @@
+"""Learning rates: those of the published code, and the same ones after a resume."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from fractionate.train import LearningRate
+from fractionate.train.schedule import factor, scheduler
+from tests import golden
+
+CASES = {c["id"]: c for c in golden.table("schedules.json")["cases"] if c["method"] in ("cosine-warmup", "step")}
+
+
+def published(hyper: dict[str, Any]) -> LearningRate:
+    if "lr_decay_stages" in hyper:
+        return LearningRate("step", tuple(hyper["lr_decay_stages"]), hyper["lr_decay_rate"])
+    return LearningRate(
+        "cosine",
+        minimum=hyper["min_lr"] / hyper["lr"],
+        warmup_epochs=hyper["warmup_epochs"],
+        warmup_start=hyper["warmup_factor"],
+    )
+
+
+def used(rate: LearningRate, lr: float, epochs: int, done: int = 0) -> list[float]:
+    """The rate that an optimizer has in every epoch from ``done`` on."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    steps = scheduler(optimizer, rate, epochs, done)
+    found = []
+    for _ in range(done, epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        steps.step()
+    return found
+
+
+def test_there_are_published_schedules_to_compare_with() -> None:
+    assert len(CASES) == 4
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_published_learning_rates_are_reproduced(case: dict[str, Any]) -> None:
+    rate, epochs = published(case["hyper"]), case["epochs"][-1]
+    assert used(rate, case["hyper"]["lr"], epochs) == pytest.approx(case["values"], rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("rate", [LearningRate("cosine", warmup_epochs=3), LearningRate("step", (2, 4))])
+def test_going_on_after_some_epochs_gives_the_rates_of_the_whole_run(rate: LearningRate) -> None:
+    whole = used(rate, 0.1, 8)
+    assert [used(rate, 0.1, 8, done) for done in range(1, 8)] == [whole[done:] for done in range(1, 8)]
+
+
+def test_a_constant_rate_stays() -> None:
+    assert used(LearningRate(), 0.3, 4) == [0.3] * 4
+
+
+def test_a_run_as_short_as_its_warm_up_has_a_rate() -> None:
+    rate = LearningRate("cosine", warmup_epochs=2)
+    assert factor(rate, 2, 2) == 1.0
