@@ -1,0 +1,24 @@
+"""Rows: the unit of every loss. An image, a valid pixel, a region of interest and a token are all rows.
+
+This room is the only place that flattens logits and drops ignored positions.
+"""
+
+from .checks import can_look
+from .layouts import images, pixels, rois, tokens
+from .logits import Logits, with_logits
+from .progress import Progress
+from .reduce import chunked, chunks, weighted_mean
+
+__all__ = [
+    "Logits",
+    "Progress",
+    "can_look",
+    "chunked",
+    "chunks",
+    "images",
+    "pixels",
+    "rois",
+    "tokens",
+    "weighted_mean",
+    "with_logits",
+]
