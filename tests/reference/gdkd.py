@@ -45,24 +45,26 @@ def gdkd_autow(student: Tensor, teacher: Tensor, *, mode: str, k: int, temperatu
 
 
 def auto_k(teacher: Tensor, *, ratio: float, cap: int, temperature: float) -> list[int]:
-    """k of each row: C - j*, j* the first index at which p sorted upwards jumps over ratio times
-    its mean so far."""
-    return [_auto_k(p, ratio, cap) for p in torch.softmax(teacher / temperature, 1)]
+    """k of each row: C - j*, with j* the first index at which p, sorted upwards, reaches ratio times its mean so far.
+
+    On logarithms, so that probabilities too small for a float keep their ratios.
+    """
+    return [_auto_k(log_p, ratio, cap) for log_p in log_softmax(teacher / temperature)]
 
 
-def _auto_k(p: Tensor, ratio: float, cap: int) -> int:
-    ascending = sorted(p.tolist())
+def _auto_k(log_p: Tensor, ratio: float, cap: int) -> int:
+    ascending = log_p.sort().values
     for j, value in enumerate(ascending):
-        if value / (sum(ascending[: j + 1]) / (j + 1)) >= ratio:
+        log_mean = torch.logsumexp(ascending[: j + 1], 0) - math.log(j + 1)
+        if float(value - log_mean) >= math.log(ratio):
             return min(len(ascending) - j, cap)
     return 1
 
 
 def per_class_k(teacher: Tensor, target: Tensor, *, ratio: float, cap: int, temperature: float) -> dict[int, int]:
-    """k of each label that occurs: auto-k of the mean teacher distribution over the rows of that
-    label."""
+    """k of each label that occurs: auto-k of the mean teacher distribution over the rows of that label."""
     p = torch.softmax(teacher / temperature, 1)
-    return {y: _auto_k(p[target == y].mean(0), ratio, cap) for y in sorted(set(target.tolist()))}
+    return {y: _auto_k(p[target == y].mean(0).log(), ratio, cap) for y in sorted(set(target.tolist()))}
 
 
 def gdkd_k_per_row(student: Tensor, teacher: Tensor, ks: list[int], *, temperature: float) -> dict[str, Tensor]:
