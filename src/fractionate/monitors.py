@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -58,11 +58,9 @@ class GSNR:
                 f"GSNR: needs a window of at least 2 and mode 'block' or 'sliding', got {window}, {mode!r}"
             )
         self.window, self.mode = window, mode
-        self._sums: dict[str, Tensor] = {}
-        self._squares: dict[str, Tensor] = {}
-        self._count: dict[str, int] = {}
+        self._blocks: dict[str, _Block] = {}
+        self._full: dict[str, _Moments] = {}
         self._recent: dict[str, deque[Tensor]] = {}
-        self._last: dict[str, Gsnr] = {}
 
     @torch.no_grad()
     def update(self, grads: Mapping[str, object]) -> None:
@@ -70,42 +68,58 @@ class GSNR:
         for name, g in _flat(grads).items():
             if self.mode == "sliding":
                 self._recent.setdefault(name, deque(maxlen=self.window)).append(g)
-                continue
-            if self._count.get(name, 0) == self.window:
-                self._last[name] = self._block(name)
-                self._count[name] = 0
-            fresh = self._count.get(name, 0) == 0
-            self._sums[name] = g.clone() if fresh else self._sums[name].add_(g)
-            square = g.square().sum()
-            self._squares[name] = square if fresh else self._squares[name] + square
-            self._count[name] = 1 if fresh else self._count[name] + 1
+            elif name in self._blocks:
+                self._blocks[name].add(g)
+            else:
+                self._blocks[name] = _Block(g)
+            if name in self._blocks and self._blocks[name].count == self.window:
+                self._full[name] = self._blocks.pop(name).moments()
 
+    @torch.no_grad()
     def read(self) -> dict[str, Gsnr]:
         """The latest window of every stream with at least two gradients: a full block if there is one."""
         if self.mode == "sliding":
-            return {n: _gsnr(*_moments(list(g))) for n, g in self._recent.items() if len(g) > 1}
-        found = {}
-        for name, count in self._count.items():
-            if count == self.window or (name not in self._last and count > 1):
-                found[name] = self._block(name)
-            elif name in self._last:
-                found[name] = self._last[name]
-        return found
-
-    def _block(self, name: str) -> Gsnr:
-        return _gsnr(self._sums[name], self._squares[name], self._count[name])
+            return {name: _gsnr(_moments(g)) for name, g in self._recent.items() if len(g) > 1}
+        begun = {name: block.moments() for name, block in self._blocks.items() if block.count > 1}
+        return {name: _gsnr(moments) for name, moments in (begun | self._full).items()}
 
 
-def _moments(grads: list[Tensor]) -> tuple[Tensor, Tensor, int]:
-    stack = torch.stack(grads)
-    return stack.sum(0), stack.square().sum(), len(grads)
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """|mean|^2 and the sum of squared distances from the mean, still on their device."""
+
+    signal: Tensor
+    spread: Tensor
+    count: int
 
 
-def _gsnr(total: Tensor, squares: Tensor, count: int) -> Gsnr:
-    mean = float((total.double() / count).square().sum())
-    noise = max(0.0, (float(squares) - count * mean) / (count - 1))
-    ratio = mean / noise if noise > 0 else (float("inf") if mean > 0 else 0.0)
-    return Gsnr(ratio, max(0.0, mean - noise / count), noise, count)
+class _Block:
+    """Running mean and spread of the gradients so far; never a difference of large sums (Welford 1962)."""
+
+    def __init__(self, first: Tensor) -> None:
+        self.mean, self.spread, self.count = first.clone(), torch.zeros_like(first[:1]).sum(), 1
+
+    def add(self, g: Tensor) -> None:
+        self.count += 1
+        step = g - self.mean
+        self.mean.add_(step, alpha=1 / self.count)
+        self.spread += torch.dot(step, g - self.mean)
+
+    def moments(self) -> _Moments:
+        return _Moments(self.mean.square().sum(), self.spread, self.count)
+
+
+def _moments(grads: Sequence[Tensor]) -> _Moments:
+    """The same from all gradients at once, seen from the first one, so that equal gradients have no spread at all."""
+    away = torch.stack([g - grads[0] for g in grads])
+    mean = away.mean(0)
+    return _Moments((grads[0] + mean).square().sum(), (away - mean).square().sum(), len(grads))
+
+
+def _gsnr(moments: _Moments) -> Gsnr:
+    signal, noise, count = float(moments.signal), float(moments.spread) / (moments.count - 1), moments.count
+    ratio = signal / noise if noise else (float("inf") if signal else 0.0)
+    return Gsnr(ratio, max(signal - noise / count, 0.0), noise, count)
 
 
 @torch.no_grad()
@@ -128,10 +142,8 @@ def cosines(grads: StreamGrads | Mapping[str, object]) -> dict[tuple[str, str], 
         >>> round(cosines({"a": one, "b": two})["a", "b"], 4)
         0.7071
     """
-    flat = _flat(grads)
-    return {
-        (a, b): float(torch.nn.functional.cosine_similarity(flat[a], flat[b], dim=0)) for a, b in combinations(flat, 2)
-    }
+    unit = {name: g / n if (n := g.norm()) else g for name, g in _flat(grads).items()}
+    return {(a, b): float(torch.dot(unit[a], unit[b])) for a, b in combinations(unit, 2)}
 
 
 @torch.no_grad()
@@ -143,16 +155,22 @@ def shares(grads: StreamGrads | Mapping[str, object]) -> dict[str, float]:
 
 
 def _flat(grads: Mapping[str, object]) -> dict[str, Tensor]:
-    """Every stream as one vector over the parameters that any stream reaches; missing gradients are zeros."""
+    """Every stream as one vector over the trained parameters; missing gradients are zeros.
+
+    For a plain mapping, which knows no parameters, over those that any stream reaches.
+    """
     rows = {name: list(g) for name, g in grads.items()}  # type: ignore[call-overload]
-    like = [next((x for x in column if x is not None), None) for column in zip(*rows.values(), strict=True)]
+    if isinstance(grads, StreamGrads):
+        like = [p if p.requires_grad else None for p in grads.parameters]
+    else:
+        like = [next((x for x in column if x is not None), None) for column in zip(*rows.values(), strict=True)]
     return {
         name: torch.cat(
-            [
-                (torch.zeros_like(z) if g is None else g).detach().flatten().float()
-                for g, z in zip(row, like, strict=True)
-                if z is not None
-            ]
+            [_wide(torch.zeros_like(z) if g is None else g) for g, z in zip(row, like, strict=True) if z is not None]
         )
         for name, row in rows.items()
     }
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.detach().flatten().to(torch.promote_types(x.dtype, torch.float32))
