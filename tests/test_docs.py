@@ -7,6 +7,7 @@ are executed.
 import doctest
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from types import ModuleType
 
 import pytest
 import torch
+
+from fractionate.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -47,6 +50,7 @@ def run_block(code: str, page: Path, line: int, names: dict[str, object]) -> Non
     assert not failed, "".join(said)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "page",
     [
@@ -61,6 +65,24 @@ def test_the_examples_of_the_page_run(page: Path, tmp_path: Path, monkeypatch: p
     names: dict[str, object] = {"__name__": "__main__"}
     for line, code in blocks(page.read_text(encoding="utf-8")):
         run_block(code, page, line, names)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_command_line_page_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    commands = [
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    for command in commands:
+        code = main(shlex.split(command)[1:])
+        assert code == 0, f"{command}: {capsys.readouterr().err}"
+    assert len(commands) >= 6
+    assert (tmp_path / "report.html").exists()
 
 
 def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
