@@ -1,0 +1,124 @@
+"""Top groups whose size the teacher decides: by a jump in its probabilities, by class, or by mass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .._typing import Float, Int
+from ..rows import Logits
+from .classwise import class_mean
+from .partition import Group, Partition
+from .ranking import top_classes
+from .split import widen
+
+
+def auto_k(
+    teacher: Float[Tensor, "n c"], temperature: float = 4.0, *, ratio: float = 2.0, cap: int = 100
+) -> Int[Tensor, " n"]:
+    """Number of classes above the first jump of the teacher's sorted probabilities.
+
+    With p = softmax(teacher / T) sorted upwards and r_j = p_(j) / mean(p_(1..j)), the first j (from 0) with r_j >=
+    ratio is the jump, and k = c - j, or 1 if there is none; at most ``cap``. Since r_0 = 1 < ratio, 1 <= k <= c -
+    1. Computed from log-probabilities, so probabilities that underflow keep their order of magnitude.
+
+    Args:
+        teacher: ``[n, c]`` logits.
+        temperature: T.
+        ratio: height of the jump, above 1.
+        cap: largest k.
+
+    Returns:
+        ``[n]`` int64.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
+
+    Example:
+        >>> auto_k(torch.tensor([[9.0, 9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]]), 1.0)
+        tensor([2, 1])
+    """
+    return _jump((widen(teacher) / temperature).log_softmax(1), ratio, cap)
+
+
+def class_auto_k(
+    teacher: Float[Tensor, "n c"],
+    target: Int[Tensor, " n"],
+    temperature: float = 4.0,
+    *,
+    ratio: float = 2.0,
+    cap: int = 100,
+    weight: Float[Tensor, " n"] | None = None,
+) -> Int[Tensor, " c"]:
+    """One k per label: :func:`auto_k` of the teacher's mean distribution over the rows of that label.
+
+    Run it once over the training set in a fixed order and without augmentation; ``.tolist()`` of the result is what
+    ``gdkd_class_k(counts=...)`` takes.
+
+    Args:
+        teacher: ``[n, c]`` logits.
+        target: ``[n]`` labels.
+        temperature, ratio, cap: as in :func:`auto_k`.
+        weight: ``[n]`` weight of each row in the means.
+
+    Returns:
+        ``[c]`` int64; 1 for a label without rows.
+
+    Example:
+        >>> class_auto_k(torch.tensor([[9.0, 9.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0]]), torch.tensor([0, 2]), 1.0)
+        tensor([2, 1, 1, 1])
+    """
+    p = (widen(teacher) / temperature).softmax(1)
+    return _jump(class_mean(p, target, teacher.shape[1], weight).log(), ratio, cap)
+
+
+def _jump(log_p: Float[Tensor, "m c"], ratio: float, cap: int) -> Int[Tensor, " m"]:
+    c = log_p.shape[1]
+    ascending = log_p.sort(dim=1).values
+    steps = torch.arange(1, c + 1, device=log_p.device, dtype=log_p.dtype)
+    log_mean = ascending.logcumsumexp(1) - steps.log()
+    # Where all probabilities so far are 0 the difference is nan, and a comparison with nan is no jump.
+    jumps = ascending - log_mean >= math.log(ratio)
+    first = jumps.int().argmax(1)
+    return torch.where(jumps.any(1), c - first, 1).clamp(max=min(cap, c - 1))
+
+
+def by_top_sizes(lg: Logits, sizes: Int[Tensor, " n"], most: int) -> Partition:
+    """{teacher's k largest logits}, {rest}, with a k of its own for every row.
+
+    Args:
+        lg: rows.
+        sizes: ``[n]`` k of each row, 1..most.
+        most: upper limit of all k, at most c - 1; the group is stored with this width.
+
+    Example:
+        >>> lg = Logits(torch.zeros(2, 4), torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 2), torch.tensor([0, 0]))
+        >>> by_top_sizes(lg, torch.tensor([1, 3]), 3).groups[0].valid.tolist()
+        [[True, False, False], [True, True, True]]
+    """
+    index = top_classes(lg.rank_by, most)
+    return Partition((Group(index, torch.arange(most, device=index.device) < sizes[:, None]),), lg.classes)
+
+
+def by_mass(lg: Logits, theta: float, temperature: float = 4.0) -> Partition:
+    """{shortest prefix of the teacher's ranking that holds a mass of theta}, {rest}: Grouped KD.
+
+    Args:
+        lg: rows.
+        theta: mass in (0, 1]; at least one class stays outside.
+        temperature: T of the teacher's probabilities.
+
+    Source: arXiv 2304.04462.
+
+    Example:
+        >>> teacher = torch.tensor([[0.5, 0.3, 0.1, 0.1]]).log()
+        >>> by_mass(Logits(teacher, teacher, torch.tensor([0])), 0.7, 1.0).groups[0].valid
+        tensor([[ True,  True, False]])
+    """
+    most = lg.classes - 1
+    index = top_classes(lg.rank_by, most)
+    mass = (widen(lg.teacher) / temperature).softmax(1).gather(1, index).cumsum(1)
+    short = mass < theta  # the prefix that ends here is still too short
+    inside = torch.cat([torch.ones_like(short[:, :1]), short[:, :-1]], 1)
+    return Partition((Group(index, inside),), lg.classes)

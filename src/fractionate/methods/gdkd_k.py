@@ -1,0 +1,182 @@
+"""GDKD with a size of the top group that the teacher decides: per row, or per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._choices import choose
+from ..losses import Partition, split_kl
+from ..losses.sizes import auto_k, by_top_sizes, class_auto_k
+from ..losses.split import KL, KLS
+from ..rows import Logits, Progress
+from .checks import check_common, check_count, check_numbers, check_positive, preset
+from .gdkd import gdkd_parts
+from .method import Method, Task
+
+Hard = Literal["error", "argmax"]
+
+
+@preset
+def gdkd_auto_k(
+    *,
+    ratio: float = 2.0,
+    cap: int = 100,
+    w0: float = 1.0,
+    w1: float = 4.0,
+    w2: float = 8.0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """GDKD with k per row: the classes above the first jump of the teacher's sorted probabilities.
+
+    L = ce_weight CE + W(e) T^2 mean[ w0 between + w1 within[top] + w2 within[rest] ]
+
+    with p^T (at T) sorted upwards, r_j = p_(j) / mean(p_(1..j)), j* the first j from 0 with r_j >= ratio, and
+    k = min(c - j*, cap), or 1 if there is no such j.
+
+    Args:
+        ratio: height of the jump, above 1 (which keeps k below c).
+        cap: largest k.
+        w0, w1, w2: weights of ``between``, ``top`` and ``other``.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+
+    Returns:
+        Method with components ``task``, ``between``, ``top``, ``other``.
+
+    Raises:
+        ValueError: ratio not above 1, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625); works for any number of classes here.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.gdkd_auto_k().components(lg))
+        ['task', 'between', 'top', 'other']
+    """
+    _check("gdkd_auto_k", ratio, cap, w0, w1, w2, temperature, kl)
+    check_common("gdkd_auto_k", ce_weight, warmup, label_smoothing, hard)
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        sizes = auto_k(lg.teacher, temperature, ratio=ratio, cap=cap)
+        return _named(lg, by_top_sizes(lg, sizes, min(cap, lg.classes - 1)), temperature, kl)
+
+    return Method(
+        name="gdkd_auto_k",
+        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
+        terms=terms,
+        task=Task(label_smoothing),
+        hard=hard,
+    )
+
+
+@preset
+def gdkd_class_k(
+    *,
+    counts: Sequence[int] | Tensor | None = None,
+    ratio: float = 2.0,
+    cap: int = 100,
+    w0: float = 1.0,
+    w1: float = 4.0,
+    w2: float = 8.0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """GDKD with one k per label, from the teacher's mean distribution over the images of that label.
+
+    L = ce_weight CE + W(e) T^2 mean[ w0 between + w1 within[top k_y] + w2 within[rest] ]
+
+    Args:
+        counts: k of every label, c integers in 1..c-1. ``fractionate.losses.class_auto_k(teacher, target)``
+            computes them from the logits of the training set (plain images, fixed order). ``None`` computes them
+            from the rows of each batch instead, which makes the value of a row depend on its batch.
+        ratio, cap: of the jump, as in :func:`gdkd_auto_k`; read only without ``counts``.
+        w0, w1, w2: weights of ``between``, ``top`` and ``other``.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+
+    Returns:
+        Method with components ``task``, ``between``, ``top``, ``other``; row-wise if ``counts`` are given.
+
+    Raises:
+        ValueError: counts outside 1..c-1 or not c of them, soft labels, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> teacher, y = torch.randn(50, 10), torch.arange(50) % 10
+        >>> counts = fr.losses.class_auto_k(teacher, y).tolist()
+        >>> m = fr.methods.gdkd_class_k(counts=counts)
+        >>> m.components(fr.Logits(torch.randn(50, 10), teacher, y))["between"].shape
+        torch.Size([50])
+    """
+    _check("gdkd_class_k", ratio, cap, w0, w1, w2, temperature, kl)
+    check_common("gdkd_class_k", ce_weight, warmup, label_smoothing, hard)
+    given = None if counts is None else _checked_counts(counts)
+    widest = 0 if given is None else int(given.max())
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        if given is None:
+            most = min(cap, lg.classes - 1)
+            table = class_auto_k(lg.teacher, lg.labels, temperature, ratio=ratio, cap=cap, weight=lg.weight)
+        else:
+            most, table = widest, given.to(lg.teacher.device)
+            _need_classes(len(given), lg.classes)
+        return _named(lg, by_top_sizes(lg, table[lg.labels], most), temperature, kl)
+
+    return Method(
+        name="gdkd_class_k",
+        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
+        terms=terms,
+        task=Task(label_smoothing),
+        needs_labels=True,
+        hard=hard,
+        row_wise=given is not None,
+    )
+
+
+def _named(lg: Logits, part: Partition, temperature: float, kl: KL) -> dict[str, Tensor]:
+    split = split_kl(lg.student, lg.teacher, part, temperature, kl)
+    return {"between": split.between, "top": split.within[:, 0], "other": split.within[:, 1]}
+
+
+def _checked_counts(counts: Sequence[int] | Tensor) -> Tensor:
+    """``[c]`` int64 on the CPU; moved to the rows' device when used."""
+    table = torch.as_tensor(counts).detach().cpu()
+    if table.ndim != 1 or table.is_floating_point() or table.dtype == torch.bool or not len(table):
+        raise ValueError(
+            f"gdkd_class_k: counts must be one integer per label, got {table.dtype} of shape {list(table.shape)}; "
+            f"losses.class_auto_k(teacher, target) computes them"
+        )
+    low, high = (int(v) for v in table.aminmax())
+    if low < 1 or high > len(table) - 1:
+        raise ValueError(
+            f"gdkd_class_k: counts must lie in 1..{len(table) - 1} for {len(table)} labels, got {low}..{high}"
+        )
+    return table.long()
+
+
+def _need_classes(given: int, classes: int) -> None:
+    if given != classes:
+        raise ValueError(f"gdkd_class_k: counts hold {given} labels, the logits have {classes} classes")
+
+
+def _check(where: str, ratio: float, cap: int, w0: float, w1: float, w2: float, temperature: float, kl: str) -> None:
+    check_positive(where, temperature=temperature)
+    check_numbers(where, ratio=ratio, w0=w0, w1=w1, w2=w2)
+    if ratio <= 1:
+        raise ValueError(f"{where}: ratio must be above 1 (at 1 every class would be a jump), got {ratio!r}")
+    check_count(where, "cap", cap, 1)
+    choose("kl direction", kl, KLS)
