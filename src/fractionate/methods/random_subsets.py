@@ -1,0 +1,149 @@
+"""SKD and SGDKD: KL inside random subsets of the classes, drawn again at every step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from .._choices import choose
+from ..losses import split_kl
+from ..losses.random_groups import by_random, by_target_random
+from ..losses.split import KL, KLS
+from ..rows import Logits, Progress
+from ..schedules import constant
+from ..schedules import warmup as warmup_to
+from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
+from .method import Method, Part, Task
+
+Hard = Literal["error", "argmax"]
+
+
+@preset
+def skd(
+    *,
+    eta: float = 0.5,
+    kd_weight: float = 8.0,
+    seed: int = 0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Stochastic KD: KL restricted to a random subset of the classes.
+
+    L = ce_weight CE + W(e) kd_weight T^2 mean KL(q^{A,T} || q^{A,S}), every class in A with probability eta
+
+    A is drawn for every row from a generator of its own, started from (seed, epoch, step): give
+    ``Progress(step=...)`` so that every step draws another subset. A subset of fewer than two classes contributes
+    0.
+
+    Args:
+        eta: probability with which a class joins the subset.
+        kd_weight: weight of the ``kd`` component.
+        seed: of the subsets.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+
+    Returns:
+        Method with components ``task`` and ``kd``; a row's subset depends on its place in the batch.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> a, b = (fr.methods.skd().components(lg, fr.Progress(step=n))["kd"] for n in (1, 2))
+        >>> bool((a == b).all())
+        False
+    """
+    _check("skd", eta, seed, temperature, kl)
+    check_not_negative("skd", kd_weight=kd_weight)
+    check_common("skd", ce_weight, warmup, label_smoothing, hard)
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        part = by_random(lg, eta, seed, progress)
+        return {"kd": split_kl(lg.student, lg.teacher, part, temperature, kl).within[:, 0]}
+
+    return Method(
+        name="skd",
+        parts={"task": Part(constant(ce_weight), "task"), "kd": Part(warmup_to(kd_weight, warmup))},
+        terms=terms,
+        task=Task(label_smoothing),
+        hard=hard,
+        row_wise=False,
+    )
+
+
+@preset
+def sgdkd(
+    *,
+    eta: float = 0.75,
+    w0: float = 1.0,
+    w1: float = 8.0,
+    seed: int = 0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Stochastic GDKD: {label}, {random non-targets}, {rest}; the KL inside the rest is dropped.
+
+    L = ce_weight CE + W(e) T^2 mean[ w0 between(3-way) + w1 within[A] ], every non-target in A with probability eta
+
+    A is drawn as in :func:`skd`; at least one non-target stays in the rest.
+
+    Args:
+        eta: probability with which a non-target joins the random group.
+        w0, w1: weights of ``between`` and ``random``.
+        seed: of the groups.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+
+    Returns:
+        Method with components ``task``, ``between``, ``random``; a row's group depends on its place in the batch.
+
+    Raises:
+        ValueError: soft labels, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625); ImageNet there: eta .8, weights .5, T 1.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.sgdkd(seed=1).components(lg, fr.Progress(step=5)))
+        ['task', 'between', 'random']
+    """
+    _check("sgdkd", eta, seed, temperature, kl)
+    check_numbers("sgdkd", w0=w0, w1=w1)
+    check_common("sgdkd", ce_weight, warmup, label_smoothing, hard)
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        part = by_target_random(lg, eta, seed, progress)
+        split = split_kl(lg.student, lg.teacher, part, temperature, kl)
+        return {"between": split.between, "random": split.within[:, 1]}
+
+    return Method(
+        name="sgdkd",
+        parts={
+            "task": Part(constant(ce_weight), "task"),
+            "between": Part(warmup_to(w0, warmup), "target"),
+            "random": Part(warmup_to(w1, warmup), "nontarget"),
+        },
+        terms=terms,
+        task=Task(label_smoothing),
+        needs_labels=True,
+        hard=hard,
+        row_wise=False,
+    )
+
+
+def _check(where: str, eta: float, seed: int, temperature: float, kl: str) -> None:
+    check_positive(where, temperature=temperature)
+    check_numbers(where, eta=eta)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"{where}: eta is a probability in 0..1, got {eta!r}")
+    check_count(where, "seed", seed, 0)
+    choose("kl direction", kl, KLS)
