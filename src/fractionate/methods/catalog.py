@@ -12,12 +12,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._choices import unknown
+from .adkd import adkd
+from .crld import crld
+from .ctkd import ctkd
 from .deepkd import deepkd
+from .dgkd import dgkd
+from .dist import dist
+from .dist_gdkd import dist_gdkd
 from .dkd import dkd, dkd_top1
 from .dot import dot
+from .extra import with_extra
 from .gdkd import gdkd, gdkd3
+from .gdkd_auto import gdkd_auto_weight, ls_gdkd
+from .gdkd_k import gdkd_auto_k, gdkd_class_k
+from .grouped import grouped
 from .kd import kd
+from .logit_mse import logit_mse
+from .lskd import lskd
 from .method import Method
+from .mlkd import mlkd
+from .nkd import nkd
+from .ofa import ofa
+from .random_subsets import sgdkd, skd
+from .reweighted import reweighted
+from .rld import rld
+from .sdd import sdd
+from .swap import sld, swap
+from .teachers import mixture_of_teachers, per_teacher
+from .topk_plugins import with_contrast, with_scaled_teacher, with_top_cosine
+from .topkd import topkd
+from .ttm import ttm, wttm
 
 METHODS: dict[str, Callable[..., Method]] = {
     "kd": kd,
@@ -25,11 +49,44 @@ METHODS: dict[str, Callable[..., Method]] = {
     "dkd_top1": dkd_top1,
     "gdkd": gdkd,
     "gdkd3": gdkd3,
+    "gdkd_auto_weight": gdkd_auto_weight,
+    "gdkd_auto_k": gdkd_auto_k,
+    "gdkd_class_k": gdkd_class_k,
+    "ls_gdkd": ls_gdkd,
+    "sgdkd": sgdkd,
+    "skd": skd,
+    "adkd": adkd,
+    "dgkd": dgkd,
+    "topkd": topkd,
+    "rld": rld,
+    "grouped": grouped,
+    "mlkd": mlkd,
+    "crld": crld,
+    "ctkd": ctkd,
+    "dist": dist,
+    "nkd": nkd,
+    "ttm": ttm,
+    "wttm": wttm,
+    "ofa": ofa,
+    "sld": sld,
+    "logit_mse": logit_mse,
+    "dist_gdkd": dist_gdkd,
 }
 
 WRAPPERS: dict[str, Callable[..., Method]] = {
     "dot": dot,
     "deepkd": deepkd,
+    "lskd": lskd,
+    "swap": swap,
+    "sdd": sdd,
+    "ctkd": ctkd,
+    "mixture_of_teachers": mixture_of_teachers,
+    "per_teacher": per_teacher,
+    "with_extra": with_extra,
+    "reweighted": reweighted,
+    "with_scaled_teacher": with_scaled_teacher,
+    "with_contrast": with_contrast,
+    "with_top_cosine": with_top_cosine,
 }
 
 
