@@ -52,20 +52,27 @@ class Split:
         Raises:
             ValueError: the old groups are not all used exactly once, or the split is not forward KL.
         """
-        g = self.mass.shape[1]
-        if sorted(i for group in groups for i in group) != list(range(g)) or not all(groups):
-            raise ValueError(f"coarsen: every group 0..{g - 1} must appear exactly once, got {groups}")
         if self.kl != "forward":
             raise ValueError(f"coarsen: the chain rule needs forward KL, this split is {self.kl!r}")
+        between, log_mass = self.between_merged(groups)
         teacher, student = self.log_mass
-        parts = [
+        within = [
             _mixture(teacher[:, list(i)], student[:, list(i)], self.within[:, list(i)], self.temperature)
             for i in groups
         ]
-        within = torch.stack([part[0] for part in parts], 1)
-        logs = tuple(torch.stack([part[i] for part in parts], 1) for i in (1, 2))
-        between = self.temperature**2 * kl_rows(logs[0], logs[1])
-        return Split(between, within, logs[0].exp(), (logs[0], logs[1]), self.temperature)
+        return Split(between, torch.stack(within, 1), log_mass[0].exp(), log_mass, self.temperature)
+
+    def between_merged(self, groups: Sequence[Sequence[int]]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``between`` [n] and the log masses [n, g'] of merged groups; any KL direction, as between is forward.
+
+        Args:
+            groups: as in :meth:`coarsen`.
+        """
+        g = self.mass.shape[1]
+        if sorted(i for group in groups for i in group) != list(range(g)) or not all(groups):
+            raise ValueError(f"coarsen: every group 0..{g - 1} must appear exactly once, got {groups}")
+        log_t, log_s = (torch.stack([_merged(x[:, list(i)]) for i in groups], 1) for x in self.log_mass)
+        return self.temperature**2 * kl_rows(log_t, log_s), (log_t, log_s)
 
 
 def split_kl(
@@ -130,13 +137,15 @@ def split_kl(
     return Split(between, within, log_t.exp(), (log_t, log_s), temperature, kl)
 
 
-def _mixture(
-    log_t: Tensor, log_s: Tensor, within: Tensor, temperature: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One merged group: its inner KL, and its log masses in teacher and student."""
+def _merged(log_mass: Tensor) -> Tensor:
+    """``[n]`` log of the summed masses; -inf where all are empty."""
+    empty = (log_mass == -torch.inf).all(1, keepdim=True)
+    return log_mass.masked_fill(empty, 0.0).logsumexp(1).masked_fill(empty[:, 0], -torch.inf)
+
+
+def _mixture(log_t: Tensor, log_s: Tensor, within: Tensor, temperature: float | Tensor) -> Tensor:
+    """``[n]`` KL inside one merged group, by the chain rule; 0 where it is empty."""
     empty = (log_t == -torch.inf).all(1, keepdim=True)
-    gone = empty[:, 0]
     share_t, share_s = (x.masked_fill(empty, 0.0).log_softmax(1) for x in (log_t, log_s))
     inner = temperature**2 * kl_rows(share_t, share_s) + (share_t.exp() * within).sum(1)
-    sums = [x.masked_fill(empty, 0.0).logsumexp(1).masked_fill(gone, -torch.inf) for x in (log_t, log_s)]
-    return inner.masked_fill(gone, 0.0), sums[0], sums[1]
+    return inner.masked_fill(empty[:, 0], 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..losses import Partition, Split, by_target, by_target_top, split_kl
+from ..losses import Partition, by_target, by_target_top, split_kl
 from ..losses.split import KL
 from ..rows import Logits, Progress
 from ..schedules import Schedule, phases, round_count
@@ -56,14 +56,8 @@ class Mask:
         split = split_kl(lg.student, lg.teacher, partition, temperature, kl)
         if partition.size == 2:
             return split.between, split.within[:, 1], split.mass[:, 1]
-        between, mass = _two_groups(split)
-        return between, split.within[:, 1], mass
-
-
-def _two_groups(fine: Split) -> tuple[Tensor, Tensor]:
-    """``between`` and non-target mass of {label}, {rest} from the three-group split."""
-    coarse = fine.coarsen([[0], [1, 2]])
-    return coarse.between, coarse.mass[:, 1]
+        between, (log_mass, _) = split.between_merged([[0], [1, 2]])
+        return between, split.within[:, 1], log_mass[:, 1].exp()
 
 
 def check_keep(keep: int | Schedule | None) -> None:
