@@ -215,3 +215,9 @@ def test_dist_gdkd_is_both_and_warms_up_gdkd_alone() -> None:
 def test_wrong_arguments_are_refused(build: object, wrong: dict[str, object], unchecked: None) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         build(**wrong)
+
+
+@pytest.mark.parametrize("build", [m.gdkd_auto_weight, m.ls_gdkd, m.dist_gdkd])
+def test_a_top_group_of_all_classes_is_refused(build: object) -> None:
+    with pytest.raises(ValueError, match=r"k must be an integer in 1\.\.6"):
+        build(k=7).components(cases.easy(strong=False))

@@ -7,7 +7,7 @@ import torch
 
 import fractionate as fr
 from fractionate import Method, Progress
-from fractionate.losses import by_random, by_target_random
+from fractionate.losses import by_target_random, kl_inside, random_classes
 from tests import asserts, cases
 from tests.reference import gdkd as twin
 
@@ -52,7 +52,7 @@ def test_the_global_random_state_is_neither_read_nor_moved(method: Method) -> No
 def test_a_class_joins_with_probability_eta() -> None:
     lg = cases.easy(n=200, c=50, strong=False)
     n = 200 * 50
-    share = float(joined(lg, by_random(lg, 0.3, 0, at(1)), 0).double().mean())
+    share = float(random_classes(lg, 0.3, 0, at(1)).double().mean())
     assert abs(share - 0.3) < 5 * (0.3 * 0.7 / n) ** 0.5
     joins = joined(lg, by_target_random(lg, 0.3, 0, at(1)), 1)
     assert abs(float(joins.sum()) / (n - 200) - 0.3) < 5 * (0.3 * 0.7 / n) ** 0.5
@@ -78,7 +78,7 @@ def test_sgdkd_equals_the_twin_on_the_drawn_groups() -> None:
 
 def test_skd_equals_the_twin_on_the_drawn_subset() -> None:
     lg = cases.easy(strong=False)
-    keeps = joined(lg, by_random(lg, 0.6, 3, at(5)), 0)
+    keeps = random_classes(lg, 0.6, 3, at(5))
     expected = twin.skd(lg.student, lg.teacher, keeps, temperature=4.0)
     asserts.assert_equal(fr.methods.skd(eta=0.6, seed=3).components(lg, at(5))["kd"], expected)
 
@@ -88,6 +88,16 @@ def test_skd_on_all_classes_is_kd_and_on_none_is_zero() -> None:
     whole = fr.methods.skd(eta=1.0).components(lg, at(5))
     asserts.assert_same(whole, fr.methods.kd().components(lg))
     assert not bool(fr.methods.skd(eta=0.0).components(lg, at(5))["kd"].any())
+
+
+@pytest.mark.parametrize("kl", ["forward", "reverse", "both"])
+def test_kl_inside_is_the_within_term_of_the_split(kl: str) -> None:
+    for _, lg in cases.graded():
+        inside = lg.teacher > lg.teacher.mean(1, keepdim=True)
+        every = torch.arange(lg.classes).expand(lg.rows, -1)
+        part = fr.Partition((fr.losses.Group(every, inside),), lg.classes)
+        expected = fr.split_kl(lg.student, lg.teacher, part, 2.0, kl).within[:, 0]
+        asserts.assert_equal(kl_inside(lg.student, lg.teacher, inside, 2.0, kl), expected)
 
 
 @both

@@ -3,6 +3,7 @@
 from .classwise import class_mean, confidence_ratio
 from .coupling import gradient_coupling
 from .group_zscore import zscored
+from .inside import kl_inside
 from .partition import (
     Group,
     Partition,
@@ -13,9 +14,9 @@ from .partition import (
     by_top1_top,
     whole,
 )
-from .random_groups import by_random, by_target_random
+from .random_groups import by_target_random, random_classes
 from .ranking import top_classes
-from .refined import by_below_target, sample_confidence
+from .refined import below_target, sample_confidence
 from .regions import region_logits, region_weights, with_regions
 from .relations import batch_relation, class_relation, column_correlation, row_correlation
 from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k
@@ -31,9 +32,8 @@ __all__ = [
     "adaptive_cross_entropy",
     "auto_k",
     "batch_relation",
-    "by_below_target",
+    "below_target",
     "by_mass",
-    "by_random",
     "by_target",
     "by_target_random",
     "by_target_top",
@@ -48,11 +48,13 @@ __all__ = [
     "confidence_ratio",
     "gradient_coupling",
     "inside_cross_entropy",
+    "kl_inside",
     "kl_rows",
     "logit_contrast",
     "logit_distance",
     "mixture_logits",
     "power_mass",
+    "random_classes",
     "region_logits",
     "region_weights",
     "row_correlation",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._typing import Float
+from .._typing import Bool, Float
 from ..rows import Logits, Progress
 from .partition import Group, Partition
 
@@ -57,19 +57,16 @@ def by_target_random(lg: Logits, eta: float, seed: int, progress: Progress) -> P
     label = lg.labels[:, None]
     u = draws(lg, seed, progress).scatter(1, label, -1.0)
     joins = (u < eta).scatter(1, u.argmax(1, keepdim=True), False).scatter(1, label, False)
-    return Partition((Group(label), Group(_every(lg), joins)), lg.classes)
+    every = torch.arange(lg.classes, device=joins.device).expand(lg.rows, -1)
+    return Partition((Group(label), Group(every, joins)), lg.classes)
 
 
-def by_random(lg: Logits, eta: float, seed: int, progress: Progress) -> Partition:
-    """{random classes}, {rest}: every class joins with probability eta; the group may be empty.
+def random_classes(lg: Logits, eta: float, seed: int, progress: Progress) -> Bool[Tensor, "n c"]:
+    """Random classes: every class joins with probability eta; there may be none.
 
     Args:
         lg, eta, seed, progress: as in :func:`by_target_random`.
 
     Source: ZaberKo/GDKD (SKD).
     """
-    return Partition((Group(_every(lg), draws(lg, seed, progress) < eta),), lg.classes)
-
-
-def _every(lg: Logits) -> Tensor:
-    return torch.arange(lg.classes, device=lg.teacher.device).expand(lg.rows, -1)
+    return draws(lg, seed, progress) < eta

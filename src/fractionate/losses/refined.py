@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._typing import Float, Int
+from .._typing import Bool, Float, Int
 from ..rows import Logits
-from .partition import Group, Partition
 from .ranking import top_classes
 from .split import widen
 
@@ -44,8 +43,8 @@ def _log_odds(z: Tensor, of: Int[Tensor, "n 1"], temperature: float) -> Tensor:
     return x.gather(1, of)[:, 0] - x.masked_fill(chosen, -torch.inf).logsumexp(1)
 
 
-def by_below_target(lg: Logits) -> Partition:
-    """{classes that the teacher puts strictly below the label}, {rest}; empty where the label is the teacher's minimum.
+def below_target(lg: Logits) -> Bool[Tensor, "n c"]:
+    """Classes that the teacher puts strictly below the label; none where the label is the teacher's minimum.
 
     Args:
         lg: rows with labels.
@@ -54,13 +53,11 @@ def by_below_target(lg: Logits) -> Partition:
 
     Example:
         >>> lg = Logits(torch.zeros(1, 4), torch.tensor([[1.0, 3.0, 2.0, 2.0]]), torch.tensor([2]))
-        >>> by_below_target(lg).members(1, torch.device("cpu"))
+        >>> below_target(lg)
         tensor([[ True, False, False, False]])
     """
     if lg.classes < 3:
         raise ValueError(
-            f"by_below_target: at least 3 classes are needed so that non-targets have relations, got c={lg.classes}"
+            f"below_target: at least 3 classes are needed so that non-targets have relations, got c={lg.classes}"
         )
-    below = lg.rank_by < lg.rank_by.gather(1, lg.labels[:, None])
-    every = torch.arange(lg.classes, device=below.device).expand(lg.rows, -1)
-    return Partition((Group(every, below),), lg.classes)
+    return lg.rank_by < lg.rank_by.gather(1, lg.labels[:, None])

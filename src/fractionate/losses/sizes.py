@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Float, Int
-from ..rows import Logits
+from ..rows import Logits, can_look
 from .classwise import class_mean
 from .partition import Group, Partition
 from .ranking import top_classes
@@ -90,15 +90,18 @@ def by_top_sizes(lg: Logits, sizes: Int[Tensor, " n"], most: int) -> Partition:
     Args:
         lg: rows.
         sizes: ``[n]`` k of each row, 1..most.
-        most: upper limit of all k, at most c - 1; the group is stored with this width.
+        most: upper limit of all k, at most c - 1: the width of the stored group where values must not be read (CUDA).
 
     Example:
         >>> lg = Logits(torch.zeros(2, 4), torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 2), torch.tensor([0, 0]))
         >>> by_top_sizes(lg, torch.tensor([1, 3]), 3).groups[0].valid.tolist()
         [[True, False, False], [True, True, True]]
     """
+    if lg.rows and can_look(sizes):
+        most = min(most, int(sizes.max()))
     index = top_classes(lg.rank_by, most)
-    return Partition((Group(index, torch.arange(most, device=index.device) < sizes[:, None]),), lg.classes)
+    inside = torch.arange(most, device=index.device) < sizes[:, None]
+    return Partition((Group(index, inside, first_counts=True),), lg.classes)
 
 
 def by_mass(lg: Logits, theta: float, temperature: float = 4.0) -> Partition:
@@ -113,12 +116,15 @@ def by_mass(lg: Logits, theta: float, temperature: float = 4.0) -> Partition:
 
     Example:
         >>> teacher = torch.tensor([[0.5, 0.3, 0.1, 0.1]]).log()
-        >>> by_mass(Logits(teacher, teacher, torch.tensor([0])), 0.7, 1.0).groups[0].valid
-        tensor([[ True,  True, False]])
+        >>> by_mass(Logits(teacher, teacher, torch.tensor([0])), 0.7, 1.0).groups[0].index
+        tensor([[0, 1]])
     """
     most = lg.classes - 1
     index = top_classes(lg.rank_by, most)
     mass = (widen(lg.teacher) / temperature).softmax(1).gather(1, index).cumsum(1)
     short = mass < theta  # the prefix that ends here is still too short
     inside = torch.cat([torch.ones_like(short[:, :1]), short[:, :-1]], 1)
-    return Partition((Group(index, inside),), lg.classes)
+    if lg.rows and can_look(inside):
+        width = int(inside.sum(1).max())
+        index, inside = index[:, :width], inside[:, :width]
+    return Partition((Group(index, inside, first_counts=True),), lg.classes)

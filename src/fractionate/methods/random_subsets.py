@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .._choices import choose
 from ..losses import split_kl
-from ..losses.random_groups import by_random, by_target_random
+from ..losses.inside import kl_inside
+from ..losses.random_groups import by_target_random, random_classes
 from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
@@ -63,8 +64,8 @@ def skd(
     check_common("skd", ce_weight, warmup, label_smoothing, hard)
 
     def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        part = by_random(lg, eta, seed, progress)
-        return {"kd": split_kl(lg.student, lg.teacher, part, temperature, kl).within[:, 0]}
+        subset = random_classes(lg, eta, seed, progress)
+        return {"kd": kl_inside(lg.student, lg.teacher, subset, temperature, kl)}
 
     return Method(
         name="skd",

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from .._choices import choose
-from ..losses import split_kl
-from ..losses.refined import by_below_target, sample_confidence
+from ..losses.inside import kl_inside
+from ..losses.refined import below_target, sample_confidence
 from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
@@ -70,8 +70,8 @@ def rld(
     check_common("rld", ce_weight, warmup, label_smoothing, hard)
 
     def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        below = split_kl(lg.student, lg.teacher, by_below_target(lg), temperature, kl)
-        return {"target": sample_confidence(lg, alpha_temperature), "nontarget": below.within[:, 0]}
+        below = kl_inside(lg.student, lg.teacher, below_target(lg), temperature, kl)
+        return {"target": sample_confidence(lg, alpha_temperature), "nontarget": below}
 
     return Method(
         name="rld",
