@@ -60,7 +60,6 @@ class StreamSGD(torch.optim.Optimizer):
         nesterov: bool = False,
     ) -> None:
         self.momenta: Momenta = as_momenta(momentum)
-        _check(self.momenta, lr, weight_decay, dampening, nesterov)
         super().__init__(
             params,
             {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
@@ -68,6 +67,15 @@ class StreamSGD(torch.optim.Optimizer):
         decayed = any(group["weight_decay"] for group in self.param_groups)
         if self.momenta.inexact and decayed:
             warnings.warn(f"StreamSGD: {self.momenta.inexact}", stacklevel=2)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own: ``lr``, ``weight_decay``, ``dampening``, ``nesterov``.
+
+        Raises:
+            ValueError: an option out of range, or a ``momentum``, which belongs to the streams.
+        """
+        _check(self.momenta, {**self.defaults, **param_group})
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, grads: StreamGrads | Mapping[str, Any]) -> None:  # type: ignore[override]
@@ -187,10 +195,16 @@ def _by_identity(
     return {id(p): g for p, g in zip(params, given, strict=True) if g is not None}
 
 
-def _check(momenta: Momenta, lr: float, decay: float, dampening: float, nesterov: bool) -> None:
-    for name, value in (("lr", lr), ("weight_decay", decay), ("dampening", dampening)):
-        if not value >= 0:
-            raise ValueError(f"StreamSGD: {name} must not be negative, got {value}")
+def _check(momenta: Momenta, group: Mapping[str, Any]) -> None:
+    if "momentum" in group:
+        raise ValueError(
+            "StreamSGD: momentum belongs to the streams and is the same for all parameters; "
+            "remove it from the parameter group and give StreamSGD(..., momentum=...)"
+        )
+    for name in ("lr", "weight_decay", "dampening"):
+        if not group[name] >= 0:
+            raise ValueError(f"StreamSGD: {name} must not be negative, got {group[name]}")
+    dampening, nesterov = group["dampening"], group["nesterov"]
     if nesterov and (dampening or not all(momenta.values())):
         raise ValueError("StreamSGD: nesterov needs dampening 0 and a momentum above 0 in every stream")
     if momenta.sequence and (nesterov or dampening):

@@ -22,9 +22,16 @@ def fit_state(saved: Mapping[str, Tensor], streams: list[str]) -> dict[str, Tens
         if home is None and streams == ["loss"]:
             home = "loss"  # one stream holds everything
         if home is None:
-            raise ValueError(
-                f"StreamSGD.load_state_dict: the saved buffer {name!r} cannot be taken apart into the streams "
-                f"{streams}: only the sum of its parts was stored. Load it into an optimizer with merged streams."
-            )
+            raise ValueError(f"StreamSGD.load_state_dict: {_why(name, streams)}")
         fitted[home] = fitted[home] + buffer if home in fitted else buffer
     return fitted
+
+
+def _why(name: str, streams: list[str]) -> str:
+    parts = {part for stream in streams for part in stream.split("+")}
+    if name == "loss" or parts & set(name.split("+")):
+        return (
+            f"the saved buffer {name!r} cannot be taken apart into the streams {streams}: only the sum of its "
+            f"parts was stored. Load it into an optimizer with merged streams."
+        )
+    return f"the saved buffer {name!r} belongs to none of the streams {streams}; was another method trained?"
