@@ -15,11 +15,11 @@ def row(name: str) -> str:
     """One method or wrapper: name, title, components, backward passes, needs, source."""
     about = catalog.describe(name)
     call = f"`{name}(method)`" if name in catalog.WRAPPERS else f"`{name}`"
-    title = about.title.rstrip(".").replace("|", "\\|")
+    title = about.title.rstrip(".").replace("|", "\\|").replace("``", "`")
     components = ", ".join(f"`{c}`" for c in about.components if c != "task") or "those of the method"
     source = ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", re.split(r"[;:(]", about.source)[0])
     needs = ", ".join(about.needs) or "–"
-    return f"| {call} | {title} | {components} | {needs} | {source.strip()} |"
+    return f"| {call} | {title} | {components} | {needs} | {source.strip(" .")} |"
 
 
 def methods() -> str:
