@@ -52,11 +52,8 @@ def test_gradients_agree_with_finite_differences(method: Method) -> None:
 @every_variant
 @pytest.mark.parametrize("dtype", cases.LOW_PRECISION)
 def test_values_and_gradients_are_finite_for_huge_logits(method: Method, dtype: torch.dtype) -> None:
-    # The gradient of DIST's correlation at a constant row is of order 1e8 (losses/relations), beyond float16.
-    flat_rows_fit = "inter" not in method.parts or dtype != torch.float16
     for size in (200, 1e4):
-        lg = cases.cast(cases.huge(size=size), dtype)
-        asserts.assert_finite(rows_of(method), lg if flat_rows_fit else lg[:6])
+        asserts.assert_finite(rows_of(method), cases.cast(cases.huge(size=size), dtype))
 
 
 @every_variant
