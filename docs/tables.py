@@ -17,9 +17,9 @@ def row(name: str) -> str:
     call = f"`{name}(method)`" if name in catalog.WRAPPERS else f"`{name}`"
     title = about.title.rstrip(".").replace("|", "\\|").replace("``", "`")
     components = ", ".join(f"`{c}`" for c in about.components if c != "task") or "those of the method"
-    source = ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", re.split(r"[;:(]", about.source)[0])
+    source = ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", re.split(r"[;:(]", about.source)[0]).strip(" .")
     needs = ", ".join(about.needs) or "–"
-    return f"| {call} | {title} | {components} | {needs} | {source.strip(" .")} |"
+    return f"| {call} | {title} | {components} | {needs} | {source} |"
 
 
 def methods() -> str:
