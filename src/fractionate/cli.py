@@ -73,13 +73,13 @@ def _parse(words: list[str]) -> Command | None:
 
 def _sentence(box: str) -> str:
     """tyro's framed complaint as one line: its first paragraph, and what it thinks was meant."""
-    lines = [line.strip("│╭╮╰╯ \n") for line in box.splitlines()]
     paragraphs: list[list[str]] = [[]]
-    for line in lines[1:-1]:
-        if line and not line.strip("─"):
+    for line in box.strip().splitlines()[1:]:  # the first line is the frame's title
+        words = line.strip("│╭╮╰╯ ")
+        if not words.strip("─-"):
             paragraphs.append([])
-        elif line:
-            paragraphs[-1].append(line)
+        else:
+            paragraphs[-1].append(words)
     first, *more = [" ".join(p) for p in paragraphs if p]
     meant = next((re.findall(r"--[\w-]+", p) for p in more if p.startswith("Perhaps you meant")), [])
     return f"{first}; did you mean {meant[0]}?" if meant else first

@@ -138,6 +138,8 @@ class Report:
         """Run it."""
         from ..report import print_table, write_page
 
+        if not self.runs:
+            raise ValueError("name at least one run folder, or a folder of run folders")
         print_table(self.runs, console)
         if self.out is not None:
             write_page(self.runs, self.out, title=self.title)

@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from ..models import create
 from ..recipes import find
 from ..train import MethodSpec, Network, Run, RunFolder, override
 from .demo import student_jobs, trained_teacher
@@ -54,7 +57,9 @@ def train_recipe(
     found, options, spec = find(recipe), options or Options(), MethodSpec.parse(method)
     teacher_run = found.teacher(**({"name": teacher} if teacher else {}))
     make = partial(_student, found.student, student, changes)
-    drafted = make(spec, teacher=teacher_run.student)  # settings that cannot be are found before the teacher trains
+    drafted = make(spec, teacher=teacher_run.student)
+    with torch.device("meta"):  # what cannot be is found before the teacher trains, without building it
+        create(drafted.student.name, num_classes=2)
     with_teacher = drafted.teacher
     if drafted.method.distils and not (with_teacher and with_teacher.checkpoint):
         at_hand = RunFolder(out / "teacher")

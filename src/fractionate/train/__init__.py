@@ -5,7 +5,9 @@ from .config import Data, LearningRate, Monitors, Network, Optimizer, Run
 from .configfile import from_yaml, override, read_config, to_yaml
 from .evaluate import Calibration, Evaluation, calibrate, evaluate, measure, predict
 from .execute import execute
-from .fit import Diverged, Record, Training, fit, prepare
+from .fit import Record, fit
+from .log import Diverged
+from .prepare import Training, prepare
 from .runfolder import RunFolder
 from .spec import MethodSpec, Wrapper
 from .step import Step, make_rows, train_step

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .configfile import to_plain
-from .fit import Training
+from .prepare import Training
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

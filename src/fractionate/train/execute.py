@@ -9,7 +9,8 @@ from typing import Any
 from .config import Run
 from .configfile import differences
 from .evaluate import evaluate
-from .fit import Record, fit, prepare
+from .fit import Record, fit
+from .prepare import prepare
 from .runfolder import RunFolder
 
 Listener = Callable[[Record], None]

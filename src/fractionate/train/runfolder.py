@@ -20,7 +20,8 @@ from .checkpoint import restore, save_checkpoint, save_weights, write_atomically
 from .config import Run
 from .configfile import read_config, to_yaml
 from .evaluate import Evaluation
-from .fit import Record, Training, merging
+from .fit import Record
+from .prepare import Training, merging
 
 CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "last.ckpt"
 STUDENT, SUMMARY = "student.safetensors", "summary.json"

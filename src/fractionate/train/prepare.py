@@ -1,0 +1,163 @@
+"""From a config to everything that takes part in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Source
+from ..methods import Method
+from ..models import create, load_checkpoint
+from ..optim import StreamSGD
+from .config import Network, Run
+from .evaluate import Evaluation, measure, predict
+from .sources import sources
+from .step import parameters
+from .teacher import LiveTeacher, Teacher
+from .watch import Watch, unmerged
+
+
+@dataclass(eq=False)
+class Training:
+    """Everything that takes part in a run; :func:`fit` moves it forward.
+
+    Args:
+        run: the config.
+        method: built from it, in the form that is trained (unmerged when watched).
+        merge: whether streams with equal momentum are joined.
+        student: network that is trained.
+        teacher: where teacher logits come from, if the method reads them.
+        train, test: batches.
+        optimizer: holds one buffer per stream.
+        teacher_test: the teacher's metrics on the test images.
+        teacher_top1: its class for every test image.
+        teacher_params: its number of parameters.
+        epoch, step: how far training is.
+    """
+
+    run: Run
+    method: Method
+    merge: bool | None
+    student: nn.Module
+    teacher: Teacher | None
+    train: Source
+    test: Source
+    optimizer: StreamSGD
+    teacher_test: Evaluation | None = None
+    teacher_top1: Tensor | None = None
+    teacher_params: int | None = None
+    epoch: int = 0
+    step: int = 0
+    watch: Watch | None = None
+
+
+def prepare(
+    run: Run,
+    *,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    train: Source | None = None,
+    test: Source | None = None,
+) -> Training:
+    """Build everything a run needs; parts of your own take the place of the config's.
+
+    Args:
+        run: the config; its seed fixes the student's weights and the batches.
+        student: network to train.
+        teacher: network to imitate.
+        train: training batches.
+        test: evaluation batches, in a fixed order.
+
+    Raises:
+        ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
+    """
+    device = _device(run.device)
+    made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
+    train, test = train or made[0], test or made[1]
+    teacher = teacher or (_network(run.teacher, train.num_classes) if run.teacher else None)
+    torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
+    student = (student or _network(run.student, train.num_classes)).to(device).train()
+    watched = run.monitors.watches(run.seed)
+    method = _method(run, device)
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    training = Training(
+        run=run,
+        method=method,
+        merge=merge,
+        student=student,
+        teacher=LiveTeacher(teacher.to(device)) if teacher and run.method.distils else None,
+        train=train,
+        test=test,
+        optimizer=_optimizer(run, student, method, merge),
+        watch=Watch(run.monitors) if watched else None,
+    )
+    return _compared_with(training, teacher.to(device)) if teacher else training
+
+
+def merging(run: Run, method: Method) -> bool | None:
+    """Whether to join streams with equal momentum: as the config says, else wherever it is exact."""
+    return method.exact_merge(run.optimizer.weight_decay) if run.merge is None else run.merge
+
+
+def _method(run: Run, device: torch.device) -> Method:
+    method = run.method.build()
+    if method.regions:
+        raise ValueError(f"{method.name} needs logits of image regions, which the training loop does not compute")
+    if method.module is not None:
+        method.module.to(device)
+    return method
+
+
+def _network(config: Network, num_classes: int) -> nn.Module:
+    net = create(config.name, num_classes=num_classes, pretrained=config.pretrained)
+    if config.checkpoint:
+        load_checkpoint(net, config.checkpoint)
+    return net
+
+
+def _optimizer(run: Run, student: nn.Module, method: Method, merge: bool | None) -> StreamSGD:
+    o = run.optimizer
+    return StreamSGD(
+        parameters(student, method),
+        lr=o.lr,
+        momentum=method.momenta(o.momentum, merge),
+        weight_decay=o.weight_decay,
+        dampening=o.dampening,
+        nesterov=o.nesterov,
+    )
+
+
+def _compared_with(training: Training, teacher: nn.Module) -> Training:
+    """With the teacher's accuracy, and its answers that the student's are compared with."""
+    with fixed_threads(training.run.threads):
+        logits, target = predict(teacher, training.test)
+    return replace(
+        training,
+        teacher_test=measure(logits, target),
+        teacher_top1=logits.argmax(1),
+        teacher_params=sum(p.numel() for p in teacher.parameters()),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+@contextmanager
+def fixed_threads(count: int | None) -> Iterator[None]:
+    """A fixed number of CPU threads: sums then run in one order, so the same seed gives the same numbers."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,98 @@
+"""Jobs: one process or several, the numbers are the same; what fails is heard of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fractionate.studies.display import display
+from fractionate.studies.jobs import Event, Job, Options, run_jobs
+from fractionate.train import Network, Optimizer, RunFolder
+from tests.train.runs import teacher_file, tiny
+
+
+def jobs(folder: Path, taught: str, count: int = 3) -> list[Job]:
+    run = tiny("kd", teacher=Network("convnet_8_16", taught), save_every=0)
+    return [Job(f"job {n}", replace(run, seed=n), folder / f"seed-{n}") for n in range(count)]
+
+
+def listened(work: list[Job], workers: int, options: Options = Options()) -> list[Event]:  # noqa: B008
+    events: list[Event] = []
+    run_jobs(work, options, events.append, workers)
+    return events
+
+
+@pytest.fixture
+def taught(tmp_path: Path) -> str:
+    return teacher_file(tmp_path)
+
+
+def test_every_job_reports_every_epoch_and_its_end(tmp_path: Path, taught: str) -> None:
+    events = listened(jobs(tmp_path, taught, 2), workers=1)
+    assert [(e.job, e.epoch, e.done) for e in events] == [
+        (job, *rest) for job in (0, 1) for rest in ((1, False), (2, False), (3, False), (3, True))
+    ]
+    facts = RunFolder(tmp_path / "seed-1").summary()
+    assert events[-1].top1 == facts["last_top1"]
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_no_number(tmp_path: Path, taught: str) -> None:
+    alone, together = jobs(tmp_path / "one", taught, 2), jobs(tmp_path / "two", taught, 2)
+    listened(alone, workers=1)
+    events = listened(together, workers=2)
+    assert sorted(e.job for e in events if e.done) == [0, 1]
+    for a, b in zip(alone, together, strict=True):
+        assert a.run == b.run
+        assert RunFolder(a.folder).student.read_bytes() == RunFolder(b.folder).student.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_failure_in_another_process_is_raised_here(tmp_path: Path, taught: str) -> None:
+    work = jobs(tmp_path, taught, 1)[0]
+    broken = replace(work, run=replace(work.run, teacher=Network("convnet_8_16", "nowhere.pth")))
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at nowhere.pth"):
+        listened([broken], workers=2)
+
+
+def test_a_failure_here_stops_the_rest(tmp_path: Path, taught: str) -> None:
+    work = jobs(tmp_path, taught, 2)
+    diverging = replace(work[0], run=replace(work[0].run, optimizer=Optimizer(lr=1e30)))
+    with pytest.raises(ArithmeticError, match="training diverged"):
+        listened([diverging, work[1]], workers=1)
+    assert not RunFolder(tmp_path / "seed-0").finished
+    assert not work[1].folder.exists()
+
+
+def test_finished_jobs_are_not_trained_again(tmp_path: Path, taught: str) -> None:
+    listened(jobs(tmp_path, taught, 1), workers=1)
+    written = (tmp_path / "seed-0" / "metrics.jsonl").stat().st_mtime_ns
+    events = listened(jobs(tmp_path, taught, 1), workers=1, options=Options(resume=True))
+    assert [e.done for e in events] == [True]
+    assert (tmp_path / "seed-0" / "metrics.jsonl").stat().st_mtime_ns == written
+
+
+def shown(terminal: bool) -> str:
+    out = StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100)
+    work = [Job("kd, seed 0", tiny("ce"), Path("nowhere"))]
+    with display(console, work) as listen:
+        listen(Event(0, 1, 2, 91.25, 1000.0))
+        listen(Event(0, 2, 2, 92.5, 1000.0))
+        listen(Event(0, 2, 2, 92.5, done=True))
+    return out.getvalue()
+
+
+def test_away_from_a_terminal_there_is_one_plain_line_per_run() -> None:
+    text = shown(terminal=False)
+    assert text.count("\n") == 1
+    assert "kd, seed 0: 92.50 % top-1" in text
+    assert "\x1b" not in text
+
+
+def test_on_a_terminal_there_are_bars_that_vanish() -> None:
+    assert "\x1b[" in shown(terminal=True)
