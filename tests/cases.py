@@ -8,27 +8,33 @@ import torch
 from torch import Tensor
 
 from fractionate import Logits
+from fractionate.testing import Needs, easy_rows, huge_rows
+from fractionate.testing.inputs import cast, random_logits
+
+__all__ = [
+    "LOW_PRECISION",
+    "agreeing",
+    "cast",
+    "confident",
+    "easy",
+    "graded",
+    "huge",
+    "labels",
+    "random_logits",
+    "tied",
+    "with_teacher",
+]
 
 LOW_PRECISION = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def random_logits(n: int, c: int, scale: float, seed: int) -> Tensor:
-    return scale * torch.randn(n, c, generator=torch.Generator().manual_seed(seed)).double()
-
-
 def labels(n: int, c: int, seed: int = 0) -> Tensor:
-    return torch.randint(c, (n,), generator=torch.Generator().manual_seed(seed))
+    return easy(n, c, seed, strong=False).target
 
 
 def easy(n: int = 6, c: int = 7, seed: int = 0, *, strong: bool = True) -> Logits:
     """Student of spread 2, teacher of spread 4, uniform labels: the teacher is mostly wrong."""
-    y = labels(n, c, seed)
-    student, teacher = (random_logits(n, c, s, seed + i) for i, s in ((1, 2.0), (2, 4.0)))
-    second = None
-    if strong:
-        views = (random_logits(n, c, s, seed + i) for i, s in ((3, 2.0), (4, 3.0)))
-        second = Logits(*views, y)
-    return Logits(student, teacher, y, strong=second)
+    return easy_rows(n, c, Needs(views=2 if strong else 1), seed)
 
 
 def confident(n: int = 6, c: int = 7, seed: int = 0, *, right: bool) -> Logits:
@@ -59,16 +65,7 @@ def agreeing(n: int = 6, c: int = 7, seed: int = 0) -> Logits:
 
 def huge(c: int = 7, seed: int = 0, size: float = 1e4) -> Logits:
     """Logits of +-size in every pattern that breaks an unguarded log or exp; float64."""
-    signs = random_logits(4, c, 1.0, seed).sign() * size
-    spike = torch.full((2, c), -size).double()
-    spike[:, 1] = size
-    flat = torch.full((1, c), size).double()
-    ramp = torch.linspace(-size, size, c).double()[None]
-    student = torch.cat([signs, spike, flat, ramp, flat, -ramp])
-    teacher = torch.cat([signs.roll(1, 0), -spike, spike[:1], flat, ramp, -ramp])
-    y = torch.arange(len(student)) % c
-    strong = Logits(student.flip(0), teacher.flip(0), y)
-    return Logits(student, teacher, y, strong=strong)
+    return huge_rows(c, size, Needs(views=2), seed)
 
 
 def graded(c: int = 7) -> Iterator[tuple[str, Logits]]:
@@ -86,10 +83,3 @@ def graded(c: int = 7) -> Iterator[tuple[str, Logits]]:
 def with_teacher(lg: Logits, teacher: Tensor, strong: Tensor) -> Logits:
     second = Logits(lg.strong.student, strong, lg.target)
     return Logits(lg.student, teacher, lg.target, strong=second)
-
-
-def cast(lg: Logits, dtype: torch.dtype) -> Logits:
-    """The same rows in another floating dtype, both views."""
-    strong = None if lg.strong is None else cast(lg.strong, dtype)
-    target = lg.target.to(dtype) if lg.soft else lg.target
-    return Logits(lg.student.to(dtype), lg.teacher.to(dtype), target, strong=strong)
