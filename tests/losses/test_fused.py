@@ -11,8 +11,9 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses.fused import CHUNK, why_not_fused
+from fractionate.losses.fused import why_not_fused
 from fractionate.losses.partition import Partition
+from fractionate.losses.rest import CHUNK
 from fractionate.losses.split import Split
 from tests import cases
 from tests.asserts import assert_equal

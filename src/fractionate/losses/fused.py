@@ -18,9 +18,7 @@ from torch import Tensor
 
 from .partition import Group, Partition
 from .plain import KL, Parts, kl_rows, plain_split
-
-# Elements of one network's logits handled at once: 2 MiB of float32, measured best on CPUs with 1 to 2 MiB of L2 cache.
-CHUNK = 1 << 19
+from .rest import number, read_rest, write_rest
 
 
 def why_not_fused(student: Tensor, partition: Partition, temperature: float | Tensor, kl: KL) -> str | None:
@@ -62,24 +60,22 @@ class _FusedSplit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, partition: Partition, temperature: float) -> Parts:
         index = _listed(partition)
-        best, total, within_rest = _read_rest(s, t, index, temperature)
-        log_rest = total.log()
-        listed = [_listed_group(s, t, group, best.dtype, temperature) for group in partition.groups]
-        within = [*(g.within for g in listed), within_rest - log_rest[0] + log_rest[1]]
-        tops = torch.cat([*(g.top for g in listed), best], 2)
-        sums = torch.cat([*(g.log_sum for g in listed), log_rest[:, :, None]], 2)
-        # Masses compare log-sum-exps relative to the largest logit of the row: exact where it matters.
-        logs = (tops - tops.amax(2, keepdim=True)).mul_(1 / temperature).add_(sums).log_softmax(2)
+        best, total, gap = read_rest(s, t, index, temperature)
+        per_t = number(1 / temperature, best)
+        listed = [_listed_group(s, t, group, best.dtype, per_t) for group in partition.groups]
+        log_t, log_s = logs = _log_masses(listed, best, total, per_t)
         mass = logs.exp()
         exact = all(group.valid is None for group in partition.groups)
-        between = (mass[0] * (logs[0] - logs[1])).sum(1) if exact else kl_rows(logs[0], logs[1])
-        square = temperature * temperature
+        between = (mass[0] * (log_t - log_s)).sum(1) if exact else kl_rows(log_t, log_s)
+        rest = gap.sub_(total[0].log()).add_(total[1].log())
+        nothing = torch.zeros_like(rest)
+        within = torch.stack([*(nothing if g.within is None else g.within for g in listed), rest], 1)
+        square = number(temperature * temperature, best)
         ctx.save_for_backward(s, t, index, best, total, mass, *(g.q for g in listed))
         ctx.partition, ctx.temperature = partition, temperature
         ctx.set_materialize_grads(False)
-        log_t, log_s = logs.unbind(0)
         ctx.mark_non_differentiable(log_t)
-        return between.mul_(square), torch.stack(within, 1).mul_(square), log_t, log_s
+        return between.mul_(square), within.mul_(square), log_t, log_s
 
     @staticmethod
     def backward(ctx: Any, between: Any, within: Any, _: Any, log_s: Any) -> Any:
@@ -88,11 +84,11 @@ class _FusedSplit(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _again_plain(s, t, partition, temperature, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
-        teacher = torch.zeros_like(du) if within is None else within * temperature
+        teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)
         student = du + teacher
         out = torch.empty_like(s)
-        scale = torch.stack((teacher[:, -1], student[:, -1])).div_(total)[:, :, None]
-        _write_rest(s, t, best, scale, temperature, out)
+        scale = torch.stack((teacher[:, -1], student[:, -1])).div_(total)
+        write_rest(s, t, best, scale, temperature, out)
         if index is not None:
             columns = [
                 du[:, j : j + 1] if q is None else q[1] * student[:, j : j + 1] - q[0] * teacher[:, j : j + 1]
@@ -104,7 +100,11 @@ class _FusedSplit(torch.autograd.Function):
 
 def _to_sums(mass: Tensor, between: Tensor | None, log_s: Tensor | None, temperature: float) -> Tensor:
     """``[n, g]`` derivative by the student's log-sum-exps, divided by T."""
-    du = torch.zeros_like(mass[0]) if between is None else (mass[1] - mass[0]) * (between * temperature)[:, None]
+    du = (
+        torch.zeros_like(mass[0])
+        if between is None
+        else (mass[1] - mass[0]) * (between * number(temperature, between))[:, None]
+    )
     if log_s is not None:
         du = du + (log_s - mass[1] * log_s.sum(1, keepdim=True)) / temperature
     return du
@@ -126,73 +126,43 @@ def _again_plain(s: Tensor, t: Tensor, partition: Partition, temperature: float,
 
 
 class _Listed(NamedTuple):
-    """A listed group, teacher first: KL inside [n], largest logit and log-sum-exp [2, n, 1], softmax [2, n, m]."""
+    """A listed group, teacher first; a single class needs nothing but its logit.
 
-    within: Tensor
+    Largest logit [2, n, 1], KL inside [n], log-sum-exp [2, n, 1] relative to that logit, softmax [2, n, m].
+    """
+
     top: Tensor
-    log_sum: Tensor
-    q: Tensor | None
+    within: Tensor | None = None
+    log_sum: Tensor | None = None
+    q: Tensor | None = None
 
 
-def _listed_group(s: Tensor, t: Tensor, group: Group, dtype: torch.dtype, temperature: float) -> _Listed:
+def _log_masses(listed: list[_Listed], best: Tensor, total: Tensor, per_t: Tensor) -> Tensor:
+    """``[2, n, g]`` log masses, from log-sum-exps relative to the largest logit of the row: exact where it matters."""
+    tops = torch.cat([*(g.top for g in listed), best], 2)
+    sums = tops.sub_(tops.amax(2, keepdim=True)).mul_(per_t)
+    for j, group in enumerate(listed):
+        if group.log_sum is not None:
+            sums[:, :, j : j + 1].add_(group.log_sum)
+    sums[:, :, -1].add_(total.log())
+    return sums.log_softmax(2)
+
+
+def _listed_group(s: Tensor, t: Tensor, group: Group, dtype: torch.dtype, per_t: Tensor) -> _Listed:
     x = torch.stack((t.gather(1, group.index), s.gather(1, group.index))).to(dtype)
     if group.index.shape[1] == 1 and group.valid is None:
-        return _Listed(x.new_zeros(len(s)), x, torch.zeros_like(x), None)
+        return _Listed(x)
     if group.valid is None:
         gone = None
     else:
         gone = ~group.valid.any(1, keepdim=True)
         x.masked_fill_(~group.valid, -torch.inf).masked_fill_(gone, 0.0)
     top = x.amax(2, keepdim=True)
-    logs = x.sub_(top).mul_(1 / temperature).log_softmax(2)
+    logs = x.sub_(top).mul_(per_t).log_softmax(2)
     # The largest entry of x is 0, so minus the largest log-probability is the log-sum-exp.
     log_sum = -logs.amax(2, keepdim=True)
     q = logs.exp()
     if gone is None:
-        return _Listed((q[0] * (logs[0] - logs[1])).sum(1), top, log_sum, q)
+        return _Listed(top, (q[0] * (logs[0] - logs[1])).sum(1), log_sum, q)
     within = kl_rows(logs[0], logs[1]).masked_fill(gone[:, 0], 0.0)
-    return _Listed(within, top.masked_fill(gone, -torch.inf), log_sum, q.masked_fill(gone, 0.0))
-
-
-def _rows_at_once(n: int, c: int) -> int:
-    return max(1, min(n, CHUNK // c))
-
-
-def _read_rest(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Over the rest: maxima [2, n, 1], sums of exponentials [2, n], the teacher's mean of (t - s) / T [n]."""
-    n, c = s.shape
-    size = _rows_at_once(n, c)
-    dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
-    scratch, powers = (torch.empty(2, size, c, dtype=dtype, device=s.device) for _ in range(2))
-    best, total = (torch.empty(2, n, dtype=dtype, device=s.device) for _ in range(2))
-    dot = torch.empty(n, dtype=dtype, device=s.device)
-    for start in range(0, n, size):
-        rows = slice(start, min(n, start + size))
-        x, e = scratch[:, : rows.stop - start], powers[:, : rows.stop - start]
-        x[0].copy_(t[rows])
-        x[1].copy_(s[rows])
-        if index is not None:
-            x.scatter_(2, index[rows].expand(2, -1, -1), -torch.inf)
-        torch.amax(x, 2, out=best[:, rows])
-        x.sub_(best[:, rows, None]).mul_(1 / temperature)  # the maximum first: exact where T would blow it up
-        torch.exp(x, out=e)
-        torch.sum(e, 2, out=total[:, rows])
-        gap = x[0].sub_(x[1])
-        if index is not None:
-            gap.scatter_(1, index[rows], 0.0)
-        torch.sum(e[0].mul_(gap), 1, out=dot[rows])
-    return best[:, :, None], total, dot.div_(total[0])
-
-
-def _write_rest(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, temperature: float, out: Tensor) -> None:
-    """out = scale_s exp((s - max) / T) - scale_t exp((t - max) / T); listed classes get garbage, overwritten later."""
-    n, c = s.shape
-    size = _rows_at_once(n, c)
-    scratch = torch.empty(2, size, c, dtype=best.dtype, device=s.device)
-    for start in range(0, n, size):
-        rows = slice(start, min(n, start + size))
-        x = scratch[:, : rows.stop - start]
-        torch.sub(t[rows], best[0, rows], out=x[0])
-        torch.sub(s[rows], best[1, rows], out=x[1])
-        x.mul_(1 / temperature).exp_().mul_(scale[:, rows])
-        torch.sub(x[1], x[0], out=out[rows])
+    return _Listed(top.masked_fill(gone, -torch.inf), within, log_sum, q.masked_fill(gone, 0.0))
