@@ -1,0 +1,105 @@
+"""The update alone: StreamSGD against loops over tensors and against torch.optim.SGD, on the tensors of real students.
+
+Run ``python -m benchmarks.optimizer [--device cuda]``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from tests.reference.published_step import PublishedStep
+from torch import Tensor, nn
+
+import fractionate as fr
+from fractionate.models.cifar import CIFAR
+
+from .measure import Work, agree, interleave, moved
+from .record import append, parser, prepare, rows, show
+
+LR, MOMENTUM, DECAY, DELTA = 0.05, 0.9, 5e-4, 0.075
+STREAMS = ("task", "target", "nontarget")
+DEEPKD = fr.methods.deepkd(fr.methods.dkd(), delta=DELTA)
+CODE = fr.methods.deepkd(fr.methods.dkd(), delta=DELTA, rule="published-code")
+STUDENTS = ("resnet8x4", "resnet110", "vgg13")
+LOOPS, TWO, THREE = "loops, three buffers", "StreamSGD, two streams", "StreamSGD, three streams"
+ONE, SGD, SGD_LOOP = "StreamSGD, one stream", "torch SGD (foreach)", "torch SGD (its default)"
+CODE_LOOPS, CODE_OURS = "loops, published code", "StreamSGD, published code"
+MOMENTA = {name: MOMENTUM + d for name, d in (("task", DELTA), ("target", -DELTA), ("nontarget", DELTA))}
+
+
+def streams(net: nn.Module, grads: dict[str, list[Tensor]], method: fr.Method, merge: bool | None) -> Work:
+    """StreamSGD on the streams of a method, merged ones with the sum of their gradients."""
+    params = tuple(net.parameters())
+    momenta = method.momenta(MOMENTUM, merge)
+    opt = fr.StreamSGD(params, lr=LR, momentum=momenta, weight_decay=DECAY)
+    given = {name: tuple(_sum(grads, name.split("+"))) for name in momenta}
+    return lambda: opt.step(fr.StreamGrads(given, params))
+
+
+def loops(net: nn.Module, grads: dict[str, list[Tensor]], rule: Literal["paper", "published-code"]) -> Work:
+    """Three buffers, one tensor after the other."""
+    opt = PublishedStep(list(net.parameters()), lr=LR, momenta=MOMENTA, weight_decay=DECAY, rule=rule)
+    return lambda: opt.step(grads)
+
+
+def one_stream(net: nn.Module, grads: dict[str, list[Tensor]]) -> Work:
+    """StreamSGD as a plain optimizer."""
+    params = tuple(net.parameters())
+    opt = fr.StreamSGD(params, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+    given = {"loss": tuple(_sum(grads, STREAMS))}
+    return lambda: opt.step(fr.StreamGrads(given, params))
+
+
+def torch_sgd(net: nn.Module, grads: dict[str, list[Tensor]], foreach: bool | None) -> Work:
+    """torch's own, on the summed gradient."""
+    for p, g in zip(net.parameters(), _sum(grads, STREAMS), strict=True):
+        p.grad = g
+    opt = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY, foreach=foreach)
+    return opt.step
+
+
+def contenders(net: nn.Module) -> dict[str, Work]:
+    """Each with parameters of its own; equal rules must move them equally."""
+    grads = {name: [1e-3 * torch.randn_like(p) for p in net.parameters()] for name in STREAMS}
+    nets = {name: copy.deepcopy(net) for name in (LOOPS, TWO, THREE, ONE, SGD, SGD_LOOP, CODE_LOOPS, CODE_OURS)}
+    works = {
+        LOOPS: loops(nets[LOOPS], grads, "paper"),
+        TWO: streams(nets[TWO], grads, DEEPKD, True),
+        THREE: streams(nets[THREE], grads, DEEPKD, False),
+        CODE_LOOPS: loops(nets[CODE_LOOPS], grads, "published-code"),
+        CODE_OURS: streams(nets[CODE_OURS], grads, CODE, None),
+        ONE: one_stream(nets[ONE], grads),
+        SGD: torch_sgd(nets[SGD], grads, foreach=True),
+        SGD_LOOP: torch_sgd(nets[SGD_LOOP], grads, foreach=None),
+    }
+    for work in works.values():
+        for _ in range(3):
+            work()
+    for a, b in ((TWO, LOOPS), (THREE, LOOPS), (CODE_OURS, CODE_LOOPS), (ONE, SGD), (SGD_LOOP, SGD)):
+        agree(moved(nets[a], net), moved(nets[b], net), f"{a} and {b}")
+    return works
+
+
+def _sum(grads: dict[str, list[Tensor]], names: Sequence[str]) -> list[Tensor]:
+    return [torch.stack(columns).sum(0) for columns in zip(*(grads[name] for name in names), strict=True)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, append to the CSV."""
+    options = parser("optimizer", __doc__.splitlines()[0], rounds=51).parse_args(arguments)
+    device = prepare(options)
+    rounds, students = (2, ("resnet8",)) if options.toy else (options.rounds, STUDENTS)
+    for name in students:
+        net = CIFAR[name](100).to(device)
+        tensors = list(net.parameters())
+        case = f"{name}: {len(tensors)} tensors, {sum(p.numel() for p in tensors)} parameters, {device.type}"
+        found = rows(case, interleave(contenders(net), rounds, device), LOOPS)
+        show(found)
+        append(found, options.csv, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The benchmarks run at toy size, compare equals with equals, and leave rows that can be read again."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import losses, measure, optimizer, record, step
+
+BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
+BASE = {"step": step.ONE, "losses": losses.THEIRS, "optimizer": optimizer.LOOPS}
+CONTENDERS = {"step": 5, "losses": 2 * len(losses.METHODS), "optimizer": 8}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_appends_a_row_per_contender_and_prints_the_same(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results" / "out.csv"
+    for runs in (1, 2):
+        BENCHMARKS[name].main(["--toy", "--csv", str(path)])
+        assert len(read(path)) == runs * CONTENDERS[name]
+    printed = capsys.readouterr().out
+    for row in read(path):
+        assert row["torch"] == torch.__version__
+        assert int(row["threads"]) == torch.get_num_threads()
+        assert row["against"] == BASE[name]
+        assert float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
+        assert (float(row["ratio"]) == 1) or row["contender"] != row["against"]
+        assert row["contender"] in printed
+        assert f"{float(row['ratio']):.2f}" in printed
+
+
+def test_ratios_are_medians_of_quotients_within_a_round() -> None:
+    """A round that is slow for everybody moves no ratio."""
+    seconds = {"one": [1.0, 10.0, 2.0], "two": [2.0, 20.0, 6.0]}
+    assert measure.ratio(seconds, "two", "one") == measure.Spread(2.0, 2.0, 2.5)
+
+
+def test_every_contender_runs_once_per_round_and_once_before() -> None:
+    order: list[str] = []
+    works = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    seconds = measure.interleave(works, 3, torch.device("cpu"))
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert [len(times) for times in seconds.values()] == [3, 3, 3]
+
+
+def test_contenders_that_do_different_work_are_not_timed() -> None:
+    measure.agree([torch.ones(3)], [torch.ones(3) * (1 + 1e-6)], "a and b")
+    with pytest.raises(RuntimeError, match="a and b: the contenders differ"):
+        measure.agree([torch.ones(3)], [torch.ones(3) * 1.1], "a and b")
+    with pytest.raises(RuntimeError, match="differ by nan"):
+        measure.agree([torch.full((3,), torch.nan)], [torch.ones(3)], "a and b")
+
+
+def test_saved_bytes_counts_what_autograd_keeps_once() -> None:
+    x = torch.ones(1000, dtype=torch.float64, requires_grad=True)
+    assert measure.saved_bytes(lambda: (x * 2).sum()) == 0
+    assert measure.saved_bytes(lambda: x.exp().sum()) == 8000
+    assert measure.saved_bytes(lambda: (x * x).sum()) == 8000
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text("date,seconds\n")
+    row = record.Row("case", "a", 1.0, "a", 1.0, 1.0, 1.0, 1)
+    with pytest.raises(ValueError, match="give another --csv"):
+        record.append([row], path, torch.device("cpu"))
+
+
+def test_no_rounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        measure.interleave({"a": lambda: None}, 0, torch.device("cpu"))
