@@ -1,6 +1,6 @@
 """fractionate: knowledge distillation as a split of the loss, a stream per component, a momentum per stream."""
 
-from . import losses, methods, monitors, optim, rows, schedules
+from . import losses, methods, models, monitors, optim, rows, schedules
 from .losses import (
     Partition,
     Split,
@@ -33,6 +33,7 @@ __all__ = [
     "by_top1_top",
     "losses",
     "methods",
+    "models",
     "monitors",
     "only",
     "optim",
