@@ -30,10 +30,10 @@ METHODS: dict[str, tuple[fr.Method, Terms]] = {
 }
 
 
-def rows_of(n: int, classes: int, device: torch.device) -> fr.Logits:
+def rows_of(n: int, classes: int, device: torch.device, dtype: torch.dtype = torch.float32) -> fr.Logits:
     """Random logits; the student's are a leaf."""
-    student = (2 * torch.randn(n, classes)).to(device).requires_grad_()
-    return fr.Logits(student, (4 * torch.randn(n, classes)).to(device), torch.randint(classes, (n,)).to(device))
+    student, teacher = ((s * torch.randn(n, classes)).to(device, dtype) for s in (2, 4))
+    return fr.Logits(student.requires_grad_(), teacher, torch.randint(classes, (n,)).to(device))
 
 
 def contenders(name: str, lg: fr.Logits) -> dict[str, Callable[[], Tensor]]:
@@ -54,6 +54,13 @@ def gradient(loss: Callable[[], Tensor], lg: fr.Logits) -> list[Tensor]:
     return list(torch.autograd.grad(loss(), lg.student))
 
 
+def check(name: str, classes: int, device: torch.device) -> None:
+    """Both give the same gradient, in float64 on four rows."""
+    lg = rows_of(4, classes, device, torch.float64)
+    made = contenders(name, lg)
+    agree(gradient(made[OURS], lg), gradient(made[THEIRS], lg), name)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, append to the CSV."""
     options = parser("losses", __doc__.splitlines()[0], rounds=51).parse_args(arguments)
@@ -62,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for n, classes in sizes:
         lg = rows_of(n, classes, device)
         for name in METHODS:
+            check(name, classes, device)
             made = contenders(name, lg)
-            agree(gradient(made[OURS], lg), gradient(made[THEIRS], lg), name)
             works = {who: partial(gradient, loss, lg) for who, loss in made.items()}
             seconds = interleave(works, rounds, device)
             saved = {who: saved_bytes(loss) for who, loss in made.items()}

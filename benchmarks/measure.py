@@ -86,15 +86,15 @@ def saved_bytes(loss: Callable[[], Tensor]) -> int:
     return sum(kept.values())
 
 
-def agree(a: list[Tensor], b: list[Tensor], what: str, tolerance: float = 1e-3) -> None:
-    """Contenders must compute the same, up to rounding in float32.
+def agree(a: list[Tensor], b: list[Tensor], what: str, tolerance: float = 1e-9) -> None:
+    """Contenders must compute the same, up to rounding in float64.
 
     Raises:
         RuntimeError: they do not, so a comparison of their times would mean nothing.
     """
     for x, y in zip(a, b, strict=True):
         error, scale = float((x - y).abs().max()), float(y.abs().max())
-        if not error <= tolerance * max(scale, 1e-6):
+        if not error <= tolerance * max(scale, 1e-3):
             raise RuntimeError(f"{what}: the contenders differ by {error:.2e} at a scale of {scale:.2e}")
 
 

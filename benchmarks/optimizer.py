@@ -61,8 +61,8 @@ def torch_sgd(net: nn.Module, grads: dict[str, list[Tensor]], foreach: bool | No
     return opt.step
 
 
-def contenders(net: nn.Module) -> dict[str, Work]:
-    """Each with parameters of its own; equal rules must move them equally."""
+def contenders(net: nn.Module) -> dict[str, tuple[nn.Module, Work]]:
+    """Each with parameters of its own."""
     grads = {name: [1e-3 * torch.randn_like(p) for p in net.parameters()] for name in STREAMS}
     nets = {name: copy.deepcopy(net) for name in (LOOPS, TWO, THREE, ONE, SGD, SGD_LOOP, CODE_LOOPS, CODE_OURS)}
     works = {
@@ -75,12 +75,18 @@ def contenders(net: nn.Module) -> dict[str, Work]:
         SGD: torch_sgd(nets[SGD], grads, foreach=True),
         SGD_LOOP: torch_sgd(nets[SGD_LOOP], grads, foreach=None),
     }
-    for work in works.values():
+    return {name: (nets[name], work) for name, work in works.items()}
+
+
+def check(net: nn.Module) -> None:
+    """Equal rules move the parameters equally, in float64."""
+    net = copy.deepcopy(net).double()
+    made = contenders(net)
+    for _, work in made.values():
         for _ in range(3):
             work()
     for a, b in ((TWO, LOOPS), (THREE, LOOPS), (CODE_OURS, CODE_LOOPS), (ONE, SGD), (SGD_LOOP, SGD)):
-        agree(moved(nets[a], net), moved(nets[b], net), f"{a} and {b}")
-    return works
+        agree(moved(made[a][0], net), moved(made[b][0], net), f"{a} and {b}")
 
 
 def _sum(grads: dict[str, list[Tensor]], names: Sequence[str]) -> list[Tensor]:
@@ -96,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         net = CIFAR[name](100).to(device)
         tensors = list(net.parameters())
         case = f"{name}: {len(tensors)} tensors, {sum(p.numel() for p in tensors)} parameters, {device.type}"
-        found = rows(case, interleave(contenders(net), rounds, device), LOOPS)
+        check(net)
+        works = {name: work for name, (_, work) in contenders(net).items()}
+        found = rows(case, interleave(works, rounds, device), LOOPS)
         show(found)
         append(found, options.csv, device)
 

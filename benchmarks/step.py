@@ -36,10 +36,10 @@ TARGET = 1.75
 class Batch:
     """Images, labels and teacher logits of one step."""
 
-    def __init__(self, size: int, classes: int, device: torch.device, layout: torch.memory_format) -> None:
-        self.images = torch.randn(size, 3, 32, 32).to(device).to(memory_format=layout)
-        self.target = torch.randint(classes, (size,)).to(device)
-        self.teacher = (4 * torch.randn(size, classes)).to(device)
+    def __init__(self, size: int, classes: int, like: Tensor, layout: torch.memory_format) -> None:
+        self.images = torch.randn(size, 3, 32, 32).to(like).to(memory_format=layout)
+        self.target = torch.randint(classes, (size,)).to(like.device)
+        self.teacher = (4 * torch.randn(size, classes)).to(like)
 
 
 def ours(net: nn.Module, batch: Batch, method: fr.Method) -> Work:
@@ -84,8 +84,8 @@ def plain(net: nn.Module, batch: Batch) -> Work:
     return step
 
 
-def contenders(net: nn.Module, batch: Batch) -> dict[str, Work]:
-    """Each with a student of its own; before they are timed, the same update must come out of each kind."""
+def contenders(net: nn.Module, batch: Batch) -> dict[str, tuple[nn.Module, Work]]:
+    """Each with a copy of the student."""
     deepkd = fr.methods.deepkd(DKD, delta=DELTA)
     made: dict[str, Callable[[nn.Module, Batch], Work]] = {
         ONE: lambda n, b: ours(n, b, DKD),
@@ -95,12 +95,18 @@ def contenders(net: nn.Module, batch: Batch) -> dict[str, Work]:
         SGD: plain,
     }
     nets = {name: copy.deepcopy(net) for name in made}
-    works = {name: made[name](nets[name], batch) for name in made}
-    for work in works.values():
+    return {name: (nets[name], made[name](nets[name], batch)) for name in made}
+
+
+def check(net: nn.Module, classes: int, layout: torch.memory_format) -> None:
+    """The same weights come out of the package and of published code, in float64 on four images."""
+    net = copy.deepcopy(net).double()
+    made = contenders(net, Batch(4, classes, next(net.parameters()), layout))
+    for _, work in made.values():
+        work()
         work()
     for a, b in ((TWO, PUBLISHED), (ONE, SGD)):
-        agree(moved(nets[a], net), moved(nets[b], net), f"{a} and {b}")
-    return works
+        agree(moved(made[a][0], net), moved(made[b][0], net), f"{a} and {b}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,10 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = prepare(options)
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     net = CIFAR[options.student](options.classes).to(device).to(memory_format=layout).train()
-    batch = Batch(options.batch, options.classes, device, layout)
+    check(net, options.classes, layout)
+    batch = Batch(options.batch, options.classes, next(net.parameters()), layout)
     words = "channels_last" if options.channels_last else "contiguous"
     case = f"{options.student}, batch {options.batch}, {options.classes} classes, {words}, {device.type}"
-    seconds = interleave(contenders(net, batch), options.rounds, device)
+    works = {name: work for name, (_, work) in contenders(net, batch).items()}
+    seconds = interleave(works, options.rounds, device)
     found = rows(case, seconds, ONE)
     show(found)
     two = next(row for row in found if row.contender == TWO)

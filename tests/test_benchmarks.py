@@ -53,7 +53,7 @@ def test_every_contender_runs_once_per_round_and_once_before() -> None:
 
 
 def test_contenders_that_do_different_work_are_not_timed() -> None:
-    measure.agree([torch.ones(3)], [torch.ones(3) * (1 + 1e-6)], "a and b")
+    measure.agree([torch.ones(3)], [torch.ones(3).double() * (1 + 1e-10)], "a and b")
     with pytest.raises(RuntimeError, match="a and b: the contenders differ"):
         measure.agree([torch.ones(3)], [torch.ones(3) * 1.1], "a and b")
     with pytest.raises(RuntimeError, match="differ by nan"):
