@@ -5,8 +5,10 @@ These look at several rows at once, so they follow ``Logits.weight`` themselves:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from .._typing import Float
 from .split import widen
@@ -81,7 +83,7 @@ def class_relation(
         student: ``[n, c]`` raw logits.
         teacher: ``[n, c]`` raw logits, without gradient.
         temperature: T.
-        weight: ``[n]`` weight of each row.
+        weight: ``[n]`` weight of each row, 1 for those that are there.
         classes: ``[c]`` 1 for the classes that take part.
 
     Source: multi-level logit distillation, CVPR 2023.
@@ -97,11 +99,12 @@ def class_relation(
     if classes is not None:
         q, p = q * classes, p * classes
     n, c = q.shape
-    if n >= c:
-        return (p.T @ p - q.T @ q).square().sum() / c
-    d, s = p - q, p + q
-    cross = s @ d.T
-    return ((d @ d.T) * (s @ s.T) + cross * cross.T).sum() / (2 * c)
+    with _full_precision(q):
+        if n >= c:
+            return (p.T @ p - q.T @ q).square().sum() / c
+        d, s = p - q, p + q
+        cross = s @ d.T
+        return ((d @ d.T) * (s @ s.T) + cross * cross.T).sum() / (2 * c)
 
 
 def batch_relation(
@@ -127,34 +130,62 @@ def batch_relation(
         tensor([0., 0.])
     """
     q, p = _probabilities(student, teacher, temperature)
-    square = (p @ p.T - q @ q.T).square()
-    return square.sum(1) if weight is None else square @ weight.to(square.dtype)
+    with _full_precision(q):
+        square = (p @ p.T - q @ q.T).square()
+        return square.sum(1) if weight is None else square @ weight.to(square.dtype)
 
 
 def _probabilities(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     return (widen(student) / temperature).softmax(1), (widen(teacher.detach()) / temperature).softmax(1)
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Matrix products in the precision of their operands, also where the caller runs under autocast."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def _pearson(x: Float[Tensor, "m k"], y: Float[Tensor, "m k"], weight: Float[Tensor, " m"] | None) -> Tensor:
-    """Correlation of the columns of x and y."""
-    share = None if weight is None else (weight / weight.sum()).to(x.dtype)[:, None]
-    x, y = _centred(x, share), _centred(y, share)
+    """Correlation of the columns of x and y; 0, without gradient, where a column is constant up to rounding."""
+    share = x.new_full((len(x), 1), 1 / max(1, len(x))) if weight is None else _shares(weight.to(x.dtype))
+    (x, flat_x), (y, flat_y) = _centred(x, share), _centred(y, share)
+    flat = flat_x | flat_y
+    x, y = x.masked_fill(flat, 0.0), y.masked_fill(flat, 0.0)
     norms = torch.linalg.vector_norm(x, dim=0) * torch.linalg.vector_norm(y, dim=0)
     return (x * y).sum(0) / (norms + EPS)
 
 
-def _centred(x: Tensor, share: Tensor | None) -> Tensor:
-    """Columns minus their mean, times the root of the rows' weights relative to equal ones."""
-    x = x - x[:1].detach()  # makes a constant column exactly zero
-    if share is None:
-        return x - x.mean(0)
-    return (x - (share * x).sum(0)) * (share * (share > 0).sum()).sqrt()
+def _shares(weight: Float[Tensor, " m"]) -> Float[Tensor, "m 1"]:
+    total = weight.sum()
+    return (weight / torch.where(total == 0, torch.ones_like(total), total))[:, None]
+
+
+def _centred(x: Float[Tensor, "m k"], share: Float[Tensor, "m 1"]) -> tuple[Tensor, Tensor]:
+    """Columns minus their mean, over the rows that count, and which of them are constant."""
+    root = (share * (share > 0).sum()).sqrt()  # 1 for equal weights
+    centred = root * (x - (share * x).sum(0))
+    spread, size = (torch.linalg.vector_norm(v.detach(), dim=0) for v in (centred, root * x))
+    return centred, spread <= 8 * torch.finfo(x.dtype).eps * size
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; backward sums what the processes send to each row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        start = ctx.rows * distributed.get_rank()
+        return grad[start : start + ctx.rows]
 
 
 def _of_all_processes(x: Tensor) -> Tensor:
-    from torch import distributed
-    from torch.distributed.nn.functional import all_gather
-
     if not distributed.is_available() or not distributed.is_initialized():
         raise ValueError("gather=True needs an initialised torch.distributed process group")
-    return torch.cat(tuple(all_gather(x.contiguous())))
+    return _Gather.apply(x)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from .._choices import choose, unknown
+from ..losses.split import widen
 from ..rows import Logits, Progress
 from ..schedules import Schedule, as_schedule
 from .checks import check_numbers, preset
 from .mapped import on_twin, over_terms
 from .method import Method, Part, Role, Terms
-from .streams import Stream, UpdateRule
+from .streams import Stream
 
 
 @preset
@@ -40,7 +41,8 @@ def with_extra(
         Method with one more component, ``name``.
 
     Raises:
-        ValueError: a name that is taken, a role together with a shift, rows without this extra.
+        ValueError: a name that is taken, a role together with a shift, rows without this extra, or no role over
+            ``deepkd(rule="published-code")``, whose update is defined for three streams.
 
     Source: this package; a hint on features is the loss of arXiv 1412.6550.
 
@@ -61,13 +63,18 @@ def with_extra(
             raise ValueError(f"with_extra: an extra with a role has the momentum of its stream, got shift={shift}")
     if name in {*method.parts, *(s.name for s in method.streams)}:
         raise ValueError(f"with_extra: {method.name} already has a component or stream {name!r}, choose another name")
+    if role is None and method.update.sequence:
+        raise ValueError(
+            f"with_extra: {method.name} moves its streams one after the other (rule 'published-code'), which is "
+            f"defined for three streams only; give the extra a role, or use rule='paper'"
+        )
     part = Part(as_schedule(weight), role)
 
     def adding(inner: Terms) -> Terms:
         def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
             if name not in lg.extra:
                 raise ValueError(f"with_extra: {unknown('entry of Logits.extra', name, lg.extra)}")
-            return {**inner(lg, progress), name: lg.extra[name]}
+            return {**inner(lg, progress), name: widen(lg.extra[name])}
 
         return terms
 
@@ -77,7 +84,6 @@ def with_extra(
             name=f"{inner.name}+{name}",
             parts={**inner.parts, name: part},
             streams=_streams(inner, name, shift, role),
-            update=_update(inner.update, name) if role is None else inner.update,
             decouple=on_twin(inner, wrap),
         )
 
@@ -90,8 +96,3 @@ def _streams(method: Method, name: str, shift: float, role: Role | None) -> tupl
     home = [s for s in method.streams if any(method.parts[c].role == role for c in s.components)]
     joined = home[0] if home else method.streams[0 if role == "task" else -1]
     return tuple(replace(s, components=(*s.components, name)) if s is joined else s for s in method.streams)
-
-
-def _update(update: UpdateRule, name: str) -> UpdateRule:
-    """Under DeepKD's published code the extra moves first, so that the decay is still evaluated last."""
-    return replace(update, sequence=(name, *update.sequence)) if update.sequence else update

@@ -157,7 +157,7 @@ class _Levels:
         return total
 
     def _relations(self, lg: Logits, keep: Float[Tensor, " n"]) -> dict[str, Tensor]:
-        confidence, weight = _confidence(lg), lg.weight
+        confidence, weight = _confidence(lg), _relative(lg.weight)
         classes = _low_half((confidence if weight is None else weight[:, None] * confidence).sum(0), None)
         rows = keep if weight is None else keep * weight
         z = lg.student, lg.teacher
@@ -174,6 +174,14 @@ class _Levels:
 def _confidence(lg: Logits) -> Float[Tensor, "n c"]:
     """The teacher's probabilities at T = 1."""
     return widen(lg.rank_by.detach()).softmax(1)
+
+
+def _relative(weight: Float[Tensor, " n"] | None) -> Float[Tensor, " n"] | None:
+    """Weights with mean 1 over the rows that are there, so that their scale does not matter."""
+    if weight is None:
+        return None
+    total = weight.sum()
+    return weight * (weight > 0).sum() / torch.where(total == 0, torch.ones_like(total), total)
 
 
 def _low_half(x: Float[Tensor, " m"], weight: Float[Tensor, " m"] | None) -> Float[Tensor, " m"]:

@@ -35,7 +35,7 @@ def swap(method: Method) -> Method:
     Returns:
         Method with the components, weights and streams of ``method``; it needs hard labels.
 
-    Source: arXiv 2504.20108 (the transform alone; the published loss is :func:`sld`).
+    Source: arXiv 2504.20108 (the transform alone; the published loss is sld).
 
     Example:
         >>> import torch, fractionate as fr

@@ -19,7 +19,7 @@ from .streams import Stream, UpdateRule
 
 @preset
 def mixture_of_teachers(
-    method: Method, *, weights: Sequence[float] | None = None, temperature: float | None = None
+    method: Method, *, weights: Sequence[float] | None = None, mixture_temperature: float | None = None
 ) -> Method:
     """Several teachers as one: a weighted mixture of their probabilities at a temperature.
 
@@ -31,7 +31,7 @@ def mixture_of_teachers(
     Args:
         method: any method; it sees one teacher.
         weights: one per teacher, ``Logits.teacher`` first; equal unless given; divided by their sum.
-        temperature: T of the mixture; the method's own unless given, or 1 if it has none.
+        mixture_temperature: T of the mixture; the method's own unless given, or 1 if it has none.
 
     Returns:
         Method with the components, weights and streams of ``method``.
@@ -51,17 +51,16 @@ def mixture_of_teachers(
     if weights is not None:
         for value in weights:
             check_not_negative("mixture_of_teachers", weights=value)
-    if temperature is None:
-        own = method.origin.value("temperature") if method.origin else None
-        temperature = 1.0 if own is None else own
-    check_positive("mixture_of_teachers", temperature=temperature)
-    at = temperature
+    own = method.origin.value("temperature") if method.origin else None
+    given = own if mixture_temperature is None else mixture_temperature
+    temperature = 1.0 if given is None else given
+    check_positive("mixture_of_teachers", mixture_temperature=temperature)
 
     def mixed(lg: Logits) -> Logits:
         if not lg.teachers:
             raise ValueError("mixture_of_teachers: needs Logits(..., teachers=(...)), the logits of further teachers")
         teachers = [lg.teacher, *lg.teachers]
-        mixture = mixture_logits(teachers, [1.0] * len(teachers) if weights is None else weights, at)
+        mixture = mixture_logits(teachers, [1.0] * len(teachers) if weights is None else weights, temperature)
         return replace(lg, student=widen(lg.student), teacher=mixture, ranking=None, teachers=())
 
     return mapped(method, every_view(mixed), lambda inner: replace(inner, name=f"{inner.name}+mixture_of_teachers"))
