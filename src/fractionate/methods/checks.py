@@ -80,7 +80,7 @@ def check_rows(method: Method, lg: Logits) -> None:
     if method.needs_labels and lg.soft and method.hard == "error":
         raise ValueError(
             f"{method.name}: needs hard labels [n], got soft labels {list(lg.target.shape)} (mixup or cutmix?); "
-            f"pass {method.name}(hard='argmax') to use the most likely class, or choose a label-free method"
+            f"build it with hard='argmax' to use the most likely class, or choose a label-free method"
         )
     if method.views == 2 and lg.strong is None:
         raise ValueError(
