@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fractionate.data import Normalization, SmallImages, Source
+from fractionate.data import Normalization, SmallImages, Source, cutout
 
 IDENTITY = Normalization((0.0, 0.0), (1.0, 1.0))
 
@@ -101,6 +101,33 @@ def test_a_shifted_and_flipped_image_is_a_mirrored_crop() -> None:
     crops = [padded[:, i : i + 6, j : j + 5] for i in range(3) for j in range(3)]
     allowed = [*crops, *(crop.flip(2) for crop in crops)]
     assert all(any(torch.equal(x, crop) for crop in allowed) for x in pixels(next(data.batches(1)).images))
+
+
+def test_a_second_view_shows_the_same_images_and_leaves_the_first_view_as_it_was() -> None:
+    images = torch.randint(1, 256, (9, 2, 6, 5), dtype=torch.uint8)
+    one, two = (
+        SmallImages(images, torch.zeros(9).long(), 1, IDENTITY, batch_size=4, shift=1, strong=strong)
+        for strong in (None, lambda x, generator: 255 - x)
+    )
+    for a, b in zip(one.batches(1), two.batches(1), strict=True):
+        assert a.strong is None
+        assert b.strong is not None
+        assert torch.equal(a.images, b.images)
+        padded = F.pad(images[b.index], (1, 1, 1, 1))
+        for view, image in zip(255 - pixels(b.strong), padded, strict=True):
+            assert any(torch.equal(view, image[:, i : i + 6, j : j + 5]) for i in range(3) for j in range(3))
+
+
+def test_a_cutout_is_one_black_square_of_at_most_half_the_width() -> None:
+    white = torch.full((300, 2, 8, 8), 255, dtype=torch.uint8)
+    seen = cutout(white, torch.Generator().manual_seed(0))
+    assert torch.equal(seen[:, 0], seen[:, 1])
+    black = seen[:, 0] == 0
+    height, width = black.any(2).sum(1), black.any(1).sum(1)
+    assert torch.equal(black.sum((1, 2)), height * width)
+    assert int(height.max()) == int(width.max()) == 4
+    assert 0 < int((height == 0).sum()) < 150
+    assert bool(black.any(0).all())
 
 
 def test_normalised_images_have_mean_zero_and_deviation_one() -> None:

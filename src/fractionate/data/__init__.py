@@ -2,6 +2,6 @@
 
 from .batch import Batch, Normalization, Source
 from .digits import Labelled, Part, digits
-from .small import SmallImages
+from .small import Augmentation, SmallImages, cutout
 
-__all__ = ["Batch", "Labelled", "Normalization", "Part", "SmallImages", "Source", "digits"]
+__all__ = ["Augmentation", "Batch", "Labelled", "Normalization", "Part", "SmallImages", "Source", "cutout", "digits"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .._typing import Bool, Int
 from .batch import Batch, Normalization
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class SmallImages:
         flip: mirror half of the images left to right.
         passes: how often every image is seen in one epoch (few images make short epochs).
         shuffle: whether the order is random; off for evaluation.
+        strong: makes the second view: a function of ``[n, ch, h, w]`` uint8 images, with a shift and flip of their own,
+            and of a CPU generator, such as :func:`cutout`.
         seed: of this source only.
         device: where the images live.
 
@@ -53,6 +57,7 @@ class SmallImages:
     flip: bool = False
     passes: int = 1
     shuffle: bool = True
+    strong: Augmentation | None = None
     seed: int = 0
     device: torch.device | str = "cpu"
 
@@ -75,22 +80,29 @@ class SmallImages:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 1; always the same ones for the same epoch."""
-        index, corner, mirror = (x.to(self.device) for x in self._draw(epoch))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        index = self._order(generator)
+        views = [self._places(generator) for _ in range(2 if self.strong else 1)]
         for start in range(0, len(index), self.batch_size):
             part = slice(start, start + self.batch_size)
-            pixels = self._crop(index[part], corner[part], mirror[part])
-            yield Batch(self.normalization(pixels), self.target[index[part]], index[part])
+            weak, *other = (self._crop(index[part], corner[part], mirror[part]) for corner, mirror in views)
+            strong = self.normalization(self.strong(other[0], generator)) if self.strong else None
+            yield Batch(self.normalization(weak), self.target[index[part]], index[part], strong)
 
-    def _draw(self, epoch: int) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 2"], Bool[Tensor, " m"]]:
-        """Order, crop corner and mirror flag of every image of the epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        n, m = self.count, self.count * self.passes
+    def _order(self, generator: torch.Generator) -> Int[Tensor, " m"]:
+        """Positions of the images of one epoch."""
+        n = self.count
         orders = [
             torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n) for _ in range(self.passes)
         ]
+        return torch.cat(orders).to(self.device)
+
+    def _places(self, generator: torch.Generator) -> tuple[Int[Tensor, "m 2"], Bool[Tensor, " m"]]:
+        """Crop corner and mirror flag of every image of the epoch."""
+        m = self.count * self.passes
         corner = torch.randint(0, 2 * self.shift + 1, (m, 2), generator=generator)
         mirror = torch.rand(m, generator=generator) < (0.5 if self.flip else 0.0)
-        return torch.cat(orders), corner, mirror
+        return corner.to(self.device), mirror.to(self.device)
 
     def _crop(self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]) -> Tensor:
         """``[n, ch, h, w]`` uint8: pad-crop and flip as one gather from the padded images."""
@@ -100,6 +112,30 @@ class SmallImages:
         columns = corner[:, 1:] + torch.where(mirror[:, None], columns.flip(1), columns)
         pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         return pixels.permute(0, 3, 1, 2)
+
+
+def cutout(images: Tensor, generator: torch.Generator, largest: float = 0.5) -> Tensor:
+    """Blacken a square at a random place of every image.
+
+    Args:
+        images: ``[n, ch, h, w]`` uint8.
+        generator: on the CPU.
+        largest: the side is uniform between 0 and this share of the width; squares are clipped at the border.
+
+    Example:
+        >>> white = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+        >>> cutout(white, torch.Generator().manual_seed(2)).eq(0).any().item()
+        True
+    """
+    n, _, height, width = images.shape
+    side, y, x = torch.rand(3, n, generator=generator).to(images.device) * images.new_tensor(
+        [[largest * width], [height], [width]], dtype=torch.float32
+    )
+    rows = torch.arange(height, device=images.device) + 0.5
+    columns = torch.arange(width, device=images.device) + 0.5
+    inside_rows = (rows - y[:, None]).abs() < side[:, None] / 2
+    inside_columns = (columns - x[:, None]).abs() < side[:, None] / 2
+    return images.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0)
 
 
 def _check_images(images: Tensor, target: Tensor, num_classes: int) -> None:

@@ -46,7 +46,7 @@ def student(
     *,
     name: str = STUDENT,
     seed: int = 0,
-    epochs: int = 40,
+    epochs: int = 30,
     evaluate_on: Literal["test", "validation"] = "test",
 ) -> Run:
     """A student with 10 labels per class, 13 times smaller than the teacher.
@@ -65,13 +65,22 @@ def student(
     Example:
         >>> run = student(MethodSpec.parse("dkd+deepkd"), Network("convnet_16_32_64"))
         >>> run.method.args, run.data.labels_per_class
-        ({'warmup': 3, 'beta': 1.0}, 10)
+        ({'warmup': 2, 'beta': 1.0}, 10)
     """
+    method = settings(method, epochs)
     return Run(
         student=Network(name),
         teacher=teacher,
-        method=settings(method, epochs),
-        data=Data("digits", labels_per_class=10, evaluate_on=evaluate_on, batch_size=50, passes=5, shift=1),
+        method=method,
+        data=Data(
+            "digits",
+            labels_per_class=10,
+            evaluate_on=evaluate_on,
+            batch_size=50,
+            passes=5,
+            shift=1,
+            strong="cutout" if method.build().views == 2 else "none",
+        ),
         optimizer=Optimizer(lr=0.05),
         learning_rate=LearningRate("cosine"),
         monitors=Monitors(gsnr_window=50, cosines=True, norms=True, seeds=(0,)),

@@ -24,7 +24,7 @@ class Demo:
     """Folder of the teacher, of every run and of report.html."""
     seeds: int = 5
     """Runs per method."""
-    epochs: int = 40
+    epochs: int = 30
     """Length of a student's run."""
     methods: Words = ()
     """Which methods, for example: kd dkd+deepkd; or: all. Default: labels alone, KD, DKD, GDKD, DOT and DeepKD."""

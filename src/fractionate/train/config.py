@@ -23,6 +23,7 @@ class Data:
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
         flip: random mirror image.
+        strong: how the second view of two-view methods is made: ``"cutout"`` blackens a square; ``"none"`` makes none.
     """
 
     name: Literal["digits"] = "digits"
@@ -32,6 +33,7 @@ class Data:
     passes: int = 1
     shift: int = 0
     flip: bool = False
+    strong: Literal["none", "cutout"] = "none"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from ..data import Labelled, Normalization, Part, SmallImages, Source, digits
+from ..data import Augmentation, Labelled, Normalization, Part, SmallImages, Source, cutout, digits
 from .config import Data
 
 EVALUATION_BATCH = 1024
+STRONG: dict[str, Augmentation | None] = {"none": None, "cutout": cutout}
 
 
 def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
@@ -43,6 +44,7 @@ def _training(
         shift=data.shift,
         flip=data.flip,
         passes=data.passes,
+        strong=STRONG[data.strong],
         seed=seed,
         device=device,
     )
