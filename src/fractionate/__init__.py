@@ -4,6 +4,7 @@ from . import losses, methods, models, monitors, optim, rows, schedules
 from .losses import (
     Partition,
     Split,
+    TopLogits,
     by_target,
     by_target_top,
     by_teacher_top1,
@@ -12,12 +13,14 @@ from .losses import (
     split_kl,
 )
 from .methods import Method, only, resplit
+from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
 from .optim import Momenta, StreamGrads, StreamSGD, stream_grads
 from .rows import Logits, Progress
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LinearLogits",
     "Logits",
     "Method",
     "Momenta",
@@ -26,11 +29,14 @@ __all__ = [
     "Split",
     "StreamGrads",
     "StreamSGD",
+    "TopLogits",
     "by_target",
     "by_target_top",
     "by_teacher_top1",
     "by_top",
     "by_top1_top",
+    "linear_loss",
+    "linear_stream_losses",
     "losses",
     "methods",
     "models",

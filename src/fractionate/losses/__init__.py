@@ -22,6 +22,7 @@ from .relations import batch_relation, class_relation, column_correlation, row_c
 from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k
 from .soft import adaptive_cross_entropy, inside_cross_entropy, kl_rows, logit_distance, power_mass
 from .split import Split, split_kl
+from .top_logits import TopLogits
 from .topk import logit_contrast, scale_top, top_cosine
 from .transforms import mixture_logits, standardize, swap_target
 
@@ -29,6 +30,7 @@ __all__ = [
     "Group",
     "Partition",
     "Split",
+    "TopLogits",
     "adaptive_cross_entropy",
     "auto_k",
     "batch_relation",
