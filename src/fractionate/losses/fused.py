@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .backend import rest_code
 from .partition import Group, Partition
 from .plain import KL, Parts, kl_rows, plain_split
-from .rest import number, read_rest, write_rest
+from .rest import number
 
 
 def why_not_fused(student: Tensor, partition: Partition, temperature: float | Tensor, kl: KL) -> str | None:
@@ -60,7 +61,7 @@ class _FusedSplit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, partition: Partition, temperature: float) -> Parts:
         index = _listed(partition)
-        best, total, gap = read_rest(s, t, index, temperature)
+        best, total, gap = rest_code(s, index).read_rest(s, t, index, temperature)
         per_t = number(1 / temperature, best)
         listed = [_listed_group(s, t, group, best.dtype, per_t) for group in partition.groups]
         log_t, log_s = logs = _log_masses(listed, best, total, per_t)
@@ -88,7 +89,7 @@ class _FusedSplit(torch.autograd.Function):
         student = du + teacher
         out = torch.empty_like(s)
         scale = torch.stack((teacher[:, -1], student[:, -1])).div_(total)
-        write_rest(s, t, best, scale, temperature, out)
+        rest_code(s, index).write_rest(s, t, best, scale, temperature, out)
         if index is not None:
             columns = [
                 du[:, j : j + 1] if q is None else q[1] * student[:, j : j + 1] - q[0] * teacher[:, j : j + 1]

@@ -1,0 +1,170 @@
+"""CUDA kernels of the fused split, in Triton: each pass reads every logit once, whatever the partition.
+
+They replace what :mod:`.fused` does with the rest, the classes that no group lists; formulas and saved statistics are
+the same, in float32. One program reads a row in blocks of classes. When a block raises a maximum, the sums so far move
+to the new one: sums of exponentials fade by exp((old - new) / T), and the teacher-weighted sum of gaps
+(t - max t) - (s - max s), which changes by the same amount in every class, is shifted before it fades.
+
+Importable without Triton (then ``AVAILABLE`` is false and nothing here can be called).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+
+    AVAILABLE = True
+except ImportError:
+    AVAILABLE = False
+
+# Classes of one row handled at once, 8 per thread: 64 registers on sm_90, so 32 warps at once wait for memory.
+BLOCK = 2048
+
+
+def _jit(function: Callable[..., None]) -> Any:
+    return triton.jit(function) if AVAILABLE else function
+
+
+@_jit
+def _read_kernel(
+    student: tl.tensor,
+    teacher: tl.tensor,
+    index: tl.tensor,
+    stats: tl.tensor,
+    n: tl.tensor,
+    c: tl.tensor,
+    s_row: tl.tensor,
+    s_class: tl.tensor,
+    t_row: tl.tensor,
+    t_class: tl.tensor,
+    inverse: tl.tensor,
+    listed: tl.constexpr,
+    block: tl.constexpr,
+) -> None:
+    """One row: maxima, sums of exponentials, and the teacher's mean gap over the classes that are not listed."""
+    row = tl.program_id(0).to(tl.int64)
+    rate = inverse * 1.4426950408889634  # log2(e) / T: exp((x - max) / T) = 2 ** ((x - max) rate)
+    # Below every logit, and a class that does not count below that: finite, so no inf - inf appears.
+    best_t = -1e38
+    best_s = -1e38
+    absent = -2e38
+    sum_t = tl.zeros([block], tl.float32)
+    sum_s = tl.zeros([block], tl.float32)
+    sum_gap = tl.zeros([block], tl.float32)
+    for start in range(0, c, block):
+        classes = start + tl.arange(0, block)
+        at = classes.to(tl.int64)
+        inside = classes < c
+        t = tl.load(teacher + row * t_row + at * t_class, mask=inside, other=0.0).to(tl.float32)
+        s = tl.load(student + row * s_row + at * s_class, mask=inside, other=0.0).to(tl.float32)
+        if start + block > c:
+            t = tl.where(inside, t, absent)
+            s = tl.where(inside, s, absent)
+        for j in tl.static_range(listed):
+            member = tl.load(index + row * listed + j).to(tl.int32)
+            # Few blocks hold a listed class: the others pay one comparison of two numbers.
+            if (member >= start) & (member < start + block):
+                t = tl.where(classes == member, absent, t)
+                s = tl.where(classes == member, absent, s)
+        new_t = tl.maximum(best_t, tl.max(t, 0))
+        new_s = tl.maximum(best_s, tl.max(s, 0))
+        if (new_t > best_t) | (new_s > best_s):
+            # At first there is nothing to shift, and the distance from -1e38 would swamp it.
+            shift = tl.where(best_t > -1e38, (best_t - new_t) - (best_s - new_s), 0.0)
+            fade_t = tl.exp2((best_t - new_t) * rate)
+            sum_gap = (sum_gap + sum_t * shift) * fade_t
+            sum_t = sum_t * fade_t
+            sum_s = sum_s * tl.exp2((best_s - new_s) * rate)
+            best_t = new_t
+            best_s = new_s
+        x_t = t - best_t
+        x_s = s - best_s
+        e_t = tl.exp2(x_t * rate)
+        sum_gap += e_t * (x_t - x_s)
+        sum_t += e_t
+        sum_s += tl.exp2(x_s * rate)
+    total_t = tl.sum(sum_t, 0)
+    tl.store(stats + row, best_t)
+    tl.store(stats + n + row, best_s)
+    tl.store(stats + 2 * n + row, total_t)
+    tl.store(stats + 3 * n + row, tl.sum(sum_s, 0))
+    tl.store(stats + 4 * n + row, tl.sum(sum_gap, 0) * inverse / total_t)
+
+
+@_jit
+def _write_kernel(
+    student: tl.tensor,
+    teacher: tl.tensor,
+    best: tl.tensor,
+    scale: tl.tensor,
+    out: tl.tensor,
+    n: tl.tensor,
+    c: tl.tensor,
+    s_row: tl.tensor,
+    s_class: tl.tensor,
+    t_row: tl.tensor,
+    t_class: tl.tensor,
+    out_row: tl.tensor,
+    out_class: tl.tensor,
+    inverse: tl.tensor,
+    block: tl.constexpr,
+) -> None:
+    """One block of one row: scale_s exp((s - max) / T) - scale_t exp((t - max) / T)."""
+    row = tl.program_id(0).to(tl.int64)
+    classes = tl.program_id(1) * block + tl.arange(0, block)
+    at = classes.to(tl.int64)
+    inside = classes < c
+    rate = inverse * 1.4426950408889634
+    t = tl.load(teacher + row * t_row + at * t_class, mask=inside, other=0.0).to(tl.float32)
+    s = tl.load(student + row * s_row + at * s_class, mask=inside, other=0.0).to(tl.float32)
+    pull = tl.load(scale + row) * tl.exp2((t - tl.load(best + row)) * rate)
+    push = tl.load(scale + n + row) * tl.exp2((s - tl.load(best + n + row)) * rate)
+    tl.store(out + row * out_row + at * out_class, push - pull, mask=inside)
+
+
+def _launch(c: int) -> dict[str, int]:
+    block = min(BLOCK, triton.next_power_of_2(c))
+    return {"block": block, "num_warps": max(1, block // 256)}
+
+
+def read_rest(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Over the rest: maxima [2, n, 1], sums of exponentials [2, n], the teacher's mean of (t - s) / T [n]."""
+    n, c = s.shape
+    stats = torch.empty(5, n, dtype=torch.float32, device=s.device)
+    listed = 0 if index is None else index.shape[1]
+    where = stats if index is None else index.contiguous()  # without listed classes it is never read
+    if n:
+        with torch.cuda.device_of(s):
+            _read_kernel[(n,)](
+                s, t, where, stats, n, c, *s.stride(), *t.stride(), 1 / temperature, listed=listed, **_launch(c)
+            )
+    return stats[:2, :, None], stats[2:4], stats[4]
+
+
+def write_rest(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, temperature: float, out: Tensor) -> None:
+    """out = scale_s exp((s - max) / T) - scale_t exp((t - max) / T); listed classes get garbage, overwritten later."""
+    n, c = s.shape
+    options = _launch(c)
+    if n:
+        with torch.cuda.device_of(s):
+            _write_kernel[(n, triton.cdiv(c, options["block"]))](
+                s,
+                t,
+                best.contiguous(),
+                scale.contiguous(),
+                out,
+                n,
+                c,
+                *s.stride(),
+                *t.stride(),
+                *out.stride(),
+                1 / temperature,
+                **options,
+            )
