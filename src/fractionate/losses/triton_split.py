@@ -33,6 +33,25 @@ def _jit(function: Callable[..., None]) -> Any:
 
 
 @_jit
+def _load(row: tl.tensor, step: tl.tensor, classes: tl.tensor, c: tl.tensor, absent: tl.constexpr) -> tl.tensor:
+    """These classes of one row in float32; ``absent`` beyond the last one."""
+    inside = classes < c
+    z = tl.load(row + classes.to(tl.int64) * step, mask=inside, other=0.0).to(tl.float32)
+    return tl.where(inside, z, absent)
+
+
+@_jit
+def _moved(
+    sum_t: tl.tensor, sum_s: tl.tensor, sum_gap: tl.tensor, down_t: tl.tensor, down_s: tl.tensor, rate: tl.tensor
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """The sums of teacher, student and gaps after their maxima rose by -down_t and -down_s."""
+    fade_t = tl.exp2(down_t * rate)
+    # While nothing is summed there is nothing to shift, and the way up from the first maximum would swamp the rest.
+    shift = tl.where(down_t > -1e37, down_t - down_s, 0.0)
+    return sum_t * fade_t, sum_s * tl.exp2(down_s * rate), (sum_gap + sum_t * shift) * fade_t
+
+
+@_jit
 def _read_kernel(
     student: tl.tensor,
     teacher: tl.tensor,
@@ -54,19 +73,14 @@ def _read_kernel(
     # Below every logit, and a class that does not count below that: finite, so no inf - inf appears.
     best_t = -1e38
     best_s = -1e38
-    absent = -2e38
+    absent: tl.constexpr = -2e38
     sum_t = tl.zeros([block], tl.float32)
     sum_s = tl.zeros([block], tl.float32)
     sum_gap = tl.zeros([block], tl.float32)
     for start in range(0, c, block):
         classes = start + tl.arange(0, block)
-        at = classes.to(tl.int64)
-        inside = classes < c
-        t = tl.load(teacher + row * t_row + at * t_class, mask=inside, other=0.0).to(tl.float32)
-        s = tl.load(student + row * s_row + at * s_class, mask=inside, other=0.0).to(tl.float32)
-        if start + block > c:
-            t = tl.where(inside, t, absent)
-            s = tl.where(inside, s, absent)
+        t = _load(teacher + row * t_row, t_class, classes, c, absent)
+        s = _load(student + row * s_row, s_class, classes, c, absent)
         for j in tl.static_range(listed):
             member = tl.load(index + row * listed + j).to(tl.int32)
             # Few blocks hold a listed class: the others pay one comparison of two numbers.
@@ -76,20 +90,15 @@ def _read_kernel(
         new_t = tl.maximum(best_t, tl.max(t, 0))
         new_s = tl.maximum(best_s, tl.max(s, 0))
         if (new_t > best_t) | (new_s > best_s):
-            # At first there is nothing to shift, and the distance from -1e38 would swamp it.
-            shift = tl.where(best_t > -1e38, (best_t - new_t) - (best_s - new_s), 0.0)
-            fade_t = tl.exp2((best_t - new_t) * rate)
-            sum_gap = (sum_gap + sum_t * shift) * fade_t
-            sum_t = sum_t * fade_t
-            sum_s = sum_s * tl.exp2((best_s - new_s) * rate)
+            sum_t, sum_s, sum_gap = _moved(sum_t, sum_s, sum_gap, best_t - new_t, best_s - new_s, rate)
             best_t = new_t
             best_s = new_s
         x_t = t - best_t
         x_s = s - best_s
         e_t = tl.exp2(x_t * rate)
-        sum_gap += e_t * (x_t - x_s)
         sum_t += e_t
         sum_s += tl.exp2(x_s * rate)
+        sum_gap += e_t * (x_t - x_s)
     total_t = tl.sum(sum_t, 0)
     tl.store(stats + row, best_t)
     tl.store(stats + n + row, best_s)
