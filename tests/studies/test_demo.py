@@ -67,6 +67,15 @@ def test_the_same_teacher_gives_the_same_student(done: tuple[Path, str], tmp_pat
     assert again.student.read_bytes() == first.student.read_bytes()
 
 
+@pytest.mark.slow
+def test_a_student_with_few_labels_learns_more_with_a_teacher(done: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(done[0] / "teacher", tmp_path / "teacher")
+    demo(tmp_path, Console(file=StringIO()), seeds=1, methods=("ce", "dkd"), workers=1)
+    labels, dkd = (RunFolder(tmp_path / name / "seed-0").summary()["last_top1"] for name in ("ce", "dkd"))
+    assert labels > 80
+    assert dkd > labels + 2  # two deviations between seeds
+
+
 def test_the_methods_shown_exist() -> None:
     assert {name for name in METHODS_SHOWN if MethodSpec.parse(name).build()} == set(METHODS_SHOWN)
     assert set(METHODS_SHOWN) - set(every_method()[0]) == set()

@@ -110,7 +110,7 @@ def trained_teacher(run: Run, folder: Path, console: Console, options: Options) 
         ValueError: the folder holds another run.
     """
     job = Job(f"teacher {run.student.name}", run, folder)
-    with display(console, [job], "teacher") as listen:
+    with display(console, [job], "teacher", lines=False) as listen:
         run_jobs([job], options, listen)
     facts = RunFolder(folder).summary()
     console.print(

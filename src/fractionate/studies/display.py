@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def display(console: Console, jobs: Sequence[Job], title: str = "runs") -> Iterator[Listener]:
+def display(console: Console, jobs: Sequence[Job], title: str = "runs", *, lines: bool = True) -> Iterator[Listener]:
     """A listener for :func:`run_jobs` that shows how far the jobs are.
 
     Args:
         console: where to show it.
         jobs: all jobs.
         title: name of the bar that counts them.
+        lines: whether to print lines where bars cannot be shown.
     """
     if not console.is_terminal:
-        yield _Lines(console, jobs)
+        yield _Lines(console, jobs) if lines else _silent
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,6 +38,10 @@ def display(console: Console, jobs: Sequence[Job], title: str = "runs") -> Itera
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress, jobs, title)
+
+
+def _silent(event: Event) -> None:
+    """Show nothing."""
 
 
 class _Bars:
