@@ -201,7 +201,7 @@ def test_kd_tends_to_half_the_centred_logit_mse() -> None:
 @pytest.mark.parametrize(
     ("make", "arguments"),
     [(M.nkd, {"gamma": -1.0}), (M.ttm, {"l": 0.0}), (M.wttm, {"weight": -1.0}), (M.ofa, {"gamma": 0.0})],
-    ids=str,
+    ids=["nkd", "ttm", "wttm", "ofa"],
 )
 def test_impossible_arguments_are_refused(make: object, arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):

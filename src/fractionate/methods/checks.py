@@ -102,7 +102,7 @@ def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
             raise ValueError(
-                f"{where}: component {name!r} is {float(x[row])} in row {row}; "
+                f"{where}: component {name!r} is {float(x.detach()[row])} in row {row}; "
                 f"{_blame(lg, row)}; every logit must be finite"
             )
 

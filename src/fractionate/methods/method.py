@@ -141,7 +141,16 @@ class Method:
         """
         progress = progress or Progress()
         rows = self.components(lg, progress)
-        means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
+        return self.combine({name: weighted_mean(x, lg.weight) for name, x in rows.items()}, progress, merge)
+
+    def combine(self, means: Mapping[str, Tensor], progress: Progress, merge: bool | None = None) -> dict[str, Tensor]:
+        """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.
+
+        Args:
+            means: component -> scalar.
+            progress: position in training, which decides the weights.
+            merge: as in :meth:`stream_losses`.
+        """
         return {
             stream.name: sum_of([self.parts[c].weight(progress) * means[c] for c in stream.components])
             for stream in merged_streams(self.streams, self.update, merge)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..methods import Method
 from ..methods.method import sum_of
-from ..methods.streams import merged_streams
 from ..optim import StreamGrads, StreamSGD, stream_grads
 from ..rows import Logits, Progress, weighted_mean
 from .teacher import Teacher
@@ -65,10 +64,7 @@ def train_step(
     """
     rows = method.components(lg, progress)
     means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
-    losses = {
-        s.name: sum_of([method.parts[c].weight(progress) * means[c] for c in s.components])
-        for s in merged_streams(method.streams, method.update, merge)
-    }
+    losses = method.combine(means, progress, merge)
     grads = stream_grads(losses, trained)
     optimizer.step(grads)
     loss = sum_of([x.detach() for x in losses.values()])
