@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import losses, measure, optimizer, record, step
+
+# Benchmarks are run from the root of a checkout and not installed.
+sys.path.append(str(Path(__file__).parent.parent))
+
+from benchmarks import losses, measure, optimizer, record, step  # noqa: E402
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
 BASE = {"step": step.ONE, "losses": losses.THEIRS, "optimizer": optimizer.LOOPS}
