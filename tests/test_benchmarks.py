@@ -12,7 +12,7 @@ import torch
 # Benchmarks are run from the root of a checkout and not installed.
 sys.path.append(str(Path(__file__).parent.parent))
 
-from benchmarks import losses, measure, optimizer, record, step  # noqa: E402
+from benchmarks import losses, measure, optimizer, record, step
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
 BASE = {"step": step.ONE, "losses": losses.THEIRS, "optimizer": optimizer.LOOPS}
