@@ -48,7 +48,7 @@ def test_what_a_step_reports_are_its_loss_and_its_components() -> None:
     step = train_step(list(student.parameters()), method, optimizer, lg, progress)
     assert torch.allclose(step.loss, loss)
     assert {n: float(x) for n, x in step.components.items()} == pytest.approx(
-        {n: float(x.mean()) for n, x in rows.items()}
+        {n: float(x.detach().mean()) for n, x in rows.items()}
     )
     assert not step.loss.requires_grad
 

@@ -17,11 +17,12 @@ from .grouped import grouped
 from .kd import kd
 from .logit_mse import logit_mse
 from .lskd import lskd
-from .method import Method, Part, Task, only, resplit
+from .method import Method, Part, Task
 from .mlkd import mlkd
 from .nkd import nkd
 from .ofa import ofa
 from .random_subsets import sgdkd, skd
+from .resplit import only, resplit
 from .reweighted import reweighted
 from .rld import rld
 from .sdd import sdd
