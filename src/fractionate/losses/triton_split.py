@@ -28,7 +28,7 @@ except ImportError:
 BLOCK = 2048
 
 
-def _jit(function: Callable[..., None]) -> Any:
+def _jit(function: Callable[..., Any]) -> Any:
     return triton.jit(function) if AVAILABLE else function
 
 
