@@ -69,22 +69,14 @@ class _LinearSums(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, plan: Any) -> tuple[Tensor, ...]:
         loss, names, rows, chunk, wanted = plan
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        sums = [hidden.new_zeros((), dtype=wide) for _ in names]
-        grads = [_Sums((hidden, weight, bias), wanted, wide) for _ in names]
+        sums = [_Sums((hidden, weight, bias), wanted, wide) for _ in names]
         for part in rows.split(chunk):
-            h = hidden[part]
-            logits = F.linear(h, weight, bias).requires_grad_(any(wanted))
-            with torch.set_grad_enabled(any(wanted)):
-                losses = loss(logits, part)
-            for i, name in enumerate(names):
-                sums[i] += losses[name].detach()
-                if losses[name].requires_grad:
-                    (grad,) = torch.autograd.grad(losses[name], logits, retain_graph=i + 1 < len(names))
-                    grads[i].add(grad, part, h, weight)
-        ctx.save_for_backward(*(x for g in grads for x in g.kept))
+            _add_chunk(sums, loss, names, (hidden[part], weight, bias), part)
+        kept = [x for s in sums for x in s.grads]
+        ctx.save_for_backward(*kept)
         ctx.dtypes = [None if x is None else x.dtype for x in (hidden, weight, bias)]
         ctx.set_materialize_grads(False)
-        return tuple(sums)
+        return tuple(s.value for s in sums)
 
     @staticmethod
     def backward(ctx: Any, *arriving: Tensor | None) -> Any:
@@ -99,23 +91,49 @@ class _LinearSums(torch.autograd.Function):
 
 
 class _Sums:
-    """Gradients of one loss by hidden states, matrix and bias, summed over chunks; ``None`` where not wanted."""
+    """One loss and its gradients by hidden states, matrix and bias, summed over chunks; ``None`` where not wanted."""
 
     def __init__(self, sources: Sequence[Tensor | None], wanted: Sequence[bool], wide: torch.dtype) -> None:
-        self.kept = [
-            torch.zeros_like(x, dtype=wide) if x is not None and want else None
-            for x, want in zip(sources, wanted, strict=True)
-        ]
+        pairs = zip(sources, wanted, strict=True)
+        self.grads = [torch.zeros_like(x, dtype=wide) if x is not None and want else None for x, want in pairs]
+        self.value = torch.zeros((), dtype=wide, device=next(x.device for x in sources if x is not None))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any gradient is."""
+        return any(x is not None for x in self.grads)
 
     def add(self, grad: Tensor, rows: Tensor, h: Tensor, weight: Tensor) -> None:
         """Add a chunk: ``grad`` [m, c] by the logits of ``rows``, whose hidden states are ``h`` [m, d]."""
-        by_hidden, by_weight, by_bias = self.kept
+        by_hidden, by_weight, by_bias = self.grads
         if by_hidden is not None:
             by_hidden[rows] = (grad @ weight).to(by_hidden.dtype)
         if by_weight is not None:
-            by_weight += grad.T @ h
+            if by_weight.dtype == grad.dtype == h.dtype:
+                by_weight.addmm_(grad.T, h)
+            else:
+                by_weight += grad.T @ h
         if by_bias is not None:
             by_bias += grad.sum(0, dtype=by_bias.dtype)
+
+
+def _add_chunk(
+    sums: Sequence[_Sums],
+    loss: ChunkLoss,
+    names: Sequence[str],
+    sources: tuple[Tensor, Tensor, Tensor | None],
+    rows: Tensor,
+) -> None:
+    """Add one chunk to every loss. A function of its own, so that nothing of a chunk outlives it."""
+    graph = any(s.wanted for s in sums)
+    logits = F.linear(*sources).requires_grad_(graph)
+    with torch.set_grad_enabled(graph):
+        losses = loss(logits, rows)
+    for i, (name, total) in enumerate(zip(names, sums, strict=True)):
+        total.value += losses[name].detach()
+        if losses[name].requires_grad:
+            (grad,) = torch.autograd.grad(losses[name], logits, retain_graph=i + 1 < len(names))
+            total.add(grad, rows, *sources[:2])
 
 
 def _combined(pairs: Sequence[tuple[Tensor, Tensor | None]], dtype: torch.dtype | None) -> Tensor | None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .._typing import Float, Int
 from ..rows import Logits, can_look
+from .partition import Group, Partition
 from .ranking import top_classes
-from .split import widen
+from .split import split_kl, widen
 
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 
@@ -69,7 +70,7 @@ class TopLogits:
             raise ValueError(f"TopLogits: k must lie in 1..{c - 1} for {c} classes, got {k}")
         flat = logits.detach().reshape(-1, c)
         indices = top_classes(flat, k)
-        rest = _rest(widen(flat), indices, temperature) / temperature
+        rest = _rest(flat, indices, temperature) / temperature
         rows = logits.shape[:-1]
         values = flat.gather(1, indices).reshape(*rows, k)
         return cls(values, indices.reshape(*rows, k), rest.reshape(rows), temperature)
@@ -136,12 +137,12 @@ def coarse(lg: Logits, top: TopLogits) -> Logits:
         >>> coarse(Logits(z, z, torch.tensor([0])), TopLogits.of(z, 1)).student.exp()
         tensor([[0.6000, 0.4000]])
     """
-    student, indices = widen(lg.student), top.indices.long()
+    indices = top.indices.long()
     _check_indices(indices, lg)
-    listed = student.gather(1, indices)
-    rest = _rest(student, indices, top.temperature)
-    values = top.values.to(student.dtype)
-    teacher = torch.cat([values, (top.temperature * top.rest)[:, None].to(student.dtype)], 1)
+    listed = widen(lg.student.gather(1, indices))
+    rest = _rest(lg.student, indices, top.temperature)
+    values = top.values.to(listed.dtype)
+    teacher = torch.cat([values, (top.temperature * top.rest)[:, None].to(listed.dtype)], 1)
     return Logits(
         torch.cat([listed, rest[:, None]], 1),
         teacher,
@@ -152,10 +153,11 @@ def coarse(lg: Logits, top: TopLogits) -> Logits:
 
 
 def _rest(z: Tensor, listed: Tensor, temperature: float) -> Tensor:
-    """``[n]`` T log sum exp(z / T) over the classes that are not listed."""
-    best = z.detach().amax(1, keepdim=True)
-    inside = ((z - best) / temperature).scatter(1, listed, -torch.inf)
-    return temperature * inside.logsumexp(1) + best[:, 0]
+    """``[n]`` T log sum exp(z / T) over the classes that are not listed, in float32 (float64 stays)."""
+    # The split's fused path gives the two masses without temporaries of the size of the logits.
+    masses = split_kl(z, z.detach(), Partition((Group(listed),), z.shape[1]), temperature).log_mass[1]
+    inside = (widen(z.gather(1, listed)) / temperature).logsumexp(1)
+    return temperature * (inside + masses[:, 1] - masses[:, 0])
 
 
 def _check_indices(indices: Tensor, lg: Logits) -> None:

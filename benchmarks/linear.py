@@ -1,0 +1,127 @@
+"""Extra peak memory and time of one loss and its gradients, from hidden states and from [tokens, vocabulary] logits.
+
+Run ``python -m benchmarks.linear`` on Linux (CPU). Every line is a fresh process; memory is the highest resident size
+during the loss and its backward pass minus the size before (hidden states, matrices and stored teachers are there
+before), in units of one float32 [tokens, vocabulary] tensor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+import fractionate as fr
+
+Way = Literal["logits", "linear", "linear-top"]
+Teacher = fr.LinearLogits | fr.TopLogits
+PATHS: tuple[Way, ...] = get_args(Way)
+METHODS = {
+    "kd": fr.methods.kd(temperature=1.0),
+    "gdkd": fr.methods.gdkd(temperature=1.0),
+    "dot(gdkd)": fr.methods.dot(fr.methods.gdkd(temperature=1.0)),
+}
+
+
+class Case(NamedTuple):
+    """One process: which path, which method, which sizes (``chunk`` tokens at a time)."""
+
+    path: Way
+    method: str
+    tokens: int
+    classes: int
+    width: int
+    chunk: int
+
+
+class Cost(NamedTuple):
+    """Extra peak memory in [tokens, vocabulary] float32 tensors, and seconds of one loss with gradients."""
+
+    tensors: float
+    seconds: float
+
+
+def losses(case: Case, hidden: Tensor, head: nn.Linear, target: Tensor, teacher: Teacher) -> dict[str, Tensor]:
+    """One loss per stream."""
+    method = METHODS[case.method]
+    if case.path != "logits":
+        return fr.linear_stream_losses(method, hidden, head.weight, target, teacher=teacher, chunk=case.chunk)
+    with torch.no_grad():
+        logits = nn.functional.linear(teacher.hidden, teacher.weight)
+    return method.stream_losses(fr.Logits(head(hidden), logits, target))
+
+
+def step(case: Case) -> None:
+    """One loss with its gradients by hidden states and matrix; the teacher's logits are made inside, or stored."""
+    hidden = torch.randn(case.tokens, case.width, requires_grad=True)
+    head = nn.Linear(case.width, case.classes, bias=False)
+    target = torch.randint(case.classes, (case.tokens,))
+    if case.path == "linear-top":
+        values, order = torch.randn(case.tokens, 16).sort(dim=1, descending=True)
+        index = torch.arange(16).expand_as(order)
+        teacher = fr.TopLogits(values, index, torch.full((case.tokens,), 5.0))
+    else:
+        teacher = fr.LinearLogits(torch.randn(case.tokens, case.width), torch.randn(case.classes, case.width))
+    _reset_peak()
+    before, start = _status("VmRSS"), time.perf_counter()
+    made = losses(case, hidden, head, target, teacher)
+    fr.stream_grads(made, [hidden, head.weight])
+    seconds = time.perf_counter() - start
+    unit = 4 * case.tokens * case.classes
+    print(json.dumps(Cost((_status("VmHWM") - before) / unit, seconds)._asdict()))
+
+
+def measured(case: Case, threads: int = 1) -> Cost:
+    """The cost of a case, in a fresh process that has run a small one before."""
+    run = [sys.executable, "-m", "benchmarks.linear", "--case", json.dumps(case), "--threads", str(threads)]
+    root = Path(__file__).parent.parent
+    found = subprocess.run(run, cwd=root, capture_output=True, text=True, check=True)
+    return Cost(**json.loads(found.stdout.splitlines()[-1]))
+
+
+def _status(field: str) -> int:
+    """Bytes: resident size now (VmRSS) or at its highest since the last reset (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print a table; or, with ``--case``, one measurement as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", type=lambda text: Case(*json.loads(text)))
+    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--classes", type=int, default=32000)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if args.case:
+        step(args.case._replace(tokens=8, classes=50))
+        step(args.case)
+        return
+    print(f"tokens {args.tokens}, vocabulary {args.classes}, width {args.width}, {args.threads} threads")
+    for method in METHODS:
+        for path in PATHS:
+            for chunk in args.chunks if path != "logits" else [args.tokens]:
+                case = Case(path, method, args.tokens, args.classes, args.width, chunk)
+                cost = measured(case, args.threads)
+                print(
+                    f"{method:10} {path:10} chunk {chunk:5} {cost.tensors:6.2f} tensors {cost.seconds:6.2f} s",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
