@@ -6,9 +6,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
 
 import jaxtyping  # noqa: E402, F401 (before the package: signatures then show the shapes)
+from generate import write  # noqa: E402
+
+write()  # docs/methods/*.md and docs/differences.md
 
 project = "fractionate"
 author = "the fractionate authors"

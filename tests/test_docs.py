@@ -22,6 +22,7 @@ from fractionate.cli import main
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LIBRARIES = {"frameworks.md": ("lightning", "accelerate")}  # what a page needs besides the package
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -60,6 +61,8 @@ def run_block(code: str, page: Path, line: int, names: dict[str, object]) -> Non
     ],
 )
 def test_the_examples_of_the_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in LIBRARIES.get(page.name, ()):
+        pytest.importorskip(library, reason=f"the loop shown for {library} needs it (extra: test)")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "__main__"}

@@ -151,9 +151,9 @@ def describe(name: str) -> Description:
 
 
 def _formula(text: str) -> str:
-    """The lines before the arguments that hold an equation."""
-    head = text.split("Args:", 1)[0]
-    found = [block for block in re.split(r"\n\s*\n", head)[1:] if "=" in block or "<-" in block]
+    """The lines before the arguments that hold an equation: the indented ones, else the first with a sign of one."""
+    blocks = re.split(r"\n\s*\n", text.split("Args:", 1)[0])[1:]
+    found = [b for b in blocks if b.startswith("    ")] or [b for b in blocks if "=" in b or "<-" in b]
     return "\n".join(line.strip() for line in found[0].splitlines()) if found else ""
 
 
