@@ -112,10 +112,12 @@ class _CrossView:
         assert lg.strong is not None  # check_rows refused rows without it
         weak, strong = lg, lg.strong
         masks = [self._mask(view, t, lg.weight) for view, t in zip((weak, strong), self.thresholds, strict=True)]
-        pairs = {"within": ((weak, weak), (strong, strong)), "cross": ((strong, weak), (weak, strong))}
+        # Either teacher ranks its classes once and serves both students.
+        by_weak, by_strong = (self.inner(replace(view, weight=lg.weight), progress) for view in (weak, strong))
+        pairs = {"within": (weak, strong), "cross": (strong, weak)}
         rows: dict[str, Tensor] = {}
         for (outer, (first, second)), mask in zip(pairs.items(), masks, strict=True):
-            a, b = (self.inner(_pair(s, t, lg.weight), progress, self.temperature) for s, t in (first, second))
+            a, b = (of(s.student, self.temperature) for of, s in ((by_weak, first), (by_strong, second)))
             rows |= {_name(outer, name): mask * (a[name] + b[name]) for name in a}
         return rows
 
@@ -124,11 +126,6 @@ class _CrossView:
         best = widen(view.rank_by.detach()).softmax(1).amax(1)
         sure = (best >= threshold).to(best.dtype)
         return weighted_mean(sure, weight) if self.fractions else sure
-
-
-def _pair(student: Logits, teacher: Logits, weight: Tensor | None) -> Logits:
-    """The student of one view against the teacher of another."""
-    return Logits(student.student, teacher.teacher, teacher.target, weight=weight, ranking=teacher.rank_by)
 
 
 def _name(outer: str, inner: str) -> str:

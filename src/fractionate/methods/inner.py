@@ -11,16 +11,22 @@ from torch import Tensor
 from ..losses import split_kl, whole
 from ..rows import Logits, Progress, weighted_mean
 from .checks import check_numbers
-from .mask import Mask
+from .mask import Mask, decoupled
 from .method import Role, Terms
 
 KdForm = Literal["per_row", "batch_means"]
-Inner = Callable[[Logits, Progress, float | Tensor], dict[str, Tensor]]
+# Loss of a student at a temperature; an inner loss ranks the classes of some rows once and returns it.
+OfStudent = Callable[[Tensor, float | Tensor], dict[str, Tensor]]
+Inner = Callable[[Logits, Progress], OfStudent]
 
 
-def kd_rows(lg: Logits, progress: Progress, temperature: float | Tensor) -> dict[str, Tensor]:
+def kd_rows(lg: Logits, progress: Progress) -> OfStudent:
     """T^2 KL over all classes, per row."""
-    return {"kd": split_kl(lg.student, lg.teacher, whole(lg), temperature).within[:, 0]}
+
+    def of(student: Tensor, temperature: float | Tensor) -> dict[str, Tensor]:
+        return {"kd": split_kl(student, lg.teacher, whole(lg), temperature).within[:, 0]}
+
+    return of
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,25 @@ class Decoupled:
     form: KdForm = "per_row"
     constant: bool = False
 
-    def __call__(self, lg: Logits, progress: Progress, temperature: float | Tensor) -> dict[str, Tensor]:
-        """``target`` and ``nontarget``, ``[n]`` each."""
-        target, nontarget, rest = self.mask.decoupled(lg, progress, temperature)
-        if self.constant:
-            return {"target": target, "nontarget": nontarget}
-        share = weighted_mean(rest, lg.weight) if self.form == "batch_means" else rest
-        return {"target": target, "nontarget": share * nontarget}
+    def __call__(self, lg: Logits, progress: Progress) -> OfStudent:
+        """``target`` and ``nontarget``, ``[n]`` each, of any student against the teacher of these rows."""
+        partition = self.mask.partition(lg, progress)
+
+        def of(student: Tensor, temperature: float | Tensor) -> dict[str, Tensor]:
+            target, nontarget, rest = decoupled(student, lg.teacher, partition, temperature)
+            if self.constant:
+                return {"target": target, "nontarget": nontarget}
+            share = weighted_mean(rest, lg.weight) if self.form == "batch_means" else rest
+            return {"target": target, "nontarget": share * nontarget}
+
+        return of
 
 
 def at(inner: Inner, temperature: float | Tensor) -> Terms:
     """The inner loss at one temperature, as the terms of a method."""
 
     def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return inner(lg, progress, temperature)
+        return inner(lg, progress)(lg.student, temperature)
 
     return terms
 

@@ -52,12 +52,18 @@ class Mask:
 
         TCKD and the mass always use the full distribution.
         """
-        partition = self.partition(lg, progress)
-        split = split_kl(lg.student, lg.teacher, partition, temperature, kl)
-        if partition.size == 2:
-            return split.between, split.within[:, 1], split.mass[:, 1]
-        between, (log_mass, _) = split.between_merged([[0], [1, 2]])
-        return between, split.within[:, 1], log_mass[:, 1].exp()
+        return decoupled(lg.student, lg.teacher, self.partition(lg, progress), temperature, kl)
+
+
+def decoupled(
+    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL = "forward"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :meth:`Mask.decoupled`, with a partition that serves several temperatures and students."""
+    split = split_kl(student, teacher, partition, temperature, kl)
+    if partition.size == 2:
+        return split.between, split.within[:, 1], split.mass[:, 1]
+    between, (log_mass, _) = split.between_merged([[0], [1, 2]])
+    return between, split.within[:, 1], log_mass[:, 1].exp()
 
 
 def check_keep(keep: int | Schedule | None) -> None:

@@ -146,13 +146,13 @@ class _Levels:
         return terms
 
     def _kl(self, lg: Logits, progress: Progress, share: Tensor) -> dict[str, Tensor]:
-        views = {"weak": lg, "strong": lg.strong}
+        views = {name: v for name, v in (("weak", lg), ("strong", lg.strong)) if v is not None}
+        loss = {name: self.inner(view, progress) for name, view in views.items()}  # ranks every view once
         total: dict[str, Tensor] = {}
         for temperature, name in zip(self.temperatures, self.second, strict=True):
-            rows = {n: share * x for n, x in self.inner(lg, progress, temperature).items()}
-            view = views.get(name)
-            if view is not None:
-                rows = {n: rows[n] + x for n, x in self.inner(view, progress, temperature).items()}
+            rows = {n: share * x for n, x in loss["weak"](lg.student, temperature).items()}
+            if name in views:
+                rows = {n: rows[n] + x for n, x in loss[name](views[name].student, temperature).items()}
             total = {n: total[n] + x if n in total else x for n, x in rows.items()}
         return total
 
