@@ -195,11 +195,6 @@ def test_a_method_that_needs_two_views_says_so(taught: Network) -> None:
         next(fit(prepare(tiny("mlkd", teacher=taught))))
 
 
-def test_a_method_that_needs_regions_says_so(taught: Network) -> None:
-    with pytest.raises(ValueError, match="needs logits of image regions"):
-        prepare(tiny("kd+sdd", teacher=taught))
-
-
 def test_parts_of_your_own_take_the_place_of_the_configs() -> None:
     pixels = torch.randint(0, 256, (12, 3, 5, 5), dtype=torch.uint8)
     normal = Normalization.of(pixels)

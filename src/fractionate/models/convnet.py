@@ -8,13 +8,14 @@ from .._typing import Float
 
 
 class ConvNet(nn.Module):
-    """3 x 3 convolutions with batch norm and ReLU, pooled to 2 x 2, and one linear classifier.
+    """3 x 3 convolutions with batch norm and ReLU, average pooling, and one linear classifier.
 
     Args:
         widths: channels of every convolution.
         strides: stride of every convolution.
         num_classes: number of logits.
         channels: channels of the images.
+        pool: the last map is pooled to pool x pool; 1 is global average pooling.
 
     Example:
         >>> import torch
@@ -24,7 +25,7 @@ class ConvNet(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, ...], strides: tuple[int, ...], *, num_classes: int, channels: int = 1
+        self, widths: tuple[int, ...], strides: tuple[int, ...], *, num_classes: int, channels: int = 1, pool: int = 2
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
@@ -32,8 +33,8 @@ class ConvNet(nn.Module):
             conv = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
             self.blocks.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU()))
             channels = width
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.fc = nn.Linear(4 * channels, num_classes)
+        self.pool = nn.AdaptiveAvgPool2d(pool)
+        self.fc = nn.Linear(pool * pool * channels, num_classes)
 
     def features(self, x: Float[Tensor, "n ch h w"]) -> list[Tensor]:
         """The output of every block."""

@@ -17,6 +17,8 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "convnet_4_8": lambda c: ConvNet((4, 8), (2, 2), num_classes=c),
     "convnet_8_16": lambda c: ConvNet((8, 16), (2, 2), num_classes=c),
     "convnet_16_32_64": lambda c: ConvNet((16, 32, 64), (1, 2, 2), num_classes=c),
+    "convnet_gap_8_16": lambda c: ConvNet((8, 16), (2, 1), num_classes=c, pool=1),
+    "convnet_gap_16_32_64": lambda c: ConvNet((16, 32, 64), (1, 2, 1), num_classes=c, pool=1),
     **CIFAR,
 }
 

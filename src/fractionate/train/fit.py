@@ -11,7 +11,7 @@ from .evaluate import Evaluation, evaluate
 from .log import EpochLog, explain
 from .prepare import Training, fixed_threads
 from .schedule import scheduler
-from .step import make_rows, parameters, train_step
+from .step import parameters, rows_of, train_step
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _epoch(training: Training) -> EpochLog:
     steps = training.run.epochs * len(training.train)
     for batch in training.train.batches(epoch):
         progress = Progress(training.step, epoch, training.run.epochs, steps)
-        lg = make_rows(training.student, training.teacher, batch)
+        lg = rows_of(training.method, training.student, training.teacher, batch)
         try:
             step = train_step(trained, training.method, training.optimizer, lg, progress, training.merge)
         except ValueError as error:

@@ -15,6 +15,7 @@ from ..models import create, load_checkpoint
 from ..optim import StreamSGD
 from .config import Network, Run
 from .evaluate import Evaluation, measure, predict
+from .regions import region_rows
 from .sources import sources
 from .step import parameters
 from .teacher import LiveTeacher, Teacher
@@ -84,6 +85,8 @@ def prepare(
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    if method.regions and teacher is not None:
+        _check_regions(method, student, teacher.to(device), test)
     training = Training(
         run=run,
         method=method,
@@ -105,11 +108,18 @@ def merging(run: Run, method: Method) -> bool | None:
 
 def _method(run: Run, device: torch.device) -> Method:
     method = run.method.build()
-    if method.regions:
-        raise ValueError(f"{method.name} needs logits of image regions, which the training loop does not compute")
     if method.module is not None:
         method.module.to(device)
     return method
+
+
+def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test: Source) -> None:
+    """Refuse networks without region logits before anything is trained or written."""
+    batch = next(iter(test.batches(1)))
+    student.eval()
+    with torch.no_grad():
+        region_rows(student, LiveTeacher(teacher), batch, method.regions)
+    student.train()
 
 
 def _network(config: Network, num_classes: int) -> nn.Module:

@@ -13,6 +13,7 @@ from ..methods import Method
 from ..methods.method import sum_of
 from ..optim import StreamGrads, StreamSGD, stream_grads
 from ..rows import Logits, Progress, weighted_mean
+from .regions import region_rows
 from .teacher import Teacher
 
 
@@ -37,6 +38,13 @@ def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logi
     given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
     strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
     return Logits(views[0], given[0], batch.target, strong=strong)
+
+
+def rows_of(method: Method, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+    """The rows that a method reads: :func:`make_rows`, with the logits of image regions if it needs them."""
+    if method.regions:
+        return region_rows(student, teacher, batch, method.regions)
+    return make_rows(student, teacher, batch)
 
 
 def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:
