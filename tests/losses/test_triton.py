@@ -107,6 +107,11 @@ def test_a_triton_that_does_not_run_is_reported_once(monkeypatch: pytest.MonkeyP
     assert backend.kernels(where) is None  # no second warning: warnings of the package are errors in the tests
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the benchmark would measure")
+def test_the_benchmark_measures_nothing_without_a_gpu() -> None:
+    assert run("-m", "benchmarks.gpu_losses", "--toy", PYTHONPATH=str(ROOT / "src")) == "not measured: no GPU\n"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("dtype", cases.LOW_PRECISION, ids=str)

@@ -146,7 +146,8 @@ class _Levels:
         return terms
 
     def _kl(self, lg: Logits, progress: Progress, share: Tensor) -> dict[str, Tensor]:
-        views = {name: v for name, v in (("weak", lg), ("strong", lg.strong)) if v is not None}
+        read = {"weak", *self.second}
+        views = {name: v for name, v in (("weak", lg), ("strong", lg.strong)) if v is not None and name in read}
         loss = {name: self.inner(view, progress) for name, view in views.items()}  # ranks every view once
         total: dict[str, Tensor] = {}
         for temperature, name in zip(self.temperatures, self.second, strict=True):
