@@ -14,7 +14,7 @@ ARXIV = re.compile(r"(?:arXiv )?(\d{4}\.\d{5})")
 def row(name: str) -> str:
     """One method or wrapper: name, title, components, backward passes, needs, source."""
     about = catalog.describe(name)
-    call = f"`{name}(method)`" if name in catalog.WRAPPERS else f"`{name}`"
+    call = f"`{name}`" if name in catalog.METHODS else f"`{name}(method)`"
     title = about.title.rstrip(".").replace("|", "\\|").replace("``", "`")
     components = ", ".join(f"`{c}`" for c in about.components if c != "task") or "those of the method"
     source = ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", re.split(r"[;:(]", about.source)[0]).strip(" .")
@@ -25,7 +25,7 @@ def row(name: str) -> str:
 def methods() -> str:
     """The table in Markdown: methods first, then what wraps them."""
     head = "| `fr.methods` | what it is | components besides `task` | needs | source |"
-    return "\n".join([head, "|---|---|---|---|---|", *(row(name) for name in [*catalog.METHODS, *catalog.WRAPPERS])])
+    return "\n".join([head, "|---|---|---|---|---|", *(row(name) for name in catalog.METHODS | catalog.WRAPPERS)])
 
 
 def with_table(page: str) -> str:
