@@ -227,8 +227,8 @@ def differences() -> str:
         "# Differences from the published code",
         "Where paper and published code disagree, or where following the code would give NaN, a silent fallback or\n"
         "something else than the text describes. For DeepKD, GDKD and TopKD the paper's side is known second-hand.\n"
-        "The last column names the test that pins what this package does; *later* marks parts that are not built\n"
-        "yet. The tests read the same table, `docs/differences.csv`.",
+        "The last column says what the tests of this package prove; *later* marks parts that are not built yet. The\n"
+        "file of this table, `docs/differences.csv`, names the tests, and they read it.",
     ]
     for group in dict.fromkeys(row["group"] for row in found):
         rows = [
@@ -237,12 +237,21 @@ def differences() -> str:
             if row["group"] == group
         ]
         cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-        blocks += [f"## {group}", table(["", "topic", "paper", "published code", "fractionate", "test"], cells)]
+        blocks += [
+            f"## {group}",
+            table(["", "topic", "paper", "published code", "fractionate", "proved by the tests"], cells),
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
 def _test(row: dict[str, str]) -> str:
-    return " ".join(f"`{node.rsplit('::', 1)[-1]}`" for node in row["test"].split()) or f"*{row['status']}*"
+    return "; ".join(theorem(node) for node in row["test"].split()) or f"*{row['status']}*"
+
+
+def theorem(node: str) -> str:
+    """What a test states, read off its name."""
+    words = node.rsplit("::test_", 1)[-1].replace("_", " ")
+    return words.replace(" s ", "\u2019s ")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

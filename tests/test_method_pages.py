@@ -91,7 +91,7 @@ def test_the_differences_page_holds_every_row_of_its_table() -> None:
     for row in rows:
         assert f"| {row['id']} | {row['topic']} |" in text
         for node in row["test"].split():
-            assert node.rsplit("::", 1)[1] in text
+            assert generate.theorem(node) in text
 
 
 def test_pages_of_names_that_are_gone_are_removed(tmp_path: Path) -> None:
