@@ -11,7 +11,7 @@ from torch import nn
 
 import fractionate as fr
 
-EPOCHS = 150
+EPOCHS = 100
 M = fr.methods
 WAYS = {
     "the mixture": M.mixture_of_teachers(M.kd()),
