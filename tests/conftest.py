@@ -32,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave ``compiled`` tests to the process without shape checks."""
+    """Leave ``compiled`` tests to the process without shape checks; slow tests first, so that no worker ends alone."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not SHAPE_CHECKS:
         return
     elsewhere = [item for item in items if item.get_closest_marker("compiled")]
