@@ -64,11 +64,24 @@ def _parse(words: list[str]) -> Command | None:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options(), prog="fractionate", args=words or ["--help"])
+            return tyro.cli(options(), prog="fractionate", args=_fields_together(words) or ["--help"])
     except SystemExit as end:
         if end.code in (0, None):
             return None
         raise ValueError(_sentence(complaint.getvalue())) from None
+
+
+def _fields_together(words: list[str]) -> list[str]:
+    """``field=value`` may stand anywhere on the line; argparse wants positional words side by side.
+
+    Example:
+        >>> _fields_together(["train", "digits", "--seeds", "1", "epochs=3"])
+        ['train', 'digits', 'epochs=3', '--seeds', '1']
+    """
+    fields = [i for i in range(1, len(words)) if re.match(r"[\w.]+=", words[i]) and not words[i - 1].startswith("-")]
+    rest = [word for i, word in enumerate(words) if i not in fields]
+    place = 2 if len(rest) > 1 and not rest[1].startswith("-") else 1
+    return [*rest[:place], *(words[i] for i in fields), *rest[place:]]
 
 
 def _sentence(box: str) -> str:
