@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import jaxtyping
 import pytest
 
 from tests import shapes
+
+sys.path.append(str(Path(__file__).parent.parent))  # `benchmarks` is no part of what is installed
 
 # Before the first import of fractionate: annotations such as Float[Tensor, "n c"] are enforced at
 # every call of the package. `unchecked` switches that off where a test looks at the package's own

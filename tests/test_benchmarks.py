@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 # Benchmarks are run from the root of a checkout and not installed.
-sys.path.append(str(Path(__file__).parent.parent))
-
 from benchmarks import losses, measure, optimizer, record, step
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
