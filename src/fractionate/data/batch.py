@@ -21,12 +21,15 @@ class Batch:
         target: ``[n]`` int64 classes, ``[n, c]`` soft labels, or ``[n, h, w]`` labels of a dense task.
         index: ``[n]`` position of every image in its set (what a table of teacher logits is read by).
         strong: ``[n, ch, h, w]`` the same images under a second, stronger augmentation, for two-view methods.
+        variant: ``[n]`` which of the finitely many shifts and flips ``images`` shows, in ``0..variants - 1`` of its
+            source; ``None`` where augmentation is anything else.
     """
 
     images: Float[Tensor, "n ch h w"]
     target: Tensor
     index: Int[Tensor, " n"]
     strong: Float[Tensor, "n ch h w"] | None = None
+    variant: Int[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]

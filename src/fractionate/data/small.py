@@ -75,6 +75,11 @@ class SmallImages:
         """Number of images."""
         return self.target.shape[0]
 
+    @property
+    def variants(self) -> int:
+        """How many different crops and flips of one image there are: ``Batch.variant`` counts them."""
+        return 2 * (2 * self.shift + 1) ** 2
+
     def __len__(self) -> int:
         return -(-self.count * self.passes // self.batch_size)
 
@@ -87,7 +92,9 @@ class SmallImages:
             part = slice(start, start + self.batch_size)
             weak, *other = (self._crop(index[part], corner[part], mirror[part]) for corner, mirror in views)
             strong = self.normalization(self.strong(other[0], generator)) if self.strong else None
-            yield Batch(self.normalization(weak), self.target[index[part]], index[part], strong)
+            corner, mirror = views[0]
+            variant = (corner[part, 0] * (2 * self.shift + 1) + corner[part, 1]) * 2 + mirror[part]
+            yield Batch(self.normalization(weak), self.target[index[part]], index[part], strong, variant)
 
     def _order(self, generator: torch.Generator) -> Int[Tensor, " m"]:
         """Positions of the images of one epoch."""

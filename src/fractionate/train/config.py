@@ -10,30 +10,50 @@ from typing import ClassVar, Literal
 
 from .spec import MethodSpec
 
+Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Augment = Literal["none", "cutout", "autoaugment", "randaugment"]
+
 
 @dataclass(frozen=True)
 class Data:
     """Which images, how many of them, and how they are augmented.
 
     Args:
-        name: data set.
+        name: data set; ``"folder"`` is any folder of images, one folder per class.
+        root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
+            FRACTIONATE_DATA, else ``data``.
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
+        size: of a folder's images, in pixels; ``None`` takes that of the first one.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
         flip: random mirror image.
-        strong: how the second view of two-view methods is made: ``"cutout"`` blackens a square; ``"none"`` makes none.
+        augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
+            ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
+        strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
+        mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
+        cutmix: the same for pasted rectangles; with both, each batch draws one of them.
     """
 
-    name: Literal["digits"] = "digits"
+    name: Name = "digits"
+    root: str | None = None
     labels_per_class: int | None = None
     evaluate_on: Literal["test", "validation"] = "test"
+    size: int | None = None
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
     flip: bool = False
-    strong: Literal["none", "cutout"] = "none"
+    augment: Augment = "none"
+    strong: Augment = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -44,11 +64,16 @@ class Network:
         name: as in ``fractionate.models.create``.
         checkpoint: file with weights.
         pretrained: the library's default weights (torchvision, timm).
+        stem: ``"small"`` replaces the stem of a torchvision or timm network by one for small images (3 x 3
+            convolution of stride 1, no pooling); ``"default"`` leaves it.
+        published_bn: run the second pass through some batch norms that the published wide ResNets make (see the model).
     """
 
     name: str
     checkpoint: str | None = None
     pretrained: bool = False
+    stem: Literal["default", "small"] = "default"
+    published_bn: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +160,12 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
+        ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
+            off.
+        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
+        channels_last: memory layout of images and weights; often faster, equal up to rounding.
+        teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
+            needed, ``"full"`` all at the start.
         device: ``"auto"`` takes a GPU if there is one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
@@ -160,6 +191,10 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
+    ema: float | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    teacher_table: Literal["off", "lazy", "full"] = "off"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     save_every: int = 1
@@ -173,6 +208,8 @@ class Run:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
         if self.method.distils and self.teacher is None:
             raise ValueError(f"method {self.method.title!r} needs a teacher; 'ce' trains on labels alone")
         self.method.build().momenta(self.optimizer.momentum, self.merge)
