@@ -20,7 +20,7 @@ Curve = Callable[[Mapping[str, Any], list[int]], list[float]]
 def _learning_rates(rate: LearningRate, lr: float, epochs: list[int]) -> list[float]:
     """What torch's scheduler leaves in the optimizer during each epoch."""
     opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
-    clock, values = scheduler(opt, rate, len(epochs)), []
+    clock, values = scheduler(opt, rate, len(epochs), steps=1), []
     for _ in epochs:
         values.append(opt.param_groups[0]["lr"])
         opt.step()

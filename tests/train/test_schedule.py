@@ -26,7 +26,7 @@ def published(hyper: dict[str, Any]) -> LearningRate:
 def used(rate: LearningRate, lr: float, epochs: int, done: int = 0) -> list[float]:
     """The rate that an optimizer has in every epoch from ``done`` on."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
-    steps = scheduler(optimizer, rate, epochs, done)
+    steps = scheduler(optimizer, rate, epochs, steps=1, done=done)
     found = []
     for _ in range(done, epochs):
         found.append(optimizer.param_groups[0]["lr"])
@@ -58,3 +58,29 @@ def test_a_constant_rate_stays() -> None:
 def test_a_run_as_short_as_its_warm_up_has_a_rate() -> None:
     rate = LearningRate("cosine", warmup_epochs=2)
     assert factor(rate, 2, 2) == 1.0
+
+
+def test_a_rate_per_step_ends_every_epoch_at_that_epochs_rate() -> None:
+    rate = LearningRate("cosine", warmup_epochs=1, per="step")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    steps, found = scheduler(optimizer, rate, epochs=4, steps=5), []
+    for _ in range(20):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        steps.step()
+    assert found[4::5] == pytest.approx([0.5 * factor(rate, epoch, 4) for epoch in (1, 2, 3, 4)])
+    assert found[:5] == sorted(found[:5])
+    assert found[5:] == sorted(found[5:], reverse=True)
+
+
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_rate_goes_on_in_the_middle_of_an_epoch(per: str) -> None:
+    rate = LearningRate("cosine", warmup_epochs=1, per=per)  # type: ignore[arg-type]
+    net = torch.nn.Linear(1, 1)
+    whole, part = (torch.optim.SGD(net.parameters(), lr=0.5) for _ in range(2))
+    steps = scheduler(whole, rate, epochs=3, steps=4)
+    for _ in range(7):
+        whole.step()
+        steps.step()
+    scheduler(part, rate, epochs=3, steps=4, done=7)
+    assert part.param_groups[0]["lr"] == whole.param_groups[0]["lr"]

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .._choices import choose
-from .._typing import Int
-
-Part = Literal["train", "train-without-validation", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "train-without-validation", "validation", "test")
+from .labelled import PARTS, Labelled, Part
 
 CLASSES = 10
 TEST_SHARE = 1 / 3  # 596 images: one of them is .17 % of the accuracy
 VALIDATION_SHARE = 1 / 4  # of all images; taken out of the training part to choose settings on
 SPLIT_SEED = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Images with labels: ``[n, ch, h, w]`` uint8 and ``[n]`` int64."""
-
-    images: Tensor
-    target: Int[Tensor, " n"]
-    num_classes: int
-
-    def __len__(self) -> int:
-        return self.target.shape[0]
 
 
 def digits(part: Part = "train", labels_per_class: int | None = None) -> Labelled:
@@ -60,7 +43,7 @@ def digits(part: Part = "train", labels_per_class: int | None = None) -> Labelle
         index = torch.cat([_few(rest, part, labels_per_class) for _, _, rest in cuts])
     else:
         index = torch.cat([torch.cat(_pieces(part, cut)) for cut in cuts])
-    return Labelled(images[index], target[index], CLASSES)
+    return Labelled(images[index], target[index], CLASSES, tuple(map(str, range(CLASSES))))
 
 
 def _pieces(part: Part, cut: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:

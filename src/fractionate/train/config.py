@@ -102,6 +102,7 @@ class LearningRate:
         minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``.
         warmup_epochs: before this epoch the rate grows linearly from ``warmup_start``.
         warmup_start: first factor.
+        per: how often the rate changes: once per ``"epoch"``, as in the published runs, or with every ``"step"``.
     """
 
     schedule: Literal["constant", "step", "cosine"] = "constant"
@@ -110,6 +111,7 @@ class LearningRate:
     minimum: float = 0.0
     warmup_epochs: int = 0
     warmup_start: float = 0.1
+    per: Literal["epoch", "step"] = "epoch"
 
     def __post_init__(self) -> None:
         if bool(self.milestones) != (self.schedule == "step"):

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch.optim.lr_scheduler import LambdaLR
+
 from ..rows import Progress
 from .evaluate import Evaluation, evaluate
 from .log import EpochLog, explain
-from .prepare import Training, fixed_threads
+from .prepare import Training, autocast, fixed_threads
 from .schedule import scheduler
 from .step import parameters, rows_of, train_step
 
@@ -23,7 +25,7 @@ class Record:
         train_loss: mean over the steps.
         components: mean of every component, without weights.
         test: metrics after the epoch.
-        lr: learning rate of the epoch.
+        lr: learning rate of the epoch's first step.
         images_per_s: training throughput, evaluation not counted.
         seconds: wall-clock time of the epoch, evaluation included.
         monitors: observed columns, such as ``gsnr/task``.
@@ -75,17 +77,16 @@ def fit(training: Training) -> Iterator[Record]:
         [1, 2]
     """
     run = training.run
-    rates = scheduler(training.optimizer, run.learning_rate, run.epochs, training.epoch)
+    rates = scheduler(training.optimizer, run.learning_rate, run.epochs, len(training.train), training.step)
     while training.epoch < run.epochs:
         started = time.perf_counter()
         with fixed_threads(run.threads):
-            log = _epoch(training)
+            lr = training.optimizer.param_groups[0]["lr"]
+            log = _epoch(training, rates)
             trained = time.perf_counter() - started
             loss, components = log.means(training.epoch + 1, training.step - len(log.rows))
             test = evaluate(training.student, training.test, training.teacher_top1)
         training.epoch += 1
-        lr = training.optimizer.param_groups[0]["lr"]
-        rates.step()
         yield Record(
             epoch=training.epoch,
             train_loss=loss,
@@ -98,14 +99,15 @@ def fit(training: Training) -> Iterator[Record]:
         )
 
 
-def _epoch(training: Training) -> EpochLog:
+def _epoch(training: Training, rates: LambdaLR) -> EpochLog:
     """Every step of the next epoch."""
     epoch, log = training.epoch + 1, EpochLog(training.method)
     trained = parameters(training.student, training.method)
     steps = training.run.epochs * len(training.train)
     for batch in training.train.batches(epoch):
         progress = Progress(training.step, epoch, training.run.epochs, steps)
-        lg = rows_of(training.method, training.student, training.teacher, batch)
+        with autocast(training.run, batch.images.device):
+            lg = rows_of(training.method, training.student, training.teacher, batch)
         try:
             step = train_step(trained, training.method, training.optimizer, lg, progress, training.merge)
         except ValueError as error:
@@ -114,4 +116,5 @@ def _epoch(training: Training) -> EpochLog:
         if training.watch:
             training.watch.see(step.grads)
         training.step += 1
+        rates.step()
     return log

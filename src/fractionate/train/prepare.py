@@ -81,29 +81,36 @@ def prepare(
     train, test = train or made[0], test or made[1]
     teacher = teacher or (_network(run.teacher, train.num_classes) if run.teacher else None)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = (student or _network(run.student, train.num_classes)).to(device).train()
+    student = _placed(student or _network(run.student, train.num_classes), run, device).train()
+    teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     if method.regions and teacher is not None:
-        _check_regions(method, student, teacher.to(device), test)
+        _check_regions(method, student, teacher, test)
     training = Training(
         run=run,
         method=method,
         merge=merge,
         student=student,
-        teacher=LiveTeacher(teacher.to(device)) if teacher and run.method.distils else None,
+        teacher=LiveTeacher(teacher) if teacher and run.method.distils else None,
         train=train,
         test=test,
         optimizer=_optimizer(run, student, method, merge),
         watch=Watch(run.monitors) if watched else None,
     )
-    return _compared_with(training, teacher.to(device)) if teacher else training
+    return _compared_with(training, teacher) if teacher else training
 
 
 def merging(run: Run, method: Method) -> bool | None:
     """Whether to join streams with equal momentum: as the config says, else wherever it is exact."""
     return method.exact_merge(run.optimizer.weight_decay) if run.merge is None else run.merge
+
+
+def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
+    """The network on its device, its weights laid out as the config says."""
+    net = net.to(device)
+    return net.to(memory_format=torch.channels_last) if run.channels_last else net  # type: ignore[call-overload]
 
 
 def _method(run: Run, device: torch.device) -> Method:
@@ -157,6 +164,11 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def autocast(run: Run, device: torch.device) -> torch.autocast:
+    """The precision in which the networks run; losses are computed outside of it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
 
 
 @contextmanager

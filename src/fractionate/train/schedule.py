@@ -10,12 +10,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from .config import LearningRate
 
 
-def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
+def factor(rate: LearningRate, epoch: float, epochs: int) -> float:
     """Learning rate of an epoch as a fraction of the base rate.
 
     Args:
         rate: the schedule.
-        epoch: from 1.
+        epoch: from 1; a rate that changes with every step takes the share of the run that is over, in epochs.
         epochs: of the whole run.
 
     Example:
@@ -33,11 +33,30 @@ def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
     return 1.0
 
 
-def scheduler(optimizer: Optimizer, rate: LearningRate, epochs: int, done: int = 0) -> LambdaLR:
-    """A scheduler to be stepped once per epoch, standing where ``done`` epochs are over.
+def scheduler(optimizer: Optimizer, rate: LearningRate, epochs: int, steps: int, done: int = 0) -> LambdaLR:
+    """A scheduler to be stepped after every training step, standing where ``done`` steps are over.
 
     Whatever the optimizer's ``initial_lr`` says is the base rate, so a resumed run follows its config.
+
+    Args:
+        optimizer: whose rate is set.
+        rate: the schedule.
+        epochs: of the whole run.
+        steps: per epoch.
+        done: steps that are over.
+
+    Example:
+        >>> import torch
+        >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> rates = scheduler(sgd, LearningRate("cosine", per="step"), epochs=1, steps=2)
+        >>> [round(sgd.param_groups[0]["lr"], 3)]
+        [0.5]
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
-    return LambdaLR(optimizer, lambda step: factor(rate, step + 1, epochs), last_epoch=done - 1)
+
+    def at(step: int) -> float:
+        position = (step + 1) / steps if rate.per == "step" else step // steps + 1
+        return factor(rate, position, epochs)
+
+    return LambdaLR(optimizer, at, last_epoch=done - 1)

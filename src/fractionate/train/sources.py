@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 
-from ..data import Augmentation, Labelled, Normalization, Part, SmallImages, Source, cutout, digits
-from .config import Data
+from ..data import Augmentation, Labelled, Normalization, Part, SmallImages, Source, cifar, cutout, digits, few
+from ..data.cifar import NORMALIZATION
+from .config import Augment, Data
 
 EVALUATION_BATCH = 1024
-STRONG: dict[str, Augmentation | None] = {"none": None, "cutout": cutout}
+AUGMENTATIONS: dict[Augment, Augmentation | None] = {"none": None, "cutout": cutout}
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Training and evaluation images of a config, before any augmentation."""
+
+    train: Labelled
+    test: Labelled
+    normalization: Normalization
 
 
 def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
@@ -20,46 +34,63 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         data: which images.
         seed: of the order and the augmentation.
         device: where the images live.
+
+    Raises:
+        ValueError: the images are not there, or not what the config says.
     """
-    return SETS[data.name](data, seed, device)
-
-
-def _digits(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
-    part: Part = "train" if data.evaluate_on == "test" else "train-without-validation"
-    # of all training images, so that a teacher and students with other label budgets see the same pixels
-    normalization = Normalization.of(digits("train").images)
-    train, test = digits(part, data.labels_per_class), digits(data.evaluate_on)
-    return _training(train, normalization, data, seed, device), _evaluation(test, normalization, device)
-
-
-def _training(
-    images: Labelled, normalization: Normalization, data: Data, seed: int, device: torch.device
-) -> SmallImages:
-    return SmallImages(
-        images.images,
-        images.target,
-        images.num_classes,
-        normalization,
+    images = SETS[data.name](data)
+    train = SmallImages(
+        images.train.images,
+        images.train.target,
+        images.train.num_classes,
+        images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
         flip=data.flip,
         passes=data.passes,
-        strong=STRONG[data.strong],
+        strong=AUGMENTATIONS[data.strong],
         seed=seed,
         device=device,
     )
-
-
-def _evaluation(images: Labelled, normalization: Normalization, device: torch.device) -> SmallImages:
-    return SmallImages(
-        images.images,
-        images.target,
-        images.num_classes,
-        normalization,
+    test = SmallImages(
+        images.test.images,
+        images.test.target,
+        images.test.num_classes,
+        images.normalization,
         batch_size=EVALUATION_BATCH,
         shuffle=False,
         device=device,
     )
+    return train, test
 
 
-SETS: dict[str, Callable[[Data, int, torch.device], tuple[Source, Source]]] = {"digits": _digits}
+def data_root(data: Data) -> Path:
+    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
+    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
+
+
+def _part(data: Data) -> Part:
+    return "train" if data.evaluate_on == "test" else "train-without-validation"
+
+
+def _digits(data: Data) -> Images:
+    # of all training images, so that a teacher and students with other label budgets see the same pixels
+    normalization = Normalization.of(digits("train").images)
+    return Images(digits(_part(data), data.labels_per_class), digits(data.evaluate_on), normalization)
+
+
+def _cifar(name: Literal["cifar10", "cifar100"]) -> Callable[[Data], Images]:
+    def load(data: Data) -> Images:
+        root = data_root(data)
+        train = cifar(name, root, _part(data))
+        train = train if data.labels_per_class is None else few(train, data.labels_per_class)
+        return Images(train, cifar(name, root, data.evaluate_on), NORMALIZATION[name])
+
+    return load
+
+
+SETS: dict[str, Callable[[Data], Images]] = {
+    "digits": _digits,
+    "cifar10": _cifar("cifar10"),
+    "cifar100": _cifar("cifar100"),
+}

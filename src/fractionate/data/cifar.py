@@ -1,0 +1,122 @@
+"""CIFAR-10 and CIFAR-100 from their standard files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from .._choices import choose
+from .batch import Normalization
+from .labelled import PARTS, Labelled, Part, held_out
+from .pickles import read_arrays
+
+VALIDATION_SHARE = 0.1  # 5,000 of the 50,000 training images
+SIDE = 32
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How one of the two lies on disk."""
+
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    meta: str
+    labels: str
+    names: str
+    torchvision: str
+
+
+LAYOUTS = {
+    "cifar10": _Layout(
+        "cifar-10-batches-py",
+        tuple(f"data_batch_{i}" for i in range(1, 6)),
+        ("test_batch",),
+        "batches.meta",
+        "labels",
+        "label_names",
+        "CIFAR10",
+    ),
+    "cifar100": _Layout(
+        "cifar-100-python", ("train",), ("test",), "meta", "fine_labels", "fine_label_names", "CIFAR100"
+    ),
+}
+# What published code subtracts and divides by.
+NORMALIZATION = {
+    "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Normalization((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+
+
+def cifar(name: Literal["cifar10", "cifar100"], root: Path, part: Part = "train", *, download: bool = True) -> Labelled:
+    """Images and labels in the official order.
+
+    A folder that is already there is taken as it is; its archive's checksum is not asked for.
+
+    Args:
+        name: which set.
+        root: folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or where it is downloaded to.
+        part: ``"validation"`` is a tenth of every class of the training images, always the same ones.
+        download: fetch the set with torchvision if it is not there.
+
+    Raises:
+        ValueError: an unknown part, a damaged file, or a missing set when ``download`` is off.
+        ImportError: torchvision is needed to download.
+
+    Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+    """
+    choose("part of the images", part, PARTS)
+    layout = LAYOUTS[name]
+    folder = root / layout.folder
+    wanted = layout.test if part == "test" else layout.train
+    missing = [file for file in (*wanted, layout.meta) if not (folder / file).is_file()]
+    if missing:
+        _fetch(layout, root, missing, download)
+    classes = tuple(_list(read_arrays(folder / layout.meta), layout.names, folder / layout.meta))
+    parts = [_read(folder / file, layout, len(classes)) for file in wanted]
+    images = Labelled(torch.cat([p.images for p in parts]), torch.cat([p.target for p in parts]), len(classes), classes)
+    if part in ("train", "test"):
+        return images
+    chosen = held_out(images.target, VALIDATION_SHARE)
+    return images.at((chosen if part == "validation" else ~chosen).nonzero()[:, 0])
+
+
+def _fetch(layout: _Layout, root: Path, missing: list[str], download: bool) -> None:
+    here = f"{root / layout.folder} lacks {', '.join(missing)}"
+    if not download:
+        raise ValueError(f"{here}; put the set there, or let it be downloaded")
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"{here}. Downloading it needs torchvision: pip install 'fractionate[models]'; or set data.root (or the "
+            f"environment variable FRACTIONATE_DATA) to the folder that holds {layout.folder}"
+        ) from error
+    try:
+        getattr(datasets, layout.torchvision)(root, train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{here}, and downloading failed: {error}") from error
+
+
+def _read(path: Path, layout: _Layout, classes: int) -> Labelled:
+    content = read_arrays(path)
+    labels = _list(content, layout.labels, path)
+    pixels = torch.as_tensor(content.get("data"))
+    if pixels.dtype != torch.uint8 or pixels.shape != (len(labels), 3 * SIDE * SIDE):
+        raise ValueError(
+            f"{path}: expected uint8 pixels [{len(labels)}, {3 * SIDE * SIDE}], got {pixels.dtype} {list(pixels.shape)}"
+        )
+    target = torch.as_tensor(labels, dtype=torch.int64)
+    if len(target) and not (target.min() >= 0 and target.max() < classes):
+        raise ValueError(f"{path}: labels must lie in 0..{classes - 1}")
+    return Labelled(pixels.reshape(-1, 3, SIDE, SIDE), target, classes)
+
+
+def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
+    found = content.get(key)
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{path} has no list {key!r}; it holds {', '.join(map(str, content)) or 'nothing'}")
+    return found

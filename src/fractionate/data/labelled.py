@@ -1,0 +1,78 @@
+"""What every set of small images becomes: uint8 images, labels, and a split that keeps validation images apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._typing import Bool, Int
+
+Part = Literal["train", "train-without-validation", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "train-without-validation", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images with labels.
+
+    Args:
+        images: ``[n, ch, h, w]`` uint8.
+        target: ``[n]`` int64.
+        num_classes: number of classes.
+        classes: their names, in the order of the labels; empty where a set has none.
+    """
+
+    images: Tensor
+    target: Int[Tensor, " n"]
+    num_classes: int
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.target.shape[0]
+
+    def at(self, index: Int[Tensor, " m"]) -> Labelled:
+        """Some of the images, in the order of ``index``."""
+        return Labelled(self.images[index], self.target[index], self.num_classes, self.classes)
+
+
+def held_out(target: Int[Tensor, " n"], share: float, seed: int = 0) -> Bool[Tensor, " n"]:
+    """Which images form the validation part: the same share of every class, always the same images.
+
+    Args:
+        target: labels of all training images.
+        share: of each class, rounded to whole images.
+        seed: another one gives another split.
+
+    Example:
+        >>> held_out(torch.tensor([0] * 10 + [1] * 10), share=0.2).sum().item()
+        4
+    """
+    chosen = torch.zeros(len(target), dtype=torch.bool)
+    for label in target.unique().tolist():
+        index = (target == label).nonzero()[:, 0]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + label)
+        order = torch.randperm(len(index), generator=generator)
+        chosen[index[order[: round(share * len(index))]]] = True
+    return chosen
+
+
+def few(images: Labelled, labels_per_class: int) -> Labelled:
+    """The first so many images of every class.
+
+    Raises:
+        ValueError: a class has fewer.
+
+    Example:
+        >>> all = Labelled(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0, 1]), 2)
+        >>> few(all, 2).target.tolist()
+        [0, 1, 0, 1]
+    """
+    least = int(torch.bincount(images.target, minlength=images.num_classes).min())
+    if not 1 <= labels_per_class <= least:
+        raise ValueError(f"labels_per_class must lie in 1..{least}, got {labels_per_class}")
+    one_hot = images.target[:, None] == torch.arange(images.num_classes)
+    rank = one_hot.cumsum(0)[torch.arange(len(images)), images.target]
+    return images.at((rank <= labels_per_class).nonzero()[:, 0])
