@@ -171,6 +171,8 @@ class Run:
         device: ``"auto"`` takes a GPU if there is one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
+        skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
+            first one. On a GPU this waits for every step's gradients.
 
     Raises:
         ValueError: a value out of range, a method that cannot be built, or a method that needs a teacher without one.
@@ -200,6 +202,7 @@ class Run:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     save_every: int = 1
+    skip_nonfinite: int = 0
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -207,6 +210,7 @@ class Run:
             ("seed", self.seed, 0),
             ("threads", self.threads or 1, 1),
             ("save_every", self.save_every, 0),
+            ("skip_nonfinite", self.skip_nonfinite, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
