@@ -116,11 +116,11 @@ def test_a_config_can_be_changed_and_repeated_with_seeds(runs: Path, tmp_path: P
 def test_a_teacher_is_trained_first_and_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "digits", *SHORT, "--teacher", "convnet_8_16", "--student", "convnet_4_8", "--out", str(tmp_path)]
     assert main([*words, "--method", "kd"]) == 0
-    trained = (tmp_path / "teacher" / "metrics.jsonl").stat().st_mtime_ns
+    trained = (tmp_path / "teacher-convnet_8_16" / "metrics.jsonl").stat().st_mtime_ns
     assert main([*words, "--method", "dkd(beta=2)"]) == 0
     assert "teacher convnet_8_16: " in capsys.readouterr().out
-    assert (tmp_path / "teacher" / "metrics.jsonl").stat().st_mtime_ns == trained
-    facts = RunFolder(tmp_path / "dkd_beta=2" / "seed-0").summary()
+    assert (tmp_path / "teacher-convnet_8_16" / "metrics.jsonl").stat().st_mtime_ns == trained
+    facts = RunFolder(tmp_path / "convnet_8_16__convnet_4_8" / "dkd_beta=2" / "seed-0").summary()
     assert (facts["teacher"], facts["student"]) == ("convnet_8_16", "convnet_4_8")
 
 

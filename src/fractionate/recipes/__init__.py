@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from .._choices import unknown
-from ..train import Run
-from . import digits
+from ..train import Network, Run
+from . import cifar100, cifar100_small, digits, folder
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,57 @@ class Recipe:
     Args:
         teacher: function that returns the run that trains the teacher.
         student: function of method, teacher and seed that returns a student's run.
+        title: of a page that compares methods.
+        methods: which ones a comparison shows if none are named.
+        expected: top-1 % that a teacher ought to reach; ``None`` where nobody knows.
+        on_disk: whether the images come from a folder, which both functions then take as ``root``.
     """
 
     teacher: Callable[..., Run]
     student: Callable[..., Run]
+    title: str
+    methods: tuple[str, ...] = ("ce", "kd", "dkd", "gdkd", "dkd+dot", "dkd+deepkd")
+    expected: Callable[[Network], float | None] = lambda network: None
+    on_disk: bool = True
 
 
-RECIPES: dict[str, Recipe] = {"digits": Recipe(digits.teacher, digits.student)}
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe(
+        digits.teacher,
+        digits.student,
+        "Handwritten digits with few labels",
+        expected=lambda network: digits.ENOUGH,
+        on_disk=False,
+    ),
+    "cifar100": Recipe(cifar100.teacher, cifar100.student, "CIFAR-100", expected=cifar100.expected),
+    "cifar100-small": Recipe(
+        cifar100_small.teacher, cifar100_small.student, "CIFAR-100 at a small scale", cifar100_small.METHODS
+    ),
+    "folder": Recipe(folder.teacher, folder.student, "A folder of images"),
+}
+
+
+def placed(name: str, root: str | None = None, *, validation: bool = False) -> Recipe:
+    """A recipe on a folder of yours, or with a part of the training images kept apart.
+
+    Args:
+        name: as for :func:`find`.
+        root: the folder; ``None`` leaves the recipe's.
+        validation: measure teacher and students on images that are taken out of the training set.
+
+    Raises:
+        ValueError: unknown name, or a recipe whose images come from no folder.
+
+    Example:
+        >>> placed("cifar100", "my/data", validation=True).teacher().data.evaluate_on
+        'validation'
+    """
+    recipe = find(name)
+    if root is not None and not recipe.on_disk:
+        raise ValueError(f"the images of {name!r} come with a package: --data has nothing to point to")
+    given: dict[str, str] = {} if root is None else {"root": root}
+    given |= {"evaluate_on": "validation"} if validation else {}
+    return replace(recipe, teacher=partial(recipe.teacher, **given), student=partial(recipe.student, **given))
 
 
 def find(name: str) -> Recipe:
@@ -41,4 +86,4 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-__all__ = ["RECIPES", "Recipe", "digits", "find"]
+__all__ = ["RECIPES", "Recipe", "cifar100", "cifar100_small", "digits", "find", "folder", "placed"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import Literal
 
 from ..train import Data, LearningRate, MethodSpec, Monitors, Network, Optimizer, Run
-from ..train.spec import METHODS
+from .scale import defaults, scaled
 
 TEACHER = "convnet_16_32_64"
 STUDENT = "convnet_8_16"
-PUBLISHED_EPOCHS = 240  # of the CIFAR-100 runs that the methods' default warm-up (in epochs) was made for
+ENOUGH = 98.0  # top-1 % that a teacher must reach
 
 
 def teacher(*, name: str = TEACHER, seed: int = 0, evaluate_on: Literal["test", "validation"] = "test") -> Run:
@@ -102,10 +101,6 @@ def settings(method: MethodSpec, epochs: int) -> MethodSpec:
         method: arguments that are given are kept.
         epochs: length of the run.
     """
-    parameters = inspect.signature(METHODS[method.name]).parameters
-    default = {name: p.default for name, p in parameters.items() if name not in method.args}
-    args = dict(method.args)
-    if (default.get("warmup") or 1) > 1:
-        args["warmup"] = max(1, round(default["warmup"] * epochs / PUBLISHED_EPOCHS))
-    args |= {name: 1.0 for name in ("beta", "w2") if default.get(name) == 8}
-    return replace(method, args=args)
+    fixed = {name: 1.0 for name in ("beta", "w2") if defaults(method).get(name) == 8}
+    method = scaled(method, epochs)
+    return replace(method, args={**method.args, **fixed})

@@ -13,6 +13,8 @@ from tyro.conf import Positional, subcommand
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .train import Choice
+
 Words = tuple[str, ...]
 
 
@@ -35,16 +37,58 @@ class Demo:
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
-        from .demo import METHODS_SHOWN, demo
+        same = Compare(
+            ("digits",),
+            out=self.out,
+            seeds=self.seeds,
+            epochs=self.epochs,
+            methods=self.methods,
+            workers=self.workers,
+            overwrite=self.overwrite,
+        )
+        same(console, command)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Distil by several methods and seeds (fractionate compare cifar100-small): a table and one page. Resumes."""
+
+    what: Positional[Words]
+    """Recipe."""
+    out: Path | None = None
+    """Folder of the teacher, of every run and of report.html; default: runs/RECIPE."""
+    seeds: int = 3
+    """Runs per method."""
+    epochs: int | None = None
+    """Length of a student's run; default: the recipe's."""
+    data: Path | None = None
+    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    validation: bool = False
+    """Measure on images taken out of the training set, to choose settings without looking at the test set."""
+    methods: Words = ()
+    """Which methods, for example: kd dkd+deepkd; or: all. Default: the recipe's."""
+    workers: int | None = None
+    """Processes; default: one per core, at most 4. Does not change any number."""
+    overwrite: bool = False
+    """Train again what is there already."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from .compare import compare
         from .jobs import Options
 
-        _at_least(1, seeds=self.seeds, epochs=self.epochs, workers=self.workers or 1)
-        demo(
-            self.out,
+        _at_least(1, seeds=self.seeds, epochs=self.epochs or 1, workers=self.workers or 1)
+        if len(self.what) != 1:
+            raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {list(self.what) or 'none'}")
+        compare(
+            self.what[0],
+            self.out or _folder(self.what[0], self.validation),
             console,
             seeds=self.seeds,
             epochs=self.epochs,
-            methods=self.methods or METHODS_SHOWN,
+            root=None if self.data is None else str(self.data),
+            validation=self.validation,
+            methods=self.methods,
             workers=self.workers,
             options=Options(overwrite=self.overwrite, resume=not self.overwrite, command=command),
         )
@@ -52,22 +96,34 @@ class Demo:
 
 @dataclass(frozen=True)
 class Train:
-    """Train students from a recipe (fractionate train digits --method dkd) or from a config file (--config FILE)."""
+    """Train students: fractionate train cifar100 --teacher T --student S --method M, or train folder --data DIR."""
 
     what: Positional[Words] = ()
-    """Recipe, and changes of its fields: digits optimizer.lr=0.05 epochs=20."""
+    """Recipe (digits, cifar100, cifar100-small, folder), and changes of its fields: optimizer.lr=0.05 epochs=20."""
     config: Path | None = None
     """Config file, such as config.yaml of a run folder, in place of a recipe."""
     method: str = "kd"
     """Method: kd, dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
+    over: str | None = None
+    """Method that --method, then a wrapper such as deepkd, is put around."""
     teacher: str | None = None
     """Network of the teacher; default: the recipe's. Trained first if it is not in the folder yet."""
+    teacher_checkpoint: Path | None = None
+    """Weights of the teacher, so that it is not trained."""
+    teacher_epochs: int | None = None
+    """Length of the teacher's training; default: the recipe's."""
     student: str | None = None
     """Network of the student; default: the recipe's."""
+    epochs: int | None = None
+    """Length of a student's run; milestones and loss warm-up keep their share. Default: the recipe's."""
+    data: Path | None = None
+    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    validation: bool = False
+    """Measure on images taken out of the training set, to choose settings without looking at the test set."""
     seeds: int | None = None
     """Train this many times with different seeds."""
     out: Path | None = None
-    """Folder of the runs; default: runs/RECIPE."""
+    """Folder of the runs; default: runs/RECIPE, or runs/RECIPE-validation."""
     workers: int = 1
     """Processes."""
     overwrite: bool = False
@@ -81,7 +137,7 @@ class Train:
         from .jobs import Options
         from .train import train_config, train_recipe
 
-        _at_least(1, seeds=self.seeds or 1, workers=self.workers)
+        _at_least(1, seeds=self.seeds or 1, workers=self.workers, epochs=self.epochs or 1)
         if self.overwrite and self.resume:
             raise ValueError("--overwrite and --resume exclude each other")
         options = Options(self.overwrite, self.resume, command)
@@ -95,17 +151,24 @@ class Train:
             return
         if len(names) != 1:
             raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
-        train_recipe(
-            names[0],
-            self.method,
-            self.out or Path("runs") / names[0],
-            console,
-            seeds=self.seeds or 1,
-            teacher=self.teacher,
-            student=self.student,
-            changes=changes,
-            workers=self.workers,
-            options=options,
+        choice = self._choice(names[0], changes)
+        out = self.out or _folder(names[0], self.validation)
+        train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+
+    def _choice(self, recipe: str, changes: list[str]) -> Choice:
+        from .train import Choice
+
+        return Choice(
+            recipe,
+            self.method if self.over is None else f"{self.over}+{self.method}",
+            self.teacher,
+            self.teacher_checkpoint,
+            self.teacher_epochs,
+            self.student,
+            self.epochs,
+            None if self.data is None else str(self.data),
+            self.validation,
+            changes,
         )
 
 
@@ -157,10 +220,11 @@ class Methods:
         print_methods(console)
 
 
-Command = Demo | Train | Evaluate | Report | Methods
+Command = Demo | Compare | Train | Evaluate | Report | Methods
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
+    "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
     "report": Report,
@@ -172,6 +236,10 @@ def options() -> Any:
     """The type that ``tyro.cli`` reads: one of the commands, each under its name."""
     named = [Annotated[command, subcommand(name)] for name, command in COMMANDS.items()]
     return functools.reduce(operator.or_, named)
+
+
+def _folder(recipe: str, validation: bool) -> Path:
+    return Path("runs") / (f"{recipe}-validation" if validation else recipe)
 
 
 def _at_least(least: int, **values: int) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
-from ..train import Record, Run, execute
+from ..train import Record, Run, Stop, Stopped, execute
+from ..train.execute import SAVE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Options:
-    """How jobs treat their folders: as in :func:`fractionate.train.execute`."""
+    """How jobs treat their folders and their time: as in :func:`fractionate.train.execute`.
+
+    ``deadline`` ends them all: ``fractionate.train.deadline("9m")`` makes one.
+    """
 
     overwrite: bool = False
     resume: bool = False
     command: tuple[str, ...] = ()
+    deadline: float | None = None
+    save_seconds: float | None = SAVE_SECONDS
+    teacher_at_least: float | None = None
 
 
 Listener = Callable[[Event], None]
@@ -57,6 +69,8 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
             entry point with ``if __name__ == "__main__"``.
 
     Raises:
+        Stopped: a signal (the first one; a second one ends everything at once) or the deadline ended a job early; it
+            and those that have not begun go on when they are asked for again with ``resume``.
         Exception: whatever the first failing job raised; jobs that have not begun are dropped.
     """
     for event in _here(jobs, options, listen) if workers == 1 else _in_processes(jobs, options, workers):
@@ -64,11 +78,12 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
 
 
 def _here(jobs: Sequence[Job], options: Options, listen: Listener) -> Iterator[Event]:
-    for number, job in enumerate(jobs):
-        yield _train(number, job, options, listen)
+    with Stop(options.deadline) as stop:
+        for number, job in enumerate(jobs):
+            yield _train(number, job, options, listen, stop)
 
 
-def _train(number: int, job: Job, options: Options, listen: Listener) -> Event:
+def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
     epochs = job.run.epochs
 
     def on_record(record: Record) -> None:
@@ -81,41 +96,86 @@ def _train(number: int, job: Job, options: Options, listen: Listener) -> Event:
         overwrite=options.overwrite,
         resume=options.resume,
         command=options.command,
+        stop=stop,
+        save_seconds=options.save_seconds,
+        teacher_at_least=options.teacher_at_least,
     )
     return Event(number, epochs, epochs, facts["last_top1"], done=True)
 
 
-_outbox: SimpleQueue[Event | None] | None = None  # of a worker process, set once when it starts
+# Of a worker process, set once when it starts: where events go, and whether the starting process asks to stop.
+_outbox: SimpleQueue[Event | None] | None = None
+_flag: Flag | None = None
 
 
 def _in_processes(jobs: Sequence[Job], options: Options, workers: int) -> Iterator[Event]:
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
     inbox: SimpleQueue[Event | None] = context.SimpleQueue()
-    pool = ProcessPoolExecutor(workers, context, initializer=_open, initargs=(inbox,))
+    flag = context.Event()
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, initializer=_open, initargs=(inbox, flag))
+    with Stop(options.deadline, then=flag.set) as stop:
+        try:
+            with _without_interrupts():  # Ctrl-C reaches every process of a terminal; this one passes it on
+                futures = [pool.submit(_train_there, n, job, options) for n, job in enumerate(jobs)]
+            for future in futures:
+                future.add_done_callback(lambda _: inbox.put(None))
+            waiting = len(futures)
+            while waiting:
+                event = inbox.get()
+                if event is not None:
+                    yield event
+                    continue
+                waiting -= 1
+                failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
+                if failed:
+                    _raise(failed, stop)
+        except KeyboardInterrupt:  # the second one
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _raise(failed: Future[None], stop: Stop) -> None:
+    """The error of a job; a stop with the reason that this process knows."""
     try:
-        futures = [pool.submit(_train_there, n, job, options) for n, job in enumerate(jobs)]
-        for future in futures:
-            future.add_done_callback(lambda _: inbox.put(None))
-        waiting = len(futures)
-        while waiting:
-            event = inbox.get()
-            if event is not None:
-                yield event
-                continue
-            waiting -= 1
-            failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
-            if failed:
-                failed.result()
+        failed.result()
+    except Stopped as stopped:
+        raise Stopped(stop.reason or stopped.reason, stopped.where) from None
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never receive SIGINT."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _open(queue: SimpleQueue[Event | None]) -> None:
-    global _outbox
-    _outbox = queue
+def _open(queue: SimpleQueue[Event | None], flag: Flag) -> None:
+    global _outbox, _flag
+    _outbox, _flag = queue, flag
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    """End with the process that started this one, even if that was killed; checkpoints survive it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train_there(number: int, job: Job, options: Options) -> None:
     assert _outbox is not None
+    assert _flag is not None
     send = partial(SimpleQueue.put, _outbox)
-    send(_train(number, job, options, send))
+    with Stop(options.deadline, elsewhere=_flag.is_set) as stop:
+        send(_train(number, job, options, send, stop))

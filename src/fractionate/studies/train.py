@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,40 +11,62 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..models import create
-from ..recipes import find
-from ..train import MethodSpec, Network, Run, RunFolder, override
-from .demo import student_jobs, trained_teacher
+from ..recipes import placed
+from ..train import MethodSpec, Network, Run, override
+from .compare import student_jobs
 from .display import display
 from .jobs import Job, Options, run_jobs
+from .teachers import trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a user says about a recipe.
+
+    Args:
+        recipe: data set.
+        method: as ``MethodSpec.parse`` reads it.
+        teacher: another network as the teacher.
+        teacher_checkpoint: its weights, so that it is not trained.
+        teacher_epochs: length of its training; ``None`` = the recipe's.
+        student: another network as the student.
+        epochs: length of a student's run; ``None`` = the recipe's.
+        root: folder of the data set; ``None`` = the usual places.
+        validation: keep a part of the training images apart and measure on it, to choose settings.
+        changes: ``field=value`` of the students' run.
+    """
+
+    recipe: str
+    method: str = "kd"
+    teacher: str | None = None
+    teacher_checkpoint: Path | None = None
+    teacher_epochs: int | None = None
+    student: str | None = None
+    epochs: int | None = None
+    root: str | None = None
+    validation: bool = False
+    changes: Sequence[str] = ()
+
+
 def train_recipe(
-    recipe: str,
-    method: str,
+    choice: Choice,
     out: Path,
     console: Console,
     *,
     seeds: int = 1,
-    teacher: str | None = None,
-    student: str | None = None,
-    changes: Sequence[str] = (),
     workers: int = 1,
     options: Options | None = None,
 ) -> list[Path]:
     """Train the recipe's teacher unless it is there already, then students.
 
     Args:
-        recipe: data set.
-        method: as ``MethodSpec.parse`` reads it.
-        out: folder of the teacher and of all runs.
+        choice: recipe, method and networks.
+        out: folder of the teacher and of all runs; a pair of networks that was named has a folder of its own in it.
         console: where progress goes.
         seeds: students per method.
-        teacher: another network as the teacher; ``teacher.checkpoint=FILE`` among the changes brings a trained one.
-        student: another network as the student.
-        changes: ``field=value`` of the students' run.
         workers: processes.
         options: what to do with folders that exist.
 
@@ -54,18 +76,20 @@ def train_recipe(
     Raises:
         ValueError: an unknown name, or a folder that is taken.
     """
-    found, options, spec = find(recipe), options or Options(), MethodSpec.parse(method)
-    teacher_run = found.teacher(**({"name": teacher} if teacher else {}))
-    make = partial(_student, found.student, student, changes)
-    drafted = make(spec, teacher=teacher_run.student)
+    found = placed(choice.recipe, choice.root, validation=choice.validation)
+    options, spec = options or Options(), MethodSpec.parse(choice.method)
+    teacher_run = found.teacher(**_given(name=choice.teacher, epochs=choice.teacher_epochs))
+    make = partial(_student, found.student, choice)
+    drafted = make(spec, teacher=replace(teacher_run.student, checkpoint=_text(choice.teacher_checkpoint)))
     with torch.device("meta"):  # what cannot be is found before the teacher trains, without building it
         create(drafted.student.name, num_classes=2)
-    with_teacher = drafted.teacher
-    if drafted.method.distils and not (with_teacher and with_teacher.checkpoint):
-        at_hand = RunFolder(out / "teacher")
-        same = at_hand.finished and at_hand.config() == teacher_run  # then it is used again, whatever else is replaced
-        with_teacher = trained_teacher(teacher_run, at_hand.path, console, Options(resume=True) if same else options)
-    jobs = student_jobs([spec], partial(make, teacher=with_teacher), seeds, out)
+    teacher = drafted.teacher
+    if drafted.method.distils and not (teacher and (teacher.checkpoint or teacher.pretrained)):
+        folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
+        teacher = trained_teacher(teacher_run, folder, console, options, found.expected)
+    named = choice.teacher or choice.student
+    pair = out / f"{file_name(teacher_run.student.name)}__{file_name(drafted.student.name)}" if named else out
+    jobs = student_jobs([spec], partial(make, teacher=teacher), seeds, pair)
     return _run(jobs, console, workers, options)
 
 
@@ -92,12 +116,27 @@ def train_config(
     return _run(jobs, console, workers, options or Options())
 
 
-def _student(
-    recipe: object, name: str | None, changes: Sequence[str], method: MethodSpec, teacher: Network, seed: int = 0
-) -> Run:
-    assert callable(recipe)
-    run: Run = recipe(method, teacher, seed=seed, **({"name": name} if name else {}))
-    return override(run, changes)
+def file_name(text: str) -> str:
+    """A name as part of a file name.
+
+    Example:
+        >>> file_name("timm:resnet18")
+        'timm_resnet18'
+    """
+    return "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
+
+
+def _student(recipe: Callable[..., Run], choice: Choice, method: MethodSpec, teacher: Network, seed: int = 0) -> Run:
+    run = recipe(method, teacher, seed=seed, **_given(name=choice.student, epochs=choice.epochs))
+    return override(run, choice.changes)
+
+
+def _given(**values: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _run(jobs: list[Job], console: Console, workers: int, options: Options) -> list[Path]:

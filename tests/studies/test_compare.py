@@ -1,4 +1,4 @@
-"""The demo on one seed and a few epochs: it leaves runs, a table and a page, and repeats itself exactly."""
+"""A comparison on one seed and a few epochs: it leaves runs, a table and a page, and repeats itself exactly."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fractionate.studies.demo import ENOUGH, METHODS_SHOWN, demo, every_method, folder_name
+from fractionate.recipes import RECIPES
+from fractionate.recipes.digits import ENOUGH
+from fractionate.studies.compare import compare, every_method, folder_name
 from fractionate.train import MethodSpec, RunFolder
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out, text = tmp_path_factory.mktemp("demo"), StringIO()
-    demo(out, Console(file=text, width=160), seeds=1, epochs=2, methods=("ce", "dkd+deepkd"), workers=1)
+    compare("digits", out, Console(file=text, width=160), seeds=1, epochs=2, methods=("ce", "dkd+deepkd"), workers=1)
     return out, text.getvalue()
 
 
@@ -50,19 +52,19 @@ def test_a_second_demo_takes_what_is_there(done: tuple[Path, str]) -> None:
     out, _ = done
     text = StringIO()
     before = RunFolder(out / "ce" / "seed-0").summary()
-    demo(out, Console(file=text, width=160), seeds=1, epochs=2, methods=("ce", "dkd+deepkd"), workers=1)
+    compare("digits", out, Console(file=text, width=160), seeds=1, epochs=2, methods=("ce", "dkd+deepkd"), workers=1)
     assert "2 of 2 runs are already in" in text.getvalue()
     assert RunFolder(out / "ce" / "seed-0").summary() == before
 
 
 def test_another_length_is_not_mixed_with_what_is_there(done: tuple[Path, str]) -> None:
     with pytest.raises(ValueError, match="holds a finished run with another epochs"):
-        demo(done[0], Console(file=StringIO()), seeds=1, epochs=3, methods=("ce",), workers=1)
+        compare("digits", done[0], Console(file=StringIO()), seeds=1, epochs=3, methods=("ce",), workers=1)
 
 
 def test_the_same_teacher_gives_the_same_student(done: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copytree(done[0] / "teacher", tmp_path / "teacher")
-    demo(tmp_path, Console(file=StringIO()), seeds=1, epochs=2, methods=("dkd+deepkd",), workers=1)
+    compare("digits", tmp_path, Console(file=StringIO()), seeds=1, epochs=2, methods=("dkd+deepkd",), workers=1)
     again, first = (RunFolder(folder / "dkd+deepkd" / "seed-0") for folder in (tmp_path, done[0]))
     assert again.student.read_bytes() == first.student.read_bytes()
 
@@ -70,15 +72,16 @@ def test_the_same_teacher_gives_the_same_student(done: tuple[Path, str], tmp_pat
 @pytest.mark.slow
 def test_a_student_with_few_labels_learns_more_with_a_teacher(done: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copytree(done[0] / "teacher", tmp_path / "teacher")
-    demo(tmp_path, Console(file=StringIO()), seeds=1, methods=("ce", "dkd"), workers=1)
+    compare("digits", tmp_path, Console(file=StringIO()), seeds=1, methods=("ce", "dkd"), workers=1)
     labels, dkd = (RunFolder(tmp_path / name / "seed-0").summary()["last_top1"] for name in ("ce", "dkd"))
     assert labels > 80
     assert dkd > labels + 2  # two deviations between seeds
 
 
 def test_the_methods_shown_exist() -> None:
-    assert {name for name in METHODS_SHOWN if MethodSpec.parse(name).build()} == set(METHODS_SHOWN)
-    assert set(METHODS_SHOWN) - set(every_method()[0]) == set()
+    shown = {name for recipe in RECIPES.values() for name in recipe.methods}
+    assert all(MethodSpec.parse(name).build() for name in shown)
+    assert set(RECIPES["digits"].methods) <= set(every_method()[0])
 
 
 def test_methods_that_differ_have_folders_that_differ() -> None:

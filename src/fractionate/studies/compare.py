@@ -1,49 +1,52 @@
-"""The main job in one command: a teacher, a small student with few labels, every method, a table and a page."""
+"""The main job in one command: a teacher, students by several methods and seeds, a table and a page."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..recipes import digits
+from ..recipes import placed
 from ..rows import Logits, Progress
-from ..train import MethodSpec, Network, Run, RunFolder
+from ..train import MethodSpec, Run, RunFolder
 from ..train.spec import METHODS, WRAPPERS
 from .display import display
 from .jobs import Job, Options, run_jobs
+from .teachers import trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-METHODS_SHOWN = ("ce", "kd", "dkd", "gdkd", "dkd+dot", "dkd+deepkd")
-ENOUGH = 98.0  # top-1 in percent that a teacher of the digits must reach
 
-
-def demo(
+def compare(
+    recipe: str,
     out: Path,
     console: Console,
     *,
     seeds: int = 5,
-    epochs: int = 30,
-    methods: Sequence[str] = METHODS_SHOWN,
+    epochs: int | None = None,
+    root: str | None = None,
+    validation: bool = False,
+    methods: Sequence[str] = (),
     workers: int | None = None,
     options: Options | None = None,
 ) -> Path:
-    """Distil handwritten digits by several methods and compare them.
+    """Train the recipe's teacher and students by several methods, and compare them.
 
     Args:
+        recipe: data set.
         out: folder of the teacher, of every run and of ``report.html``.
         console: where progress and the table go.
         seeds: runs per method.
-        epochs: length of a student's run.
-        methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd.
+        epochs: length of a student's run; ``None`` = the recipe's.
+        root: folder of the data set, for recipes that have one.
+        validation: keep a part of the training images apart and measure on it.
+        methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd; none = the recipe's.
         workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
         options: what to do with folders that exist; by default finished runs with the same settings are kept.
 
@@ -51,19 +54,20 @@ def demo(
         The page.
 
     Raises:
-        ValueError: an unknown method, or a folder that holds runs with other settings.
+        ValueError: an unknown recipe or method, or a folder that holds runs with other settings.
     """
     from ..report import print_table, write_page
 
     started = time.perf_counter()
-    options = options or Options(resume=True)
+    found, options = placed(recipe, root, validation=validation), options or Options(resume=True)
     if tuple(methods) == ("all",):
         methods, left_out = every_method()
         for name, why in left_out.items():
             console.print(f"left out: {name} ({why})", markup=False, highlight=False)
-    specs = [MethodSpec.parse(name) for name in methods]
-    with_teacher = trained_teacher(digits.teacher(), out / "teacher", console, options)
-    jobs = student_jobs(specs, partial(digits.student, teacher=with_teacher, epochs=epochs), seeds, out)
+    specs = [MethodSpec.parse(name) for name in methods or found.methods]
+    with_teacher = trained_teacher(found.teacher(), out / "teacher", console, options, found.expected)
+    length = {} if epochs is None else {"epochs": epochs}
+    jobs = student_jobs(specs, partial(found.student, teacher=with_teacher, **length), seeds, out)
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:
         console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
@@ -72,7 +76,7 @@ def demo(
     folders = [job.folder for job in jobs]
     print_table(folders, console)
     page = out / "report.html"
-    write_page(folders, page, title="Handwritten digits with few labels")
+    write_page(folders, page, title=found.title)
     seconds = time.perf_counter() - started
     console.print(f"{page}  ({seconds:.0f} s in all)", markup=False, highlight=False, soft_wrap=True)
     return page
@@ -101,26 +105,6 @@ def every_method() -> tuple[list[str], dict[str, str]]:
         except ValueError as error:
             unable[name] = str(error)
     return [name for name in names if name not in unable], unable
-
-
-def trained_teacher(run: Run, folder: Path, console: Console, options: Options) -> Network:
-    """The teacher that ``run`` trains, from its folder if it is there; prints how good it is.
-
-    Raises:
-        ValueError: the folder holds another run.
-    """
-    job = Job(f"teacher {run.student.name}", run, folder)
-    with display(console, [job], "teacher", lines=False) as listen:
-        run_jobs([job], options, listen)
-    facts = RunFolder(folder).summary()
-    console.print(
-        f"teacher {run.student.name}: {facts['last_top1']:.2f} % top-1 on the {run.data.evaluate_on} images, "
-        f"{facts['params']:,} parameters",
-        highlight=False,
-    )
-    if facts["last_top1"] < ENOUGH and run.data.name == "digits":
-        console.print(f"[yellow]that is below the expected {ENOUGH:g} %: students will learn less from it")
-    return replace(run.student, checkpoint=str(RunFolder(folder).student))
 
 
 def student_jobs(specs: Sequence[MethodSpec], student: Callable[..., Run], seeds: int, out: Path) -> list[Job]:

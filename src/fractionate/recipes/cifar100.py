@@ -1,0 +1,130 @@
+"""CIFAR-100 as the field trains it: 240 epochs, pad-crop-flip, steps at 150, 180 and 210."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..models.cifar import ALIASES
+from ..train import Data, LearningRate, MethodSpec, Network, Optimizer, Run
+from .scale import PUBLISHED_EPOCHS, milestones, scaled
+
+TEACHER = "resnet32x4"
+STUDENT = "resnet8x4"
+MILESTONES = (150, 180, 210)
+SLOW = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")  # trained with a smaller learning rate throughout the field
+
+# Top-1 % of the networks trained alone (RepDistiller's table, which every later paper repeats).
+ALONE = {
+    "resnet20": 69.06,
+    "resnet32": 71.14,
+    "resnet56": 72.34,
+    "resnet110": 74.31,
+    "resnet8x4": 72.50,
+    "resnet32x4": 79.42,
+    "wrn_16_2": 73.26,
+    "wrn_40_1": 71.98,
+    "wrn_40_2": 75.61,
+    "vgg8": 70.36,
+    "vgg13": 74.64,
+    "mobilenet_v2": 64.60,
+    "shufflenet_v1": 70.50,
+    "shufflenet_v2": 71.82,
+    "resnet50": 79.34,
+}
+
+
+def expected(network: Network) -> float | None:
+    """Published top-1 % of a network trained alone for 240 epochs; ``None`` where no number is published.
+
+    Example:
+        >>> expected(Network("resnet32x4"))
+        79.42
+    """
+    return ALONE.get(ALIASES.get(network.name, network.name))
+
+
+def teacher(
+    *,
+    name: str = TEACHER,
+    seed: int = 0,
+    epochs: int = PUBLISHED_EPOCHS,
+    root: str | None = None,
+    evaluate_on: Literal["test", "validation"] = "test",
+) -> Run:
+    """A network trained on labels alone.
+
+    Args:
+        name: network.
+        seed: of its weights and batches.
+        epochs: length; milestones keep their share of it.
+        root: folder of the data set.
+        evaluate_on: ``"validation"`` keeps a tenth of the training images apart.
+
+    Source: the settings of megvii-research/mdistiller, used by the papers of all methods here.
+
+    Example:
+        >>> teacher(epochs=24).learning_rate.milestones
+        (15, 18, 21)
+    """
+    return _run(Network(name), MethodSpec("ce"), None, seed, epochs, root, evaluate_on)
+
+
+def student(
+    method: MethodSpec,
+    teacher: Network,
+    *,
+    name: str = STUDENT,
+    seed: int = 0,
+    epochs: int = PUBLISHED_EPOCHS,
+    root: str | None = None,
+    evaluate_on: Literal["test", "validation"] = "test",
+) -> Run:
+    """A student with the settings that the published methods share; those of one paper are in the recipes.
+
+    Args:
+        method: what to train with; arguments that are given are kept, a default warm-up keeps its share of the run.
+        teacher: network with weights.
+        name: student's network.
+        seed: of its weights and batches.
+        epochs: length.
+        root: folder of the data set.
+        evaluate_on: as for the teacher, which must then come from the same part.
+
+    Example:
+        >>> run = student(MethodSpec.parse("crld"), Network("resnet32x4"))
+        >>> run.data.strong, run.optimizer.lr
+        ('randaugment', 0.05)
+    """
+    return _run(Network(name), scaled(method, epochs), teacher, seed, epochs, root, evaluate_on)
+
+
+def _run(
+    network: Network,
+    method: MethodSpec,
+    teacher: Network | None,
+    seed: int,
+    epochs: int,
+    root: str | None,
+    evaluate_on: Literal["test", "validation"],
+) -> Run:
+    slow = ALIASES.get(network.name, network.name) in SLOW
+    two_views = method.build().views == 2
+    return Run(
+        student=network,
+        teacher=teacher,
+        method=method,
+        data=Data(
+            "cifar100",
+            root=root,
+            evaluate_on=evaluate_on,
+            batch_size=64,
+            shift=4,
+            flip=True,
+            strong="randaugment" if two_views else "none",
+        ),
+        optimizer=Optimizer(lr=0.01 if slow else 0.05),
+        learning_rate=LearningRate("step", milestones(MILESTONES, epochs)),
+        epochs=epochs,
+        seed=seed,
+        channels_last=True,
+    )
