@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,18 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "cosine": schedules.cosine,
     "phases": schedules.phases,
 }
-ALONE = {"deepkd": "dkd"}  # a wrapper named alone means: over this method
+Call = tuple[str, dict[str, Value]]
+# A wrapper named alone means: over this method.
+ALONE: dict[str, Call] = {"deepkd": ("dkd", {}), "lskd": ("kd", {"kd_weight": 1})}
+# Published spellings -> the names here, in which further methods may be wrapped.
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "ls": ("lskd",),
+    "dkdmod": ("dkd",),
+    "gdkd_auto_w": ("gdkd_auto_weight",),
+    "sdd_kd": ("kd", "sdd"),
+    "sdd_dkd": ("dkd", "sdd"),
+    "sdd_nkd": ("nkd", "sdd"),
+}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -121,7 +133,8 @@ class MethodSpec:
     def parse(cls, text: str) -> MethodSpec:
         """Read the command line's form: ``dkd``, ``dkd+deepkd``, ``dkd(beta=2)+dot(delta=0.09)``.
 
-        Bare ``deepkd`` is over dkd.
+        Bare ``deepkd`` is over dkd. Published spellings are understood: ``kd+ls`` is the published recipe, in which the
+        factor of the standardised term takes the place of ``kd_weight`` (``kd+lskd`` multiplies the two).
 
         Raises:
             ValueError: not of that form, or an unknown name.
@@ -131,11 +144,13 @@ class MethodSpec:
             True
             >>> MethodSpec.parse("gdkd(k=3, kl=reverse)").args
             {'k': 3, 'kl': 'reverse'}
+            >>> str(MethodSpec.parse("mlkd+ls(weight=6)"))
+            'mlkd(kd_weight=1)+lskd(weight=6)'
         """
-        calls = [_parse_call(node, text) for node in _summands(_expression(text).body)]
+        calls = _spelled([_parse_call(node, text) for node in _summands(_expression(text).body)])
         first, _ = calls[0]
         if first in ALONE:
-            calls = [(ALONE[first], {}), *calls]
+            calls = [ALONE[first], *calls]
         elif first in WRAPPERS and first not in METHODS:
             raise ValueError(f"{first} wraps a method: write for example 'kd+{first}'")
         (name, args), *rest = calls
@@ -143,6 +158,23 @@ class MethodSpec:
             if wrapper not in WRAPPERS:
                 raise ValueError(unknown("wrapper", wrapper, WRAPPERS))
         return cls(name, args, tuple(Wrapper(n, a) for n, a in rest))
+
+
+def _spelled(calls: list[Call]) -> list[Call]:
+    """Published spellings replaced by the names here."""
+    as_published = calls[0][0] != "ls" and any(name == "ls" for name, _ in calls)
+    if as_published and calls[0][0] == "ctkd":  # the method inside it carries the weight
+        calls = [("kd", {}), *calls]
+    named: list[Call] = []
+    for name, args in calls:
+        names = SPELLINGS.get(name, (name,))
+        if args and len(names) > 1:
+            raise ValueError(f"{name} stands for {'+'.join(names)}: write {'(...)+'.join(names)}(...) to give options")
+        named += [(each, args) for each in names]
+    first, given = named[0]
+    if as_published and first in METHODS and "kd_weight" in inspect.signature(METHODS[first]).parameters:
+        named[0] = (first, {"kd_weight": 1, **given})
+    return named
 
 
 def _call(function: Callable[..., Method], args: Mapping[str, Value], *inner: Method) -> Method:
@@ -179,7 +211,7 @@ def _summands(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _parse_call(node: ast.expr, text: str) -> tuple[str, dict[str, Value]]:
+def _parse_call(node: ast.expr, text: str) -> Call:
     if isinstance(node, ast.Name):
         return node.id, {}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:

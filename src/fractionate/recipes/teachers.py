@@ -1,0 +1,63 @@
+"""Teachers for CIFAR-100, trained as the published ones were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .._choices import unknown
+from ..train import MethodSpec, Run
+from .draft import AUGMENTATIONS, CROP, STRONG, draft
+from .papers import PaperRecipe
+from .row import Row, rows
+
+
+def teacher_run(of: PaperRecipe | str, *, strong: bool | None = None) -> Run:
+    """The run that trains a teacher, by the published recipe for labels alone.
+
+    Args:
+        of: a recipe that has a teacher, or a network of the table, such as ``"resnet32x4"``.
+        strong: train with AutoAugment and cutout; ``None`` does so where the recipe's source did.
+
+    Raises:
+        ValueError: a recipe without teacher, or a network for which no recipe is published.
+
+    Example:
+        >>> teacher_run("resnet32x4").data.augment, teacher_run("resnet32x4", strong=True).data.augment
+        ('none', 'autoaugment')
+    """
+    if isinstance(of, PaperRecipe):
+        if not of.row.teacher:
+            raise ValueError(f"{of.id} names no teacher")
+        name = of.row.teacher
+        strong = of.row.teacher_weights.startswith("aug") if strong is None else strong
+    else:
+        name = of
+    augmented = AUGMENTATIONS[STRONG] if strong else CROP
+    run = draft(_row(name, strong=bool(strong)), MethodSpec("ce"))
+    return replace(run, data=replace(augmented, batch_size=run.data.batch_size))
+
+
+def alone_top1(network: str) -> float | None:
+    """The published accuracy on CIFAR-100 of a network trained alone, without strong augmentation, in percent.
+
+    Example:
+        >>> alone_top1("resnet32x4"), alone_top1("resnet8")
+        (79.42, None)
+    """
+    for row in rows().values():
+        if row.dataset == "cifar100" and row.augmentation != STRONG:
+            for name, top1 in ((row.teacher, row.teacher_acc), (row.student, row.student_acc)):
+                if name == network and top1 is not None:
+                    return top1
+    return None
+
+
+def _row(network: str, *, strong: bool) -> Row:
+    """The row that trains a network; the one with the other augmentation where the table has no other."""
+    found: dict[str, list[Row]] = {}
+    for row in rows().values():
+        if row.dataset == "cifar100" and row.method == "ce" and row.optimizer == "sgd":
+            found.setdefault(row.student, []).append(row)
+    if network not in found:
+        raise ValueError(unknown("network with a published recipe", network, found))
+    return min(found[network], key=lambda row: (row.augmentation == STRONG) != strong)
