@@ -1,12 +1,16 @@
 """Where batches come from. Every source is a :class:`Source`; the training loop needs nothing else."""
 
+from .augment import AUGMENTATIONS, Augmentation, cutout
+from .autoaugment import autoaugment
 from .batch import Batch, Normalization, Source
 from .cifar import cifar
 from .digits import digits
 from .labelled import Labelled, Part, few, held_out
-from .small import Augmentation, SmallImages, cutout
+from .randaugment import randaugment
+from .small import SmallImages
 
 __all__ = [
+    "AUGMENTATIONS",
     "Augmentation",
     "Batch",
     "Labelled",
@@ -14,9 +18,11 @@ __all__ = [
     "Part",
     "SmallImages",
     "Source",
+    "autoaugment",
     "cifar",
     "cutout",
     "digits",
     "few",
     "held_out",
+    "randaugment",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Bool, Int
+from .augment import Augmentation
 from .batch import Batch, Normalization
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+from .mixing import draw, mixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +32,16 @@ class SmallImages:
         flip: mirror half of the images left to right.
         passes: how often every image is seen in one epoch (few images make short epochs).
         shuffle: whether the order is random; off for evaluation.
-        strong: makes the second view: a function of ``[n, ch, h, w]`` uint8 images, with a shift and flip of their own,
-            and of a CPU generator, such as :func:`cutout`.
+        augment: what else is done to shifted and flipped images: a function of ``[n, ch, h, w]`` uint8 images and of a
+            CPU generator, such as :func:`randaugment`; see ``AUGMENTATIONS``.
+        strong: makes a second view in the same way, with a shift and flip of its own.
+        mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
+        cutmix: the same for pasted boxes; with both, each batch draws one of them.
         seed: of this source only.
         device: where the images live.
+
+    Without ``augment``, ``mixup`` and ``cutmix`` an image has finitely many forms, which ``Batch.variant`` counts.
+    Mixing makes labels soft, ``[n, c]``, and treats both views alike.
 
     Raises:
         ValueError: a tensor of another shape or type, labels out of range, or a negative size.
@@ -57,13 +63,16 @@ class SmallImages:
     flip: bool = False
     passes: int = 1
     shuffle: bool = True
+    augment: Augmentation | None = None
     strong: Augmentation | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
     seed: int = 0
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.target, self.num_classes)
-        for name, least in (("batch_size", 1), ("passes", 1), ("shift", 0)):
+        for name, least in (("batch_size", 1), ("passes", 1), ("shift", 0), ("mixup", 0), ("cutmix", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"SmallImages: {name} must be at least {least}, got {getattr(self, name)}")
         padded = F.pad(self.images.to(self.device), (self.shift,) * 4)
@@ -90,11 +99,20 @@ class SmallImages:
         views = [self._places(generator) for _ in range(2 if self.strong else 1)]
         for start in range(0, len(index), self.batch_size):
             part = slice(start, start + self.batch_size)
-            weak, *other = (self._crop(index[part], corner[part], mirror[part]) for corner, mirror in views)
-            strong = self.normalization(self.strong(other[0], generator)) if self.strong else None
-            corner, mirror = views[0]
-            variant = (corner[part, 0] * (2 * self.shift + 1) + corner[part, 1]) * 2 + mirror[part]
-            yield Batch(self.normalization(weak), self.target[index[part]], index[part], strong, variant)
+            yield self._batch(index[part], [(corner[part], mirror[part]) for corner, mirror in views], generator)
+
+    def _batch(self, index: Tensor, views: list[tuple[Tensor, Tensor]], generator: torch.Generator) -> Batch:
+        weak, *other = (self._crop(index, corner, mirror) for corner, mirror in views)
+        corner, mirror = views[0]
+        variant = None if self.augment else (corner[:, 0] * (2 * self.shift + 1) + corner[:, 1]) * 2 + mirror
+        images = self.normalization(self.augment(weak, generator) if self.augment else weak)
+        strong = self.normalization(self.strong(other[0], generator)) if self.strong else None
+        batch = Batch(images, self.target[index], index, strong, variant)
+        if not (self.mixup or self.cutmix):
+            return batch
+        height, width = images.shape[2:]
+        mix = draw(len(index), (height, width), self.mixup, self.cutmix, generator)
+        return mixed(batch, mix, self.num_classes)
 
     def _order(self, generator: torch.Generator) -> Int[Tensor, " m"]:
         """Positions of the images of one epoch."""
@@ -119,30 +137,6 @@ class SmallImages:
         columns = corner[:, 1:] + torch.where(mirror[:, None], columns.flip(1), columns)
         pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         return pixels.permute(0, 3, 1, 2)
-
-
-def cutout(images: Tensor, generator: torch.Generator, largest: float = 0.5) -> Tensor:
-    """Blacken a square at a random place of every image.
-
-    Args:
-        images: ``[n, ch, h, w]`` uint8.
-        generator: on the CPU.
-        largest: the side is uniform between 0 and this share of the width; squares are clipped at the border.
-
-    Example:
-        >>> white = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
-        >>> cutout(white, torch.Generator().manual_seed(2)).eq(0).any().item()
-        True
-    """
-    n, _, height, width = images.shape
-    side, y, x = torch.rand(3, n, generator=generator).to(images.device) * images.new_tensor(
-        [[largest * width], [height], [width]], dtype=torch.float32
-    )
-    rows = torch.arange(height, device=images.device) + 0.5
-    columns = torch.arange(width, device=images.device) + 0.5
-    inside_rows = (rows - y[:, None]).abs() < side[:, None] / 2
-    inside_columns = (columns - x[:, None]).abs() < side[:, None] / 2
-    return images.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0)
 
 
 def _check_images(images: Tensor, target: Tensor, num_classes: int) -> None:
