@@ -14,6 +14,7 @@ from fractionate.data import Normalization, SmallImages
 from fractionate.train import (
     Data,
     Diverged,
+    Loop,
     Monitors,
     Network,
     Optimizer,
@@ -70,16 +71,16 @@ def test_methods_start_from_the_same_student(taught: Network) -> None:
 def test_going_on_from_a_checkpoint_equals_never_having_stopped(method: str, taught: Network, tmp_path: Path) -> None:
     run = tiny(method, teacher=taught)
     whole = [record.columns() for record in fit(prepare(run))]
-    first = prepare(run)
-    next(fit(first))
+    first = Loop(prepare(run))
+    next(first.records())
     save_checkpoint(first, tmp_path / "last.ckpt")
-    second = prepare(run)
+    second = Loop(prepare(run))
     restore(second, tmp_path / "last.ckpt")
-    rest = [record.columns() for record in fit(second)]
+    rest = [record.columns() for record in second.records()]
     timing = {"seconds", "images_per_s"}
     strip = [{k: v for k, v in row.items() if k not in timing} for row in whole[1:]]
     assert [{k: v for k, v in row.items() if k not in timing} for row in rest] == strip
-    assert torch.equal(weights(second), weights(trained(run)))
+    assert torch.equal(weights(second.training), weights(trained(run)))
 
 
 def test_dropout_goes_on_where_it_stopped(taught: Network, tmp_path: Path) -> None:
@@ -89,35 +90,34 @@ def test_dropout_goes_on_where_it_stopped(taught: Network, tmp_path: Path) -> No
         torch.manual_seed(3)
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
 
-    def start() -> Training:
-        net = student()
-        return prepare(run, student=net)
+    def start() -> Loop:
+        return Loop(prepare(run, student=student()))
 
     whole = start()
-    list(fit(whole))
+    list(whole.records())
     first = start()
-    next(fit(first))
+    next(first.records())
     save_checkpoint(first, tmp_path / "last.ckpt")
     torch.rand(11)
     second = start()
     restore(second, tmp_path / "last.ckpt")
-    list(fit(second))
-    assert torch.equal(weights(second), weights(whole))
+    list(second.records())
+    assert torch.equal(weights(second.training), weights(whole.training))
 
 
 def test_a_changed_config_rules_over_the_checkpoint(taught: Network, tmp_path: Path) -> None:
     run = tiny("dkd+dot", teacher=taught)
-    first = prepare(run)
-    next(fit(first))
+    first = Loop(prepare(run))
+    next(first.records())
     save_checkpoint(first, tmp_path / "last.ckpt")
     other = replace(run, optimizer=Optimizer(lr=0.5, momentum=0.5, weight_decay=0.0))
-    second = prepare(other)
+    second = Loop(prepare(other))
     restore(second, tmp_path / "last.ckpt")
-    record = next(fit(second))
+    record = next(second.records())
     fresh = [r.lr for r in fit(prepare(replace(other, method=tiny("ce").method)))]
     assert record.lr == fresh[1]
-    assert second.optimizer.param_groups[0]["weight_decay"] == 0.0
-    assert dict(second.optimizer.momenta) == pytest.approx({"task": 0.425, "distillation": 0.575})
+    assert second.training.optimizer.param_groups[0]["weight_decay"] == 0.0
+    assert dict(second.training.optimizer.momenta) == pytest.approx({"task": 0.425, "distillation": 0.575})
 
 
 @pytest.mark.parametrize("method", ["kd", "dkd", "dkd+dot", "dkd+deepkd", "dkd+deepkd(rule=published-code)"])

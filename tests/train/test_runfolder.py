@@ -120,9 +120,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_happened(
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train_lo')  # the write that the interruption cut off
     facts = execute(run, tmp_path, resume=True)
-    # a monitor's window starts anew after an interruption
-    plain = [{k: v for k, v in row.items() if "gsnr" not in k} for row in without_times(folder.metrics())]
-    assert plain == [{k: v for k, v in row.items() if "gsnr" not in k} for row in without_times(done.metrics())]
+    assert without_times(folder.metrics()) == without_times(done.metrics())
     assert facts["last_top1"] == done.summary()["last_top1"]
 
 
@@ -151,10 +149,24 @@ def test_a_checkpoint_beyond_the_end_is_refused(run: Run, tmp_path: Path) -> Non
         execute(replace(run, epochs=1), tmp_path, resume=True)
 
 
-def test_a_broken_checkpoint_is_named(run: Run, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_reported_and_the_one_before_it_used(run: Run, done: RunFolder, tmp_path: Path) -> None:
     interrupted(run, tmp_path, after=3)
-    (tmp_path / "last.ckpt").write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"cannot go on from .*last.ckpt"):
+    newest = tmp_path / "last.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(
+        UserWarning, match=r"last.ckpt: it is truncated.*; going on from previous.ckpt instead, in epoch 2"
+    ):
+        execute(run, tmp_path, resume=True)
+    assert without_times(RunFolder(tmp_path).metrics()) == without_times(done.metrics())
+
+
+def test_a_changed_byte_is_noticed(run: Run, tmp_path: Path) -> None:
+    interrupted(run, tmp_path, after=3)
+    for name in ("last.ckpt", "previous.ckpt"):
+        content = bytearray((tmp_path / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"last.ckpt: its bytes have changed.*; no older one can be read either"):
         execute(run, tmp_path, resume=True)
 
 

@@ -5,12 +5,13 @@ from .config import Data, LearningRate, Monitors, Network, Optimizer, Run
 from .configfile import from_yaml, override, read_config, to_yaml
 from .evaluate import Calibration, Evaluation, calibrate, evaluate, measure, predict
 from .execute import execute
-from .fit import Record, fit
+from .fit import Loop, Record, fit
 from .log import Diverged
 from .prepare import Training, prepare
 from .runfolder import RunFolder
 from .spec import MethodSpec, Wrapper
 from .step import Step, make_rows, train_step
+from .stop import Stop, Stopped, deadline
 from .teacher import LiveTeacher, Teacher
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluation",
     "LearningRate",
     "LiveTeacher",
+    "Loop",
     "MethodSpec",
     "Monitors",
     "Network",
@@ -28,10 +30,13 @@ __all__ = [
     "Run",
     "RunFolder",
     "Step",
+    "Stop",
+    "Stopped",
     "Teacher",
     "Training",
     "Wrapper",
     "calibrate",
+    "deadline",
     "evaluate",
     "execute",
     "fit",

@@ -1,9 +1,12 @@
-"""Files that are whole or not there; the full state of a training run."""
+"""Files that are whole or not there, and say so; the full state of a training run."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,22 @@ import torch
 from torch import nn
 
 from .configfile import to_plain
-from .prepare import Training
+from .fit import Loop
+
+END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comment
+SEAL = b"sha256:"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, keep: Path | None = None) -> None:
     """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: file.
+        content: all of it.
+        keep: what the old file is renamed to; otherwise it is gone.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is unchanged.
 
     Example:
         >>> import tempfile
@@ -32,9 +46,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the renaming itself to disk, where folders can be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
@@ -44,48 +75,148 @@ def save_weights(net: nn.Module, path: Path) -> None:
     write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))
 
 
-def save_checkpoint(training: Training, path: Path) -> None:
-    """Everything needed to go on: weights, stream buffers, position, random state. Not the teacher.
+def save_checkpoint(
+    loop: Loop, path: Path, *, keep: Path | None = None, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Everything needed to go on: weights, stream buffers, position, windows, random state. Not the teacher.
 
     Batches need no state: a source gives the same ones for the same epoch.
+
+    Args:
+        loop: where training stands.
+        path: file.
+        keep: what the file that was there is renamed to.
+        notes: plain data to keep with it.
     """
+    t = loop.training
     state = {
-        "student": training.student.state_dict(),
-        "method": training.method.module.state_dict() if training.method.module else {},
-        "optimizer": training.optimizer.state_dict(),
-        "epoch": training.epoch,
-        "step": training.step,
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "config": to_plain(training.run),
+        "student": t.student.state_dict(),
+        "average": loop.average.net.state_dict() if loop.average else None,
+        "method": t.method.module.state_dict() if t.method.module else {},
+        "optimizer": t.optimizer.state_dict(),
+        "epoch": t.epoch,
+        "step": t.step,
+        "log": loop.log.state_dict(),
+        "watch": t.watch.state_dict() if t.watch else {},
+        "skipped": loop.guard.skipped,
+        "random": random_state(),
+        "config": to_plain(t.run),
+        "notes": dict(notes or {}),
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, sealed(buffer.getvalue()), keep)
 
 
-def restore(training: Training, path: Path) -> None:
-    """Go on where a checkpoint stands; hyper-parameters are those of ``training``'s config, not the saved ones.
+def restore(loop: Loop, path: Path) -> None:
+    """Go on where a checkpoint stands; hyper-parameters are those of the loop's config, not the saved ones.
 
     Raises:
         ValueError: the file cannot be read, or belongs to another network or to streams that cannot be converted.
     """
-    state = _read(path)
-    training.student.load_state_dict(state["student"])
-    if training.method.module:
-        training.method.module.load_state_dict(state["method"])
-    options = [{k: v for k, v in g.items() if k != "params"} for g in training.optimizer.param_groups]
-    training.optimizer.load_state_dict(state["optimizer"])
-    for group, own in zip(training.optimizer.param_groups, options, strict=True):
-        group.update(own, initial_lr=own["lr"])
-    training.epoch, training.step = state["epoch"], state["step"]
-    torch.set_rng_state(state["random"])
-    if torch.cuda.is_available() and state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    load_state(loop, read_checkpoint(path), path)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
+    """The same from what :func:`read_checkpoint` found in ``path``.
+
+    Raises:
+        ValueError: it belongs to another network, or to streams that cannot be converted.
+    """
+    t = loop.training
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        t.student.load_state_dict(state["student"])
+        if t.method.module:
+            t.method.module.load_state_dict(state["method"])
+        if loop.average:  # an average that is new in the config begins with the weights as they are
+            loop.average.net.load_state_dict(state.get("average") or state["student"])
+        options = [{k: v for k, v in g.items() if k != "params"} for g in t.optimizer.param_groups]
+        t.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(t.optimizer.param_groups, options, strict=True):
+            group.update(own, initial_lr=own["lr"])
+        t.epoch, t.step = int(state["epoch"]), int(state["step"])
+        device = next(t.student.parameters()).device
+        if "log" in state:
+            loop.log.load_state_dict(state["log"], device)
+        if t.watch:
+            t.watch.load_state_dict(state.get("watch", {}), device)
+        loop.guard.skipped = int(state.get("skipped", 0))
+        set_random_state(state["random"])
+    except (RuntimeError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        first = " ".join(str(error).split())[:300]
+        what = f"it lacks {first}" if isinstance(error, KeyError) else first
+        raise ValueError(f"cannot go on from {path}: {what}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, its checksum verified; no code in it is run.
+
+    Raises:
+        ValueError: the file is truncated, was changed, or is no checkpoint.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot go on from {path}: {error.strerror or error}") from error
+    _verify(content, path)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds here
         raise ValueError(f"cannot go on from {path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not {"student", "optimizer", "epoch", "step"} <= set(state):
+        raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run")
+    return state
+
+
+def sealed(archive: bytes) -> bytes:
+    """A zip archive, which is what torch saves, with the SHA-256 of its bytes as the archive's comment.
+
+    Any program still opens it; torch itself would load flipped bits without a word.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> torch.save({"x": 1}, buffer)
+        >>> torch.load(io.BytesIO(sealed(buffer.getvalue())), weights_only=True)
+        {'x': 1}
+    """
+    body = archive[:-2]  # the length of the comment comes last
+    seal = SEAL + hashlib.sha256(body).hexdigest().encode()
+    return body + len(seal).to_bytes(2, "little") + seal
+
+
+def _verify(content: bytes, path: Path) -> None:
+    if content[-22:-18] == END:
+        return  # a whole archive that another program wrote, without a checksum
+    length = len(SEAL) + 64
+    body, seal = content[: -length - 2], content[-length:]
+    if not seal.startswith(SEAL):
+        raise ValueError(f"cannot go on from {path}: it is truncated, or no checkpoint ({len(content):,} bytes)")
+    if hashlib.sha256(body).hexdigest().encode() != seal.removeprefix(SEAL):
+        raise ValueError(f"cannot go on from {path}: its bytes have changed since it was written (checksum)")
+
+
+def random_state() -> dict[str, Any]:
+    """State of every generator that code may draw from without naming it: torch's, Python's, NumPy's if loaded."""
+    numpy = sys.modules.get("numpy")
+    drawn = numpy.random.get_state() if numpy else None
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (drawn[0], drawn[1].tolist(), *drawn[2:]) if drawn else None,
+    }
+
+
+def set_random_state(state: Any) -> None:
+    """Put the generators back to where :func:`random_state` found them."""
+    if isinstance(state, torch.Tensor):  # of a version that kept torch's alone
+        state = {"torch": state}
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and state.get("cuda"):
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if state.get("python"):
+        random.setstate(state["python"])
+    if state.get("numpy"):
+        import numpy
+
+        numpy.random.set_state(tuple(state["numpy"]))  # noqa: NPY002 (what other code draws from)

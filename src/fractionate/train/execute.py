@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .checks import check_training
 from .config import Run
 from .configfile import differences
 from .evaluate import evaluate
-from .fit import Record, fit
+from .fit import Loop, Record
+from .log import Diverged
 from .prepare import prepare
 from .runfolder import RunFolder
+from .stop import Stop, Stopped
 
 Listener = Callable[[Record], None]
+SAVE_SECONDS = 300.0
 
 
 def execute(
@@ -24,6 +29,10 @@ def execute(
     overwrite: bool = False,
     resume: bool = False,
     command: Sequence[str] = (),
+    stop: Stop | None = None,
+    save_seconds: float | None = SAVE_SECONDS,
+    save_steps: int | None = None,
+    teacher_at_least: float | None = None,
 ) -> dict[str, Any]:
     """Train and leave a complete run folder behind.
 
@@ -35,33 +44,131 @@ def execute(
         resume: go on from the folder's ``last.ckpt``; without one, start at the beginning. A finished run with the same
             config is left as it is.
         command: how the program was called, for the summary.
+        stop: when to end early; by default on SIGINT and SIGTERM. ``Stop(deadline("9m"))`` adds a time budget; whoever
+            gives one listens to the signals too (``with stop:``).
+        save_seconds: write ``last.ckpt`` inside an epoch when the last one is this old.
+        save_steps: likewise, after every so many steps.
+        teacher_at_least: smallest accuracy in percent that the teacher must have on the test images.
 
     Returns:
         The summary.
 
     Raises:
         ValueError: the folder holds a run and neither ``overwrite`` nor ``resume`` is on, or a finished run with
-            another config.
-        Diverged: training produced a number that is not finite.
+            another config; parts that do not fit each other; a config that cannot change under way.
+        Diverged: training produced a number that is not finite; the state is in ``DIVERGED.ckpt``.
+        Stopped: asked to end early; all is saved.
+        OSError: a file cannot be written; the last good state is kept.
     """
+    if stop is None:
+        with Stop() as stop:
+            return execute(
+                run,
+                folder,
+                on_record=on_record,
+                overwrite=overwrite,
+                resume=resume,
+                command=command,
+                stop=stop,
+                save_seconds=save_seconds,
+                save_steps=save_steps,
+                teacher_at_least=teacher_at_least,
+            )
     target = RunFolder(Path(folder))
+    if stop.reason:
+        raise Stopped(stop.reason)
     resume = resume and not overwrite
-    if resume and target.finished:
-        if other := differences(target.config(), run):
-            raise ValueError(f"{folder} holds a finished run with another {', '.join(other)}; --overwrite replaces it")
-        return target.summary()
-    training = prepare(run)
-    if not (resume and target.resume(training)):
-        target.start(run, overwrite=overwrite or resume)
-    test = None
-    for record in fit(training):
+    if resume and (done := _finished(target, run)):
+        return done
+    target.check_free(overwrite=overwrite or resume)
+    loop = Loop(prepare(run))
+    check_training(loop.training, teacher_at_least)
+    with target.locked():
+        if resume and (done := _finished(target, run)):  # by another process meanwhile
+            return done
+        if not (resume and target.resume(loop)):
+            target.start(run, overwrite=overwrite or resume)
+        saver = Saver(target, loop, stop, save_seconds, save_steps)
+        try:
+            return _train(target, loop, saver, on_record, command)
+        except Diverged as error:
+            raise _kept(error, target, loop) from error
+
+
+class Saver:
+    """Called after every step: saves when it is time to, and ends the training when it is asked to.
+
+    Args:
+        target: folder.
+        loop: training.
+        stop: when to end.
+        seconds: age of a checkpoint at which the next one is written.
+        steps: number of steps between two.
+    """
+
+    def __init__(self, target: RunFolder, loop: Loop, stop: Stop, seconds: float | None, steps: int | None) -> None:
+        self.target, self.loop, self.stop = target, loop, stop
+        self.seconds, self.steps = seconds, steps
+        self._saved = time.monotonic()
+
+    def __call__(self) -> None:
+        """After a step."""
+        if self.stop.reason:
+            self.end(self.stop.reason)
+        old = self.seconds is not None and time.monotonic() - self._saved >= self.seconds
+        if old or (self.steps and self.loop.training.step % self.steps == 0):
+            self.save()
+
+    def after_epoch(self) -> None:
+        """After an epoch that is not the last one."""
+        t = self.loop.training
+        if self.stop.reason:
+            self.end(self.stop.reason)
+        if t.run.save_every and t.epoch % t.run.save_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write ``last.ckpt``."""
+        self.target.save(self.loop)
+        self._saved = time.monotonic()
+
+    def end(self, reason: Any) -> None:
+        """Save and stop."""
+        self.save()
+        t = self.loop.training
+        steps = t.run.epochs * len(t.train)
+        raise Stopped(reason, f"in {self.target.path} after step {t.step:,} of {steps:,}")
+
+
+def _train(
+    target: RunFolder, loop: Loop, saver: Saver, on_record: Listener | None, command: Sequence[str]
+) -> dict[str, Any]:
+    training, test = loop.training, None
+    for record in loop.records(saver):
         test = record.test
         target.append(record)
-        if run.save_every and training.epoch % run.save_every == 0 and training.epoch < run.epochs:
-            target.save(training)
         if on_record:
             on_record(record)
-    target.save(training)
+        if training.epoch < training.run.epochs:
+            saver.after_epoch()
+    saver.save()
     # nothing left to train when a run was interrupted between its last epoch and its summary
-    test = test or evaluate(training.student, training.test, training.teacher_top1)
-    return target.finish(training, test, command)
+    test = test or evaluate(loop.net, training.test, training.teacher_top1)
+    return target.finish(loop, test, command)
+
+
+def _finished(target: RunFolder, run: Run) -> dict[str, Any] | None:
+    """The summary, if the run is finished."""
+    if not target.finished:
+        return None
+    if other := differences(target.config(), run):
+        raise ValueError(f"{target.path} holds a finished run with another {', '.join(other)}; --overwrite replaces it")
+    return target.summary()
+
+
+def _kept(error: Diverged, target: RunFolder, loop: Loop) -> Diverged:
+    """The same error, with the place of the state to look at."""
+    try:
+        return Diverged(f"{error}; the state is in {target.save_diverged(loop)}")
+    except OSError as full:
+        return Diverged(f"{error}; its state was not saved: {full}")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from torch.optim.lr_scheduler import LambdaLR
+from torch import nn
 
+from ..data import Batch
 from ..rows import Progress
+from .ema import Average
 from .evaluate import Evaluation, evaluate
-from .log import EpochLog, explain
+from .guard import Guard, NotFinite, blame, largest_entries
+from .log import Diverged, EpochLog, explain, weights_diverged
 from .prepare import Training, autocast, fixed_threads
 from .schedule import scheduler
-from .step import parameters, rows_of, train_step
+from .step import Step, parameters, rows_of, train_step
+
+Hook = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,12 @@ class Record:
         epoch: from 1.
         train_loss: mean over the steps.
         components: mean of every component, without weights.
-        test: metrics after the epoch.
+        test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.
         images_per_s: training throughput, evaluation not counted.
-        seconds: wall-clock time of the epoch, evaluation included.
+        seconds: wall-clock time of the epoch, evaluation included, interruptions not.
         monitors: observed columns, such as ``gsnr/task``.
+        skipped: steps left out so far because they were not finite.
     """
 
     epoch: int
@@ -39,6 +46,7 @@ class Record:
     images_per_s: float
     seconds: float
     monitors: dict[str, float]
+    skipped: int = 0
 
     def columns(self) -> dict[str, int | float | None]:
         """One line of ``metrics.jsonl``."""
@@ -54,6 +62,7 @@ class Record:
             "lr": self.lr,
             "images_per_s": self.images_per_s,
             "seconds": self.seconds,
+            **({"skipped": self.skipped} if self.skipped else {}),
             **self.monitors,
         }
 
@@ -62,13 +71,13 @@ def fit(training: Training) -> Iterator[Record]:
     """Train epoch by epoch, from wherever ``training`` stands.
 
     Args:
-        training: from :func:`prepare`, or restored from a checkpoint; up to date whenever a record is yielded.
+        training: from :func:`prepare`; up to date whenever a record is yielded.
 
     Yields:
         One :class:`Record` per epoch.
 
     Raises:
-        Diverged: a loss is not finite.
+        Diverged: a loss or a gradient is not finite.
 
     Example:
         >>> from fractionate.train import Data, MethodSpec, Network, Run, prepare
@@ -76,45 +85,117 @@ def fit(training: Training) -> Iterator[Record]:
         >>> [record.epoch for record in fit(prepare(run))]
         [1, 2]
     """
-    run = training.run
-    rates = scheduler(training.optimizer, run.learning_rate, run.epochs, len(training.train), training.step)
-    while training.epoch < run.epochs:
-        started = time.perf_counter()
-        with fixed_threads(run.threads):
-            lr = training.optimizer.param_groups[0]["lr"]
-            log = _epoch(training, rates)
-            trained = time.perf_counter() - started
-            loss, components = log.means(training.epoch + 1, training.step - len(log.rows))
-            test = evaluate(training.student, training.test, training.teacher_top1)
-        training.epoch += 1
-        yield Record(
-            epoch=training.epoch,
-            train_loss=loss,
-            components=components,
-            test=test,
-            lr=lr,
-            images_per_s=log.images / trained,
-            seconds=time.perf_counter() - started,
-            monitors=training.watch.read() if training.watch else {},
-        )
+    yield from Loop(training).records()
 
 
-def _epoch(training: Training, rates: LambdaLR) -> EpochLog:
-    """Every step of the next epoch."""
-    epoch, log = training.epoch + 1, EpochLog(training.method)
-    trained = parameters(training.student, training.method)
-    steps = training.run.epochs * len(training.train)
-    for batch in training.train.batches(epoch):
-        progress = Progress(training.step, epoch, training.run.epochs, steps)
-        with autocast(training.run, batch.images.device):
-            lg = rows_of(training.method, training.student, training.teacher, batch)
+def _nothing() -> None:
+    """After a step, by default."""
+
+
+class Loop:
+    """A :class:`Training` under way, with all that is remembered from one step to the next.
+
+    Args:
+        training: from :func:`prepare`; ``restore`` puts a loop where a checkpoint stands.
+
+    Attributes:
+        average: the averaged student, if the config asks for one.
+        log: numbers of the epoch that is under way.
+        guard: keeps gradients that are not finite from the weights.
+    """
+
+    def __init__(self, training: Training) -> None:
+        run = training.run
+        self.training = training
+        self.average = Average(training.student, run.ema) if run.ema is not None else None
+        self.log = EpochLog(training.method)
+        self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
+        self.trained = parameters(training.student, training.method)
+
+    @property
+    def net(self) -> nn.Module:
+        """What is evaluated and kept: the averaged student if there is one, else the student."""
+        return self.average.net if self.average else self.training.student
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first step of the epoch that is under way."""
+        return self.training.step - self.log.seen
+
+    def check(self) -> None:
+        """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
+
+        Raises:
+            Diverged: something is not finite.
+        """
+        t = self.training
+        self.log.check(t.epoch + 1, self.first_step)
+        largest = largest_entries({"weights": self.trained})
+        if not math.isfinite(value := float(largest)):
+            raise weights_diverged(t.method, t.epoch + 1, t.step - 1, value)
+
+    def records(self, after_step: Hook = _nothing) -> Iterator[Record]:
+        """Train epoch by epoch, as :func:`fit`.
+
+        Args:
+            after_step: called after every step but an epoch's last, when everything may be saved; an exception out of
+                it ends the training. After the last step the record is yielded, and saving is possible again.
+        """
+        t, run = self.training, self.training.run
+        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, len(t.train), t.step)
+        while t.epoch < run.epochs:
+            with fixed_threads(run.threads), self.guard:
+                self.log.begin(t.optimizer.param_groups[0]["lr"])
+                for batch in islice(t.train.batches(t.epoch + 1), self.log.seen, None):
+                    self._step(batch)
+                    rates.step()
+                    if self.log.seen < len(t.train):
+                        after_step()
+                loss, components = self.log.means(t.epoch + 1, self.first_step)
+                trained, log = self.log.seconds, self.log
+                test = evaluate(self.net, t.test, t.teacher_top1)
+            t.epoch, self.log = t.epoch + 1, EpochLog(t.method)
+            assert log.lr is not None
+            yield Record(
+                epoch=t.epoch,
+                train_loss=loss,
+                components=components,
+                test=test,
+                lr=log.lr,
+                images_per_s=log.images / trained,
+                seconds=log.seconds,
+                monitors=t.watch.read() if t.watch else {},
+                skipped=self.guard.skipped,
+            )
+
+    def _step(self, batch: Batch) -> None:
+        """One step, and all that follows it."""
+        t = self.training
+        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * len(t.train))
+        self.guard.remember()
         try:
-            step = train_step(trained, training.method, training.optimizer, lg, progress, training.merge)
+            step = self._train(batch, progress)
+        except Diverged as error:
+            self.guard.forgive(error)
+            self.log.skip(len(batch))
+        else:
+            if self.average:
+                self.average.update(t.student)
+            self.log.add(step, len(batch), self.guard.unseen)
+            if t.watch:
+                t.watch.see(step.grads)
+        t.step += 1
+
+    def _train(self, batch: Batch, progress: Progress) -> Step:
+        """Move the weights, or say what was not finite."""
+        t = self.training
+        with autocast(t.run, batch.images.device):
+            lg = rows_of(t.method, t.student, t.teacher, batch)
+        try:
+            return train_step(self.trained, t.method, t.optimizer, lg, progress, t.merge)
         except ValueError as error:
-            raise explain(error, training.method, lg, progress) from error
-        log.add(step, len(batch))
-        if training.watch:
-            training.watch.see(step.grads)
-        training.step += 1
-        rates.step()
-    return log
+            raise explain(error, t.method, lg, progress) from error
+        except NotFinite as found:
+            with autocast(t.run, batch.images.device):  # the graph of the first pass is gone
+                again = rows_of(t.method, t.student, t.teacher, batch)
+            raise blame(t.method, found, again, progress, self.trained) from found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ class Diverged(ArithmeticError):
 
 
 class EpochLog:
-    """The loss and the components of every step of an epoch.
+    """The loss and the components of every step of an epoch, and how long it took.
 
     Args:
         method: names the components and the streams they are in.
@@ -26,31 +28,110 @@ class EpochLog:
     def __init__(self, method: Method) -> None:
         self.method = method
         self.names = list(method.parts)
+        self.streams: list[str] = []
         self.rows: list[Tensor] = []
+        self.places: list[int] = []
+        self.seen = 0
         self.images = 0
+        self.lr: float | None = None
+        self._before, self._started = 0.0, time.perf_counter()
 
-    def add(self, step: Step, images: int) -> None:
-        """Keep one step's numbers; nothing is synchronized."""
-        self.rows.append(torch.stack([step.loss, *(step.components[name] for name in self.names)]))
+    def begin(self, lr: float) -> None:
+        """Start the clock, of a new epoch or of the rest of an interrupted one.
+
+        Args:
+            lr: current learning rate; kept if this is the epoch's first step.
+        """
+        self.lr = lr if self.lr is None else self.lr
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the epoch began; that between an interruption and its end does not count."""
+        return self._before + time.perf_counter() - self._started
+
+    def add(self, step: Step, images: int, largest: Tensor | None = None) -> None:
+        """Keep one step's numbers; nothing is synchronized.
+
+        Args:
+            step: what it did.
+            images: how many it saw.
+            largest: largest absolute gradient of every stream, where nobody has looked at it yet.
+        """
+        row = torch.stack([step.loss, *(step.components[name] for name in self.names)])
+        if largest is not None:
+            self.streams = list(step.grads)
+            row = torch.cat([row, largest.to(row.dtype)])
+        self.rows.append(row)
+        self.places.append(self.seen)
+        self.skip(images)
+
+    def skip(self, images: int) -> None:
+        """Count a step without numbers."""
+        self.seen += 1
         self.images += images
 
-    def means(self, epoch: int, first_step: int) -> tuple[float, dict[str, float]]:
-        """Mean loss and mean components over the steps.
+    def check(self, epoch: int, first_step: int) -> Tensor:
+        """Look at all numbers so far.
 
         Args:
             epoch: for the message.
             first_step: number of the epoch's first step, for the message.
 
+        Returns:
+            ``[steps, 1 + components]`` float64 on the CPU.
+
         Raises:
             Diverged: a number is not finite.
         """
+        width = 1 + len(self.names)
+        if not self.rows:
+            return torch.empty(0, width, dtype=torch.float64)
         table = torch.stack(self.rows).double().cpu()
-        for step, row in enumerate(table.tolist()):
-            for name, value in zip(["", *self.names], row, strict=True):
-                if not math.isfinite(value) and (name or all(map(math.isfinite, row[1:]))):
-                    raise diverged(self.method, epoch, first_step + step, name, value)
-        loss, *components = table.mean(0).tolist()
+        for place, row in zip(self.places, table.tolist(), strict=True):
+            step, values = first_step + place, row[:width]
+            for name, value in zip(["", *self.names], values, strict=True):
+                if not math.isfinite(value) and (name or all(map(math.isfinite, values[1:]))):
+                    raise diverged(self.method, epoch, step, name, value)
+            for stream, value in zip(self.streams, row[width:], strict=False):
+                if not math.isfinite(value):
+                    raise gradient_diverged(self.method, epoch, step, stream, value)
+        return table[:, :width]
+
+    def means(self, epoch: int, first_step: int) -> tuple[float, dict[str, float]]:
+        """Mean loss and mean components over the steps; as :meth:`check`. NaN if every step was left out."""
+        loss, *components = self.check(epoch, first_step).mean(0).tolist()
         return loss, dict(zip(self.names, components, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything seen so far, as plain data and tensors."""
+        return {
+            "names": self.names,
+            "streams": self.streams,
+            "rows": torch.stack(self.rows).cpu() if self.rows else None,
+            "places": self.places,
+            "seen": self.seen,
+            "images": self.images,
+            "lr": self.lr,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            ValueError: the components are others.
+        """
+        if state["seen"] and state["names"] != self.names:
+            raise ValueError(
+                f"it stands inside an epoch of a method with components {state['names']}, the config has {self.names}; "
+                f"keep the method, or start anew in another folder"
+            )
+        self.streams = list(state["streams"])
+        self.rows = [] if state["rows"] is None else list(state["rows"].to(device).unbind())
+        self.places = list(state["places"])
+        self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
+        self._before = state["seconds"]
 
 
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
@@ -71,7 +152,26 @@ def diverged(method: Method, epoch: int, step: int, component: str, value: float
     """The error with its place; ``component`` is empty when only the weighted sum is not finite."""
     stream = next((s.name for s in method.streams if component in s.components), "")
     what = f"component {component!r} of stream {stream!r}" if component else "the weighted loss"
-    return Diverged(
-        f"training diverged in epoch {epoch}, step {step}: {what} is {value}; lower optimizer.lr, or the weights "
-        f"or the momentum shifts of {method.name}"
-    )
+    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
+
+
+def gradient_diverged(
+    method: Method, epoch: int, step: int, stream: str, value: float, component: str | None = None
+) -> Diverged:
+    """The same for a gradient; ``component`` is the guilty one where it could be found out."""
+    what = f"the gradient of component {component!r} in stream {stream!r}" if component else f"of stream {stream!r}"
+    what = what if component else f"the gradient {what}"
+    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
+
+
+def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Diverged:
+    """The error for weights that a finite gradient has moved too far."""
+    return Diverged(f"{_where(epoch, step)}: the weights are {value} after it; {_advice(method)}")
+
+
+def _where(epoch: int, step: int) -> str:
+    return f"training diverged in epoch {epoch}, step {step}"
+
+
+def _advice(method: Method) -> str:
+    return f"lower optimizer.lr, or the weights or the momentum shifts of {method.name}"

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import math
-import platform
-import subprocess
+import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .. import __version__
-from .checkpoint import restore, save_checkpoint, save_weights, write_atomically
+from .changes import changed_fields
+from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_atomically
 from .config import Run
-from .configfile import read_config, to_yaml
+from .configfile import from_plain, read_config, to_yaml
 from .evaluate import Evaluation
-from .fit import Record
-from .prepare import Training, merging
+from .fit import Loop, Record
+from .lock import locked
+from .summary import summarize
 
 CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "last.ckpt"
 STUDENT, SUMMARY = "student.safetensors", "summary.json"
-FILES = (
-    SUMMARY,
-    CONFIG,
-    METRICS,
-    CHECKPOINT,
-    STUDENT,
-)  # the summary first: deleting starts by making the run unfinished
+PREVIOUS, BROKEN, DIVERGED = "previous.ckpt", "broken.ckpt", "DIVERGED.ckpt"
+# the summary first: deleting starts by making the run unfinished
+FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk. It counts as finished when ``summary.json`` is there, which is written last."""
+    """One run on disk. It counts as finished when ``summary.json`` is there, which is written last.
+
+    While it trains there are two checkpoints, ``last.ckpt`` and the one before it, ``previous.ckpt``; and a lock.
+    """
 
     path: Path
+    changes: list[dict[str, Any]] = field(default_factory=list, init=False, compare=False)
 
     @property
     def finished(self) -> bool:
@@ -50,66 +48,115 @@ class RunFolder:
         """The trained weights."""
         return self.path / STUDENT
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out meanwhile.
+
+        Raises:
+            ValueError: another process is writing here.
+        """
+        return locked(self.path)
+
+    def check_free(self, *, overwrite: bool = False) -> list[str]:
+        """Names of the files of a run that are here.
+
+        Raises:
+            ValueError: there are some and ``overwrite`` is off, or the path is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; choose another folder for the run")
+        there = [name for name in FILES if (self.path / name).exists()]
+        if there and not overwrite:
+            state = "a finished run" if self.finished else "an unfinished run"
+            raise ValueError(f"{self.path} holds {state}; choose another folder, or replace it (--overwrite)")
+        return there
+
     def start(self, run: Run, *, overwrite: bool = False) -> None:
         """Make the folder and write the config.
 
         Raises:
             ValueError: a run is already there and ``overwrite`` is off.
         """
-        there = [name for name in FILES if (self.path / name).exists()]
-        if there and not overwrite:
-            state = "a finished run" if self.finished else "an unfinished run"
-            raise ValueError(f"{self.path} holds {state}; choose another folder, or replace it (--overwrite)")
-        for name in there:
+        for name in self.check_free(overwrite=overwrite):
             (self.path / name).unlink()
         self.path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         write_atomically(self.path / CONFIG, to_yaml(run))
 
-    def resume(self, training: Training) -> bool:
-        """Go on from ``last.ckpt`` if it is there, under the config of ``training``.
+    def resume(self, loop: Loop) -> bool:
+        """Go on from the newest whole checkpoint if there is one, under the config of ``loop``.
 
-        Metrics of later epochs are forgotten.
+        The metrics become those of the checkpoint: what was measured after it is forgotten, and measured again.
 
         Returns:
             Whether there was anything to go on from.
 
         Raises:
-            ValueError: the checkpoint has more epochs than the config asks for, or cannot be read.
+            ValueError: no checkpoint that is here can be read, it has more epochs than the config asks for, or the
+                config has changed in a field that cannot change under way.
         """
-        checkpoint = self.path / CHECKPOINT
-        if not checkpoint.is_file():
+        path, state = self._newest()
+        if path is None or state is None:
             return False
-        restore(training, checkpoint)
+        changed = changed_fields(from_plain(state["config"], f"{path}, config"), loop.training.run)
+        load_state(loop, state, path)
+        training, notes = loop.training, state.get("notes", {})
         if training.epoch > training.run.epochs:
-            raise ValueError(f"{checkpoint} is at epoch {training.epoch}, the config ends at {training.run.epochs}")
+            raise ValueError(f"{path} is at epoch {training.epoch}, the config ends at {training.run.epochs}")
+        self.changes[:] = notes.get("changes", [])
+        if changed:
+            self.changes.append({"epoch": training.epoch + 1, "step": training.step, "fields": changed})
+        self._sweep()
         write_atomically(self.path / CONFIG, to_yaml(training.run))
         kept = [row for row in self.metrics() if row["epoch"] <= training.epoch]
-        write_atomically(self.path / METRICS, "".join(_line(row) for row in kept))
+        text = notes.get("metrics", "".join(_line(row) for row in kept))
+        write_atomically(self.path / METRICS, text)
         return True
 
     def append(self, record: Record) -> None:
-        """Add one epoch to the metrics."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(_line(record.columns()))
+        """Add one epoch to the metrics.
 
-    def save(self, training: Training) -> None:
-        """Write ``last.ckpt``."""
-        save_checkpoint(training, self.path / CHECKPOINT)
+        Raises:
+            OSError: it cannot be written; a part of a line at the end does no harm.
+        """
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(_line(record.columns()))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise OSError(f"cannot write {self.path / METRICS}: {why}; {CHECKPOINT} still holds the run") from error
 
-    def finish(self, training: Training, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
-        """Write the weights, then the summary.
+    def save(self, loop: Loop) -> None:
+        """Write ``last.ckpt``; the one that was there becomes ``previous.ckpt``.
+
+        Raises:
+            Diverged: a number or a weight is not finite; the files stay as they are.
+            OSError: it cannot be written; likewise.
+        """
+        loop.check()
+        target = self.path / CHECKPOINT
+        save_checkpoint(loop, target, keep=self.path / PREVIOUS, notes=self._notes(loop))
+
+    def save_diverged(self, loop: Loop) -> Path:
+        """Write the state of a run that diverged, to be looked at; nothing goes on from it by itself."""
+        save_checkpoint(loop, self.path / DIVERGED, notes=self._notes(loop))
+        return self.path / DIVERGED
+
+    def finish(self, loop: Loop, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
+        """Write the weights, then the summary; only the last checkpoint stays.
 
         Args:
-            training: at its last epoch.
+            loop: at its last epoch.
             test: metrics of that epoch.
             command: how the program was called.
 
         Returns:
             The summary.
         """
-        save_weights(training.student, self.student)
-        facts = summarize(training, self.metrics(), test, command)
+        save_weights(loop.net, self.student)
+        facts = summarize(loop, self.metrics(), test, command, self.changes)
         write_atomically(self.path / SUMMARY, json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n")
+        for name in (PREVIOUS, BROKEN):
+            (self.path / name).unlink(missing_ok=True)
         return facts
 
     def config(self) -> Run:
@@ -124,91 +171,54 @@ class RunFolder:
         """
         if not self.finished:
             raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
-        return json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
+        try:
+            return json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
+        except ValueError as error:  # not UTF-8, or not JSON
+            raise ValueError(f"{self.path / SUMMARY} cannot be read: {error}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict per epoch."""
-        text = (self.path / METRICS).read_text(encoding="utf-8") if (self.path / METRICS).is_file() else ""
-        whole = text[: text.rfind("\n") + 1]  # an interrupted run may end in the middle of a line
-        return [json.loads(line) for line in whole.splitlines()]
+        """One dict per epoch, up to the first line that is broken."""
+        path = self.path / METRICS
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        rows: list[dict[str, Any]] = []
+        for line in text[: text.rfind("\n") + 1].splitlines():  # an interrupted run may end in the middle of a line
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+                break
+            rows.append(row)
+        return rows
 
+    def _newest(self) -> tuple[Path | None, dict[str, Any] | None]:
+        """The newest checkpoint that is whole, and what it holds; a broken one is reported and set aside."""
+        there = [self.path / name for name in (CHECKPOINT, PREVIOUS) if (self.path / name).is_file()]
+        broken: list[str] = []
+        for path in there:
+            try:
+                state = read_checkpoint(path)
+            except ValueError as error:
+                broken.append(str(error))
+                continue
+            if broken:
+                os.replace(there[0], self.path / BROKEN)  # or the next save would keep it in place of a good one
+                place = f"epoch {state['epoch'] + 1}, step {state['step']}"
+                warnings.warn(f"{broken[0]}; going on from {path.name} instead, in {place}", stacklevel=4)
+            return path, state
+        if broken:
+            raise ValueError(f"{broken[0]}; no older one can be read either: start anew with --overwrite")
+        return None, None
 
-def summarize(
-    training: Training, metrics: Sequence[dict[str, Any]], test: Evaluation, command: Sequence[str] = ()
-) -> dict[str, Any]:
-    """What ``summary.json`` says; the last epoch is the headline, the best one stands beside it.
+    def _notes(self, loop: Loop) -> dict[str, Any]:
+        rows = [row for row in self.metrics() if row["epoch"] <= loop.training.epoch]
+        return {"metrics": "".join(_line(row) for row in rows), "changes": self.changes}
 
-    ``backward_passes`` are those per step that the method needs; watching a run takes more.
-    """
-    run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
-    method = run.method.build()
-    return {
-        "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
-        "method": run.method.title,
-        "dataset": _dataset(run),
-        "student": run.student.name,
-        "teacher": run.teacher.name if run.teacher else None,
-        "seed": run.seed,
-        "epochs": run.epochs,
-        "last_top1": test.top1,
-        "best_top1": best["test_top1"],
-        "best_epoch": best["epoch"],
-        "last_top5": test.top5,
-        "last_loss": test.loss,
-        "agreement": test.agreement,
-        "ece": test.calibration.ece,
-        "calibration": asdict(test.calibration),
-        "params": sum(p.numel() for p in training.student.parameters()),
-        "teacher_params": training.teacher_params,
-        "teacher_top1": training.teacher_test.top1 if training.teacher_test else None,
-        "streams": {s.name: list(s.components) for s in method.streams},
-        "backward_passes": len(method.momenta(run.optimizer.momentum, merging(run, method))),
-        "seconds": sum(row["seconds"] for row in metrics),
-        "device": _device(training),
-        "watched": training.watch is not None,
-        "command": list(command),
-        "git": _git(),
-        "versions": _versions(),
-    }
-
-
-def _dataset(run: Run) -> str:
-    few = run.data.labels_per_class
-    name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
-    return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
-
-
-def _device(training: Training) -> str:
-    device = next(training.student.parameters()).device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
-
-
-@functools.cache
-def _git() -> dict[str, Any] | None:
-    """Commit of the package's own source, and whether it was changed since; ``None`` for an installed package."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "scikit-learn", "safetensors", "torchvision", "timm")
-    found = {"python": platform.python_version(), "fractionate": __version__, "torch": torch.__version__}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    def _sweep(self) -> None:
+        """Remove what a process that was killed while writing left behind."""
+        for name in FILES:
+            for file in self.path.glob(f".{name}.*.tmp"):
+                file.unlink(missing_ok=True)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
 from ..methods import Method, resplit
-from ..monitors import GSNR, cosines, norms
+from ..monitors import GSNR, _Block, _Moments, cosines, norms
 from ..optim import StreamGrads
 from .config import Monitors
 
@@ -47,3 +52,22 @@ class Watch:
         if self.last and self.monitors.cosines:
             found |= {f"cosine/{a}|{b}": x for (a, b), x in cosines(self.last).items()}
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """The windows, begun and full; the gradients of the last step belong to a finished epoch and are not kept."""
+        if not self.gsnr:
+            return {}
+        begun = {name: (b.mean.cpu(), b.spread.cpu(), b.count) for name, b in self.gsnr._blocks.items()}
+        full = {name: (m.signal.cpu(), m.spread.cpu(), m.count) for name, m in self.gsnr._full.items()}
+        return {"window": self.gsnr.window, "begun": begun, "full": full}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on with saved windows; windows of another length start anew."""
+        if not self.gsnr or state.get("window") != self.gsnr.window:
+            return
+        for name, (mean, spread, count) in state["begun"].items():
+            block = _Block(mean.to(device))
+            block.spread, block.count = spread.to(device), count
+            self.gsnr._blocks[name] = block
+        for name, (signal, spread, count) in state["full"].items():
+            self.gsnr._full[name] = _Moments(signal.to(device), spread.to(device), count)

@@ -1,0 +1,127 @@
+"""Parts of a run that do not fit each other, found before anything is trained or written."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from ..data import Batch, SmallImages
+from .checkpoint import random_state, set_random_state
+from .prepare import Training
+
+SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
+
+
+def check_training(training: Training, teacher_at_least: float | None = None) -> None:
+    """Refuse what cannot work.
+
+    Args:
+        training: from :func:`prepare`.
+        teacher_at_least: smallest accuracy of the teacher, in percent.
+
+    Raises:
+        ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
+            weak, or batches that are too large or too small.
+    """
+    check_weights("student", training.student)
+    if (teacher := teacher_net(training)) is not None:
+        check_weights("teacher", teacher)
+    check_classes(training)
+    check_teacher(training, teacher_at_least)
+    check_batches(training)
+
+
+def teacher_net(training: Training) -> nn.Module | None:
+    """The teacher's network, where there is one behind the logits (a live teacher, a table of them)."""
+    net = getattr(training.teacher, "net", None)
+    return net if isinstance(net, nn.Module) else None
+
+
+def check_weights(what: str, net: nn.Module) -> None:
+    """Refuse weights and statistics that are not finite."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise ValueError(
+                f"the {what}'s weights are broken: {bad} of {value.numel()} values of {name!r} are NaN or infinite; "
+                f"take another checkpoint"
+            )
+
+
+def check_classes(training: Training) -> None:
+    """Refuse networks whose number of logits is not the data's number of classes."""
+    classes = training.train.num_classes
+    batch = next(iter(training.test.batches(1)))
+    few = Batch(batch.images[:2], batch.target[:2], batch.index[:2])
+    found = {"student": _logits(training.student, few)}
+    if (teacher := teacher_net(training)) is not None:
+        found["teacher"] = _logits(teacher, few)
+    for what, count in found.items():
+        if count != classes:
+            raise ValueError(f"the {what} gives {count} logits per image, the data have {classes} classes")
+
+
+def check_teacher(training: Training, at_least: float | None = None) -> None:
+    """Refuse a teacher that is worse than asked for, or worse than guessing."""
+    if training.teacher_test is None:
+        return
+    top1, classes = training.teacher_test.top1, training.train.num_classes
+    if at_least is not None and top1 < at_least:
+        raise ValueError(
+            f"the teacher has {top1:.2f} % top-1 on the test images, at least {at_least:g} % were asked for"
+        )
+    chance, count = 1 / classes, sum(training.teacher_test.calibration.count)
+    doubt = SURE * (chance * (1 - chance) / max(1, count)) ** 0.5
+    if training.run.method.distils and top1 / 100 < chance - doubt:
+        raise ValueError(
+            f"the teacher has {top1:.2f} % top-1 on the test images, guessing has {100 * chance:.2f} %: are its "
+            f"classes in another order, or its images normalised in another way?"
+        )
+
+
+def check_batches(training: Training) -> None:
+    """Refuse batches larger than the data, and batches of one image that batch norm cannot work with."""
+    source = training.train
+    if not isinstance(source, SmallImages):
+        return
+    shown = source.count * source.passes
+    if source.batch_size > shown:
+        raise ValueError(
+            f"data.batch_size is {source.batch_size}, but an epoch shows only {shown} images; choose at most {shown}"
+        )
+    last = shown % source.batch_size or source.batch_size
+    if last == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in training.student.modules()):
+        _check_one(training, shown)
+
+
+def _check_one(training: Training, shown: int) -> None:
+    """Batch norm over feature maps larger than one pixel works with one image, others do not: try."""
+    batch = next(iter(training.test.batches(1)))
+    net = copy.deepcopy(training.student).train()
+    state = random_state()
+    try:
+        with torch.no_grad():
+            net(batch.images[:1])
+    except ValueError as error:
+        size = training.run.data.batch_size
+        where = "batches hold one image" if size == 1 else f"the last batch of every epoch holds one image ({shown} = "
+        where += "" if size == 1 else f"{shown // size} x {size} + 1)"
+        raise ValueError(f"{where}, which batch norm cannot be trained on: change data.batch_size ({error})") from error
+    finally:
+        set_random_state(state)
+
+
+def _logits(net: nn.Module, batch: Batch) -> int:
+    training, state = net.training, random_state()
+    net.eval()
+    try:
+        with torch.no_grad():
+            z = net(batch.images)
+    except RuntimeError as error:
+        raise ValueError(f"the network cannot take these images: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        net.train(training)
+        set_random_state(state)
+    return int(z.shape[-1])
