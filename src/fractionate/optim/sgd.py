@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._choices import unknown
 from .grads import Grads, StreamGrads
+from .heavy_ball import heavy_ball
 from .momenta import Momenta, as_momenta
 from .rules import Move, Plan, published_deepkd, together
 from .state import fit_state
@@ -93,12 +94,15 @@ class StreamSGD(torch.optim.Optimizer):
         sequential = bool(self.momenta.sequence)
         plan: Plan = published_deepkd if sequential else together
         for group in self.param_groups:
+            by_reach = _by_reach(group["params"], by_stream)
             if self.momenta.decay_stream is None and group["weight_decay"]:
-                reached = [p for p in group["params"] if any(id(p) in g for g in by_stream.values())]
-                if reached:
-                    torch._foreach_mul_(reached, 1 - group["lr"] * group["weight_decay"])
+                for params in by_reach.values():
+                    torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for stream in self._order():
-                self._move(group, stream, by_stream, plan, skip_missing=sequential)
+                for reached_by, params in by_reach.items():
+                    if stream in reached_by or not sequential:
+                        move = plan(self.momenta, stream, reached_by)
+                        self._move(group, stream, move, params, by_stream.get(stream, {}))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load buffers and group options; momenta stay those of this optimizer.
@@ -133,53 +137,40 @@ class StreamSGD(torch.optim.Optimizer):
         return {name: _by_identity(name, grads[name], names) for name in grads}
 
     def _move(
-        self,
-        group: dict[str, Any],
-        stream: str,
-        by_stream: dict[str, dict[int, Tensor]],
-        plan: Plan,
-        *,
-        skip_missing: bool,
+        self, group: dict[str, Any], stream: str, move: Move, params: list[Tensor], grads: Mapping[int, Tensor]
     ) -> None:
-        """Move all parameters of a group along one stream, those with equal rule in one call."""
-        buckets: dict[tuple[Move, bool], list[tuple[Tensor, Tensor]]] = {}
-        for p in group["params"]:
-            reached_by = frozenset(name for name, g in by_stream.items() if id(p) in g)
-            grad = by_stream.get(stream, {}).get(id(p))
-            if not reached_by or (grad is None and skip_missing):
+        """Move parameters along one stream: those whose buffer starts now, and the others, in one call each."""
+        fresh = [p for p in params if stream not in self.state[p]]
+        known = [p for p in params if stream in self.state[p]]
+        for first, moved in ((True, fresh), (False, known)):
+            if not moved:
                 continue
-            move = plan(self.momenta, stream, reached_by)
-            first = stream not in self.state[p]
-            bucket = buckets.setdefault((move, first), [])
-            bucket.append((p, torch.zeros_like(p) if grad is None else grad))
-        for (move, first), pairs in buckets.items():
-            params, gradients = (list(x) for x in zip(*pairs, strict=True))
-            self._apply(group, stream, move, first, params, gradients)
+            if first and move.coefficient:
+                for p in moved:
+                    self.state[p][stream] = torch.empty_like(p, memory_format=torch.preserve_format)
+            heavy_ball(
+                moved,
+                [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g.detach() for p in moved],
+                [self.state[p][stream] for p in moved] if move.coefficient else [],
+                lr=group["lr"] * self.momenta.gains.get(stream, 1.0),
+                momentum=move.coefficient,
+                decay=group["weight_decay"] * (move.first_decay if first else move.decay),
+                dampening=group["dampening"],
+                nesterov=group["nesterov"],
+                first=first,
+            )
 
-    def _apply(
-        self,
-        group: dict[str, Any],
-        stream: str,
-        move: Move,
-        first: bool,
-        params: list[Tensor],
-        grads: list[Tensor],
-    ) -> None:
-        """One heavy-ball step; the torch._foreach calls are those torch's own optimizers are made of."""
-        decay = group["weight_decay"] * (move.first_decay if first else move.decay)
-        if decay:
-            grads = list(torch._foreach_add(grads, params, alpha=decay))
-        m, step = move.coefficient, grads
-        if m:
-            if first:
-                for p, g in zip(params, grads, strict=True):
-                    self.state[p][stream] = g.detach().clone(memory_format=torch.preserve_format)
-            buffers = [self.state[p][stream] for p in params]
-            if not first:
-                torch._foreach_mul_(buffers, m)
-                torch._foreach_add_(buffers, grads, alpha=1 - group["dampening"])
-            step = list(torch._foreach_add(grads, buffers, alpha=m)) if group["nesterov"] else buffers
-        torch._foreach_add_(params, step, alpha=-group["lr"] * self.momenta.gains.get(stream, 1.0))
+
+def _by_reach(
+    params: Iterable[Tensor], by_stream: Mapping[str, Mapping[int, Tensor]]
+) -> dict[frozenset[str], list[Tensor]]:
+    """Parameters by the streams that reach them, without those that none reaches."""
+    found: dict[frozenset[str], list[Tensor]] = {}
+    for p in params:
+        reached_by = frozenset(name for name, grads in by_stream.items() if id(p) in grads)
+        if reached_by:
+            found.setdefault(reached_by, []).append(p)
+    return found
 
 
 def _by_identity(
