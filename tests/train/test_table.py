@@ -171,9 +171,12 @@ def test_kept_logits_may_enter_a_backward_pass() -> None:
 
 
 def test_without_a_variant_there_is_nothing_to_read() -> None:
-    batch = next(source().batches(1))
-    with pytest.raises(ValueError, match="augmented by more than shift and flip; use teacher_table=off"):
+    batch, said = next(source().batches(1)), "are augmented by more than that; use teacher_table=off"
+    with pytest.raises(ValueError, match=f"the images of this batch {said}"):
         TeacherTable(network(), source())(Batch(batch.images, batch.target, batch.index))
+    for change in ({"augment": cutout}, {"mixup": 1.0}, {"cutmix": 1.0}):
+        with pytest.raises(ValueError, match=f"these images {said}"):
+            TeacherTable(network(), source(**change))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ Mode = Literal["off", "lazy", "full"]
 MODES: tuple[Mode, ...] = ("off", "lazy", "full")
 CHUNK = 256
 PROBES = 4
+UNCOUNTED = (
+    "a teacher table keeps logits per shift and flip (batch.variant), but {} are augmented by more than that; use "
+    "teacher_table=off, or augment the strong view only"
+)
 PLAIN = (bool, int, float, str, tuple)
 Report = Callable[[int, int], None]
 
@@ -68,6 +72,8 @@ class TeacherTable:
     def __post_init__(self) -> None:
         if not isinstance(self.source, SmallImages):
             raise ValueError(f"a teacher table needs SmallImages, whose crops can be counted; got {self.source!r}")
+        if self.source.augment or self.source.mixup or self.source.cutmix:
+            raise ValueError(UNCOUNTED.format("these images"))
         self.net.eval().requires_grad_(False)
         key = fingerprint(self.net, self.source)
         if self.folder is not None:
@@ -80,10 +86,7 @@ class TeacherTable:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of the weak view from the table, of the strong view from the network."""
         if batch.variant is None:
-            raise ValueError(
-                "the teacher table is read by batch.variant, which this batch does not have: its images are augmented "
-                "by more than shift and flip; use teacher_table=off, or augment the strong view only"
-            )
+            raise ValueError(UNCOUNTED.format("the images of this batch"))
         strong = None if batch.strong is None else self._live(batch.strong)
         at = batch.variant * self.source.count + batch.index
         if self._whole:
