@@ -40,6 +40,15 @@ def test_what_a_source_leaves_open_must_be_given(id: str, needs: str, given: lis
     assert differences(run, recipe_run(id, [*given, "epochs=3"])) == ["epochs"]
 
 
+def test_a_detail_of_an_open_field_does_not_decide_it() -> None:
+    id = "cifar100/dgkd/any/dgkd/published-code-head-beta=8"
+    with pytest.raises(ValueError, match="leaves teacher open"):
+        recipe_run(id, ["student=vgg8", "teacher.checkpoint=weights.pth"])
+    assert recipe_run(id, ["student=vgg8", "teacher.name=vgg13", "teacher.checkpoint=weights.pth"]).teacher == Network(
+        "vgg13", "weights.pth"
+    )
+
+
 def test_the_example_of_an_open_recipe_is_a_command_that_works() -> None:
     for recipe in {r.method: r for r in papers().values() if r.needs}.values():
         examples = [recipe.example(need).replace("'", "") for need in recipe.needs]
