@@ -5,7 +5,9 @@ from .autoaugment import autoaugment
 from .batch import Batch, Normalization, Source
 from .cifar import cifar
 from .digits import digits
+from .folder import folder
 from .labelled import Labelled, Part, few, held_out
+from .mnist import fashion_mnist, mnist
 from .randaugment import randaugment
 from .small import SmallImages
 
@@ -22,7 +24,10 @@ __all__ = [
     "cifar",
     "cutout",
     "digits",
+    "fashion_mnist",
     "few",
+    "folder",
     "held_out",
+    "mnist",
     "randaugment",
 ]

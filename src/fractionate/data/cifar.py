@@ -10,7 +10,8 @@ import torch
 
 from .._choices import choose
 from .batch import Normalization
-from .labelled import PARTS, Labelled, Part, held_out
+from .download import fetch
+from .labelled import PARTS, Labelled, Part, part_of
 from .pickles import read_arrays
 
 VALIDATION_SHARE = 0.1  # 5,000 of the 50,000 training images
@@ -74,31 +75,11 @@ def cifar(name: Literal["cifar10", "cifar100"], root: Path, part: Part = "train"
     wanted = layout.test if part == "test" else layout.train
     missing = [file for file in (*wanted, layout.meta) if not (folder / file).is_file()]
     if missing:
-        _fetch(layout, root, missing, download)
+        fetch(layout.torchvision, root, f"{folder} lacks {', '.join(missing)}", download)
     classes = tuple(_list(read_arrays(folder / layout.meta), layout.names, folder / layout.meta))
     parts = [_read(folder / file, layout, len(classes)) for file in wanted]
     images = Labelled(torch.cat([p.images for p in parts]), torch.cat([p.target for p in parts]), len(classes), classes)
-    if part in ("train", "test"):
-        return images
-    chosen = held_out(images.target, VALIDATION_SHARE)
-    return images.at((chosen if part == "validation" else ~chosen).nonzero()[:, 0])
-
-
-def _fetch(layout: _Layout, root: Path, missing: list[str], download: bool) -> None:
-    here = f"{root / layout.folder} lacks {', '.join(missing)}"
-    if not download:
-        raise ValueError(f"{here}; put the set there, or let it be downloaded")
-    try:
-        from torchvision import datasets
-    except ImportError as error:
-        raise ImportError(
-            f"{here}. Downloading it needs torchvision: pip install 'fractionate[models]'; or set data.root (or the "
-            f"environment variable FRACTIONATE_DATA) to the folder that holds {layout.folder}"
-        ) from error
-    try:
-        getattr(datasets, layout.torchvision)(root, train=True, download=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{here}, and downloading failed: {error}") from error
+    return images if part == "test" else part_of(images, part, VALIDATION_SHARE)
 
 
 def _read(path: Path, layout: _Layout, classes: int) -> Labelled:

@@ -59,6 +59,25 @@ def held_out(target: Int[Tensor, " n"], share: float, seed: int = 0) -> Bool[Ten
     return chosen
 
 
+def part_of(train: Labelled, part: Part, share: float) -> Labelled:
+    """A part of the training images: all of them, the validation part, or what is left without it.
+
+    Args:
+        train: all training images.
+        part: ``"train"``, ``"validation"`` or ``"train-without-validation"``.
+        share: of every class that the validation part holds.
+
+    Example:
+        >>> all = Labelled(torch.zeros(10, 1, 1, 1, dtype=torch.uint8), torch.zeros(10).long(), 1)
+        >>> [len(part_of(all, part, 0.1)) for part in ("train", "validation", "train-without-validation")]
+        [10, 1, 9]
+    """
+    if part == "train":
+        return train
+    chosen = held_out(train.target, share)
+    return train.at((chosen if part == "validation" else ~chosen).nonzero()[:, 0])
+
+
 def few(images: Labelled, labels_per_class: int) -> Labelled:
     """The first so many images of every class.
 
