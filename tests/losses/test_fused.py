@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,14 +12,26 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
+from fractionate.losses import fused as path
 from fractionate.losses.fused import why_not_fused
 from fractionate.losses.partition import Partition
-from fractionate.losses.rest import CHUNK
+from fractionate.losses.rest import CHUNK, KEEP
 from fractionate.losses.split import Split
 from tests import cases
 from tests.asserts import assert_equal
 from tests.losses.partitions import Problem, fusible_problems, problems
 from tests.reference import split as twin
+
+# Up to KEEP numbers a batch is read once and its softmax kept; larger ones are read again, some rows at a time.
+BATCHES = {"read once": KEEP, "read twice": 0}
+batches = pytest.mark.parametrize("keep", BATCHES.values(), ids=BATCHES)
+
+
+@contextmanager
+def keeping(numbers: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(path, "KEEP", numbers)
+        yield
 
 
 def fused(p: Problem) -> Split:
@@ -29,9 +42,11 @@ def gradient(value: Tensor, leaf: Tensor) -> Tensor:
     return torch.autograd.grad(value, leaf, retain_graph=True)[0]
 
 
-@given(fusible_problems())
-def test_fused_equals_the_slow_twin(p: Problem) -> None:
-    fast = fused(p)
+@batches
+@given(p=fusible_problems())
+def test_fused_equals_the_slow_twin(keep: int, p: Problem) -> None:
+    with keeping(keep):
+        fast = fused(p)
     slow = twin.split_kl(p.student, p.teacher, p.listed, p.temperature)
     weight = torch.linspace(-1, 2, p.groups).double()
     for name in ("between", "within", "mass"):
@@ -40,11 +55,13 @@ def test_fused_equals_the_slow_twin(p: Problem) -> None:
         assert_equal(gradient(a.sum(), p.student), gradient(b.sum(), p.student), "gradient")
 
 
-@given(fusible_problems())
-def test_merged_groups_of_a_fused_split_have_the_right_gradient(p: Problem) -> None:
+@batches
+@given(p=fusible_problems())
+def test_merged_groups_of_a_fused_split_have_the_right_gradient(keep: int, p: Problem) -> None:
     """`coarsen` differentiates through the log masses."""
     pairs = [[0], list(range(1, p.groups))] if p.groups > 1 else [[0]]
-    coarse = fused(p).coarsen(pairs)
+    with keeping(keep):
+        coarse = fused(p).coarsen(pairs)
     merged = p._replace(assignment=[[min(g, 1) for g in row] for row in p.assignment], groups=len(pairs))
     slow = twin.split_kl(p.student, p.teacher, merged.listed, p.temperature)
     assert_equal(coarse.between, slow.between)
@@ -82,13 +99,15 @@ PARTITIONS: dict[str, Callable[[Logits], Partition]] = {
 }
 
 
+@batches
 @pytest.mark.parametrize("make", PARTITIONS.values(), ids=PARTITIONS)
-def test_the_gradient_of_the_gradient(make: Callable[[Logits], Partition]) -> None:
+def test_the_gradient_of_the_gradient(make: Callable[[Logits], Partition], keep: int) -> None:
     lg = cases.easy(n=2, c=6)
     partition = make(lg)
 
     def parts(student: Tensor) -> tuple[Tensor, Tensor]:
-        s = fr.split_kl(student, lg.teacher, partition, 2.0, fused=True)
+        with keeping(keep):
+            s = fr.split_kl(student, lg.teacher, partition, 2.0, fused=True)
         return s.between, s.within
 
     student = lg.student.clone().requires_grad_()
@@ -96,12 +115,16 @@ def test_the_gradient_of_the_gradient(make: Callable[[Logits], Partition]) -> No
     assert torch.autograd.gradgradcheck(parts, student)
 
 
+@batches
 @pytest.mark.parametrize("make", PARTITIONS.values(), ids=PARTITIONS)
 @pytest.mark.parametrize("dtype", cases.LOW_PRECISION, ids=str)
-def test_fused_and_plain_agree_in_low_precision(make: Callable[[Logits], Partition], dtype: torch.dtype) -> None:
+def test_fused_and_plain_agree_in_low_precision(
+    make: Callable[[Logits], Partition], dtype: torch.dtype, keep: int
+) -> None:
     lg = cases.cast(cases.easy(n=5, c=9), dtype)
     student = lg.student.clone().requires_grad_()
-    one, other = (fr.split_kl(student, lg.teacher, make(lg), 4.0, fused=f) for f in (True, False))
+    with keeping(keep):
+        one, other = (fr.split_kl(student, lg.teacher, make(lg), 4.0, fused=f) for f in (True, False))
     assert one.within.dtype == other.within.dtype == torch.float32
     assert_equal(one.between, other.between, rtol=1e-5)
     assert_equal(one.within, other.within, rtol=1e-5)
@@ -117,6 +140,17 @@ def test_more_rows_than_fit_in_one_chunk() -> None:
     one, other = (fr.split_kl(student, lg.teacher, fr.by_top(lg, 5), 4.0, fused=f) for f in (True, False))
     assert_equal(one.within, other.within, rtol=1e-5)
     assert_equal(gradient(one.total.sum(), student), gradient(other.total.sum(), student), rtol=1e-5)
+
+
+@batches
+def test_two_backward_passes_through_one_loss_add_up(keep: int) -> None:
+    """What is kept between the passes is not used up by the first."""
+    lg = cases.cast(cases.easy(n=5, c=9), torch.float32)
+    student = lg.student.clone().requires_grad_()
+    with keeping(keep):
+        s = fr.split_kl(student, lg.teacher, fr.by_top(lg, 3), 4.0, fused=True)
+    parts = gradient(s.between.sum(), student) + gradient(s.within.sum(), student)
+    assert_equal(parts, gradient(s.between.sum() + s.within.sum(), student), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import rest
 from .backend import rest_code
 from .partition import Group, Partition
 from .plain import KL, Parts, kl_rows, plain_split
-from .rest import number
+from .rest import KEEP, Look, number, read_small, write_small
 
 
 def why_not_fused(student: Tensor, partition: Partition, temperature: float | Tensor, kl: KL) -> str | None:
@@ -61,18 +62,19 @@ class _FusedSplit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, partition: Partition, temperature: float) -> Parts:
         index = _listed(partition)
-        best, total, gap = rest_code(s, index).read_rest(s, t, index, temperature)
-        per_t = number(1 / temperature, best)
-        listed = [_listed_group(s, t, group, best.dtype, per_t) for group in partition.groups]
-        log_t, log_s = logs = _log_masses(listed, best, total, per_t)
-        mass = logs.exp()
-        exact = all(group.valid is None for group in partition.groups)
-        between = (mass[0] * (log_t - log_s)).sum(1) if exact else kl_rows(log_t, log_s)
-        rest = gap.sub_(total[0].log()).add_(total[1].log())
-        nothing = torch.zeros_like(rest)
-        within = torch.stack([*(nothing if g.within is None else g.within for g in listed), rest], 1)
-        square = number(temperature * temperature, best)
-        ctx.save_for_backward(s, t, index, best, total, mass, *(g.q for g in listed))
+        best, log_total, inside, picked, kept = _look(s, t, index, temperature)
+        per_t, square = number(1 / temperature, best), number(temperature * temperature, best)
+        nothing = torch.zeros_like(inside)
+        if picked is None:  # one group, which has all the mass
+            listed, within, between = [], inside[:, None], nothing
+            (log_t, log_s), mass = torch.zeros_like(best).unbind(0), torch.ones_like(best)
+        else:
+            listed = _listed_groups(picked, partition.groups, per_t)
+            within = torch.stack([*(nothing if g.within is None else g.within for g in listed), inside], 1)
+            log_t, log_s = logs = _log_masses(listed, best, log_total, per_t)
+            mass, certain = logs.exp(), all(group.valid is None for group in partition.groups)
+            between = (mass[0] * (log_t - log_s)).sum(1) if certain else kl_rows(log_t, log_s)
+        ctx.save_for_backward(s, t, index, kept, best, log_total, mass, *(g.q for g in listed))
         ctx.partition, ctx.temperature = partition, temperature
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(log_t)
@@ -80,23 +82,37 @@ class _FusedSplit(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, between: Any, within: Any, _: Any, log_s: Any) -> Any:
-        s, t, index, best, total, mass, *inner = ctx.saved_tensors
+        s, t, index, kept, best, log_total, mass, *inner = ctx.saved_tensors
         partition, temperature = ctx.partition, ctx.temperature
         if torch.is_grad_enabled():
             return _again_plain(s, t, partition, temperature, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
         teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)
         student = du + teacher
-        out = torch.empty_like(s)
-        scale = torch.stack((teacher[:, -1], student[:, -1])).div_(total)
-        rest_code(s, index).write_rest(s, t, best, scale, temperature, out)
+        if kept is None:
+            out = torch.empty_like(s)
+            scale = torch.stack((teacher[:, -1], student[:, -1])).mul_(log_total.neg().exp_())
+            rest_code(s, index).write_rest(s, t, best, scale, temperature, out)
+        else:
+            out = write_small(kept, teacher[:, -1:], student[:, -1:])
         if index is not None:
             columns = [
                 du[:, j : j + 1] if q is None else q[1] * student[:, j : j + 1] - q[0] * teacher[:, j : j + 1]
                 for j, q in enumerate(inner)
             ]
             out.scatter_(1, index, _listed_grads(columns, partition).to(out.dtype))
-        return out, None, None, None
+        return out.to(s.dtype), None, None, None
+
+
+def _look(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -> Look:
+    """Both logits, read once; only of a small batch on a CPU, where calls cost more than passes, more is kept."""
+    code = rest_code(s, index)
+    if code is rest and s.numel() <= KEEP and s.device.type == "cpu":
+        return read_small(s, t, index, temperature)
+    best, total, gap = code.read_rest(s, t, index, temperature)
+    logs = total.log()
+    picked = None if index is None else torch.stack((t.gather(1, index), s.gather(1, index))).to(best.dtype)
+    return Look(best, logs, gap.sub_(logs[0]).add_(logs[1]), picked)
 
 
 def _to_sums(mass: Tensor, between: Tensor | None, log_s: Tensor | None, temperature: float) -> Tensor:
@@ -138,29 +154,35 @@ class _Listed(NamedTuple):
     q: Tensor | None = None
 
 
-def _log_masses(listed: list[_Listed], best: Tensor, total: Tensor, per_t: Tensor) -> Tensor:
+def _log_masses(listed: list[_Listed], best: Tensor, log_total: Tensor, per_t: Tensor) -> Tensor:
     """``[2, n, g]`` log masses, from log-sum-exps relative to the largest logit of the row: exact where it matters."""
     tops = torch.cat([*(g.top for g in listed), best], 2)
     sums = tops.sub_(tops.amax(2, keepdim=True)).mul_(per_t)
     for j, group in enumerate(listed):
         if group.log_sum is not None:
             sums[:, :, j : j + 1].add_(group.log_sum)
-    sums[:, :, -1].add_(total.log())
+    sums[:, :, -1].add_(log_total)
     return sums.log_softmax(2)
 
 
-def _listed_group(s: Tensor, t: Tensor, group: Group, dtype: torch.dtype, per_t: Tensor) -> _Listed:
-    x = torch.stack((t.gather(1, group.index), s.gather(1, group.index))).to(dtype)
+def _listed_groups(picked: Tensor | None, groups: tuple[Group, ...], per_t: Tensor) -> list[_Listed]:
+    if picked is None:
+        return []
+    parts = picked.split([group.index.shape[1] for group in groups], 2) if len(groups) > 1 else (picked,)
+    return [_listed_group(x, group, per_t) for x, group in zip(parts, groups, strict=True)]
+
+
+def _listed_group(x: Tensor, group: Group, per_t: Tensor) -> _Listed:
+    """A group from its logits ``[2, n, m]``, teacher first."""
     if group.index.shape[1] == 1 and group.valid is None:
         return _Listed(x)
-    if group.valid is None:
-        gone = None
-    else:
+    gone = None
+    if group.valid is not None:
         gone = ~group.valid.any(1, keepdim=True)
-        x.masked_fill_(~group.valid, -torch.inf).masked_fill_(gone, 0.0)
+        x = x.masked_fill(~group.valid, -torch.inf).masked_fill_(gone, 0.0)
     top = x.amax(2, keepdim=True)
-    logs = x.sub_(top).mul_(per_t).log_softmax(2)
-    # The largest entry of x is 0, so minus the largest log-probability is the log-sum-exp.
+    logs = (x - top).mul_(per_t).log_softmax(2)
+    # The largest difference is 0, so minus the largest log-probability is the log-sum-exp.
     log_sum = -logs.amax(2, keepdim=True)
     q = logs.exp()
     if gone is None:

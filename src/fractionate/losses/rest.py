@@ -1,17 +1,24 @@
 """The classes that no group lists: nearly all of them, so this is where the fused path spends its time.
 
-A few rows at a time are worked on in a scratch buffer that stays in the cache.
+A few rows at a time are worked on in scratch buffers that stay in the cache, with as few passes as torch's operations
+allow. A batch that fits as a whole is bound by the number of calls instead: it is read once, and its exponentials kept.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Elements of one network's logits handled at once: 2 MiB of float32, measured best on CPUs with 1 to 2 MiB of L2 cache.
-CHUNK = 1 << 19
+# Elements of one network's logits handled at once: 0.5 MiB of float32, measured best with 1 MiB of L2 cache per core.
+CHUNK = 1 << 17
+# Up to this many elements per network (0.25 MiB of float32), the number of calls costs more than passes over memory.
+KEEP = 1 << 16
+# exp of it adds nothing to a sum of at least 1, in float64 neither, and is a normal number: subnormal ones are slow.
+NOTHING = -80.0
 
 
 def number(value: float, like: Tensor) -> Tensor:
@@ -22,6 +29,57 @@ def number(value: float, like: Tensor) -> Tensor:
 @lru_cache(maxsize=256)
 def _number(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor([value], dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=256)
+def _absent(dtype: torch.dtype, temperature: float) -> float:
+    """A logit so low that its exponential is 0; finite, so that differences and products with it are no NaN."""
+    return torch.finfo(dtype).min / 4 * min(1.0, temperature)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What these logits are computed in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class Look(NamedTuple):
+    """What one look at both logits gives, teacher first.
+
+    Largest logit of the rest ``[2, n, 1]``, log-sum-exp of the rest relative to it ``[2, n]``, KL inside the rest
+    ``[n]`` (no T^2), logits of the listed classes ``[2, n, m]``, softmax of the rest ``[2, n, c]`` where it is kept.
+    """
+
+    best: Tensor
+    log_total: Tensor
+    inside: Tensor
+    picked: Tensor | None
+    kept: Tensor | None = None
+
+
+def read_small(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -> Look:
+    """A batch that fits as a whole, in as few calls as possible."""
+    x = torch.stack((t, s)).to(wide(s.dtype))
+    picked = None
+    if index is not None:
+        both = index.expand(2, -1, -1)
+        picked = x.gather(2, both)
+        x.scatter_(2, both, _absent(x.dtype, temperature))
+    best = x.amax(2, keepdim=True)
+    x.sub_(best).mul_(number(1 / temperature, x))
+    if index is not None:
+        x.scatter_(2, both, NOTHING)
+    logs = x.log_softmax(2)
+    # The largest difference is 0, so minus the largest log-probability is the log-sum-exp.
+    log_total = logs.amax(2).neg_()
+    kept = logs.exp()
+    l_t, l_s = logs.unbind(0)
+    return Look(best, log_total, l_t.sub_(l_s).mul_(kept[0]).sum(1), picked, kept)
+
+
+def write_small(kept: Tensor, by_t: Tensor, by_s: Tensor) -> Tensor:
+    """``[n, c]`` by_s q_s - by_t q_t; what was kept may serve another backward pass, so it is not overwritten."""
+    q_t, q_s = kept.unbind(0)
+    return (q_s * by_s).addcmul_(q_t, by_t, value=-1)
 
 
 def read_rest(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,41 +96,21 @@ def read_rest(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) ->
         difference of the two exponents.
     """
     n, c = s.shape
-    size = min(n, max(1, CHUNK // c))
-    dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
+    size, dtype = max(1, min(n, CHUNK // c)), wide(s.dtype)
     scratch = torch.empty(2, size, c, dtype=dtype, device=s.device)
-    powers = torch.empty_like(scratch)
-    per_t = number(1 / temperature, scratch)
-    if size >= n:
-        return _read(s, t, index, per_t, scratch, powers)
+    gaps = torch.empty(size, c, dtype=dtype, device=s.device)
     best, total = (torch.empty(2, n, k, dtype=dtype, device=s.device) for k in (1, 1))
     gap = torch.empty(n, dtype=dtype, device=s.device)
+    both = None if index is None else index.expand(2, -1, -1)
     for start in range(0, n, size):
-        m = min(size, n - start)
-        rows = slice(start, start + m)
-        part = None if index is None else index[rows]
-        best[:, rows], total[:, rows, 0], gap[rows] = _read(
-            s[rows], t[rows], part, per_t, scratch[:, :m], powers[:, :m]
+        stop = min(n, start + size)
+        x = scratch[:, : stop - start]
+        x[0].copy_(t[start:stop])
+        x[1].copy_(s[start:stop])
+        best[:, start:stop], total[:, start:stop, 0], gap[start:stop] = _read(
+            x, None if both is None else both[:, start:stop], temperature, gaps[: stop - start]
         )
     return best, total[:, :, 0], gap
-
-
-def _read(
-    s: Tensor, t: Tensor, index: Tensor | None, per_t: Tensor, x: Tensor, e: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One piece, in the scratch buffers ``x`` and ``e``."""
-    x_t, x_s = x.unbind(0)
-    x_t.copy_(t)
-    x_s.copy_(s)
-    if index is not None:
-        x.scatter_(2, index.expand(2, -1, -1), -torch.inf)
-    best = x.amax(2, keepdim=True)
-    x.sub_(best).mul_(per_t)  # the maximum first: exact where 1 / T would blow it up
-    total = torch.exp(x, out=e).sum(2)
-    x_t.sub_(x_s)
-    if index is not None:
-        x_t.scatter_(1, index, 0.0)
-    return best, total, x_t.mul_(e[0]).sum(1).div_(total[0])
 
 
 def write_rest(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, temperature: float, out: Tensor) -> None:
@@ -87,24 +125,42 @@ def write_rest(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, temperature: f
         out: ``[n, c]``; classes outside the rest get numbers without meaning, to be overwritten.
     """
     n, c = s.shape
-    size = min(n, max(1, CHUNK // c))
+    size = max(1, min(n, CHUNK // c))
     scratch = torch.empty(2, size, c, dtype=best.dtype, device=s.device)
-    per_t, scale = number(1 / temperature, best), scale[:, :, None]
-    if size >= n:
-        _write(s, t, best, scale, per_t, scratch, out)
-        return
+    factors = scale[:, :, None]
     for start in range(0, n, size):
-        m = min(size, n - start)
-        rows = slice(start, start + m)
-        _write(s[rows], t[rows], best[:, rows], scale[:, rows], per_t, scratch[:, :m], out[rows])
+        stop = min(n, start + size)
+        x = scratch[:, : stop - start]
+        _scaled(t[start:stop], best[0, start:stop], temperature, x[0])
+        _scaled(s[start:stop], best[1, start:stop], temperature, x[1])
+        _write(x.exp_(), factors[:, start:stop], out[start:stop])
 
 
-def _write(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, per_t: Tensor, x: Tensor, out: Tensor) -> None:
+def _write(x: Tensor, scale: Tensor, out: Tensor) -> None:
     x_t, x_s = x.unbind(0)
-    torch.sub(t, best[0], out=x_t)
-    torch.sub(s, best[1], out=x_s)
-    x.mul_(per_t).exp_()
     x_s.mul_(scale[1])
-    torch.addcmul(x_s, x_t, scale[0], value=-1, out=out if out.dtype == x.dtype else x_s)
-    if out.dtype != x.dtype:
-        out.copy_(x_s)
+    if out.dtype == x.dtype:
+        torch.addcmul(x_s, x_t, scale[0], value=-1, out=out)
+    else:
+        out.copy_(x_s.addcmul_(x_t, scale[0], value=-1))
+
+
+def _read(x: Tensor, both: Tensor | None, temperature: float, gaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One piece; the logits in ``x`` become exp((z - largest) / T), ``gaps`` is a buffer of half the size."""
+    if both is not None:
+        x.scatter_(2, both, _absent(x.dtype, temperature))
+    best = x.amax(2, keepdim=True)
+    _scaled(x, best, temperature, x)
+    torch.sub(x[0], x[1], out=gaps)
+    total = x.exp_().sum(2)
+    return best, total, gaps.mul_(x[0]).sum(1).div_(total[0])
+
+
+def _scaled(z: Tensor, best: Tensor, temperature: float, out: Tensor) -> None:
+    """out = (z - best) / T; the maximum first where 1 / T would round what is large, in one pass where it does not."""
+    if temperature == 1:
+        torch.sub(z, best, out=out)
+    elif math.frexp(temperature)[0] == 0.5:  # a power of two
+        torch.add(best * number(-1 / temperature, best), z, alpha=1 / temperature, out=out)
+    else:
+        torch.sub(z, best, out=out).mul_(number(1 / temperature, best))
