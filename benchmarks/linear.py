@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 import fractionate as fr
 
+from .measure import reset_peak, resident
+
 Way = Literal["logits", "linear", "linear-top"]
 Teacher = fr.LinearLogits | fr.TopLogits
 PATHS: tuple[Way, ...] = get_args(Way)
@@ -69,13 +71,13 @@ def step(case: Case) -> None:
         teacher = fr.TopLogits(values, index, torch.full((case.tokens,), 5.0))
     else:
         teacher = fr.LinearLogits(torch.randn(case.tokens, case.width), torch.randn(case.classes, case.width))
-    _reset_peak()
-    before, start = _status("VmRSS"), time.perf_counter()
+    reset_peak()
+    before, start = resident(), time.perf_counter()
     made = losses(case, hidden, head, target, teacher)
     fr.stream_grads(made, [hidden, head.weight])
     seconds = time.perf_counter() - start
     unit = 4 * case.tokens * case.classes
-    print(json.dumps(Cost((_status("VmHWM") - before) / unit, seconds)._asdict()))
+    print(json.dumps(Cost((resident(peak=True) - before) / unit, seconds)._asdict()))
 
 
 def measured(case: Case, threads: int = 1) -> Cost:
@@ -84,16 +86,6 @@ def measured(case: Case, threads: int = 1) -> Cost:
     root = Path(__file__).parent.parent
     found = subprocess.run(run, cwd=root, capture_output=True, text=True, check=True)
     return Cost(**json.loads(found.stdout.splitlines()[-1]))
-
-
-def _status(field: str) -> int:
-    """Bytes: resident size now (VmRSS) or at its highest since the last reset (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def main(argv: list[str] | None = None) -> None:

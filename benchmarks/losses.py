@@ -1,12 +1,21 @@
-"""Loss and gradient with respect to the student's logits: the package against the operations of published code.
+"""Loss and gradient with respect to the student's logits: the package, the operations of published code, and ``a + b``.
 
-Run ``python -m benchmarks.losses [--device cuda]``; memory is what autograd keeps between forward and backward.
+Run ``python -m benchmarks.losses --threads 1 [--clock cpu] [--device cuda]``. Every shape is timed in interleaved
+rounds against the published operations (the ratio) and ``a + b`` on the same logits (the floor: two reads, one write).
+The extra peak memory of the largest shape is measured in a fresh process each, on Linux.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tests.reference import published_operations as published
@@ -14,20 +23,40 @@ from torch import Tensor
 
 import fractionate as fr
 
-from .measure import agree, interleave, saved_bytes
-from .record import append, parser, prepare, rows, show
+from .measure import agree, interleave, reset_peak, resident, saved_bytes
+from .record import Row, append, parser, prepare, rows, show
 
 T, K = 4.0, 5
-SIZES = ((64, 100), (512, 100), (256, 1000), (64, 32000))
-TOY = ((8, 10),)
-OURS, THEIRS = "fractionate", "published operations"
+# Shape -> share of the rounds: an hour is not needed to know a ratio of 0.1.
+SIZES = {(64, 100): 1.0, (512, 1000): 0.4, (256, 21841): 0.15, (1024, 32000): 0.08}
+TOY = {(8, 10): 1.0}
+LARGEST, TOY_LARGEST = (4096, 32000), (256, 8192)
+OURS, THEIRS, FLOOR = "fractionate", "published operations", "a + b"
+UNIT = "one tensor of logits"
+# What is aimed at: the ratio to the published operations per shape, to the floor, and tensors of extra memory.
+GOALS = {
+    "dkd": {(64, 100): 0.20, (512, 1000): 0.30, (256, 21841): 0.25, (1024, 32000): 0.10},
+    "gdkd": {(64, 100): 0.50, (512, 1000): 0.30, (256, 21841): 0.15, (1024, 32000): 0.10},
+}
+FLOOR_GOAL, FLOOR_SHAPE, MEMORY_GOAL = 3.0, (1024, 32000), 1.15
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 Terms = Callable[[fr.Logits], Mapping[str, Tensor]]
+Shape = tuple[int, int]
 
 METHODS: dict[str, tuple[fr.Method, Terms]] = {
     "kd": (fr.methods.kd(temperature=T), lambda lg: published.kd(lg.student, lg.teacher, T)),
     "dkd": (fr.methods.dkd(temperature=T), lambda lg: published.dkd(lg.student, lg.teacher, lg.target, T)),
     "gdkd": (fr.methods.gdkd(temperature=T, k=K), lambda lg: published.gdkd(lg.student, lg.teacher, K, T)),
 }
+
+
+class Line(NamedTuple):
+    """One line of the table at the end."""
+
+    what: str
+    method: str
+    measured: float
+    goal: float | None
 
 
 def rows_of(n: int, classes: int, device: torch.device, dtype: torch.dtype = torch.float32) -> fr.Logits:
@@ -61,22 +90,95 @@ def check(name: str, classes: int, device: torch.device) -> None:
     agree(gradient(made[OURS], lg), gradient(made[THEIRS], lg), name)
 
 
+def timed(name: str, lg: fr.Logits, rounds: int, clock: str) -> tuple[list[Row], list[Row]]:
+    """Rows against the published operations, and against the floor, from the same rounds."""
+    device = lg.student.device
+    made = contenders(name, lg)
+    works: dict[str, Callable[[], object]] = {who: partial(gradient, loss, lg) for who, loss in made.items()}
+    works[FLOOR] = partial(torch.add, lg.student.detach(), lg.teacher)
+    seconds = interleave(works, rounds, device, CLOCKS[clock])
+    saved = {who: saved_bytes(loss) for who, loss in made.items()}
+    case = f"{name}, {lg.rows} x {lg.classes}, {device.type}" + (", cpu time" if clock == "cpu" else "")
+    ratios = rows(case, {who: seconds[who] for who in made}, THEIRS, saved)
+    return ratios, rows(f"{case}, floor", {who: seconds[who] for who in (OURS, FLOOR)}, FLOOR)
+
+
+def peak(name: str, who: str, shape: Shape) -> tuple[float, float]:
+    """Extra peak memory of one loss with its gradient in tensors of logits, and its seconds; alters the process."""
+    gradient(contenders(name, small := rows_of(8, 10, torch.device("cpu")))[who], small)
+    lg = rows_of(*shape, torch.device("cpu"))
+    loss = contenders(name, lg)[who]
+    reset_peak()
+    before, start = resident(), time.perf_counter()
+    gradient(loss, lg)
+    seconds = time.perf_counter() - start
+    return (resident(peak=True) - before) / (4 * lg.rows * lg.classes), seconds
+
+
+def memory(name: str, shape: Shape, threads: int) -> list[Row]:
+    """A row per contender, each from a process of its own."""
+    found = []
+    for who in (OURS, THEIRS):
+        run = [sys.executable, "-m", "benchmarks.losses", "--threads", str(threads)]
+        run += ["--peak", json.dumps([name, who, shape])]
+        done = subprocess.run(run, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+        tensors, seconds = json.loads(done.stdout.splitlines()[-1])
+        case = f"{name}, {shape[0]} x {shape[1]}, extra peak memory"
+        ratio = round(tensors, 4)
+        found.append(Row(case, who, round(1e3 * seconds, 4), UNIT, ratio, ratio, ratio, 1))
+    return found
+
+
+def table(lines: Sequence[Line]) -> None:
+    """What was measured beside what is aimed at."""
+    print("\nmeasured against the goals (forward and backward; smaller is better)")
+    for line in lines:
+        goal = (
+            "" if line.goal is None else f"  goal {line.goal:5.2f}  {'met' if line.measured <= line.goal else 'missed'}"
+        )
+        print(f"  {line.what:<42}  {line.method:<5}  {line.measured:6.3f}{goal}")
+
+
+def options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    made = parser("losses", __doc__.splitlines()[0], rounds=51)
+    made.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
+    made.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
+    made.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
+    return made.parse_args(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, append to the CSV."""
-    options = parser("losses", __doc__.splitlines()[0], rounds=51).parse_args(arguments)
-    device = prepare(options)
-    rounds, sizes = (2, TOY) if options.toy else (options.rounds, SIZES)
-    for n, classes in sizes:
-        lg = rows_of(n, classes, device)
+    args = options(arguments)
+    device = prepare(args)
+    if args.peak:
+        print(json.dumps(peak(*args.peak)))
+        return
+    lines = []
+    for shape, share in (TOY if args.toy else SIZES).items():
+        lg = rows_of(*shape, device)
+        rounds = 2 if args.toy else max(3, round(share * args.rounds))
         for name in METHODS:
-            check(name, classes, device)
-            made = contenders(name, lg)
-            works = {who: partial(gradient, loss, lg) for who, loss in made.items()}
-            seconds = interleave(works, rounds, device)
-            saved = {who: saved_bytes(loss) for who, loss in made.items()}
-            found = rows(f"{name}, {n} x {classes}, {device.type}", seconds, THEIRS, saved)
+            check(name, lg.classes, device)
+            for found in timed(name, lg, rounds, args.clock):
+                show(found)
+                append(found, args.csv, device)
+                lines.append(_line(name, shape, found[0]))
+    if not args.no_memory and device.type == "cpu" and Path("/proc/self/clear_refs").exists():
+        for name in ("dkd",) if args.toy else METHODS:
+            found = memory(name, TOY_LARGEST if args.toy else LARGEST, torch.get_num_threads())
             show(found)
-            append(found, options.csv, device)
+            append(found, args.csv, device)
+            goal = None if args.toy or name not in GOALS else MEMORY_GOAL
+            lines.append(Line(found[0].case.partition(", ")[2], name, found[0].ratio, goal))
+    table(sorted(lines, key=lambda line: line.what.endswith(FLOOR)))
+
+
+def _line(name: str, shape: Shape, ours: Row) -> Line:
+    floor = ours.against == FLOOR
+    goal = (FLOOR_GOAL if shape == FLOOR_SHAPE else None) if floor else GOALS.get(name, {}).get(shape)
+    return Line(f"{shape[0]} x {shape[1]}, time against {ours.against}", name, ours.ratio, goal)
 
 
 if __name__ == "__main__":

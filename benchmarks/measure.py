@@ -1,4 +1,7 @@
-"""Interleaved timing: every round runs every contender once, so that a busy machine slows all of them alike."""
+"""Interleaved timing: every round runs every contender once, so that a busy machine slows all of them alike.
+
+And the memory of a process, as Linux counts it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +40,16 @@ def spread(values: list[float]) -> Spread:
     return Spread(median, low, high)
 
 
-def interleave(contenders: Mapping[str, Work], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleave(
+    contenders: Mapping[str, Work],
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every contender in every round.
 
     One round before the first is not counted. The order turns by one place every round, so that nobody always runs
-    first.
+    first. ``clock=time.process_time`` counts the processor's time instead, without that of other programs.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -50,16 +59,16 @@ def interleave(contenders: Mapping[str, Work], rounds: int, device: torch.device
     names = list(contenders)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            seconds[name].append(_timed(contenders[name], device))
+            seconds[name].append(_timed(contenders[name], device, clock))
     return seconds
 
 
-def _timed(work: Work, device: torch.device) -> float:
+def _timed(work: Work, device: torch.device, clock: Callable[[], float]) -> float:
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     work()
     _wait(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _wait(device: torch.device) -> None:
@@ -84,6 +93,18 @@ def saved_bytes(loss: Callable[[], Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         loss()
     return sum(kept.values())
+
+
+def resident(peak: bool = False) -> int:
+    """Bytes of this process in memory: now, or at most since :func:`reset_peak`. Linux."""
+    field = "VmHWM" if peak else "VmRSS"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def reset_peak() -> None:
+    """Forget the highest resident size so far. Linux."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def agree(a: list[Tensor], b: list[Tensor], what: str, tolerance: float = 1e-9) -> None:

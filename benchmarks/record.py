@@ -69,7 +69,9 @@ def show(found: Sequence[Row]) -> None:
         quartiles = f"[{row.ratio_low:.2f} .. {row.ratio_high:.2f}]"
         memory = "" if row.saved_mib is None else f"  keeps {row.saved_mib:9.2f} MiB"
         print(f"  {row.contender:<{width}}  {row.milliseconds:10.3f} ms  x {row.ratio:6.2f} {quartiles:<16}{memory}")
-    print(f"  ratios: median and quartiles of {found[0].rounds} interleaved rounds, against {found[0].against!r}")
+    rounds = found[0].rounds
+    how = f"median and quartiles of {rounds} interleaved rounds" if rounds > 1 else "measured once"
+    print(f"  ratios: {how}, against {found[0].against!r}")
 
 
 def append(found: Sequence[Row], path: Path, device: torch.device) -> None:

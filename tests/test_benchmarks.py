@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import torch
 from benchmarks import losses, measure, optimizer, record, step
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
-BASE = {"step": step.ONE, "losses": losses.THEIRS, "optimizer": optimizer.LOOPS}
-CONTENDERS = {"step": 5, "losses": 2 * len(losses.METHODS), "optimizer": 8}
+BASE = {"step": {step.ONE}, "losses": {losses.THEIRS, losses.FLOOR}, "optimizer": {optimizer.LOOPS}}
+CONTENDERS = {"step": 5, "losses": 4 * len(losses.METHODS), "optimizer": 8}
+OPTIONS = {"losses": ["--no-memory"]}
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -27,17 +30,42 @@ def test_a_benchmark_appends_a_row_per_contender_and_prints_the_same(
 ) -> None:
     path = tmp_path / "results" / "out.csv"
     for runs in (1, 2):
-        BENCHMARKS[name].main(["--toy", "--csv", str(path)])
+        BENCHMARKS[name].main(["--toy", "--csv", str(path), *OPTIONS.get(name, [])])
         assert len(read(path)) == runs * CONTENDERS[name]
     printed = capsys.readouterr().out
+    assert {row["against"] for row in read(path)} == BASE[name]
     for row in read(path):
         assert row["torch"] == torch.__version__
         assert int(row["threads"]) == torch.get_num_threads()
-        assert row["against"] == BASE[name]
         assert float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
         assert (float(row["ratio"]) == 1) or row["contender"] != row["against"]
         assert row["contender"] in printed
         assert f"{float(row['ratio']):.2f}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory from Linux's /proc")
+def test_the_losses_hold_one_gradient_where_published_operations_hold_several_tensors() -> None:
+    ours, theirs = losses.memory("gdkd", losses.TOY_LARGEST, threads=1)
+    assert ours.ratio < 1.5  # the gradient is 1
+    assert theirs.ratio > 4
+
+
+def test_the_goals_are_those_of_the_measured_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    for goals in losses.GOALS.values():
+        assert list(goals) == list(losses.SIZES)
+    losses.table([losses.Line("a", "kd", 0.2, 0.3), losses.Line("b", "kd", 0.4, 0.3), losses.Line("c", "kd", 1, None)])
+    met, missed, without = capsys.readouterr().out.splitlines()[-3:]
+    assert met.endswith("met")
+    assert missed.endswith("missed")
+    assert "goal" not in without
+
+
+def test_the_processors_time_leaves_out_what_others_use() -> None:
+    works = {"sleeps": partial(time.sleep, 0.05)}
+    wall, cpu = (measure.interleave(works, 2, torch.device("cpu"), clock) for clock in losses.CLOCKS.values())
+    assert min(wall["sleeps"]) >= 0.05
+    assert max(cpu["sleeps"]) < 0.04
 
 
 def test_ratios_are_medians_of_quotients_within_a_round() -> None:
