@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fractionate.data import Normalization, SmallImages, Source, cutout
+from fractionate.data import AUGMENTATIONS, Normalization, SmallImages, Source, cutout
+from tests.data import pillow
 
 IDENTITY = Normalization((0.0, 0.0), (1.0, 1.0))
 
@@ -103,6 +104,44 @@ def test_a_shifted_and_flipped_image_is_a_mirrored_crop() -> None:
     assert all(any(torch.equal(x, crop) for crop in allowed) for x in pixels(next(data.batches(1)).images))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shift_and_flip_give_the_bytes_of_pillow(channels: int) -> None:
+    images = torch.randint(0, 256, (200, channels, 32, 32), dtype=torch.uint8)
+    raw = Normalization((0.0,) * channels, (1.0,) * channels)
+    data = SmallImages(images, torch.zeros(200).long(), 1, raw, batch_size=128, shift=4, flip=True)
+    for batch in data.batches(1):
+        corner, mirror = (batch.variant // 2).tolist(), (batch.variant % 2).bool().tolist()
+        expected = pillow.each(
+            images[batch.index],
+            lambda image, i: pillow.cropped(image, 4, corner[i] // 9, corner[i] % 9, mirror[i]),  # noqa: B023
+        )
+        assert torch.equal(pixels(batch.images), expected)
+
+
+def test_augmentation_comes_after_shift_and_flip_and_leaves_the_draws_of_both() -> None:
+    images = torch.randint(1, 256, (9, 2, 6, 5), dtype=torch.uint8)
+    plain, inverted = (
+        SmallImages(images, torch.zeros(9).long(), 1, IDENTITY, 4, shift=1, flip=True, augment=augment)
+        for augment in (None, lambda x, generator: 255 - x)
+    )
+    for a, b in zip(plain.batches(1), inverted.batches(1), strict=True):
+        assert torch.equal(255 - pixels(a.images), pixels(b.images))
+        assert a.variant is not None
+        assert b.variant is None
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_makes_either_view(name: str) -> None:
+    images = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
+    raw = Normalization((0.0,) * 3, (1.0,) * 3)
+    options = {"augment": AUGMENTATIONS[name], "strong": AUGMENTATIONS[name]}
+    data = SmallImages(images, torch.zeros(9).long(), 1, raw, 4, shift=1, **options)
+    plain = SmallImages(images, torch.zeros(9).long(), 1, raw, 4, shift=1)
+    for batch, other in zip(data.batches(1), plain.batches(1), strict=True):
+        assert torch.equal(batch.images, other.images) == (name == "none")
+        assert (batch.strong is None) == (name == "none")
+
+
 def test_a_second_view_shows_the_same_images_and_leaves_the_first_view_as_it_was() -> None:
     images = torch.randint(1, 256, (9, 2, 6, 5), dtype=torch.uint8)
     one, two = (
@@ -137,6 +176,14 @@ def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
     assert torch.allclose(x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
 
 
+def test_mean_and_deviation_are_those_of_all_pixels_however_many_images() -> None:
+    images = torch.randint(0, 256, (5000, 2, 3, 3), dtype=torch.uint8)
+    std, mean = torch.std_mean(images.double() / 255, dim=(0, 2, 3), correction=0)
+    found = Normalization.of(images)
+    assert found.mean == pytest.approx(mean.tolist(), rel=1e-12)
+    assert found.std == pytest.approx(std.tolist(), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -146,6 +193,8 @@ def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"passes": 0}, "passes must be at least 1"),
         ({"shift": -1}, "shift must be at least 0"),
+        ({"mixup": -0.1}, "mixup must be at least 0"),
+        ({"cutmix": -0.1}, "cutmix must be at least 0"),
         ({"images": torch.zeros(0, 2, 6, 5, dtype=torch.uint8), "target": torch.zeros(0).long()}, "no image"),
     ],
 )
@@ -162,10 +211,13 @@ def test_a_normalization_needs_one_deviation_per_channel_above_zero() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-def test_cpu_and_gpu_give_the_same_batches() -> None:
-    here = made(shift=1, flip=True)
-    there = SmallImages(
-        here.images[:, 1:-1, 1:-1].permute(0, 3, 1, 2), here.target, 3, IDENTITY, 4, shift=1, flip=True, device="cuda"
+@pytest.mark.parametrize("options", [{}, {"augment": cutout}, {"mixup": 0.2, "cutmix": 1.0}], ids=str)
+def test_cpu_and_gpu_give_the_same_batches(options: dict[str, object]) -> None:
+    images, target = torch.randint(0, 256, (11, 2, 6, 5), dtype=torch.uint8), torch.arange(11) % 3
+    here, there = (
+        SmallImages(images, target, 3, IDENTITY, 4, shift=1, flip=True, device=device, **options)
+        for device in ("cpu", "cuda")
     )
     for a, b in zip(here.batches(1), there.batches(1), strict=True):
         assert torch.allclose(a.images, b.images.cpu(), atol=1e-6)
+        assert torch.allclose(a.target.float(), b.target.cpu().float())

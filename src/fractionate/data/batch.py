@@ -94,7 +94,7 @@ class Normalization:
         for part in images.split(CHUNK):  # a copy of a channel of one part is all the memory that this takes
             count += torch.stack([torch.bincount(x.reshape(-1), minlength=256) for x in part.unbind(1)])
         values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
-        share = count / count.sum(1, keepdim=True)
+        share = count.double() / count.sum(1, keepdim=True)
         mean = (share * values).sum(1)
         variance = (share * (values - mean[:, None]) ** 2).sum(1)
         return cls(tuple(mean.tolist()), tuple(variance.sqrt().tolist()))
