@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from fractionate.studies.display import display
 from fractionate.studies.jobs import Event, Job, Options, run_jobs
-from fractionate.train import Network, Optimizer, RunFolder
+from fractionate.train import Network, Optimizer, RunFolder, Stopped, deadline
 from tests.train.runs import teacher_file, tiny
 
 
@@ -96,3 +97,33 @@ def test_away_from_a_terminal_there_is_one_plain_line_per_run() -> None:
 
 def test_on_a_terminal_there_are_bars_that_vanish() -> None:
     assert "\x1b[" in shown(terminal=True)
+
+
+@pytest.mark.slow
+def test_a_signal_stops_the_jobs_of_all_processes_and_they_go_on(tmp_path: Path, taught: str) -> None:
+    together = [replace(job, run=replace(job.run, epochs=2000)) for job in jobs(tmp_path, taught, 2)]
+
+    seen: list[Event] = []
+
+    def send(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == 1:  # a second signal would end this process
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match=r"asked to stop in .*seed-. after step") as stopped:
+        run_jobs(together, Options(), send, workers=2)
+    assert stopped.value.exit_code == 143
+    assert any((job.folder / "last.ckpt").is_file() for job in together)
+    assert not any(RunFolder(job.folder).finished for job in together)
+    short = [replace(job, run=replace(job.run, epochs=len(RunFolder(job.folder).metrics()) + 1)) for job in together]
+    listened(short, workers=1, options=Options(resume=True))
+    assert all(RunFolder(job.folder).finished for job in short)
+
+
+def test_a_deadline_ends_all_jobs_and_a_later_call_goes_on(tmp_path: Path, taught: str) -> None:
+    work = jobs(tmp_path, taught, 2)
+    with pytest.raises(Stopped, match="the time budget is used up"):
+        listened(work, workers=1, options=Options(deadline=deadline(0)))
+    assert not any(job.folder.exists() for job in work)
+    listened(work, workers=1, options=Options(resume=True, deadline=deadline("1h")))
+    assert all(RunFolder(job.folder).finished for job in work)

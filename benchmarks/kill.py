@@ -1,0 +1,164 @@
+"""Kill training with SIGKILL at random moments, let it go on, and compare bytes with the unbroken run.
+
+    python -m benchmarks.kill                       25 moments for each of four methods
+    python -m benchmarks.kill --points 5 --methods kd
+
+Every moment is drawn uniformly over the time that an unbroken run takes: while the data are read, inside a step, inside
+an evaluation, in the middle of writing a file. Training runs in forks of this process, so that one import serves all.
+Exit code 1 if a single byte differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fractionate.models import create
+from fractionate.train import Data, LearningRate, MethodSpec, Monitors, Network, Optimizer, Run, execute, save_weights
+from fractionate.train.runfolder import RunFolder
+
+METHODS = ("kd", "dkd+deepkd(rule=published-code)", "ctkd", "crld")
+TIMING = ("seconds", "images_per_s")
+SAVE_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One moment: what was killed when, and what came out.
+
+    Args:
+        method: method.
+        after: seconds from the start to the kill.
+        step: of the checkpoint that was there then; ``None`` if there was none yet.
+        equal: whether weights and metrics are those of the unbroken run.
+    """
+
+    method: str
+    after: float
+    step: int | None
+    equal: bool
+
+
+def small_run(method: str, folder: Path) -> Run:
+    """Three epochs of eight steps on the digits, with everything on that has a state."""
+    teacher = folder / "teacher.safetensors"
+    if not teacher.exists():
+        torch.manual_seed(1)
+        save_weights(create("convnet_8_16", num_classes=10), teacher)
+    spec = MethodSpec.parse(method)
+    return Run(
+        student=Network("convnet_4_8"),
+        teacher=Network("convnet_8_16", checkpoint=str(teacher)),
+        method=spec,
+        data=Data(
+            labels_per_class=4, batch_size=5, shift=1, flip=True, strong="cutout" if spec.build().views == 2 else "none"
+        ),
+        optimizer=Optimizer(lr=0.01),
+        learning_rate=LearningRate("cosine", per="step"),
+        monitors=Monitors(gsnr_window=5, cosines=True, norms=True),
+        epochs=3,
+        ema=0.9,
+        device="cpu",
+        threads=1,
+    )
+
+
+def train_in_fork(run: Run, folder: Path, kill_after: float | None = None) -> bool:
+    """Train, or go on training, in a fork.
+
+    Returns:
+        Whether it came to its end, and was not killed before.
+
+    Raises:
+        RuntimeError: it failed in any other way.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            execute(run, folder, resume=True, save_steps=SAVE_STEPS)
+            code = 0
+        finally:
+            os._exit(code)
+    ends = None if kill_after is None else time.monotonic() + kill_after
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        if ends is not None and time.monotonic() >= ends:
+            os.kill(child, signal.SIGKILL)
+            ends = None
+        time.sleep(0.001)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return False
+    if os.waitstatus_to_exitcode(status):
+        raise RuntimeError(f"training in {folder} failed")
+    return True
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, object]], bytes]:
+    """Metrics without timing, and the weights as they lie on disk."""
+    run = RunFolder(folder)
+    rows = [{k: v for k, v in row.items() if k not in TIMING} for row in run.metrics()]
+    return rows, run.student.read_bytes()
+
+
+def kill_points(method: str, count: int, seed: int, folder: Path) -> list[Point]:
+    """Kill so many runs, each at a moment of its own, and let each go on to the end."""
+    generator = random.Random(f"{method} {seed}")
+    run, whole = small_run(method, folder), folder / f"whole-{method}"
+    execute(run, folder / f"first-{method}")  # here, so that the forks find the data and all packages in memory
+    started = time.monotonic()
+    train_in_fork(run, whole)
+    length, expected, points = time.monotonic() - started, outcome(whole), []
+    while len(points) < count:
+        after, target = generator.uniform(0, length), folder / f"{method}-{len(points)}"
+        if train_in_fork(run, target, after):  # it was faster than the unbroken one
+            target.rename(folder / f"{method}-too-late-{time.monotonic_ns()}")
+            continue
+        step = _step(target)
+        train_in_fork(run, target)
+        points.append(Point(method, after, step, outcome(target) == expected))
+    return points
+
+
+def _step(folder: Path) -> int | None:
+    """Step of the newest checkpoint."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        if (folder / name).is_file():
+            return int(torch.load(folder / name, weights_only=True)["step"])
+    return None
+
+
+def main() -> int:
+    """Kill, compare, count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=25, help="moments per method")
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bad = total = 0
+    for method in options.methods:
+        with tempfile.TemporaryDirectory() as folder:
+            points = kill_points(method, options.points, options.seed, Path(folder))
+        bad += sum(not p.equal for p in points)
+        total += len(points)
+        steps = sorted(-1 if p.step is None else p.step for p in points)
+        equal = sum(p.equal for p in points)
+        print(f"{method}: {equal} of {len(points)} equal; went on from steps {steps} (-1: no checkpoint yet)")
+    print(f"{total - bad} of {total} runs ended with the bytes of the unbroken one")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""SIGKILL at random moments loses nothing: the run that goes on ends with the bytes of the unbroken one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from benchmarks.kill import kill_points
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dkd+deepkd(rule=published-code)", "ctkd"])
+def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path) -> None:
+    points = kill_points(method, 4, seed=0, folder=tmp_path)
+    assert [p.equal for p in points] == [True] * 4
