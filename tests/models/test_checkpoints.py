@@ -109,3 +109,15 @@ def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_checkpoint(net(), tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "ShuffleV1"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_published_teacher_file_loads_unchanged(name: str, zipped: bool, tmp_path: Path) -> None:
+    teacher, again = create(name, num_classes=100).eval(), create(name, num_classes=100).eval()
+    optimizer = torch.optim.SGD(teacher.parameters(), lr=0.1).state_dict()
+    content = {"epoch": 240, "model": teacher.state_dict(), "accuracy": torch.tensor(72.1), "optimizer": optimizer}
+    path = tmp_path / "ckpt_epoch_240.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)  # files of 2019 are no zip archives
+    load_checkpoint(again, path)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in teacher.state_dict().items())

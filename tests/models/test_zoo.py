@@ -81,3 +81,10 @@ def test_mistakes_in_your_own_names_are_explained(module: types.ModuleType) -> N
 def test_networks_without_published_weights_refuse_pretrained() -> None:
     with pytest.raises(ValueError, match="has no pretrained weights"):
         models.create("convnet_8_16", num_classes=10, pretrained=True)
+
+
+def test_the_published_batch_norm_option_reaches_the_wide_resnets_only() -> None:
+    assert models.create("wrn_16_1", num_classes=7, published_bn=True).published_bn
+    assert not models.create("wrn_16_1", num_classes=7).published_bn
+    with pytest.raises(ValueError, match="'resnet8' has no option published_bn; the wide ResNets have it: wrn_16_1"):
+        models.create("resnet8", num_classes=7, published_bn=True)

@@ -1,7 +1,17 @@
-"""Networks by name, and checkpoints in every published layout."""
+"""Networks by name, checkpoints in every published layout, and networks in folders of their own."""
 
 from .checkpoints import load_checkpoint
 from .convnet import ConvNet
+from .exported import Description, Exported, load_exported, save_exported
 from .zoo import MODELS, create
 
-__all__ = ["MODELS", "ConvNet", "create", "load_checkpoint"]
+__all__ = [
+    "MODELS",
+    "ConvNet",
+    "Description",
+    "Exported",
+    "create",
+    "load_checkpoint",
+    "load_exported",
+    "save_exported",
+]

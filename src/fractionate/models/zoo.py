@@ -8,9 +8,11 @@ from types import ModuleType
 
 from torch import nn
 
-from .._choices import unknown
+from .._choices import choose, unknown
 from .cifar import ALIASES, CIFAR
+from .cifar_wrn import WideResNet
 from .convnet import ConvNet
+from .stem import STEMS, Stem, small_stem
 
 # Every network of this package. A new one is one more row; the function takes the number of classes.
 MODELS: dict[str, Callable[[int], nn.Module]] = {
@@ -23,7 +25,9 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def create(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Module:
+def create(
+    name: str, *, num_classes: int, pretrained: bool = False, stem: Stem = "default", published_bn: bool = False
+) -> nn.Module:
     """A network by name.
 
     Args:
@@ -31,26 +35,49 @@ def create(name: str, *, num_classes: int, pretrained: bool = False) -> nn.Modul
             ``"timm:resnet18"``; or ``"package.module:function"``, called as ``function(num_classes=...)``.
         num_classes: number of logits.
         pretrained: load the library's default weights (torchvision and timm only).
+        stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a
+            3 x 3 convolution of stride 1, no pooling (:func:`fractionate.models.stem.small_stem`).
+        published_bn: as in :class:`~fractionate.models.cifar_wrn.WideResNet`; wide ResNets only.
 
     Raises:
-        ValueError: an unknown name (the nearest one is named), or ``pretrained`` where there are no weights.
+        ValueError: an unknown name (the nearest one is named), ``pretrained`` where there are no weights, or an option
+            that the network does not have.
         ImportError: torchvision, timm or your module is not installed.
 
     Example:
         >>> sum(p.numel() for p in create("convnet_8_16", num_classes=10).parameters())
         1922
     """
+    choose("stem", stem, STEMS)
     source, colon, rest = name.partition(":")
-    if source == "torchvision" and colon:
-        return _torchvision(rest, num_classes, pretrained)
-    if source == "timm" and colon:
-        return _timm(rest, num_classes, pretrained)
+    if colon and source in LIBRARIES:
+        net = LIBRARIES[source](rest, num_classes, pretrained)
+        if stem == "small":
+            small_stem(net, source, rest)
+    else:
+        _refuse_library_options(name, pretrained, stem)
+        net = _yours(source, rest, num_classes) if colon else _ours(name, num_classes)
+    if published_bn:
+        if not isinstance(net, WideResNet):
+            wide = ", ".join(n for n in MODELS if n.startswith("wrn"))
+            raise ValueError(f"model {name!r} has no option published_bn; the wide ResNets have it: {wide}")
+        net.published_bn = True
+    return net
+
+
+def _refuse_library_options(name: str, pretrained: bool, stem: Stem) -> None:
     if pretrained:
         raise ValueError(
             f"model {name!r} has no pretrained weights; give a checkpoint, or use a torchvision: or timm: name"
         )
-    if colon:
-        return _yours(source, rest, num_classes)
+    if stem != "default":
+        raise ValueError(
+            f"model {name!r} has one stem only; stem='small' is for torchvision: and timm: names, while this package's "
+            f"own networks are made for small images"
+        )
+
+
+def _ours(name: str, num_classes: int) -> nn.Module:
     name = ALIASES.get(name, name)
     if name not in MODELS:
         raise ValueError(f"{unknown('model', name, MODELS)}, torchvision:NAME, timm:NAME, module:function")
@@ -96,3 +123,6 @@ def _yours(module: str, function: str, num_classes: int) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise ValueError(f"{module}:{function} must return a torch.nn.Module, got {type(net).__name__}")
     return net
+
+
+LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {"torchvision": _torchvision, "timm": _timm}

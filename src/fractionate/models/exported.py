@@ -1,0 +1,180 @@
+"""A network in a folder of its own: weights as safetensors, and a config that says how to build and feed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._typing import Float
+from .checkpoints import load_checkpoint
+from .stem import Stem
+from .zoo import create
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the names that timm and the hubs look for
+KEY = "fractionate"  # what is ours in the config; everything beside it is timm's
+KEPT_FOR_TIMM = ("first_conv", "classifier", "interpolation", "fixed_input_size")
+
+
+@dataclass(frozen=True)
+class Description:
+    """How to build a network and what to feed it.
+
+    Args:
+        name, num_classes, stem, published_bn: as in :func:`fractionate.models.create`.
+        input_size: channels, height and width of the images it was trained on.
+        mean, std: per channel, of pixel values in 0..1.
+        classes: names of the classes in the order of the logits; empty if they have none.
+
+    Raises:
+        ValueError: numbers that do not fit each other.
+
+    Example:
+        >>> Description("convnet_4_8", 10, (1, 8, 8), mean=(0.5,), std=(0.25,)).timm_name is None
+        True
+    """
+
+    name: str
+    num_classes: int
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    stem: Stem = "default"
+    published_bn: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.input_size) != 3 or not len(self.mean) == len(self.std) == self.input_size[0]:
+            raise ValueError(
+                f"Description: input_size is (channels, height, width), mean and std have one number per channel; got "
+                f"{self.input_size}, {self.mean}, {self.std}"
+            )
+        if self.classes and len(self.classes) != self.num_classes:
+            raise ValueError(f"Description: {len(self.classes)} names of classes for {self.num_classes} classes")
+
+    @property
+    def timm_name(self) -> str | None:
+        """Name under which timm alone builds this network; ``None`` if it cannot (a changed stem is unknown to it)."""
+        source, _, rest = self.name.partition(":")
+        return rest.split(".")[0] if source == "timm" and self.stem == "default" else None
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A network read back, in evaluation mode, with its description; called on raw images, it gives logits."""
+
+    net: nn.Module
+    description: Description
+
+    def normalize(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
+        """``[n, ch, h, w]`` uint8 0..255 -> what the network takes: (x / 255 - mean) / std.
+
+        Raises:
+            ValueError: images of another type or number of channels.
+        """
+        channels = self.description.input_size[0]
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(
+                f"images must be uint8 [n, {channels}, h, w], got {images.dtype} {list(images.shape)}; to pass what is "
+                f"normalised already, call .net"
+            )
+        mean, std = (
+            torch.tensor(x, device=images.device)[:, None, None] for x in (self.description.mean, self.description.std)
+        )
+        return (images / 255 - mean) / std
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Float[Tensor, "n c"]:
+        """Logits of raw images."""
+        return self.net(self.normalize(images))
+
+
+def save_exported(net: nn.Module, description: Description, folder: str | Path) -> None:
+    """Write ``model.safetensors`` and ``config.json``.
+
+    For an unchanged timm network the config is also in timm's own layout:
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it.
+
+    Args:
+        net: network that ``description`` builds.
+        description: how.
+        folder: made if it is not there.
+
+    Example:
+        >>> import tempfile
+        >>> net = create("convnet_4_8", num_classes=3).eval()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_exported(net, Description("convnet_4_8", 3, (1, 8, 8), mean=(0.5,), std=(0.25,)), folder)
+        ...     again = load_exported(folder)
+        >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> torch.equal(again(images), net(again.normalize(images)))
+        True
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config = {**_for_timm(net, description), KEY: asdict(description)}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def load_exported(folder: str | Path) -> Exported:
+    """Build a network from its folder and fill it.
+
+    Raises:
+        FileNotFoundError: no config or no weights there.
+        ValueError: a config that this package did not write, or weights that do not fit.
+        ImportError: the network comes from a library that is not installed.
+    """
+    folder = Path(folder)
+    d = _description(folder / CONFIG)
+    net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn)
+    load_checkpoint(net, folder / WEIGHTS)
+    return Exported(net.eval(), d)
+
+
+def _description(path: Path) -> Description:
+    if not path.is_file():
+        raise FileNotFoundError(f"no exported network at {path.parent}: {path.name} is not there")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    own = found.get(KEY) if isinstance(found, Mapping) else None
+    if not isinstance(own, Mapping) or set(own) != {f.name for f in fields(Description)}:
+        raise ValueError(
+            f"{path} was not written by this version of fractionate ({KEY!r} must hold "
+            f"{', '.join(f.name for f in fields(Description))}); a folder of timm's: timm.create_model('local-dir:...')"
+        )
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
+    return Description(**values)
+
+
+def _for_timm(net: nn.Module, description: Description) -> dict[str, Any]:
+    """What timm wants to find: nothing of where its own weights for this architecture come from."""
+    if description.timm_name is None:
+        return {}
+    given = getattr(net, "pretrained_cfg", {})
+    pretrained = {k: given[k] for k in KEPT_FOR_TIMM if given.get(k) is not None}
+    return {
+        "architecture": description.timm_name,
+        "num_classes": description.num_classes,
+        "num_features": getattr(net, "num_features", None),
+        **({"label_names": description.classes} if description.classes else {}),
+        "pretrained_cfg": {
+            **pretrained,
+            "num_classes": description.num_classes,
+            "input_size": description.input_size,
+            "mean": description.mean,
+            "std": description.std,
+            "crop_pct": 1.0,
+            "custom_load": False,
+        },
+    }

@@ -1,0 +1,84 @@
+"""Stems for small images: networks made for 224 x 224 throw most of a 32 x 32 image away in their first layers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+Stem = Literal["default", "small"]
+STEMS: tuple[Stem, ...] = ("default", "small")
+
+# Where the first convolution and the pooling behind it lie, by library and class of the network; None = no pooling.
+# Networks of such a class whose stem is another one are refused.
+PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
+    "torchvision": {
+        "ResNet": ("conv1", "maxpool"),
+        "DenseNet": ("features.conv0", "features.pool0"),
+        "ShuffleNetV2": ("conv1.0", "maxpool"),
+        "RegNet": ("stem.0", None),
+        "MobileNetV2": ("features.0.0", None),
+        "MobileNetV3": ("features.0.0", None),
+        "EfficientNet": ("features.0.0", None),
+        "MNASNet": ("layers.0", None),
+    },
+    "timm": {
+        "ResNet": ("conv1", "maxpool"),
+        "DenseNet": ("features.conv0", "features.pool0"),
+        "RegNet": ("stem.conv", None),
+        "EfficientNet": ("conv_stem", None),
+        "MobileNetV3": ("conv_stem", None),
+        "GhostNet": ("conv_stem", None),
+        "RexNet": ("stem.conv", None),
+    },
+}
+
+
+def small_stem(net: nn.Module, library: str, name: str) -> None:
+    """Give a network a stem for small images, in place.
+
+    The first convolution becomes 3 x 3 with stride 1, and the pooling behind it goes. A first convolution that is 3 x 3
+    already keeps its weights; any other starts anew, also in a pretrained network. Stems of several convolutions (the
+    ResNets C, D and T) keep the others.
+
+    Args:
+        net: as the library built it.
+        library: where it comes from, ``"torchvision"`` or ``"timm"``.
+        name: for the message.
+
+    Raises:
+        ValueError: a network of a class whose stem is not known.
+
+    Source: arXiv 1512.03385, section 4.2 (the stem for 32 x 32 images).
+    """
+    kind = type(net).__name__
+    if kind not in PLACES[library]:
+        raise ValueError(
+            f"{library}:{name} cannot take stem='small': no convolution and pooling are known that could safely be "
+            f"replaced in {kind}; they are in {_those_that_can()}"
+        )
+    place, pooling = PLACES[library][kind]
+    modules = dict(net.named_modules())
+    if isinstance(modules.get(place), nn.Sequential):
+        place = f"{place}.0"
+    first = modules.get(place)
+    if not isinstance(first, nn.Conv2d) or (pooling and pooling not in modules):
+        raise ValueError(f"{library}:{name} cannot take stem='small': its stem is not that of the other {kind}s")
+    net.set_submodule(place, _three_by_three(first))
+    if pooling:
+        net.set_submodule(pooling, nn.Identity())
+
+
+def _three_by_three(old: nn.Conv2d) -> nn.Conv2d:
+    if old.kernel_size == (3, 3):
+        old.stride = (1, 1)
+        return old
+    new = nn.Conv2d(old.in_channels, old.out_channels, 3, padding=1, groups=old.groups, bias=old.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
+
+
+def _those_that_can() -> str:
+    return "; ".join(f"{library}: {', '.join(kinds)}" for library, kinds in PLACES.items())

@@ -1,0 +1,96 @@
+"""Stems for small images: the first map keeps the image's size, and only what must change does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fractionate import models
+from fractionate.models.stem import PLACES, small_stem
+
+TORCHVISION = ["resnet18", "densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf", "mobilenet_v2", "efficientnet_b0"]
+TIMM = ["resnet18", "resnet26d", "densenet121", "regnety_002", "efficientnet_b0", "mobilenetv3_small_050"]
+
+
+class ResNet(nn.Module):
+    """The outline of a library's ResNet; the table goes by the name of the class."""
+
+    def __init__(self, first: nn.Module, pooling: str = "maxpool") -> None:
+        super().__init__()
+        self.conv1 = first
+        self.add_module(pooling, nn.MaxPool2d(3, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maxpool(self.conv1(x))
+
+
+def seven() -> nn.Conv2d:
+    return nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False)
+
+
+def test_a_wide_convolution_becomes_three_by_three_and_the_pooling_goes() -> None:
+    net = ResNet(seven())
+    small_stem(net, "torchvision", "mine")
+    assert (net.conv1.kernel_size, net.conv1.stride, net.conv1.bias) == ((3, 3), (1, 1), None)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 32, 32)
+
+
+def test_a_three_by_three_convolution_keeps_its_weights() -> None:
+    first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    before = first.weight.clone()
+    net = ResNet(nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)))
+    small_stem(net, "timm", "mine")
+    assert torch.equal(net.conv1[0].weight, before)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 32, 32)
+
+
+@pytest.mark.parametrize("net", [ResNet(nn.Identity()), ResNet(seven(), pooling="pool")])
+def test_another_stem_under_a_known_name_is_refused_and_left_alone(net: nn.Module) -> None:
+    before = repr(net)
+    with pytest.raises(ValueError, match="timm:mine cannot take stem='small': its stem is not that of the other ResN"):
+        small_stem(net, "timm", "mine")
+    assert repr(net) == before
+
+
+def test_a_network_without_known_stem_is_told_which_have_one() -> None:
+    with pytest.raises(
+        ValueError, match=r"could safely be replaced in Linear; they are in torchvision: ResNet, .*timm:"
+    ):
+        small_stem(nn.Linear(2, 2), "timm", "vit")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_our_own_networks_have_one_stem() -> None:
+    with pytest.raises(ValueError, match="'resnet20' has one stem only"):
+        models.create("resnet20", num_classes=10, stem="small")
+    with pytest.raises(ValueError, match="unknown stem 'smal': did you mean 'small'"):
+        models.create("resnet20", num_classes=10, stem="smal")
+
+
+@pytest.mark.parametrize("name", [*(f"torchvision:{n}" for n in TORCHVISION), *(f"timm:{n}" for n in TIMM)])
+def test_the_first_map_of_a_library_s_network_is_as_large_as_the_image(name: str) -> None:
+    library = name.partition(":")[0]
+    pytest.importorskip(library)
+    net = models.create(name, num_classes=7, stem="small").eval()
+    sizes = []
+    first = net.get_submodule(PLACES[library][type(net).__name__][0])
+    first.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[2:])))
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert sizes == [(32, 32)]
+
+
+def test_the_small_stem_changes_one_convolution_of_a_resnet_and_nothing_else() -> None:
+    pytest.importorskip("torchvision")
+    default, small = (
+        {k: v.shape for k, v in models.create("torchvision:resnet18", num_classes=7, stem=stem).state_dict().items()}
+        for stem in ("default", "small")
+    )
+    assert {k for k in default if default[k] != small.get(k)} == {"conv1.weight"}
+    assert set(default) == set(small)
+
+
+def test_a_network_of_patches_is_refused() -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(ValueError, match="torchvision:vit_b_32 cannot take stem='small'"), torch.device("meta"):
+        models.create("torchvision:vit_b_32", num_classes=7, stem="small")
