@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fractionate.data import Normalization, SmallImages
 from fractionate.train import calibrate, evaluate, measure, predict
+from fractionate.train.evaluate import throughput
 
 
 def rows(n: int = 500, c: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,5 +84,38 @@ def test_the_network_is_left_as_it_was(training: bool) -> None:
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 5)).train(training)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     evaluate(net, images(8))
+    assert net.training is training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often the host asks for a value, which on a GPU waits for everything before it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_never_waits_for_a_batch() -> None:
+    net, source = nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), images(2)
+    with Reads() as reads:
+        predict(net, source)
+    assert reads.count == 0
+    with Reads() as reads:
+        float(net(torch.zeros(1, 1, 4, 4)).detach().sum())
+    assert reads.count == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_throughput_counts_images_and_leaves_the_network_as_it_was(training: bool) -> None:
+    calls = []
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 5)).train(training)
+    net.register_forward_hook(lambda module, inputs, output: calls.append(module.training))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    assert throughput(net, torch.zeros(32, 1, 4, 4), seconds=0.01) > 32
+    assert len(calls) > 2
+    assert not any(calls)
     assert net.training is training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
