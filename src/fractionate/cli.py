@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; by default those of the process.
 
     Returns:
-        Exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted.
+        Exit code: 0; 2 for bad input (one line on standard error); 130 and 143 after SIGINT and SIGTERM, 75 when a time
+        budget is used up (a run in progress is saved then, and --resume goes on).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in (["--version"], ["-V"]):
@@ -34,15 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = _parse(words)
         if command is not None:
-            from rich.console import Console
-
-            command(Console(), ("fractionate", *words))
+            return _run(command, ("fractionate", *words))
     except KeyboardInterrupt:
         print("fractionate: interrupted", file=sys.stderr)
         return 130
     except (ValueError, ArithmeticError, ImportError, OSError) as error:
         print(f"fractionate: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    return 0
+
+
+def _run(command: Command, words: tuple[str, ...]) -> int:
+    """Exit code of a command that may also end early, by intention."""
+    from rich.console import Console
+
+    from .train import Stopped
+
+    try:
+        command(Console(), words)
+    except Stopped as stopped:
+        print(f"fractionate: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     return 0
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._choices import unknown
+from ..models.cifar import ALIASES
 from ..train import Network, Run
 from . import cifar100, cifar100_small, digits, folder
+from .teachers import alone_top1
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ RECIPES: dict[str, Recipe] = {
         expected=lambda network: digits.ENOUGH,
         on_disk=False,
     ),
-    "cifar100": Recipe(cifar100.teacher, cifar100.student, "CIFAR-100", expected=cifar100.expected),
+    "cifar100": Recipe(
+        cifar100.teacher,
+        cifar100.student,
+        "CIFAR-100",
+        expected=lambda network: alone_top1(ALIASES.get(network.name, network.name)),
+    ),
     "cifar100-small": Recipe(
         cifar100_small.teacher, cifar100_small.student, "CIFAR-100 at a small scale", cifar100_small.METHODS
     ),

@@ -13,35 +13,6 @@ STUDENT = "resnet8x4"
 MILESTONES = (150, 180, 210)
 SLOW = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")  # trained with a smaller learning rate throughout the field
 
-# Top-1 % of the networks trained alone (RepDistiller's table, which every later paper repeats).
-ALONE = {
-    "resnet20": 69.06,
-    "resnet32": 71.14,
-    "resnet56": 72.34,
-    "resnet110": 74.31,
-    "resnet8x4": 72.50,
-    "resnet32x4": 79.42,
-    "wrn_16_2": 73.26,
-    "wrn_40_1": 71.98,
-    "wrn_40_2": 75.61,
-    "vgg8": 70.36,
-    "vgg13": 74.64,
-    "mobilenet_v2": 64.60,
-    "shufflenet_v1": 70.50,
-    "shufflenet_v2": 71.82,
-    "resnet50": 79.34,
-}
-
-
-def expected(network: Network) -> float | None:
-    """Published top-1 % of a network trained alone for 240 epochs; ``None`` where no number is published.
-
-    Example:
-        >>> expected(Network("resnet32x4"))
-        79.42
-    """
-    return ALONE.get(ALIASES.get(network.name, network.name))
-
 
 def teacher(
     *,

@@ -12,6 +12,8 @@ import torch
 
 from ..models import create
 from ..recipes import placed
+from ..recipes.papers import paper
+from ..recipes.teachers import alone_top1, teacher_run
 from ..train import MethodSpec, Network, Run, override
 from .compare import student_jobs
 from .display import display
@@ -90,6 +92,48 @@ def train_recipe(
     named = choice.teacher or choice.student
     pair = out / f"{file_name(teacher_run.student.name)}__{file_name(drafted.student.name)}" if named else out
     jobs = student_jobs([spec], partial(make, teacher=teacher), seeds, pair)
+    return _run(jobs, console, workers, options)
+
+
+def train_paper(
+    choice: Choice,
+    out: Path,
+    console: Console,
+    *,
+    seeds: int = 1,
+    workers: int = 1,
+    options: Options | None = None,
+) -> list[Path]:
+    """Train what a paper's recipe says, its teacher first unless there are weights.
+
+    Args:
+        choice: id of the recipe as ``recipe``; folder, teacher's weights and ``changes``. Networks, method and lengths
+            are the recipe's and change as ``field=value``.
+        out: folder of the teacher and of all runs.
+        console: where progress goes.
+        seeds: how many.
+        workers: processes.
+        options: what to do with folders that exist.
+
+    Returns:
+        The run folders.
+
+    Raises:
+        ValueError: an unknown recipe, or one that is not runnable or leaves something open; says why or what.
+    """
+    recipe, options = paper(choice.recipe), options or Options()
+    root = [] if choice.root is None else [f"data.root={choice.root}"]
+    run = recipe.run([*root, *choice.changes])
+    if run.teacher and choice.teacher_checkpoint:
+        run = replace(run, teacher=replace(run.teacher, checkpoint=str(choice.teacher_checkpoint)))
+    if run.method.distils and run.teacher and not (run.teacher.checkpoint or run.teacher.pretrained):
+        own = run.teacher.name == recipe.row.teacher
+        alone = override(teacher_run(recipe if own else run.teacher.name), root)
+        top1 = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
+        folder = out / f"teacher-{file_name(run.teacher.name)}"
+        run = replace(run, teacher=trained_teacher(alone, folder, console, options, lambda network: top1))
+    runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
+    jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]
     return _run(jobs, console, workers, options)
 
 

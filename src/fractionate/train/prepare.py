@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from .evaluate import Evaluation, measure, predict
 from .regions import region_rows
 from .sources import sources
 from .step import parameters
+from .table import tabled
 from .teacher import LiveTeacher, Teacher
 from .watch import Watch, unmerged
 
@@ -93,7 +96,7 @@ def prepare(
         method=method,
         merge=merge,
         student=student,
-        teacher=LiveTeacher(teacher) if teacher and run.method.distils else None,
+        teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
         optimizer=_optimizer(run, student, method, merge),
@@ -111,6 +114,18 @@ def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
     """The network on its device, its weights laid out as the config says."""
     net = net.to(device)
     return net.to(memory_format=torch.channels_last) if run.channels_last else net  # type: ignore[call-overload]
+
+
+def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
+    live = LiveTeacher(net)
+    if run.teacher_table == "off":
+        return live
+    return tabled(live, train, mode=run.teacher_table, folder=cache_folder() / "teacher-tables")
+
+
+def cache_folder() -> Path:
+    """Where tables that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
+    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
 
 
 def _method(run: Run, device: torch.device) -> Method:

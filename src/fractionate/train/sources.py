@@ -10,12 +10,11 @@ from typing import Literal
 
 import torch
 
-from ..data import Augmentation, Labelled, Normalization, Part, SmallImages, Source, cifar, cutout, digits, few
+from ..data import AUGMENTATIONS, Labelled, Normalization, Part, SmallImages, Source, cifar, digits, few
 from ..data.cifar import NORMALIZATION
-from .config import Augment, Data
+from .config import Data
 
 EVALUATION_BATCH = 1024
-AUGMENTATIONS: dict[Augment, Augmentation | None] = {"none": None, "cutout": cutout}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,10 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         shift=data.shift,
         flip=data.flip,
         passes=data.passes,
+        augment=AUGMENTATIONS[data.augment],
         strong=AUGMENTATIONS[data.strong],
+        mixup=data.mixup,
+        cutmix=data.cutmix,
         seed=seed,
         device=device,
     )

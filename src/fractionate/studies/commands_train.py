@@ -1,0 +1,194 @@
+"""Commands that train, as frozen dataclasses that tyro turns into options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .train import Choice
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Distil handwritten digits by several methods: a table, and one page that needs nothing else."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the teacher, of every run and of report.html."""
+    seeds: int = 5
+    """Runs per method."""
+    epochs: int = 30
+    """Length of a student's run."""
+    methods: Words = ()
+    """Which methods, for example: kd dkd+deepkd; or: all. Default: labels alone, KD, DKD, GDKD, DOT and DeepKD."""
+    workers: int | None = None
+    """Processes; default: one per core, at most 4. Does not change any number."""
+    overwrite: bool = False
+    """Train again what is there already."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        same = Compare(
+            ("digits",),
+            out=self.out,
+            seeds=self.seeds,
+            epochs=self.epochs,
+            methods=self.methods,
+            workers=self.workers,
+            overwrite=self.overwrite,
+        )
+        same(console, command)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Distil by several methods and seeds (fractionate compare cifar100-small): a table and one page. Resumes."""
+
+    what: Positional[Words]
+    """Recipe."""
+    out: Path | None = None
+    """Folder of the teacher, of every run and of report.html; default: runs/RECIPE."""
+    seeds: int = 3
+    """Runs per method."""
+    epochs: int | None = None
+    """Length of a student's run; default: the recipe's."""
+    data: Path | None = None
+    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    validation: bool = False
+    """Measure on images taken out of the training set, to choose settings without looking at the test set."""
+    methods: Words = ()
+    """Which methods, for example: kd dkd+deepkd; or: all. Default: the recipe's."""
+    workers: int | None = None
+    """Processes; default: one per core, at most 4. Does not change any number."""
+    overwrite: bool = False
+    """Train again what is there already."""
+    budget: str | None = None
+    """Stop cleanly after this time, such as 9m or 1h30m; the same command goes on later."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from ..train import deadline
+        from .compare import compare
+        from .jobs import Options
+
+        _at_least(1, seeds=self.seeds, epochs=self.epochs or 1, workers=self.workers or 1)
+        if len(self.what) != 1:
+            raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {list(self.what) or 'none'}")
+        compare(
+            self.what[0],
+            self.out or _folder(self.what[0], self.validation),
+            console,
+            seeds=self.seeds,
+            epochs=self.epochs,
+            root=None if self.data is None else str(self.data),
+            validation=self.validation,
+            methods=self.methods,
+            workers=self.workers,
+            options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train students: fractionate train cifar100 --teacher T --student S --method M, or train folder --data DIR."""
+
+    what: Positional[Words] = ()
+    """Recipe (digits, cifar100, cifar100-small, folder), and changes of its fields: optimizer.lr=0.05 epochs=20."""
+    config: Path | None = None
+    """Config file, such as config.yaml of a run folder, in place of a recipe."""
+    recipe: str | None = None
+    """Id of a paper's recipe, as (fractionate recipes) lists them, with its networks, method and settings."""
+    method: str = "kd"
+    """Method: kd, dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
+    over: str | None = None
+    """Method that --method, then a wrapper such as deepkd, is put around."""
+    teacher: str | None = None
+    """Network of the teacher; default: the recipe's. Trained first if it is not in the folder yet."""
+    teacher_checkpoint: Path | None = None
+    """Weights of the teacher, so that it is not trained."""
+    teacher_epochs: int | None = None
+    """Length of the teacher's training; default: the recipe's."""
+    student: str | None = None
+    """Network of the student; default: the recipe's."""
+    epochs: int | None = None
+    """Length of a student's run; milestones and loss warm-up keep their share. Default: the recipe's."""
+    data: Path | None = None
+    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    validation: bool = False
+    """Measure on images taken out of the training set, to choose settings without looking at the test set."""
+    seeds: int | None = None
+    """Train this many times with different seeds."""
+    out: Path | None = None
+    """Folder of the runs; default: runs/RECIPE, or runs/RECIPE-validation."""
+    workers: int = 1
+    """Processes."""
+    overwrite: bool = False
+    """Replace runs that are there."""
+    resume: bool = False
+    """Go on where unfinished runs stopped."""
+    budget: str | None = None
+    """Stop cleanly after this time, such as 9m or 1h30m; --resume goes on later."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from ..train import deadline, override, read_config
+        from .jobs import Options
+        from .train import train_config, train_paper, train_recipe
+
+        _at_least(1, seeds=self.seeds or 1, workers=self.workers, epochs=self.epochs or 1)
+        if self.overwrite and self.resume:
+            raise ValueError("--overwrite and --resume exclude each other")
+        options = Options(self.overwrite, self.resume, command, deadline(self.budget))
+        changes = [word for word in self.what if "=" in word]
+        names = [word for word in self.what if "=" not in word]
+        if self.config is not None:
+            if names or self.out is None:
+                raise ValueError("--config takes no recipe, and needs --out for the new run folder")
+            run = override(read_config(self.config), changes)
+            train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
+            return
+        if self.recipe is not None:
+            if names:
+                raise ValueError(f"--recipe takes field=value only, got {' '.join(names)}")
+            out = self.out or Path("runs") / self.recipe
+            choice = self._choice(self.recipe, changes)
+            train_paper(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+            return
+        if len(names) != 1:
+            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
+        choice = self._choice(names[0], changes)
+        out = self.out or _folder(names[0], self.validation)
+        train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+
+    def _choice(self, recipe: str, changes: list[str]) -> Choice:
+        from .train import Choice
+
+        return Choice(
+            recipe,
+            self.method if self.over is None else f"{self.over}+{self.method}",
+            self.teacher,
+            self.teacher_checkpoint,
+            self.teacher_epochs,
+            self.student,
+            self.epochs,
+            None if self.data is None else str(self.data),
+            self.validation,
+            changes,
+        )
+
+
+def _folder(recipe: str, validation: bool) -> Path:
+    return Path("runs") / (f"{recipe}-validation" if validation else recipe)
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
