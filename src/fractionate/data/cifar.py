@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from .._choices import choose
 from .batch import Normalization
@@ -85,15 +86,24 @@ def cifar(name: Literal["cifar10", "cifar100"], root: Path, part: Part = "train"
 def _read(path: Path, layout: _Layout, classes: int) -> Labelled:
     content = read_arrays(path)
     labels = _list(content, layout.labels, path)
-    pixels = torch.as_tensor(content.get("data"))
+    pixels, target = _tensor(content.get("data")), _tensor(labels)
     if pixels.dtype != torch.uint8 or pixels.shape != (len(labels), 3 * SIDE * SIDE):
         raise ValueError(
             f"{path}: expected uint8 pixels [{len(labels)}, {3 * SIDE * SIDE}], got {pixels.dtype} {list(pixels.shape)}"
         )
-    target = torch.as_tensor(labels, dtype=torch.int64)
-    if len(target) and not (target.min() >= 0 and target.max() < classes):
+    if target.dtype != torch.int64 or target.shape != (len(labels),):
+        raise ValueError(f"{path}: labels must be whole numbers, the first is {labels[0]!r}")
+    if not (target.min() >= 0 and target.max() < classes):
         raise ValueError(f"{path}: labels must lie in 0..{classes - 1}")
     return Labelled(pixels.reshape(-1, 3, SIDE, SIDE), target, classes)
+
+
+def _tensor(value: object) -> Tensor:
+    """What a file holds as a tensor; an empty one for what is none."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return torch.empty(0)
 
 
 def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:

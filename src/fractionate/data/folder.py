@@ -68,10 +68,12 @@ def folder(
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     _need_pillow()
     classes, train, files = _layout(root, part)
+    target = torch.tensor(files.labels, dtype=torch.int64)
+    _check_counts(target, classes, f"the {part} part of {root}")
     size = size or short_side(train.paths)
     images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
-    target = torch.tensor(files.labels)[kept]
-    _check_counts(target, classes, f"the {part} part of {root}")
+    target = target[kept]
+    _check_counts(target, classes, f"the readable {part} part of {root}")
     return Labelled(images, target, len(classes), classes)
 
 
