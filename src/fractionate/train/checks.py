@@ -10,6 +10,7 @@ from torch import nn
 from ..data import Batch, SmallImages
 from .checkpoint import random_state, set_random_state
 from .prepare import Training
+from .weights import check_weights
 
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
 
@@ -37,17 +38,6 @@ def teacher_net(training: Training) -> nn.Module | None:
     """The teacher's network, where there is one behind the logits (a live teacher, a table of them)."""
     net = getattr(training.teacher, "net", None)
     return net if isinstance(net, nn.Module) else None
-
-
-def check_weights(what: str, net: nn.Module) -> None:
-    """Refuse weights and statistics that are not finite."""
-    for name, value in net.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise ValueError(
-                f"the {what}'s weights are broken: {bad} of {value.numel()} values of {name!r} are NaN or infinite; "
-                f"take another checkpoint"
-            )
 
 
 def check_classes(training: Training) -> None:

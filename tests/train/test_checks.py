@@ -1,0 +1,129 @@
+"""Parts that do not fit are refused before anything is trained or written."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fractionate.models import create
+from fractionate.train import Data, Network, Run, Training, execute, save_weights
+from fractionate.train import prepare as really_prepare
+from tests.train.runs import teacher_file, tiny
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return tiny("kd", teacher=Network("convnet_8_16", checkpoint=teacher_file(tmp_path)))
+
+
+def refused(run: Run, folder: Path, message: str, **options: float) -> None:
+    with pytest.raises(ValueError, match=message):
+        execute(run, folder / "run", **options)
+    assert not (folder / "run").exists()
+
+
+def with_parts(monkeypatch: pytest.MonkeyPatch, **parts: nn.Module) -> None:
+    def prepare(run: Run) -> Training:
+        return really_prepare(run, **parts)
+
+    monkeypatch.setattr(sys.modules["fractionate.train.execute"], "prepare", prepare)
+
+
+def linear(classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+
+@pytest.mark.parametrize("what", ["student", "teacher"])
+def test_a_network_with_another_number_of_classes(
+    what: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, **{what: linear(12)})
+    refused(run, tmp_path, f"the {what} gives 12 logits per image, the data have 10 classes")
+
+
+def test_a_student_that_starts_from_nan(run: Run, tmp_path: Path) -> None:
+    net = create("convnet_4_8", num_classes=10)
+    with torch.no_grad():
+        next(net.parameters())[0] = float("nan")
+    save_weights(net, tmp_path / "nan.safetensors")
+    network = Network("convnet_4_8", checkpoint=str(tmp_path / "nan.safetensors"))
+    refused(
+        replace(run, student=network), tmp_path, r"the student's weights are broken: \d+ of \d+ values of '.*' are NaN"
+    )
+
+
+def test_a_teacher_whose_statistics_are_infinite(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hidden(nn.BatchNorm2d):
+        """Its logits are finite, its statistics are not."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    teacher = nn.Sequential(Hidden(1), linear(10))
+    teacher[0].running_var.fill_(float("inf"))
+    with_parts(monkeypatch, teacher=teacher)
+    refused(run, tmp_path, "the teacher's weights are broken: 1 of 1 values of '0.running_var' are NaN or infinite")
+
+
+def test_a_teacher_that_knows_other_classes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(nn.Module):
+        """Never right: it knows the answer and says the next class."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.roll(best(x), 1, dims=1)
+
+    training = really_prepare(run)
+    target = torch.cat([b.target for b in training.test.batches(1)])
+
+    def best(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot(target[: len(x)], 10).float()
+
+    with_parts(monkeypatch, teacher=Wrong())
+    refused(run, tmp_path, r"the teacher has 0.00 % top-1 on the test images, guessing has 10.00 %")
+
+
+def test_a_teacher_below_the_accuracy_asked_for(run: Run, tmp_path: Path) -> None:
+    refused(run, tmp_path, r"the teacher has \d+\.\d\d % top-1 .*, at least 90 % were asked for", teacher_at_least=90.0)
+
+
+def test_a_batch_larger_than_the_data(run: Run, tmp_path: Path) -> None:
+    large = replace(run, data=Data(labels_per_class=2, batch_size=21))
+    refused(large, tmp_path, "data.batch_size is 21, but an epoch shows only 20 images; choose at most 20")
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize(
+    ("batch", "where"),
+    [(1, "batches hold one image"), (19, r"the last batch of every epoch holds one image \(20 = 1 x 19 \+ 1\)")],
+)
+def test_a_batch_of_one_with_batch_norm(
+    batch: int, where: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, student=flat())
+    small = replace(run, data=Data(labels_per_class=2, batch_size=batch))
+    refused(small, tmp_path, f"{where}, which batch norm cannot be trained on: change data.batch_size")
+
+
+def test_a_batch_of_one_is_fine_where_batch_norm_sees_several_pixels(run: Run, tmp_path: Path) -> None:
+    facts = execute(replace(run, data=Data(labels_per_class=2, batch_size=19), epochs=1), tmp_path / "run")
+    assert facts["epochs"] == 1
+
+
+def test_checking_draws_nothing_and_moves_nothing(run: Run) -> None:
+    from fractionate.train.checks import check_training
+
+    training = really_prepare(run, student=nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1), linear(10)))
+    state = torch.get_rng_state()
+    before = {name: value.clone() for name, value in training.student.state_dict().items()}
+    check_training(training)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in training.student.state_dict().items())
+    assert training.student.training
