@@ -54,12 +54,12 @@ def ours(net: nn.Module, batch: Batch, method: fr.Method) -> Work:
     return step
 
 
-def published_losses(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def published_losses(z: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
     """The three losses by the operations of published code."""
-    z, w = net(batch.images), warmup(PROGRESS.epoch, WARMUP)
-    terms = published.dkd(z, batch.teacher, batch.target, TEMPERATURE)
+    w = warmup(PROGRESS.epoch, WARMUP)
+    terms = published.dkd(z, teacher, target, TEMPERATURE)
     return {
-        "task": nn.functional.cross_entropy(z, batch.target),
+        "task": nn.functional.cross_entropy(z, target),
         "target": w * ALPHA * terms["target"].mean(),
         "nontarget": w * BETA * terms["nontarget"].mean(),
     }
@@ -69,7 +69,7 @@ def theirs(net: nn.Module, batch: Batch) -> Work:
     """Three backward passes through p.grad, then loops over tensors (the paper's rule)."""
     momenta = {"task": MOMENTUM + DELTA, "target": MOMENTUM - DELTA, "nontarget": MOMENTUM + DELTA}
     opt = PublishedStep(list(net.parameters()), lr=LR, momenta=momenta, weight_decay=DECAY, rule="paper")
-    return lambda: opt.step(opt.backward(published_losses(net, batch)))
+    return lambda: opt.step(opt.backward(published_losses(net(batch.images), batch.teacher, batch.target)))
 
 
 def plain(net: nn.Module, batch: Batch) -> Work:
@@ -78,7 +78,8 @@ def plain(net: nn.Module, batch: Batch) -> Work:
 
     def step() -> None:
         opt.zero_grad()
-        torch.stack(list(published_losses(net, batch).values())).sum().backward()
+        losses = published_losses(net(batch.images), batch.teacher, batch.target)
+        torch.stack(list(losses.values())).sum().backward()
         opt.step()
 
     return step

@@ -1,0 +1,35 @@
+"""The benchmark of a whole step runs at toy size, and compares ways that move the weights alike."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import optimizer, trainer
+
+from fractionate.models.cifar import CIFAR
+
+
+def test_every_part_is_compared_with_its_own_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trainer.csv"
+    trainer.main(["--toy", "--csv", str(path)])
+    with path.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    bases = {row["contender"]: row["against"] for row in found}
+    assert {bases[name] for name in (trainer.LIVE, trainer.TABLE)} == {trainer.SLOW}
+    assert bases[trainer.TWO] == trainer.ONE
+    assert bases[optimizer.TWO] == optimizer.LOOPS
+    printed = capsys.readouterr().out
+    assert f"{trainer.TWO}: " in printed
+    assert "= 1." in printed  # the floor of two passes lies between 1 and 2
+
+
+def test_ways_that_move_the_weights_apart_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = CIFAR["resnet8"](10), trainer.trained(CIFAR["resnet8"](10))
+    data = trainer.images(4, 10, torch.device("cpu"))
+    trainer.check(student, teacher, data)
+    monkeypatch.setattr(trainer, "DELTA", 0.01)  # only the published way reads it again
+    with pytest.raises(RuntimeError, match="the contenders differ"):
+        trainer.check(student, teacher, data)
