@@ -100,9 +100,14 @@ class Normalization:
         return cls(tuple(mean.tolist()), tuple(variance.sqrt().tolist()))
 
     def __call__(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
-        """``[n, ch, h, w]`` uint8 0..255 -> float32 (x / 255 - mean) / std."""
+        """``[n, ch, h, w]`` uint8 0..255 -> float32 (x / 255 - mean) / std; the order in memory stays."""
         scale, shift = _scale_and_shift(self, images.device)
-        return images * scale - shift
+        pixels = images.permute(0, 2, 3, 1)
+        if not pixels.is_contiguous():
+            return images * scale[:, None, None] - shift[:, None, None]
+        n, height, width, _ = pixels.shape  # a whole line at a time: several times faster on a CPU
+        lines = pixels.reshape(n * height, -1).float().mul_(scale.repeat(width)).sub_(shift.repeat(width))
+        return lines.reshape(pixels.shape).permute(0, 3, 1, 2)
 
 
 @functools.cache
@@ -110,4 +115,4 @@ def _scale_and_shift(normalization: Normalization, device: torch.device) -> tupl
     """Sent to a device once, so that no step waits for it."""
     scale = torch.tensor([1 / (255 * s) for s in normalization.std], device=device)
     shift = torch.tensor([m / s for m, s in zip(normalization.mean, normalization.std, strict=True)], device=device)
-    return scale[:, None, None], shift[:, None, None]
+    return scale, shift

@@ -34,10 +34,10 @@ def apply(
     """
     order = which.argsort(stable=True)
     counts = torch.bincount(which, minlength=len(operations)).tolist()
-    groups = images[sent(order, images.device)].split(counts)
+    groups = images.contiguous().index_select(0, sent(order, images.device)).split(counts)
     levels = level[order].split(counts)
     done = [f(x, v) for f, x, v in zip(operations, groups, levels, strict=True) if len(x)]
-    return torch.cat(done)[sent(order.argsort(), images.device)] if done else images
+    return torch.cat(done).index_select(0, sent(order.argsort(), images.device)) if done else images
 
 
 def check_images(images: Tensor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Float, Int
@@ -82,9 +83,8 @@ def _read(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The pixels at int32 columns x and rows y, both broadcast to ``[n, h, w]``; black where there is none."""
     n, ch, height, width = images.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    source = (y * width + x).masked_fill_(~inside, 0).long().flatten(1)[:, None].expand(n, ch, -1)
-    pixels = images.flatten(2).gather(2, source).reshape(images.shape)
-    return pixels.masked_fill_(~inside[:, None], 0)
+    source = (y * width + x).masked_fill_(~inside, height * width).long().flatten(1)[:, None].expand(n, ch, -1)
+    return F.pad(images.flatten(2), (0, 1)).gather(2, source).reshape(images.shape)  # one black pixel at the end
 
 
 def _arange(images: Tensor, dim: int) -> Int[Tensor, " m"]:

@@ -77,7 +77,8 @@ def grey_square(images: Tensor, side: Float[Tensor, " n"], x: Float[Tensor, " n"
     left, top, right, bottom = sent(torch.stack([left, top, right, bottom]).to(torch.int32), images.device)[..., None]
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
-    inside = ((rows >= top) & (rows <= bottom))[:, :, None] & ((columns >= left) & (columns <= right))[:, None]
+    covered = ((rows >= top) & (rows <= bottom))[:, :, None] & ((columns >= left) & (columns <= right))[:, None]
     ink = torch.tensor(GREY, dtype=torch.uint8).reshape(1, 3, 1, 1)
     ink = ink if images.shape[1] == 3 else tones.grey(ink).to(torch.uint8)
-    return torch.where(inside[:, None], sent(ink, images.device), images)
+    # x ^ (x ^ ink) is ink, x ^ 0 is x: much faster on a CPU than choosing
+    return images ^ ((images ^ sent(ink, images.device)) & (covered.to(torch.uint8) * 255)[:, None])

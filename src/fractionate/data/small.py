@@ -105,14 +105,19 @@ class SmallImages:
         weak, *other = (self._crop(index, corner, mirror) for corner, mirror in views)
         corner, mirror = views[0]
         variant = None if self.augment else (corner[:, 0] * (2 * self.shift + 1) + corner[:, 1]) * 2 + mirror
-        images = self.normalization(self.augment(weak, generator) if self.augment else weak)
-        strong = self.normalization(self.strong(other[0], generator)) if self.strong else None
+        images = self._finished(weak, self.augment, generator)
+        strong = self._finished(other[0], self.strong, generator) if self.strong else None
         batch = Batch(images, self.target[index], index, strong, variant)
         if not (self.mixup or self.cutmix):
             return batch
         height, width = images.shape[2:]
         mix = draw(len(index), (height, width), self.mixup, self.cutmix, generator)
         return mixed(batch, mix, self.num_classes)
+
+    def _finished(self, images: Tensor, augment: Augmentation | None, generator: torch.Generator) -> Tensor:
+        """Augmented and normalised, in the order in memory that every batch has."""
+        images = augment(images, generator) if augment else images
+        return self.normalization(images.contiguous(memory_format=torch.channels_last))
 
     def _order(self, generator: torch.Generator) -> Int[Tensor, " m"]:
         """Positions of the images of one epoch."""
@@ -130,12 +135,16 @@ class SmallImages:
         return corner.to(self.device), mirror.to(self.device)
 
     def _crop(self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]) -> Tensor:
-        """``[n, ch, h, w]`` uint8: pad-crop and flip as one gather from the padded images."""
-        height, width = (size - 2 * self.shift for size in self.images.shape[1:3])
-        rows = corner[:, :1] + torch.arange(height, device=index.device)
-        columns = torch.arange(width, device=index.device).expand(len(index), -1)
-        columns = corner[:, 1:] + torch.where(mirror[:, None], columns.flip(1), columns)
-        pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        """``[n, ch, h, w]`` uint8: pad-crop as a copy of lines out of the padded images, then the flip."""
+        _, padded_height, padded_width, ch = self.images.shape
+        height, width = padded_height - 2 * self.shift, padded_width - 2 * self.shift
+        first = ((index * padded_height + corner[:, 0]) * padded_width + corner[:, 1]) * ch
+        start = first[:, None] + torch.arange(height, device=index.device) * padded_width * ch
+        lines = self.images.view(-1).as_strided((self.images.numel() - width * ch + 1, width * ch), (1, 1))
+        pixels = lines.index_select(0, start.flatten()).reshape(-1, height, width, ch)
+        if self.flip:
+            both = torch.cat([pixels, pixels.flip(2)])
+            pixels = both.index_select(0, torch.arange(len(index), device=index.device) + mirror * len(index))
         return pixels.permute(0, 3, 1, 2)
 
 

@@ -28,8 +28,10 @@ def invert(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
 
 def solarise(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """Bytes at or above the level (0..256) are inverted."""
-    threshold = _each(level.ceil().to(torch.int16), images)
-    return torch.where(images < threshold, images, 255 - images)
+    threshold = level.ceil()
+    reached = images >= _each(threshold.clamp(max=255).to(torch.uint8), images)
+    # x ^ 255 is 255 - x, x ^ 0 is x; no byte reaches 256
+    return images ^ (reached * _each((threshold < 256).to(torch.uint8) * 255, images))
 
 
 def posterise(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
@@ -40,30 +42,31 @@ def posterise(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
 
 def brightness(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """Black at level 0, the image at 1, brighter above."""
-    return _away_from(torch.zeros_like(images), images, level)
+    return _to_bytes(images.float().mul_(_each(level.float(), images)))
 
 
 def colour(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """Grey at level 0, the image at 1, more colourful above; grey images stay."""
-    return images if images.shape[1] == 1 else _away_from(grey(images).expand_as(images), images, level)
+    return images if images.shape[1] == 1 else _away_from(grey(images), images, level)
 
 
 def contrast(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """The image's mean grey at level 0, the image at 1, more contrast above."""
     count = images.shape[2] * images.shape[3]
     mean = (2 * grey(images).sum((1, 2, 3), keepdim=True, dtype=torch.int64) + count) // (2 * count)
-    return _away_from(mean.expand_as(images), images, level)
+    return _away_from(mean, images, level)
 
 
 def sharpness(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """A smoothed image at level 0, the image at 1, sharper above; the outermost pixels stay."""
-    smooth = images.to(torch.int32)
-    if min(images.shape[2:]) >= 3:
-        inner = smooth[:, :, 1:-1, 1:-1]
-        sums = sum(_window(smooth, i, j) for i in range(3) for j in range(3)) + 4 * inner
-        smooth = smooth.clone()
-        smooth[:, :, 1:-1, 1:-1] = (2 * sums + 13) // 26  # weights 1, centre 5, over 13; no tie can occur
-    return _away_from(smooth, images, level)
+    if min(images.shape[2:]) < 3:
+        return images
+    x = images.float()
+    rows = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * x[:, :, 1:-1, 1:-1]
+    smooth = x.clone()
+    smooth[:, :, 1:-1, 1:-1] = sums.mul_(1 / 13).add_(0.5).floor_()  # weights 1, centre 5, over 13: no tie can occur
+    return _away_from(smooth, x, level)
 
 
 def autocontrast(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
@@ -79,13 +82,13 @@ def autocontrast(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
 def equalise(images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """Spread the tones of every channel so that its histogram is as flat as a table of bytes can make it."""
     planes = _planes(images).long()
-    ones = torch.ones_like(planes)
-    histogram = planes.new_zeros(len(planes), 256).scatter_add_(1, planes, ones)
+    one = torch.ones((), dtype=torch.int32, device=images.device).expand(planes.shape)
+    histogram = torch.zeros(len(planes), 256, dtype=torch.int32, device=images.device).scatter_add_(1, planes, one)
     last = histogram.gather(1, planes.amax(1, keepdim=True))
     step = (planes.shape[1] - last) // 255
-    before = histogram.cumsum(1) - histogram
+    before = histogram.cumsum(1, dtype=torch.int32) - histogram
     table = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
-    return _looked_up(images, torch.where(step > 0, table, _bytes(images).long()).to(torch.uint8))
+    return _looked_up(images, torch.where(step > 0, table, _bytes(images).int()).to(torch.uint8))
 
 
 def grey(images: Tensor) -> Int[Tensor, "n 1 h w"]:
@@ -96,18 +99,18 @@ def grey(images: Tensor) -> Int[Tensor, "n 1 h w"]:
 
 def _away_from(base: Tensor, images: Tensor, level: Float[Tensor, " n"]) -> Tensor:
     """base + level (images - base) in float32, cut off to a byte."""
-    start = base.to(torch.float32)
-    return (start + _each(level.float(), images) * (images - start)).clamp(0, 255).to(torch.uint8)
+    start = base.float()
+    return _to_bytes((images - start).mul_(_each(level.float(), images)).add_(start))
+
+
+def _to_bytes(x: Tensor) -> Tensor:
+    """Whole parts within 0..255; changes ``x``."""
+    return x.clamp_(0, 255).to(torch.uint8)
 
 
 def _each(value: Tensor, images: Tensor) -> Tensor:
     """One number per image, next to the images, ready to be combined with them."""
     return sent(value, images.device)[:, None, None, None]
-
-
-def _window(x: Tensor, i: int, j: int) -> Tensor:
-    """All pixels but two rows and two columns, from row i and column j on."""
-    return x[:, :, i : x.shape[2] - 2 + i, j : x.shape[3] - 2 + j]
 
 
 def _planes(images: Tensor) -> Tensor:
