@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from . import __version__
@@ -68,7 +68,7 @@ def _parse(words: list[str]) -> Command | None:
     try:
         import tyro
 
-        from .studies.commands import COMMANDS, options
+        from .studies.commands import COMMANDS, FLAGS, options
     except ImportError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
     named = words and not words[0].startswith("-")
@@ -77,21 +77,26 @@ def _parse(words: list[str]) -> Command | None:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options(), prog="fractionate", args=_fields_together(words) or ["--help"])
+            return tyro.cli(options(), prog="fractionate", args=_fields_together(words, FLAGS) or ["--help"])
     except SystemExit as end:
         if end.code in (0, None):
             return None
         raise ValueError(_sentence(complaint.getvalue())) from None
 
 
-def _fields_together(words: list[str]) -> list[str]:
+def _fields_together(words: list[str], flags: Collection[str] = ()) -> list[str]:
     """``field=value`` may stand anywhere on the line; argparse wants positional words side by side.
+
+    Args:
+        words: after the program's name.
+        flags: options that take no value.
 
     Example:
         >>> _fields_together(["train", "digits", "--seeds", "1", "epochs=3"])
         ['train', 'digits', 'epochs=3', '--seeds', '1']
     """
-    fields = [i for i in range(1, len(words)) if re.match(r"[\w.]+=", words[i]) and not words[i - 1].startswith("-")]
+    taken = {i + 1 for i, word in enumerate(words) if word.startswith("-") and word not in flags}
+    fields = [i for i in range(1, len(words)) if re.match(r"[\w.]+=", words[i]) and i not in taken]
     rest = [word for i, word in enumerate(words) if i not in fields]
     place = 2 if len(rest) > 1 and not rest[1].startswith("-") else 1
     return [*rest[:place], *(words[i] for i in fields), *rest[place:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from typing import Annotated, Any
@@ -22,6 +23,15 @@ COMMANDS: dict[str, type[Command]] = {
     "methods": Methods,
     "recipes": Recipes,
 }
+
+# Options without a value.
+FLAGS = frozenset(
+    f"--{no}{field.name.replace('_', '-')}"
+    for command in COMMANDS.values()
+    for field in dataclasses.fields(command)
+    if field.type == "bool"
+    for no in ("", "no-")
+)
 
 
 def options() -> Any:

@@ -23,6 +23,9 @@ from .teachers import trained_teacher
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Changes of the students' run that hold for the teacher's training too: which images, where, and on what.
+SHARED = ("data.name", "data.root", "data.size", "data.evaluate_on", "device", "threads", "precision", "channels_last")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -38,7 +41,7 @@ class Choice:
         epochs: length of a student's run; ``None`` = the recipe's.
         root: folder of the data set; ``None`` = the usual places.
         validation: keep a part of the training images apart and measure on it, to choose settings.
-        changes: ``field=value`` of the students' run.
+        changes: ``field=value`` of the students' run; those in :data:`SHARED` hold for the teacher's too.
     """
 
     recipe: str
@@ -81,6 +84,7 @@ def train_recipe(
     found = placed(choice.recipe, choice.root, validation=choice.validation)
     options, spec = options or Options(), MethodSpec.parse(choice.method)
     teacher_run = found.teacher(**_given(name=choice.teacher, epochs=choice.teacher_epochs))
+    teacher_run = override(teacher_run, [c for c in choice.changes if c.partition("=")[0].strip() in SHARED])
     make = partial(_student, found.student, choice)
     drafted = make(spec, teacher=replace(teacher_run.student, checkpoint=_text(choice.teacher_checkpoint)))
     with torch.device("meta"):  # what cannot be is found before the teacher trains, without building it

@@ -10,7 +10,20 @@ from typing import Literal
 
 import torch
 
-from ..data import AUGMENTATIONS, Labelled, Normalization, Part, SmallImages, Source, cifar, digits, few
+from ..data import (
+    AUGMENTATIONS,
+    Labelled,
+    Normalization,
+    Part,
+    SmallImages,
+    Source,
+    cifar,
+    digits,
+    fashion_mnist,
+    few,
+    folder,
+    mnist,
+)
 from ..data.cifar import NORMALIZATION
 from .config import Data
 
@@ -84,15 +97,42 @@ def _digits(data: Data) -> Images:
 def _cifar(name: Literal["cifar10", "cifar100"]) -> Callable[[Data], Images]:
     def load(data: Data) -> Images:
         root = data_root(data)
-        train = cifar(name, root, _part(data))
-        train = train if data.labels_per_class is None else few(train, data.labels_per_class)
-        return Images(train, cifar(name, root, data.evaluate_on), NORMALIZATION[name])
+        return Images(
+            _few(cifar(name, root, _part(data)), data), cifar(name, root, data.evaluate_on), NORMALIZATION[name]
+        )
 
     return load
+
+
+def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
+    def load(data: Data) -> Images:
+        root, train = data_root(data), _part(data)
+        images = read(root, train)
+        normalization = Normalization.of(images.images if train == "train" else read(root, "train").images)
+        return Images(_few(images, data), read(root, data.evaluate_on), normalization)
+
+    return load
+
+
+def _folder(data: Data) -> Images:
+    if data.root is None:
+        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
+    root = Path(data.root)
+    train, test = folder(root, _part(data), data.size), folder(root, data.evaluate_on, data.size)
+    if train.classes != test.classes:
+        raise ValueError(f"{root}: the training classes {train.classes} are not those of the test part {test.classes}")
+    return Images(_few(train, data), test, Normalization.of(train.images))
+
+
+def _few(images: Labelled, data: Data) -> Labelled:
+    return images if data.labels_per_class is None else few(images, data.labels_per_class)
 
 
 SETS: dict[str, Callable[[Data], Images]] = {
     "digits": _digits,
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
+    "mnist": _mnist(mnist),
+    "fashion-mnist": _mnist(fashion_mnist),
+    "folder": _folder,
 }

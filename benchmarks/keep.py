@@ -1,0 +1,53 @@
+"""Keep what a page is made of: config, metrics and summary of every finished run of a study, without weights.
+
+    fractionate compare cifar100-small --seeds 3          # trains into runs/cifar100-small; the same command resumes
+    python -m benchmarks.keep runs/cifar100-small         # copies the rows to benchmarks/results/runs/cifar100-small
+    python docs/results.py                                # writes docs/results.md from them
+
+Run it as often as you like: finished runs are added, nothing is recomputed.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from fractionate.train.runfolder import CONFIG, METRICS, SUMMARY
+
+KEPT = Path(__file__).parent / "results" / "runs"
+
+
+def keep(study: Path, kept: Path = KEPT) -> list[Path]:
+    """Copy the small files of every finished student's run.
+
+    Args:
+        study: folder of run folders.
+        kept: folder of all studies that are kept; this one gets a folder of its own name.
+
+    Returns:
+        The folders written.
+
+    Raises:
+        ValueError: no finished run in the study.
+    """
+    done = [f.parent for f in sorted(study.rglob(SUMMARY)) if f.parent.name.startswith("seed-")]  # no teachers
+    if not done:
+        raise ValueError(f"{study} holds no finished run yet")
+    written = []
+    for folder in done:
+        place = kept / study.name / folder.relative_to(study)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, METRICS, SUMMARY):
+            shutil.copyfile(folder / name, place / name)
+        written.append(place)
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    written = keep(parser.parse_args().study)
+    print(f"{len(written)} runs kept in {KEPT}")
+
+
+if __name__ == "__main__":
+    main()

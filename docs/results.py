@@ -1,0 +1,123 @@
+"""Write docs/results.md from the rows of finished runs: python docs/results.py
+
+Rows lie in benchmarks/results/runs/STUDY/METHOD/seed-N (`python -m benchmarks.keep` puts them there).
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from fractionate.recipes import RECIPES
+from fractionate.report import read_runs, table
+from fractionate.report.runs import RunRecord
+from fractionate.report.table import Row, Table, teachers
+from fractionate.report.words import gap, headline, number, spread
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "results.md"
+ROWS = ROOT / "benchmarks" / "results" / "runs"
+WORDS = {"above": "above", "below": "below", "within": "within the spread", "unknown": "one seed"}
+
+HEAD = """# Results
+
+Written by `python docs/results.py` from the run folders under `benchmarks/results/runs`; nothing here is typed by hand.
+Top-1 on the test images in percent, mean ± sample standard deviation over the seeds. The last epoch is the headline;
+the best one stands beside it, because it was chosen on the test images. Differences are paired by seed, with their 95 %
+Student interval; "above" and "below" mean that the interval excludes zero, "within the spread" that it does not.
+"""
+
+
+def page(folder: Path = ROWS) -> str:
+    """The whole page."""
+    studies = sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+    return "\n".join([HEAD, *(line for study in studies for line in _study(study))])
+
+
+def _study(folder: Path) -> Iterator[str]:
+    runs = read_runs([folder])
+    against_labels = table(runs)
+    recipe = RECIPES.get(folder.name)
+    seeds = max(row.n for row in against_labels.rows)
+    yield f"## {recipe.title if recipe else folder.name}"
+    yield ""
+    if recipe:
+        doc = (sys.modules[recipe.student.__module__].__doc__ or "").strip().splitlines()[0]
+        yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
+        yield ""
+    yield from _conditions(runs, against_labels)
+    yield " ".join(headline(against_labels.rows))
+    yield ""
+    yield from _rows(against_labels, runs)
+    yield ""
+    yield from (f"- {note}" for note in against_labels.notes)
+    yield from _verdicts(runs)
+
+
+def _conditions(runs: list[RunRecord], found: Table) -> Iterator[str]:
+    """Data, networks, teachers, hardware and versions, as the runs recorded them."""
+    first = found.rows[0].group.summaries[0]
+    settings = found.rows[0].group.runs[0].settings
+    labels = settings.get("data.labels_per_class", "null")
+    few = "" if labels == "null" else f", {labels} labels per class"
+    yield f"- {first.dataset.split(',')[0]}{few}, {first.epochs} epochs, batch {settings['data.batch_size']}"
+    yield f"- student {first.student}, {first.params:,} parameters" if first.params else f"- student {first.student}"
+    for teacher in teachers(found.rows):
+        size = f", {teacher.params:,} parameters" if teacher.params else ""
+        yield f"- teacher {teacher.name}{size}, {spread(teacher.top1)} % top-1"
+    facts = [run.facts for run in runs if run.finished]
+    for what, of in (
+        ("hardware", lambda s: s.device),
+        ("torch", lambda s: s.versions.get("torch")),
+        ("commit", lambda s: s.git),
+    ):
+        values = dict.fromkeys(of(s) for s in facts if of(s))
+        if values:
+            yield f"- {what}: {', '.join(values)}"
+    yield ""
+
+
+def _rows(found: Table, runs: list[RunRecord]) -> Iterator[str]:
+    against_kd = {row.label: row for row in table(runs, _kd(runs)).rows} if _kd(runs) else {}
+    yield "| method | seeds | last epoch | best epoch | against labels alone | against kd | agreement % | seconds |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in found.rows:
+        kd = against_kd.get(row.label)
+        cells = (
+            f"`{row.label}`",
+            str(row.n),
+            f"**{spread(row.last)}**",
+            spread(row.best),
+            gap(row.difference),
+            gap(kd.difference if kd else None),
+            spread(row.agreement, 1),
+            number(row.seconds.mean, 0) if row.seconds else "–",
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _verdicts(runs: list[RunRecord]) -> Iterator[str]:
+    """Which differences are beyond the seeds' noise, and which are not."""
+    for name in ("labels alone", _kd(runs)):
+        rows = table(runs, name).rows if name and _has(runs, name) else ()
+        groups: dict[str, list[str]] = {}
+        for row in rows:
+            if row.difference:
+                groups.setdefault(WORDS[row.difference.verdict], []).append(f"`{row.label}`")
+        if groups:
+            yield (
+                f"- Against {name}: " + "; ".join(f"{word}: {', '.join(names)}" for word, names in groups.items()) + "."
+            )
+    yield ""
+
+
+def _kd(runs: list[RunRecord]) -> str | None:
+    return "kd" if _has(runs, "kd") else None
+
+
+def _has(runs: list[RunRecord], label: str) -> bool:
+    rows: tuple[Row, ...] = table(runs).rows
+    return any(row.label == label for row in rows)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
