@@ -9,16 +9,18 @@ from typing import Annotated, Any
 
 from tyro.conf import subcommand
 
-from .commands_look import Evaluate, Methods, Recipes, Report
+from .commands_handover import Evaluate, Export
+from .commands_look import Methods, Recipes, Report
 from .commands_train import Compare, Demo, Train
 
-Command = Demo | Compare | Train | Evaluate | Report | Methods | Recipes
+Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
+    "export": Export,
     "report": Report,
     "methods": Methods,
     "recipes": Recipes,

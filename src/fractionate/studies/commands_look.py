@@ -15,20 +15,6 @@ Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Measure the student of a finished run again."""
-
-    run: Positional[Path]
-    """Run folder."""
-
-    def __call__(self, console: Console, command: Words) -> None:
-        """Run it."""
-        from .inspect import evaluate_run
-
-        evaluate_run(self.run, console)
-
-
-@dataclass(frozen=True)
 class Report:
     """Compare runs: a table here, and with --out one self-contained HTML page."""
 

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from fractionate.models import load_exported
-from fractionate.studies.handover import Evaluate, Export
+from fractionate.studies.commands_handover import Evaluate, Export
 from fractionate.train import RunFolder, execute
 from tests.train.runs import teacher_file, tiny
 
