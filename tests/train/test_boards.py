@@ -41,6 +41,7 @@ def test_wandb_gets_config_and_columns(tmp_path: Path, monkeypatch: pytest.Monke
     assert seen["1"]["test_top1"] == record.test.top1  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_unknown_board_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tensorboard"), boards(("tensorbord",), RUN, tmp_path):  # type: ignore[arg-type]
         pass
