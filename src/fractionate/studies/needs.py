@@ -14,7 +14,7 @@ from ..train.step import rows_of
 
 def kept_bytes(training: Training) -> int:
     """Bytes of weights, one buffer and one gradient per stream, and the averaged weights."""
-    weights = sum(p.numel() * p.elementin_bytes() for p in training.student.parameters())
+    weights = sum(p.numel() * p.element_size() for p in training.student.parameters())
     streams = len(training.optimizer.momenta)
     return weights * (1 + 2 * streams + (training.run.ema is not None))
 
