@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tests.reference import published_operations as published
@@ -32,6 +33,8 @@ SIZES = {(64, 100): 1.0, (512, 1000): 0.4, (256, 21841): 0.15, (1024, 32000): 0.
 TOY = {(8, 10): 1.0}
 LARGEST, TOY_LARGEST = (4096, 32000), (256, 8192)
 OURS, THEIRS, FLOOR = "fractionate", "published operations", "a + b"
+FREE, COMPILED = "fractionate, terms free of charge", "fractionate, compiled"
+SMALL = 10_000  # logits up to which the calls around the terms are worth a line
 UNIT = "one tensor of logits"
 # What is aimed at: the ratio to the published operations per shape, to the floor, and tensors of extra memory.
 GOALS = {
@@ -65,17 +68,55 @@ def rows_of(n: int, classes: int, device: torch.device, dtype: torch.dtype = tor
     return fr.Logits(student.requires_grad_(), teacher, torch.randint(classes, (n,)).to(device))
 
 
+def distillation(name: str) -> fr.Method:
+    """The method without its cross-entropy."""
+    method = METHODS[name][0]
+    return fr.only(method, [c for c in method.parts if c != "task"])
+
+
 def contenders(name: str, lg: fr.Logits) -> dict[str, Callable[[], Tensor]]:
     """The distillation terms with the weights of the method, averaged; labels take no part."""
-    method, terms = METHODS[name]
-    distillation = fr.only(method, [c for c in method.parts if c != "task"])
-    progress = fr.Progress(epoch=3)
-    weights = {c: part.weight(progress) for c, part in distillation.parts.items()}
+    ours, progress = distillation(name), fr.Progress(epoch=3)
+    weights = {c: part.weight(progress) for c, part in ours.parts.items()}
 
     def theirs() -> Tensor:
-        return torch.stack([weights[c] * x.mean() for c, x in terms(lg).items()]).sum()
+        return torch.stack([weights[c] * x.mean() for c, x in METHODS[name][1](lg).items()]).sum()
 
-    return {OURS: lambda: distillation.loss(lg, progress), THEIRS: theirs}
+    return {OURS: lambda: ours.loss(lg, progress), THEIRS: theirs}
+
+
+class _Free(torch.autograd.Function):
+    """Rows of zeros whose gradient is there already: what is left is the cost of the calls around the terms."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, count: int) -> tuple[Tensor, ...]:
+        ctx.ready = torch.zeros_like(student)
+        return tuple(student.new_zeros(len(student)) for _ in range(count))
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        return ctx.ready, None
+
+
+def free(name: str, lg: fr.Logits) -> Callable[[], Tensor]:
+    """The method with terms that compute nothing."""
+    ours = distillation(name)
+
+    def terms(lg: fr.Logits, progress: fr.Progress) -> dict[str, Tensor]:
+        return dict(zip(ours.parts, _Free.apply(lg.student, len(ours.parts)), strict=True))
+
+    return partial(replace(ours, terms=terms).loss, lg, fr.Progress(epoch=3))
+
+
+def compiled(name: str, lg: fr.Logits) -> Callable[[], Tensor]:
+    """The loss as a user compiles it, rows included."""
+    ours, progress = distillation(name), fr.Progress(epoch=3)
+
+    @torch.compile(fullgraph=True)
+    def loss(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        return ours.loss(fr.Logits(student, teacher, target), progress)
+
+    return lambda: loss(lg.student, lg.teacher, lg.target)
 
 
 def gradient(loss: Callable[[], Tensor], lg: fr.Logits) -> list[Tensor]:
@@ -90,15 +131,20 @@ def check(name: str, classes: int, device: torch.device) -> None:
     agree(gradient(made[OURS], lg), gradient(made[THEIRS], lg), name)
 
 
-def timed(name: str, lg: fr.Logits, rounds: int, clock: str) -> tuple[list[Row], list[Row]]:
+def timed(name: str, lg: fr.Logits, rounds: int, args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """Rows against the published operations, and against the floor, from the same rounds."""
     device = lg.student.device
     made = contenders(name, lg)
+    if lg.student.numel() <= SMALL:
+        made[FREE] = free(name, lg)
+        if args.compile:
+            torch.compiler.reset()
+            made[COMPILED] = compiled(name, lg)
     works: dict[str, Callable[[], object]] = {who: partial(gradient, loss, lg) for who, loss in made.items()}
     works[FLOOR] = partial(torch.add, lg.student.detach(), lg.teacher)
-    seconds = interleave(works, rounds, device, CLOCKS[clock])
+    seconds = interleave(works, rounds, device, CLOCKS[args.clock])
     saved = {who: saved_bytes(loss) for who, loss in made.items()}
-    case = f"{name}, {lg.rows} x {lg.classes}, {device.type}" + (", cpu time" if clock == "cpu" else "")
+    case = f"{name}, {lg.rows} x {lg.classes}, {device.type}" + (", cpu time" if args.clock == "cpu" else "")
     ratios = rows(case, {who: seconds[who] for who in made}, THEIRS, saved)
     return ratios, rows(f"{case}, floor", {who: seconds[who] for who in (OURS, FLOOR)}, FLOOR)
 
@@ -143,6 +189,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     made = parser("losses", __doc__.splitlines()[0], rounds=51)
     made.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
+    made.add_argument(
+        "--compile", action="store_true", help="small batches with torch.compile too (needs a C++ compiler)"
+    )
     made.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
     made.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     return made.parse_args(arguments)
@@ -161,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds = 2 if args.toy else max(3, round(share * args.rounds))
         for name in METHODS:
             check(name, lg.classes, device)
-            for found in timed(name, lg, rounds, args.clock):
+            for found in timed(name, lg, rounds, args):
                 show(found)
                 append(found, args.csv, device)
                 lines.append(_line(name, shape, found[0]))

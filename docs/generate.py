@@ -1,7 +1,7 @@
 """Write the pages that are made of the package's own tables: python docs/generate.py (docs/conf.py runs it).
 
 docs/methods/*.md come from the catalog, its docstrings and docs/methods/notes.toml; docs/differences.md from
-docs/differences.csv.
+docs/differences.csv; docs/numerics.md from the cases that docs/numerics.py computes.
 """
 
 import csv
@@ -31,8 +31,10 @@ def pages() -> dict[str, str]:
 
 def write(folder: Path = DOCS) -> None:
     """The pages as files; those of names that are gone are removed."""
+    from numerics import page as numerics
+
     (folder / "methods").mkdir(exist_ok=True)
-    wanted = pages()
+    wanted = {**pages(), "numerics.md": numerics()}
     for old in (folder / "methods").glob("*.md"):
         if f"methods/{old.name}" not in wanted:
             old.unlink()
