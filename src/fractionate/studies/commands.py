@@ -11,9 +11,10 @@ from tyro.conf import subcommand
 
 from .commands_handover import Evaluate, Export
 from .commands_look import Methods, Recipes, Report
+from .commands_probe import Doctor, Profile
 from .commands_train import Compare, Demo, Train
 
-Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes
+Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes | Doctor | Profile
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
@@ -24,6 +25,8 @@ COMMANDS: dict[str, type[Command]] = {
     "report": Report,
     "methods": Methods,
     "recipes": Recipes,
+    "doctor": Doctor,
+    "profile": Profile,
 }
 
 # Options without a value.
