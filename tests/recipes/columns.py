@@ -128,10 +128,7 @@ def delta(name: str) -> Callable[[Case, str], bool]:
 def augmentation(case: Case, cell: str) -> bool:
     first, flip, *more = cell.split("+")
     data = case.run.data
-    strong = {(): "none", ("autoaugment(cifar10 policy)", "cutout16"): "autoaugment"}[tuple(more)]
-    left_out = any("square of 16 pixels" in note for note in case.recipe.notes)  # there is no word for it in a run yet
-    if left_out != ("cutout16" in more):
-        return False
+    strong = {(): "none", ("autoaugment(cifar10 policy)", "cutout16"): "autoaugment+cutout"}[tuple(more)]
     return (first, flip) == ("crop32-pad4", "flip") and (data.shift, data.flip, data.augment) == (4, True, strong)
 
 
@@ -215,7 +212,7 @@ CHECKS: dict[str, Callable[[Case, str], bool]] = {
     "mask_phase_2": lambda case, cell: same(case.mask.hold_until, cell),
     "augmentation": augmentation,
     "teacher_weights": lambda case, cell: (
-        case.teacher_run.data.augment == {"v": "none", "a": "autoaugment"}[cell[0]]
+        case.teacher_run.data.augment == {"v": "none", "a": "autoaugment+cutout"}[cell[0]]
         and case.teacher_run.student == case.run.teacher
     ),
     "teacher_acc": lambda case, cell: same(case.recipe.teacher_top1, cell),

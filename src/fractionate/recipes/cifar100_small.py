@@ -10,7 +10,18 @@ from .scale import scaled
 TEACHER = "resnet20"
 STUDENT = "resnet8"
 EPOCHS = 4
-METHODS = ("ce", "kd", "dkd", "gdkd", "kd+dot", "deepkd", "deepkd(rule=published-code)", "dgkd", "topkd", "kd(kd_weight=1)+lskd")
+METHODS = (
+    "ce",
+    "kd",
+    "dkd",
+    "gdkd",
+    "kd+dot",
+    "deepkd",
+    "deepkd(rule=published-code)",
+    "dgkd",
+    "topkd",
+    "kd(kd_weight=1)+lskd",
+)
 
 
 def teacher(

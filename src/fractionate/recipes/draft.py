@@ -12,7 +12,7 @@ from .spec import missing_method
 OTHER_NAMES = {"resnet56_cos": "resnet56"}  # the table names a teacher after how it was trained
 CROP = Data("cifar100", shift=4, flip=True)
 STRONG = "crop32-pad4+flip+autoaugment(cifar10 policy)+cutout16"
-AUGMENTATIONS = {"crop32-pad4+flip": CROP, STRONG: replace(CROP, augment="autoaugment")}
+AUGMENTATIONS = {"crop32-pad4+flip": CROP, STRONG: replace(CROP, augment="autoaugment+cutout")}
 OPEN = Network("to-be-named")  # stands for a free choice until it is made
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..train import Run, Wrapper, override
-from .draft import OTHER_NAMES, STRONG, draft, obstacle, open_fields
+from .draft import OTHER_NAMES, draft, obstacle, open_fields
 from .numbers import Number, is_own, numbers_of
 from .row import Row, rows
 from .spec import Reading, read_method
@@ -224,8 +224,6 @@ def _notes(recipe: PaperRecipe) -> list[str]:
         notes.append(row.remark)
     if not recipe.obstacle:
         notes += recipe._reading.notes
-        if row.augmentation == STRONG:
-            notes.append("the source also cuts a square of 16 pixels out of the images, which this run does not")
         if row.teacher_weights.startswith("aug"):
             notes.append(
                 "the source's teacher was trained with strong augmentation; the accuracy given is the plain one's"

@@ -23,7 +23,7 @@ def teacher_run(of: PaperRecipe | str, *, strong: bool | None = None) -> Run:
 
     Example:
         >>> teacher_run("resnet32x4").data.augment, teacher_run("resnet32x4", strong=True).data.augment
-        ('none', 'autoaugment')
+        ('none', 'autoaugment+cutout')
     """
     if isinstance(of, PaperRecipe):
         if not of.row.teacher:

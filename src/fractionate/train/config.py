@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from .spec import MethodSpec
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Augment = Literal["none", "cutout", "autoaugment", "randaugment"]
+Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Data:
         shift: random shift by up to this many pixels (pad and crop).
         flip: random mirror image.
         augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
+            ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
             ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
