@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fractionate.data import Batch, Normalization, SmallImages, cutout
 from fractionate.models import create
 from fractionate.train import LiveTeacher, fit, prepare
+from fractionate.train.folded import folded
 from fractionate.train.rowfile import HEADER, RowFile, open_rows
 from fractionate.train.table import TeacherTable, describe, fingerprint, shown, tabled
 from tests.train.runs import teacher_file, tiny
@@ -85,9 +86,9 @@ def test_half_precision_keeps_three_digits_in_half_the_room(tmp_path: Path) -> N
 def test_the_images_of_a_variant_are_those_of_the_batches(variant: int) -> None:
     data, found = source(), 0
     for batch in (b for epoch in range(1, 9) for b in data.batches(epoch)):
-        here = batch.variant == variant
-        assert torch.equal(shown(data, batch.index[here], variant), batch.images[here])
-        found += int(here.sum())
+        for here in (batch.variant == variant).nonzero()[:, 0].tolist():
+            assert torch.equal(shown(data, batch.index[here, None], variant)[0], batch.images[here])
+            found += 1
     assert found > 0
 
 
@@ -115,6 +116,15 @@ def test_another_run_with_another_seed_reads_what_the_first_one_wrote(tmp_path: 
     assert net.seen == []
     same_as_live(table, other)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folded_teacher_and_its_original_share_a_file(tmp_path: Path) -> None:
+    data, net = source(), network()
+    short = folded(net, shown(data, torch.arange(4), 0))
+    tabled(LiveTeacher(short), data, folder=tmp_path, mode="full", known_as=net, say=lambda _: None)
+    table = TeacherTable(net, data, tmp_path)
+    assert not bool(table.store.missing(torch.arange(COUNT * 18)).any())
+    same_as_live(table, data)
 
 
 def test_whatever_decides_the_logits_decides_the_file() -> None:

@@ -52,14 +52,14 @@ def _pairs(net: nn.Module, images: Tensor) -> list[tuple[str, str]]:
     with _recording(net, calls), torch.inference_mode():
         net(images)
     once = {name: found[0] for name, found in calls.items() if len(found) == 1}
-    made_by = {id(out): name for name, (_, out) in once.items() if isinstance(net.get_submodule(name), nn.Conv2d)}
+    made_by = {id(out): name for name, (_, out) in once.items() if type(net.get_submodule(name)) is nn.Conv2d}
     norms = {name: given for name, (given, _) in once.items() if _foldable(net.get_submodule(name))}
     return [(made_by[id(given)], name) for name, given in norms.items() if id(given) in made_by]
 
 
 def _foldable(module: nn.Module) -> bool:
-    """A batch norm with running statistics; without them it depends on the batch even in evaluation."""
-    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    """A plain batch norm (a subclass may do more) with running statistics (without them it depends on the batch)."""
+    return type(module) is nn.BatchNorm2d and module.running_mean is not None
 
 
 @contextmanager

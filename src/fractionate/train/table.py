@@ -47,6 +47,7 @@ class TeacherTable:
         folder: where tables are kept, one file for every combination of weights, architecture, images, normalization
             and augmentation; later runs and other processes use it too. ``None`` keeps the table in memory.
         dtype: ``torch.float32``, or ``torch.float16`` for half the size and about three digits.
+        known_as: the network that names the file, where ``net`` is a quicker form of it (``folded``).
 
     Raises:
         ValueError: a source without countable variants, a disk without room, or a file with another teacher's logits.
@@ -65,6 +66,7 @@ class TeacherTable:
     source: SmallImages
     folder: Path | None = None
     dtype: torch.dtype = torch.float32
+    known_as: nn.Module | None = None
     store: RowFile = field(init=False)
     path: Path | None = field(init=False, default=None)
     _whole: list[Tensor] = field(init=False, repr=False, default_factory=list)
@@ -75,7 +77,7 @@ class TeacherTable:
         if self.source.augment or self.source.mixup or self.source.cutmix:
             raise ValueError(UNCOUNTED.format("these images"))
         self.net.eval().requires_grad_(False)
-        key = fingerprint(self.net, self.source)
+        key = fingerprint(self.known_as or self.net, self.source)
         if self.folder is not None:
             name = f"{key[:24]}-{str(self.dtype).removeprefix('torch.')}.logits"
             object.__setattr__(self, "path", Path(self.folder) / name)
@@ -157,6 +159,7 @@ def tabled(
     mode: Mode = "lazy",
     folder: Path | None = None,
     dtype: torch.dtype = torch.float32,
+    known_as: nn.Module | None = None,
     report: Report | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Teacher:
@@ -167,7 +170,7 @@ def tabled(
         source: training images.
         mode: ``"lazy"`` fills the table as images come; ``"full"`` fills it now; ``"off"`` returns ``teacher``.
         folder: as in :class:`TeacherTable`.
-        dtype: likewise.
+        dtype, known_as: likewise.
         report: progress of ``"full"``: rows done, rows to do.
         say: gets the size of the table in words before it is filled; default: standard error, for ``"full"`` only.
 
@@ -183,7 +186,7 @@ def tabled(
             f"teacher_table={mode} needs images whose crops can be counted (SmallImages), got {type(source).__name__}; "
             f"use teacher_table=off"
         )
-    table = TeacherTable(teacher.net, source, folder, dtype)
+    table = TeacherTable(teacher.net, source, folder, dtype, known_as)
     say = say or ((lambda text: print(text, file=sys.stderr)) if mode == "full" else None)
     if say:
         say(describe(table))
