@@ -147,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.students:
         seconds = measured(name, options, device)
         case = f"{options.teacher} -> {name}, batch {options.batch}, {options.classes} classes, {device.type}"
+        case += ", processor time" if options.processor_time else ""
         for part, names in _groups(seconds).items():
             found = rows(f"{case}: {part}", {key: seconds[key] for key in names}, names[0])
             show(found)
