@@ -142,6 +142,21 @@ def test_every_augmentation_makes_either_view(name: str) -> None:
         assert (batch.strong is None) == (name == "none")
 
 
+@pytest.mark.parametrize("options", [{}, {"augment": AUGMENTATIONS["randaugment"]}, {"mixup": 1.0}, {"cutmix": 1.0}])
+def test_whatever_made_them_batches_lie_in_memory_in_one_order(options: dict[str, object]) -> None:
+    """So that no augmentation changes which kernels a network runs on."""
+    images, raw = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8), Normalization((0.0,) * 3, (1.0,) * 3)
+    for batch in SmallImages(images, torch.zeros(9).long(), 1, raw, 4, shift=1, flip=True, **options).batches(1):
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalising_gives_the_same_numbers_in_every_order_of_memory() -> None:
+    images = torch.randint(0, 256, (5, 3, 6, 7), dtype=torch.uint8)
+    normalization = Normalization.of(images)
+    lines = normalization(images.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(lines, normalization(images))
+
+
 def test_a_second_view_shows_the_same_images_and_leaves_the_first_view_as_it_was() -> None:
     images = torch.randint(1, 256, (9, 2, 6, 5), dtype=torch.uint8)
     one, two = (

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Bool, Int
@@ -75,8 +74,7 @@ class SmallImages:
         for name, least in (("batch_size", 1), ("passes", 1), ("shift", 0), ("mixup", 0), ("cutmix", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"SmallImages: {name} must be at least {least}, got {getattr(self, name)}")
-        padded = F.pad(self.images.to(self.device), (self.shift,) * 4)
-        object.__setattr__(self, "images", padded.permute(0, 2, 3, 1).contiguous())
+        object.__setattr__(self, "images", self._padded())
         object.__setattr__(self, "target", self.target.to(self.device))
 
     @property
@@ -118,6 +116,15 @@ class SmallImages:
         """Augmented and normalised, in the order in memory that every batch has."""
         images = augment(images, generator) if augment else images
         return self.normalization(images.contiguous(memory_format=torch.channels_last))
+
+    def _padded(self) -> Tensor:
+        """``[n, h, w, ch]`` with black borders, on the device; one copy and no more, for sets that nearly fill it."""
+        n, ch, height, width = self.images.shape
+        border = 2 * self.shift
+        padded = torch.zeros(n, height + border, width + border, ch, dtype=torch.uint8, device=self.device)
+        inside = padded[:, self.shift : self.shift + height, self.shift : self.shift + width]
+        inside.copy_(self.images.permute(0, 2, 3, 1))
+        return padded
 
     def _order(self, generator: torch.Generator) -> Int[Tensor, " m"]:
         """Positions of the images of one epoch."""
