@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from ..data import Batch, SmallImages
+from ..rows import Progress
 from .checkpoint import random_state, set_random_state
-from .prepare import Training
+from .prepare import Training, autocast
+from .step import rows_of
 from .weights import check_weights
 
+FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
 
 
@@ -24,7 +28,7 @@ def check_training(training: Training, teacher_at_least: float | None = None) ->
 
     Raises:
         ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
-            weak, or batches that are too large or too small.
+            weak, batches that are too large or too small, or a method that these rows do not suit.
     """
     check_weights("student", training.student)
     if (teacher := teacher_net(training)) is not None:
@@ -32,6 +36,7 @@ def check_training(training: Training, teacher_at_least: float | None = None) ->
     check_classes(training)
     check_teacher(training, teacher_at_least)
     check_batches(training)
+    check_method(training)
 
 
 def teacher_net(training: Training) -> nn.Module | None:
@@ -84,6 +89,22 @@ def check_batches(training: Training) -> None:
     last = shown % source.batch_size or source.batch_size
     if last == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in training.student.modules()):
         _check_one(training, shown)
+
+
+def check_method(training: Training) -> None:
+    """Let the method compute its components once: a missing view or a k beyond the classes is found here."""
+    batch = next(iter(training.train.batches(1)))
+    parts = {name: x[:FEW] for name, x in vars(batch).items() if x is not None}
+    student, state = training.student, random_state()
+    student.eval()
+    try:
+        with torch.no_grad(), autocast(training.run, batch.images.device):
+            lg = rows_of(training.method, student, training.teacher, replace(batch, **parts))
+        with torch.no_grad():
+            training.method.components(lg, Progress())
+    finally:
+        student.train()
+        set_random_state(state)
 
 
 def _check_one(training: Training, shown: int) -> None:

@@ -25,6 +25,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another process holds it.
+        OSError: it cannot be written to.
 
     Example:
         >>> import tempfile
@@ -36,10 +37,14 @@ def locked(folder: Path) -> Iterator[None]:
         ValueError: another process (...) is writing to ...
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = _hold(path)
+    except OSError as error:
+        _remove_empty(made)
+        why = (error.strerror or str(error)).lower()
+        raise OSError(f"cannot write to {folder}: {why}; choose another folder") from error
     except BaseException:
         _remove_empty(made)
         raise

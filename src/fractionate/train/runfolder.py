@@ -37,6 +37,7 @@ class RunFolder:
 
     path: Path
     changes: list[dict[str, Any]] = field(default_factory=list, init=False, compare=False)
+    lines: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # of the metrics
 
     @property
     def finished(self) -> bool:
@@ -80,6 +81,7 @@ class RunFolder:
             (self.path / name).unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         self._sweep()
+        self.lines.clear()
         write_atomically(self.path / CONFIG, to_yaml(run))
 
     def resume(self, loop: Loop) -> bool:
@@ -100,16 +102,17 @@ class RunFolder:
         changed = changed_fields(from_plain(state["config"], f"{path}, config"), loop.training.run)
         load_state(loop, state, path)
         training, notes = loop.training, state.get("notes", {})
-        if training.epoch > training.run.epochs:
-            raise ValueError(f"{path} is at epoch {training.epoch}, the config ends at {training.run.epochs}")
+        if (begun := training.epoch + (loop.log.seen > 0)) > training.run.epochs:
+            raise ValueError(f"{path} is at epoch {begun}, the config ends at {training.run.epochs}")
         self.changes[:] = notes.get("changes", [])
         if changed:
             self.changes.append({"epoch": training.epoch + 1, "step": training.step, "fields": changed})
         self._sweep()
         write_atomically(self.path / CONFIG, to_yaml(training.run))
-        kept = [row for row in self.metrics() if row["epoch"] <= training.epoch]
-        text = notes.get("metrics", "".join(_line(row) for row in kept))
-        write_atomically(self.path / METRICS, text)
+        kept = [_line(row) for row in self.metrics() if row["epoch"] <= training.epoch]
+        lines = notes.get("metrics", kept)
+        self.lines[:] = lines.splitlines(keepends=True) if isinstance(lines, str) else lines
+        write_atomically(self.path / METRICS, "".join(self.lines))
         return True
 
     def append(self, record: Record) -> None:
@@ -118,9 +121,10 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
+        self.lines.append(_line(record.columns()))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
-                file.write(_line(record.columns()))
+                file.write(self.lines[-1])
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise OSError(f"cannot write {self.path / METRICS}: {why}; {CHECKPOINT} still holds the run") from error
@@ -211,8 +215,7 @@ class RunFolder:
         return None, None
 
     def _notes(self, loop: Loop) -> dict[str, Any]:
-        rows = [row for row in self.metrics() if row["epoch"] <= loop.training.epoch]
-        return {"metrics": "".join(_line(row) for row in rows), "changes": self.changes}
+        return {"metrics": self.lines[: loop.training.epoch], "changes": self.changes}
 
     def _sweep(self) -> None:
         """Remove what a process that was killed while writing left behind."""
