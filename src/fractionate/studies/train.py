@@ -87,8 +87,7 @@ def train_recipe(
     teacher_run = override(teacher_run, [c for c in choice.changes if c.partition("=")[0].strip() in SHARED])
     make = partial(_student, found.student, choice)
     drafted = make(spec, teacher=replace(teacher_run.student, checkpoint=_text(choice.teacher_checkpoint)))
-    with torch.device("meta"):  # what cannot be is found before the teacher trains, without building it
-        create(drafted.student.name, num_classes=2)
+    _check_exists(drafted.student)
     teacher = drafted.teacher
     if drafted.method.distils and not (teacher and (teacher.checkpoint or teacher.pretrained)):
         folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
@@ -162,6 +161,15 @@ def train_config(
         runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
         jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]
     return _run(jobs, console, workers, options or Options())
+
+
+def _check_exists(network: Network) -> None:
+    """Refuse what cannot be built before a teacher trains for it, without building it."""
+    try:
+        with torch.device("meta"):
+            create(network.name, num_classes=2, stem=network.stem, published_bn=network.published_bn)
+    except NotImplementedError:  # a network that computes with its weights while it is built: it exists
+        return
 
 
 def file_name(text: str) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..data import Source
 from ..methods import Method
-from ..models import create, load_checkpoint
 from ..optim import StreamSGD
-from .config import Network, Run
+from .config import Run
 from .evaluate import Evaluation, measure, predict
+from .networks import build, place
 from .regions import region_rows
 from .sources import sources
 from .step import parameters
@@ -79,12 +79,12 @@ def prepare(
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
     """
-    device = _device(run.device)
+    device = place(run.device)
     made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or (_network(run.teacher, train.num_classes) if run.teacher else None)
+    teacher = teacher or (build(run.teacher, train.num_classes) if run.teacher else None)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = _placed(student or _network(run.student, train.num_classes), run, device).train()
+    student = _placed(student or build(run.student, train.num_classes), run, device).train()
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
@@ -144,13 +144,6 @@ def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test:
     student.train()
 
 
-def _network(config: Network, num_classes: int) -> nn.Module:
-    net = create(config.name, num_classes=num_classes, pretrained=config.pretrained)
-    if config.checkpoint:
-        load_checkpoint(net, config.checkpoint)
-    return net
-
-
 def _optimizer(run: Run, student: nn.Module, method: Method, merge: bool | None) -> StreamSGD:
     o = run.optimizer
     return StreamSGD(
@@ -173,12 +166,6 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
         teacher_top1=logits.argmax(1),
         teacher_params=sum(p.numel() for p in teacher.parameters()),
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def autocast(run: Run, device: torch.device) -> torch.autocast:

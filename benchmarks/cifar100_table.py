@@ -1,0 +1,140 @@
+"""The published CIFAR-100 table measured again: ``python -m benchmarks.cifar100_table --minutes 9 --data DIR``.
+
+Trains the teachers that are missing, then students by the papers' recipes, pair by pair in an order of worth, all seeds
+of a pair before the next pair. It stops within its minutes, in the middle of a run if need be, and the same command
+goes on there. Every finished run leaves its row under benchmarks/results/runs; docs/results.py makes the page of them.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from fractionate.recipes.papers import paper, papers
+from fractionate.recipes.teachers import alone_top1, teacher_run
+from fractionate.studies.display import display
+from fractionate.studies.jobs import Job, Options, run_jobs
+from fractionate.studies.teachers import trained_teacher
+from fractionate.train import Network, Run, Stopped, deadline, override
+
+from .keep import KEPT, keep
+
+PAIRS = (
+    ("resnet32x4", "resnet8x4"),
+    ("wrn_40_2", "wrn_16_2"),
+    ("resnet32x4", "shufflenet_v2"),
+    ("vgg13", "vgg8"),
+    ("resnet56", "resnet20"),
+    ("resnet110", "resnet32"),
+    ("wrn_40_2", "wrn_40_1"),
+    ("resnet32x4", "shufflenet_v1"),
+)
+LABELS = "labels"
+# Recipe ids, the pair left open. `/fractionate` is the clean ablation: the row above with DeepKD's streams.
+METHODS = (
+    LABELS,
+    "cifar100/kd/{pair}/mdistiller",
+    "cifar100/dkd/{pair}/mdistiller",
+    "cifar100/dkd/{pair}/mdistiller/fractionate",
+    "cifar100/kd/{pair}/mdistiller/fractionate",
+    "cifar100/gdkd/{pair}/gdkd",
+    "cifar100/kd+dot/{pair}/mdistiller/dot",
+    "cifar100/dkd+deepkd/{pair}/deepkd/published-code",
+    "cifar100/kd+deepkd/{pair}/deepkd/published-code",
+    "cifar100/kd+deepkd/{pair}/paper/paper",
+    "cifar100/kd+ls/{pair}/lskd",
+    "cifar100/mlkd/{pair}/lskd/two-views",
+    "cifar100/crld/{pair}/deepkd/class-defaults",
+)
+TEACHERS = Path(__file__).parent / "teachers"
+TOY = ("epochs=1", "learning_rate={schedule: constant}", "data.labels_per_class=1", "data.batch_size=32")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recipe for one pair; ``id`` is a recipe's, or :data:`LABELS`."""
+
+    teacher: str
+    student: str
+    id: str
+
+    @property
+    def study(self) -> str:
+        """Name of the pair's study."""
+        return f"cifar100-{self.teacher}__{self.student}"
+
+    def run(self, changes: Sequence[str]) -> Run:
+        """The student's run; its teacher has no weights yet."""
+        made = teacher_run(self.student) if self.id == LABELS else paper(self.id).run()
+        return override(made, changes)
+
+    @property
+    def folder(self) -> str:
+        """Folder of its seeds inside the study."""
+        method, _, source = self.id.removeprefix("cifar100/").partition(f"/{self.teacher}__{self.student}/")
+        return "--".join([method, *source.split("/")]) if source else method
+
+
+def plan(pairs: Sequence[tuple[str, str]] = PAIRS) -> Iterator[Entry]:
+    """What to train, the most worth first; recipes that nobody published for a pair are left out."""
+    known = papers()
+    for teacher, student in pairs:
+        for method in METHODS:
+            id = method.format(pair=f"{teacher}__{student}")
+            if id == LABELS or (id in known and known[id].runnable):
+                yield Entry(teacher, student, id)
+
+
+def jobs_of(entries: Sequence[Entry], seeds: int, out: Path, teacher: Network, changes: Sequence[str]) -> list[Job]:
+    """The runs of one pair, all methods of a seed together."""
+    made = []
+    for seed in range(seeds):
+        for entry in entries:
+            run = replace(entry.run(changes), seed=seed, teacher=teacher)
+            made.append(Job(f"{entry.folder}, seed {seed}", run, out / entry.study / entry.folder / f"seed-{seed}"))
+    return made
+
+
+def weights(name: str, out: Path, changes: Sequence[str], console: Console, options: Options) -> Network:
+    """The teacher with its weights: those of the repository, or trained now."""
+    own = TEACHERS / f"{name}.safetensors"
+    if own.is_file():
+        return Network(name, str(own))
+    top1 = alone_top1(name)
+    return trained_teacher(
+        override(teacher_run(name), changes), out / f"teacher-{name}", console, options, lambda network: top1
+    )
+
+
+def main(arguments: Sequence[str] | None = None, pairs: Sequence[tuple[str, str]] = PAIRS) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", default=None, help="folder that holds cifar-100-python")
+    parser.add_argument("--out", type=Path, default=Path("runs/cifar100-table"))
+    parser.add_argument("--rows", type=Path, default=KEPT, help="where finished runs leave their rows")
+    parser.add_argument("--toy", action="store_true", help="one epoch of a few images: a check, not a measurement")
+    parser.add_argument("changes", nargs="*", help="field=value for every run, such as teacher_table=full")
+    args = parser.parse_args(arguments)
+    console = Console()
+    changes = [*(TOY if args.toy else ()), *([f"data.root={args.data}"] if args.data else []), *args.changes]
+    options = Options(
+        resume=True, command=("python", "-m", "benchmarks.cifar100_table"), deadline=deadline(60 * args.minutes)
+    )
+    entries = list(plan(pairs))
+    try:
+        for study in dict.fromkeys(entry.study for entry in entries):
+            here = [entry for entry in entries if entry.study == study]
+            taught = weights(here[0].teacher, args.out, changes, console, options)
+            for job in jobs_of(here, args.seeds, args.out, taught, changes):
+                with display(console, [job]) as listen:
+                    run_jobs([job], options, listen)
+                keep(args.out / study, args.rows)
+    except Stopped as stopped:
+        console.print(str(stopped), highlight=False)
+
+
+if __name__ == "__main__":
+    main()
