@@ -154,3 +154,15 @@ def test_the_module_runs_as_a_program() -> None:
 def test_a_summary_is_json_that_anybody_reads(runs: Path) -> None:
     facts = json.loads((runs / "ce" / "seed-0" / "summary.json").read_text())
     assert facts["dataset"] == "digits, 10 labels per class"
+
+
+def test_a_board_shows_a_run_and_a_teacher_below_the_wish_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    words = ["train", "digits", *SHORT, "--out", str(tmp_path), "--method", "kd"]
+    assert main([*words, "--teacher-at-least", "100"]) == 2
+    assert "teacher" in capsys.readouterr().err
+    assert not (tmp_path / "kd").exists()
+    assert main([*words, "--boards", "tensorboard"]) == 0
+    assert list((tmp_path / "kd" / "seed-0" / "tensorboard").iterdir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -135,6 +135,10 @@ class Train:
     """Go on where unfinished runs stopped."""
     budget: str | None = None
     """Stop cleanly after this time, such as 9m or 1h30m; --resume goes on later."""
+    boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Show the metrics there too; metrics.jsonl is written in any case."""
+    teacher_at_least: float | None = None
+    """Refuse a teacher whose top-1 % on the test images is below this."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -145,7 +149,14 @@ class Train:
         _at_least(1, seeds=self.seeds or 1, workers=self.workers, epochs=self.epochs or 1)
         if self.overwrite and self.resume:
             raise ValueError("--overwrite and --resume exclude each other")
-        options = Options(self.overwrite, self.resume, command, deadline(self.budget))
+        options = Options(
+            self.overwrite,
+            self.resume,
+            command,
+            deadline(self.budget),
+            teacher_at_least=self.teacher_at_least,
+            boards=self.boards,
+        )
         changes = [word for word in self.what if "=" in word]
         names = [word for word in self.what if "=" not in word]
         if self.config is not None:

@@ -16,6 +16,7 @@ from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
 from ..train import Record, Run, Stop, Stopped, execute
+from ..train.boards import Board, boards
 from ..train.execute import SAVE_SECONDS
 
 
@@ -44,7 +45,7 @@ class Event:
 class Options:
     """How jobs treat their folders and their time: as in :func:`fractionate.train.execute`.
 
-    ``deadline`` ends them all: ``fractionate.train.deadline("9m")`` makes one.
+    ``deadline`` ends them all: ``fractionate.train.deadline("9m")`` makes one. ``boards`` show their metrics.
     """
 
     overwrite: bool = False
@@ -53,6 +54,7 @@ class Options:
     deadline: float | None = None
     save_seconds: float | None = SAVE_SECONDS
     teacher_at_least: float | None = None
+    boards: tuple[Board, ...] = ()
 
 
 Listener = Callable[[Event], None]
@@ -85,21 +87,23 @@ def _here(jobs: Sequence[Job], options: Options, listen: Listener) -> Iterator[E
 
 def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
     epochs = job.run.epochs
+    with boards(options.boards, job.run, job.folder) as show:
 
-    def on_record(record: Record) -> None:
-        listen(Event(number, record.epoch, epochs, record.test.top1, record.images_per_s))
+        def on_record(record: Record) -> None:
+            listen(Event(number, record.epoch, epochs, record.test.top1, record.images_per_s))
+            show(record)
 
-    facts = execute(
-        job.run,
-        job.folder,
-        on_record=on_record,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        command=options.command,
-        stop=stop,
-        save_seconds=options.save_seconds,
-        teacher_at_least=options.teacher_at_least,
-    )
+        facts = execute(
+            job.run,
+            job.folder,
+            on_record=on_record,
+            overwrite=options.overwrite,
+            resume=options.resume,
+            command=options.command,
+            stop=stop,
+            save_seconds=options.save_seconds,
+            teacher_at_least=options.teacher_at_least,
+        )
     return Event(number, epochs, epochs, facts["last_top1"], done=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +39,12 @@ def boards(kinds: Sequence[Board], run: Run, folder: Path) -> Iterator[Write]:
     """
     for kind in kinds:
         choose("board", kind, tuple(BOARDS))
-    opened = [BOARDS[kind](run, folder) for kind in kinds]
+        _check_installed(kind)
+    opened: list[Opened] = []
 
     def write(record: Record) -> None:
+        if not opened:  # not before the run folder is known to be free
+            opened.extend(BOARDS[kind](run, folder) for kind in kinds)
         columns = {name: value for name, value in record.columns().items() if value is not None and name != "epoch"}
         for show, _ in opened:
             show(columns, record.epoch)
@@ -51,14 +56,18 @@ def boards(kinds: Sequence[Board], run: Run, folder: Path) -> Iterator[Write]:
             close()
 
 
+def _check_installed(kind: Board) -> None:
+    if kind not in sys.modules and importlib.util.find_spec(kind) is None:
+        install = "'fractionate[boards]'" if kind == "tensorboard" else kind
+        raise ImportError(f"the board {kind!r} needs a package that is not installed: pip install {install}")
+
+
 Opened = tuple[Callable[[dict[str, Any], int], None], Callable[[], None]]
 
 
 def _tensorboard(run: Run, folder: Path) -> Opened:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError("TensorBoard is not installed: pip install 'fractionate[boards]'") from error
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(folder / "tensorboard"))
 
     def show(columns: dict[str, Any], epoch: int) -> None:
@@ -69,10 +78,8 @@ def _tensorboard(run: Run, folder: Path) -> Opened:
 
 
 def _wandb(run: Run, folder: Path) -> Opened:
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError("Weights & Biases is not installed: pip install wandb") from error
+    import wandb
+
     name = f"{run.data.name}/{run.method.title}/seed-{run.seed}"
     started = wandb.init(project="fractionate", name=name, dir=str(folder), config=to_plain(run))
     return (lambda columns, epoch: started.log(columns, step=epoch)), started.finish
