@@ -182,7 +182,7 @@ def table(lines: Sequence[Line]) -> None:
         goal = (
             "" if line.goal is None else f"  goal {line.goal:5.2f}  {'met' if line.measured <= line.goal else 'missed'}"
         )
-        print(f"  {line.what:<42}  {line.method:<5}  {line.measured:6.3f}{goal}")
+        print(f"  {line.what:<48}  {line.method:<5}  {line.measured:6.3f}{goal}")
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
