@@ -18,6 +18,7 @@ from fractionate.schedules import constant
 from fractionate.train import Diverged, Loop, MethodSpec, Network, Run, RunFolder, Stop, Stopped, Training, execute
 from fractionate.train import prepare as really_prepare
 from fractionate.train.checkpoint import read_checkpoint
+from fractionate.train.guard import Guard, NotFinite
 from tests.train.runs import teacher_file, tiny
 from tests.train.test_resume import outcome, stop_after
 
@@ -135,6 +136,17 @@ def test_a_good_checkpoint_is_not_replaced_by_one_with_broken_weights(run: Run, 
     with pytest.raises(Diverged, match="step 3: the weights are inf after it"):
         folder.save(loop)
     assert (folder.path / "last.ckpt").read_bytes() == before
+
+
+def test_huge_gradients_that_are_finite_are_none_of_its_business() -> None:
+    net = torch.nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    with Guard(optimizer, net, allowed=0) as guard:
+        guard._before_step(optimizer, ({"loss": [torch.full((1, 2), 1e30)]},), {})
+        for bad in (float("nan"), float("-inf")):
+            with pytest.raises(NotFinite) as found:
+                guard._before_step(optimizer, ({"loss": [torch.tensor([[1.0, bad]])]},), {})
+            assert found.value.stream == "loss"
 
 
 def test_numbers_nobody_has_looked_at_are_found_with_their_step(run: Run) -> None:
