@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from benchmarks import optimizer, trainer
 
 from fractionate.models.cifar import CIFAR
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_part_is_compared_with_its_own_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,3 +36,16 @@ def test_ways_that_move_the_weights_apart_are_not_timed(monkeypatch: pytest.Monk
     monkeypatch.setattr(trainer, "DELTA", 0.01)  # only the published way reads it again
     with pytest.raises(RuntimeError, match="the contenders differ"):
         trainer.check(student, teacher, data)
+
+
+def test_the_page_on_speed_shows_rows_that_were_measured() -> None:
+    with (ROOT / "benchmarks" / "results" / "trainer.csv").open(newline="") as file:
+        measured = {
+            (row["case"], row["contender"], *(f"{float(row[key]):.2f}" for key in ("ratio", "ratio_low", "ratio_high")))
+            for row in csv.DictReader(file)
+        }
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\w+) \| ([^|]+) \| [^|]+ \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|", page, re.MULTILINE)
+    assert len(shown) >= 8
+    for student, *rest in shown:
+        assert any(f"-> {student}," in case and found == rest for case, *found in measured), (student, rest)
