@@ -105,7 +105,7 @@ def test_a_table_of_teacher_logits_changes_nothing_about_it(
     assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("steps", (1, 3, 4, 5, 8, 11))
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 8, 11])
 def test_it_does_not_matter_where_a_run_is_stopped(steps: int, taught: Network, tmp_path: Path) -> None:
     run = tiny("dkd+dot", teacher=taught, monitors=WATCHED, ema=0.8, save_every=0)
     whole = tmp_path.parent / "whole"  # shared by the cases

@@ -18,6 +18,8 @@ from .weights import check_weights
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 
 def check_training(training: Training, teacher_at_least: float | None = None) -> None:
     """Refuse what cannot work.
@@ -87,7 +89,7 @@ def check_batches(training: Training) -> None:
             f"data.batch_size is {source.batch_size}, but an epoch shows only {shown} images; choose at most {shown}"
         )
     last = shown % source.batch_size or source.batch_size
-    if last == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in training.student.modules()):
+    if last == 1 and any(isinstance(m, BATCH_NORMS) for m in training.student.modules()):
         _check_one(training, shown)
 
 
