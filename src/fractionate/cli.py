@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import sys
+import warnings
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,13 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
 
     from .train import Stopped
 
+    def say(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"fractionate: {' '.join(str(message).split())}", file=sys.stderr)
+
     try:
-        command(Console(), words)
+        with warnings.catch_warnings():
+            warnings.showwarning = say
+            command(Console(), words)
     except Stopped as stopped:
         print(f"fractionate: {stopped}", file=sys.stderr)
         return stopped.exit_code

@@ -16,6 +16,7 @@ from ..methods import Method
 from ..optim import StreamSGD
 from .config import Run
 from .evaluate import Evaluation, measure, predict
+from .folded import folded
 from .networks import build, place
 from .regions import region_rows
 from .sources import sources
@@ -23,6 +24,7 @@ from .step import parameters
 from .table import tabled
 from .teacher import LiveTeacher, Teacher
 from .watch import Watch, unmerged
+from .weights import check_weights
 
 
 @dataclass(eq=False)
@@ -117,10 +119,9 @@ def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
 
 
 def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
-    live = LiveTeacher(net)
-    if run.teacher_table == "off":
-        return live
-    return tabled(live, train, mode=run.teacher_table, folder=cache_folder() / "teacher-tables")
+    short = folded(net, next(iter(train.batches(1))).images, channels_last=run.channels_last)
+    folder = cache_folder() / "teacher-tables"
+    return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, known_as=net)
 
 
 def cache_folder() -> Path:
@@ -158,6 +159,7 @@ def _optimizer(run: Run, student: nn.Module, method: Method, merge: bool | None)
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:
     """With the teacher's accuracy, and its answers that the student's are compared with."""
+    check_weights("teacher", teacher)
     with fixed_threads(training.run.threads):
         logits, target = predict(teacher, training.test)
     return replace(
