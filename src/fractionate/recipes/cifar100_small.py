@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from ..train import Data, LearningRate, MethodSpec, Network, Optimizer, Run
-from .scale import scaled
+from ..train import LearningRate, MethodSpec, Network, Optimizer, Run
+from . import cifar100
 
 TEACHER = "resnet20"
 STUDENT = "resnet8"
@@ -45,15 +46,12 @@ def teacher(
         >>> teacher().epochs
         12
     """
-    return Run(
-        student=Network(name),
-        method=MethodSpec("ce"),
-        data=Data("cifar100", root=root, evaluate_on=evaluate_on, batch_size=128, shift=4, flip=True),
+    field = cifar100.teacher(name=name, seed=seed, epochs=epochs, root=root, evaluate_on=evaluate_on)
+    return replace(
+        field,
+        data=replace(field.data, batch_size=128),
         optimizer=Optimizer(lr=0.1, nesterov=True),
         learning_rate=LearningRate("cosine", warmup_epochs=1, per="step"),
-        epochs=epochs,
-        seed=seed,
-        channels_last=True,
         threads=1,
     )
 
@@ -86,26 +84,11 @@ def student(
         >>> student(MethodSpec("dkd"), Network("resnet20")).method.args
         {'warmup': 1}
     """
-    method = scaled(method, epochs)
-    return Run(
-        student=Network(name),
-        teacher=teacher,
-        method=method,
-        data=Data(
-            "cifar100",
-            root=root,
-            labels_per_class=200,
-            evaluate_on=evaluate_on,
-            batch_size=64,
-            shift=4,
-            flip=True,
-            strong="randaugment" if method.build().views == 2 else "none",
-        ),
-        optimizer=Optimizer(lr=0.05),
+    field = cifar100.student(method, teacher, name=name, seed=seed, epochs=epochs, root=root, evaluate_on=evaluate_on)
+    return replace(
+        field,
+        data=replace(field.data, labels_per_class=200),
         learning_rate=LearningRate("cosine", per="step"),
-        epochs=epochs,
-        seed=seed,
-        channels_last=True,
         teacher_table="lazy",
         threads=1,
     )

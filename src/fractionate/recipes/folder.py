@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from ..train import Data, LearningRate, MethodSpec, Network, Optimizer, Run
-from .scale import scaled
+from ..train import LearningRate, MethodSpec, Network, Run
+from . import cifar100
 
 TEACHER = "resnet32"
 STUDENT = "resnet8"
@@ -33,7 +34,7 @@ def teacher(
         >>> teacher().data.name
         'folder'
     """
-    return _run(Network(name), MethodSpec("ce"), None, seed, epochs, root, evaluate_on)
+    return _here(cifar100.teacher(name=name, seed=seed, epochs=epochs, root=root, evaluate_on=evaluate_on))
 
 
 def student(
@@ -61,35 +62,11 @@ def student(
         >>> student(MethodSpec("kd"), Network("resnet32")).student.name
         'resnet8'
     """
-    return _run(Network(name), scaled(method, epochs), teacher, seed, epochs, root, evaluate_on)
+    field = cifar100.student(method, teacher, name=name, seed=seed, epochs=epochs, root=root, evaluate_on=evaluate_on)
+    return _here(field)
 
 
-def _run(
-    network: Network,
-    method: MethodSpec,
-    teacher: Network | None,
-    seed: int,
-    epochs: int,
-    root: str | None,
-    evaluate_on: Literal["test", "validation"],
-) -> Run:
-    two_views = method.build().views == 2
-    return Run(
-        student=network,
-        teacher=teacher,
-        method=method,
-        data=Data(
-            "folder",
-            root=root,
-            evaluate_on=evaluate_on,
-            batch_size=64,
-            shift=4,
-            flip=True,
-            strong="randaugment" if two_views else "none",
-        ),
-        optimizer=Optimizer(lr=0.05),
-        learning_rate=LearningRate("cosine", warmup_epochs=2, per="step"),
-        epochs=epochs,
-        seed=seed,
-        channels_last=True,
-    )
+def _here(run: Run) -> Run:
+    """The field's settings for CIFAR-100 on a folder: a cosine, whose length is free, in the place of milestones."""
+    rates = LearningRate("cosine", warmup_epochs=2, per="step")
+    return replace(run, data=replace(run.data, name="folder"), learning_rate=rates)
