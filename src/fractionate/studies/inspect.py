@@ -14,7 +14,7 @@ from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..train import Calibration, Data, Evaluation, Network, RunFolder
 from ..train.evaluate import evaluate, predict, throughput
-from ..train.networks import build, place
+from ..train.networks import build, in_channels_last, place
 from ..train.prepare import fixed_threads
 from ..train.sources import EVALUATION_BATCH, SETS
 
@@ -187,7 +187,7 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
 
 def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
     net = build(config, test.num_classes).to(test.target.device)
-    return net.to(memory_format=torch.channels_last) if how.channels_last else net  # type: ignore[call-overload]
+    return in_channels_last(net) if how.channels_last else net
 
 
 def _name(device: torch.device) -> str:

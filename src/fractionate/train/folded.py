@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .networks import in_channels_last
+
 TOLERANCE = 1e-4
 PROBED = 8
 
@@ -40,7 +42,7 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
         chosen = _without(plain, [pair for pair in pairs if _agree(plain, _without(plain, [pair]), images)])
         chosen = chosen if _agree(plain, chosen, images) else plain
     if channels_last:
-        chosen = chosen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        chosen = in_channels_last(chosen)
     if compiled:
         chosen.compile()
     return chosen

@@ -17,7 +17,7 @@ from ..optim import StreamSGD
 from .config import Run
 from .evaluate import Evaluation, measure, predict
 from .folded import folded
-from .networks import build, place
+from .networks import build, in_channels_last, place
 from .regions import region_rows
 from .sources import sources
 from .step import parameters
@@ -115,7 +115,7 @@ def merging(run: Run, method: Method) -> bool | None:
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
     """The network on its device, its weights laid out as the config says."""
     net = net.to(device)
-    return net.to(memory_format=torch.channels_last) if run.channels_last else net  # type: ignore[call-overload]
+    return in_channels_last(net) if run.channels_last else net
 
 
 def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
