@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -82,6 +82,42 @@ class GSNR:
             return {name: _gsnr(_moments(g)) for name, g in self._recent.items() if len(g) > 1}
         begun = {name: block.moments() for name, block in self._blocks.items() if block.count > 1}
         return {name: _gsnr(moments) for name, moments in (begun | self._full).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The windows, begun and full, on the CPU."""
+        return {
+            "window": self.window,
+            "mode": self.mode,
+            "begun": {name: (b.mean.cpu(), b.spread.cpu(), b.count) for name, b in self._blocks.items()},
+            "full": {name: (m.signal.cpu(), m.spread.cpu(), m.count) for name, m in self._full.items()},
+            "recent": {name: [g.cpu() for g in recent] for name, recent in self._recent.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on with saved windows; those of another length or mode start anew.
+
+        Args:
+            state: from :meth:`state_dict`.
+            device: where the gradients are going to be.
+
+        Example:
+            >>> first, second = GSNR(window=2), GSNR(window=2)
+            >>> first.update({"task": [torch.tensor([1.0])]})
+            >>> second.load_state_dict(first.state_dict())
+            >>> second.update({"task": [torch.tensor([3.0])]})
+            >>> second.read()["task"].ratio
+            2.0
+        """
+        if (state.get("window"), state.get("mode", "block")) != (self.window, self.mode):
+            return
+        for name, (mean, spread, count) in state["begun"].items():
+            block = _Block(mean.to(device))
+            block.spread, block.count = spread.to(device), count
+            self._blocks[name] = block
+        for name, (signal, spread, count) in state["full"].items():
+            self._full[name] = _Moments(signal.to(device), spread.to(device), count)
+        for name, recent in state.get("recent", {}).items():
+            self._recent[name] = deque((g.to(device) for g in recent), maxlen=self.window)
 
 
 @dataclass(frozen=True, eq=False)

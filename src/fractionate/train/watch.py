@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..methods import Method, resplit
-from ..monitors import GSNR, _Block, _Moments, cosines, norms
+from ..monitors import GSNR, cosines, norms
 from ..optim import StreamGrads
 from .config import Monitors
 
@@ -55,19 +55,9 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """The windows, begun and full; the gradients of the last step belong to a finished epoch and are not kept."""
-        if not self.gsnr:
-            return {}
-        begun = {name: (b.mean.cpu(), b.spread.cpu(), b.count) for name, b in self.gsnr._blocks.items()}
-        full = {name: (m.signal.cpu(), m.spread.cpu(), m.count) for name, m in self.gsnr._full.items()}
-        return {"window": self.gsnr.window, "begun": begun, "full": full}
+        return self.gsnr.state_dict() if self.gsnr else {}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on with saved windows; windows of another length start anew."""
-        if not self.gsnr or state.get("window") != self.gsnr.window:
-            return
-        for name, (mean, spread, count) in state["begun"].items():
-            block = _Block(mean.to(device))
-            block.spread, block.count = spread.to(device), count
-            self.gsnr._blocks[name] = block
-        for name, (signal, spread, count) in state["full"].items():
-            self.gsnr._full[name] = _Moments(signal.to(device), spread.to(device), count)
+        if self.gsnr and state:
+            self.gsnr.load_state_dict(state, device)
