@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ if SHAPE_CHECKS:
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+# A shell starts its background jobs with Ctrl-C ignored; the tests of Ctrl-C need it as a terminal gives it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fractionate", derandomize=True, max_examples=25, deadline=None, database=None)
 settings.load_profile("fractionate")
