@@ -54,7 +54,9 @@ def test_a_weak_teacher_is_warned_of(cifar: Path, tmp_path: Path, capsys: pytest
     assert "below the expected 69.06 %: students will learn less from it" in out
 
 
-def test_a_recipe_of_a_paper_trains_its_teacher_and_its_student(cifar: Path, tmp_path: Path) -> None:
+def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(
+    cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = "cifar100/kd/resnet56__resnet20/mdistiller"
     weights = tmp_path / "resnet56.pth"
     import torch
@@ -64,6 +66,10 @@ def test_a_recipe_of_a_paper_trains_its_teacher_and_its_student(cifar: Path, tmp
     torch.save({"model": create("resnet56", num_classes=CLASSES).state_dict()}, weights)
     words = ["--recipe", recipe, "epochs=1", "learning_rate={schedule: constant}", "--data", cifar]
     assert train(*words, "--teacher-checkpoint", weights, "--out", tmp_path / "runs") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "teacher resnet56: " in out
+    assert "(expected 72.34)" in out
+    assert "below the expected 72.34 %" in out
     run = RunFolder(tmp_path / "runs" / "seed-0").config()
     assert (run.student.name, run.method.args["temperature"], run.optimizer.lr) == ("resnet20", 4, 0.05)
 

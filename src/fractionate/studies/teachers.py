@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..train import Network, Run, RunFolder
+from ..train import Network, Run, RunFolder, evaluate
+from ..train.networks import build, place
+from ..train.prepare import fixed_threads
+from ..train.sources import sources
 from .display import display
 from .jobs import Job, Options, run_jobs
 
@@ -46,12 +49,38 @@ def trained_teacher(
     with display(console, [job], "teacher", lines=False) as listen:
         run_jobs([job], options, listen)
     facts = there.summary()
-    wanted = expected(run.student)
+    _show(run.student, facts["last_top1"], facts["params"], run.data.evaluate_on, expected(run.student), console)
+    return replace(run.student, checkpoint=str(there.student))
+
+
+def measured_teacher(
+    teacher: Network, run: Run, console: Console, expected: Callable[[Network], float | None] = lambda network: None
+) -> Network:
+    """A teacher that has its weights already; prints how good it is on the images the students are tested on.
+
+    Args:
+        teacher: network with a checkpoint, or pretrained.
+        run: of a student.
+        console: where the accuracy goes.
+        expected: as for :func:`trained_teacher`.
+
+    Returns:
+        The same network.
+    """
+    test = sources(run.data, run.seed, place(run.device))[1]
+    net = build(teacher, test.num_classes).to(place(run.device))
+    with fixed_threads(run.threads):
+        top1 = evaluate(net, test).top1
+    size = sum(p.numel() for p in net.parameters())
+    _show(teacher, top1, size, run.data.evaluate_on, expected(teacher), console)
+    return teacher
+
+
+def _show(teacher: Network, top1: float, params: int, part: str, wanted: float | None, console: Console) -> None:
     console.print(
-        f"teacher {run.student.name}: {facts['last_top1']:.2f} % top-1 on the {run.data.evaluate_on} images"
-        f"{'' if wanted is None else f' (expected {wanted:g})'}, {facts['params']:,} parameters",
+        f"teacher {teacher.name}: {top1:.2f} % top-1 on the {part} images"
+        f"{'' if wanted is None else f' (expected {wanted:g})'}, {params:,} parameters",
         highlight=False,
     )
-    if wanted is not None and facts["last_top1"] < wanted - SLACK:
+    if wanted is not None and top1 < wanted - SLACK:
         console.print(f"[yellow]that is below the expected {wanted:g} %: students will learn less from it")
-    return replace(run.student, checkpoint=str(there.student))

@@ -18,7 +18,7 @@ from ..train import MethodSpec, Network, Run, override
 from .compare import student_jobs
 from .display import display
 from .jobs import Job, Options, run_jobs
-from .teachers import trained_teacher
+from .teachers import measured_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +89,9 @@ def train_recipe(
     drafted = make(spec, teacher=replace(teacher_run.student, checkpoint=_text(choice.teacher_checkpoint)))
     _check_exists(drafted.student)
     teacher = drafted.teacher
-    if drafted.method.distils and not (teacher and (teacher.checkpoint or teacher.pretrained)):
+    if teacher and drafted.method.distils and (teacher.checkpoint or teacher.pretrained):
+        measured_teacher(teacher, drafted, console, found.expected)
+    elif drafted.method.distils:
         folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
         teacher = trained_teacher(teacher_run, folder, console, options, found.expected)
     named = choice.teacher or choice.student
@@ -129,8 +131,10 @@ def train_paper(
     run = recipe.run([*root, *choice.changes])
     if run.teacher and choice.teacher_checkpoint:
         run = replace(run, teacher=replace(run.teacher, checkpoint=str(choice.teacher_checkpoint)))
-    if run.method.distils and run.teacher and not (run.teacher.checkpoint or run.teacher.pretrained):
-        own = run.teacher.name == recipe.row.teacher
+    own = run.teacher is not None and run.teacher.name == recipe.row.teacher
+    if run.method.distils and run.teacher and (run.teacher.checkpoint or run.teacher.pretrained):
+        measured_teacher(run.teacher, run, console, lambda network: recipe.teacher_top1 if own else None)
+    elif run.method.distils and run.teacher:
         alone = override(teacher_run(recipe if own else run.teacher.name), root)
         top1 = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
         folder = out / f"teacher-{file_name(run.teacher.name)}"
