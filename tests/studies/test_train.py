@@ -89,7 +89,7 @@ def test_a_budget_ends_a_run_that_goes_on_later(tmp_path: Path, capsys: pytest.C
     assert RunFolder(tmp_path / "ce" / "seed-0").finished
 
 
-def test_any_folder_of_images_will_do(tmp_path: Path) -> None:
+def test_any_folder_of_images_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     for part, each in (("train", 40), ("test", 2)):
         for label in ("cat", "dog"):
@@ -97,7 +97,20 @@ def test_any_folder_of_images_will_do(tmp_path: Path) -> None:
             for i in range(each):
                 pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "images" / part / label / f"{i}.png")
-    words = ["folder", "--data", tmp_path / "images", "data.size=16", "--teacher", "resnet8", "--student", "resnet8"]
+    (tmp_path / "images" / "train" / "cat" / "0.png").write_bytes(b"cut off")
+    assert train("folder", "--data", tmp_path / "images", "--out", tmp_path / "runs") == 2
+    assert "0.png" in capsys.readouterr().err
+    words = [
+        "folder",
+        "--data",
+        tmp_path / "images",
+        "data.size=16",
+        "data.skip_broken=true",
+        "--teacher",
+        "resnet8",
+        "--student",
+        "resnet8",
+    ]
     assert train(*words, "--epochs", "2", "--teacher-epochs", "2", "--out", tmp_path / "runs") == 0
     facts = RunFolder(tmp_path / "runs" / "resnet8__resnet8" / "kd" / "seed-0").summary()
     assert facts["dataset"] == "folder"

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Changes of the students' run that hold for the teacher's training too: which images, where, and on what.
-SHARED = ("data.name", "data.root", "data.size", "data.evaluate_on", "device", "threads", "precision", "channels_last")
+SHARED = (
+    "data.name",
+    "data.root",
+    "data.size",
+    "data.skip_broken",
+    "data.evaluate_on",
+    "device",
+    "threads",
+    "precision",
+    "channels_last",
+)
 
 
 @dataclass(frozen=True)

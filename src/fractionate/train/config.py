@@ -25,6 +25,7 @@ class Data:
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one.
+        skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -42,6 +43,7 @@ class Data:
     labels_per_class: int | None = None
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
+    skip_broken: bool = False
     batch_size: int = 64
     passes: int = 1
     shift: int = 0

@@ -118,7 +118,9 @@ def _folder(data: Data) -> Images:
     if data.root is None:
         raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
     root = Path(data.root)
-    train, test = folder(root, _part(data), data.size), folder(root, data.evaluate_on, data.size)
+    train, test = (
+        folder(root, part, data.size, skip_broken=data.skip_broken) for part in (_part(data), data.evaluate_on)
+    )
     if train.classes != test.classes:
         raise ValueError(f"{root}: the training classes {train.classes} are not those of the test part {test.classes}")
     return Images(_few(train, data), test, Normalization.of(train.images))
