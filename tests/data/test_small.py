@@ -226,7 +226,9 @@ def test_a_normalization_needs_one_deviation_per_channel_above_zero() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-@pytest.mark.parametrize("options", [{}, {"augment": cutout}, {"mixup": 0.2, "cutmix": 1.0}], ids=["plain", "cutout", "mixed"])
+@pytest.mark.parametrize(
+    "options", [{}, {"augment": cutout}, {"mixup": 0.2, "cutmix": 1.0}], ids=["plain", "cutout", "mixed"]
+)
 def test_cpu_and_gpu_give_the_same_batches(options: dict[str, object]) -> None:
     images, target = torch.randint(0, 256, (11, 2, 6, 5), dtype=torch.uint8), torch.arange(11) % 3
     here, there = (
