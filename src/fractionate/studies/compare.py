@@ -123,6 +123,16 @@ def student_jobs(specs: Sequence[MethodSpec], student: Callable[..., Run], seeds
     ]
 
 
+def file_name(text: str) -> str:
+    """A name as part of a file name.
+
+    Example:
+        >>> file_name("timm:resnet18")
+        'timm_resnet18'
+    """
+    return "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
+
+
 def folder_name(method: MethodSpec) -> str:
     """A method's name as a folder: letters, digits and ``+ = . -`` only.
 
@@ -130,5 +140,4 @@ def folder_name(method: MethodSpec) -> str:
         >>> folder_name(MethodSpec.parse("dkd(beta=2)+deepkd(rule=published-code)"))
         'dkd_beta=2_+deepkd_rule=published-code'
     """
-    words = [c if c.isalnum() or c in "+=.-" else "_" for c in str(method).replace("'", "").replace(", ", ",")]
-    return "".join(words).strip("_")
+    return file_name(str(method).replace("'", "").replace(", ", ",")).strip("_")

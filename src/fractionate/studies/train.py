@@ -15,7 +15,7 @@ from ..recipes import placed
 from ..recipes.papers import paper
 from ..recipes.teachers import alone_top1, teacher_run
 from ..train import MethodSpec, Network, Run, override
-from .compare import student_jobs
+from .compare import file_name, student_jobs
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .teachers import measured_teacher, trained_teacher
@@ -184,16 +184,6 @@ def _check_exists(network: Network) -> None:
             create(network.name, num_classes=2, stem=network.stem, published_bn=network.published_bn)
     except RuntimeError:  # a network that computes with its weights while it is built: it exists
         return
-
-
-def file_name(text: str) -> str:
-    """A name as part of a file name.
-
-    Example:
-        >>> file_name("timm:resnet18")
-        'timm_resnet18'
-    """
-    return "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
 
 
 def _student(recipe: Callable[..., Run], choice: Choice, method: MethodSpec, teacher: Network, seed: int = 0) -> Run:
