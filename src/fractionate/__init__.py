@@ -14,12 +14,13 @@ from .losses import (
 )
 from .methods import Method, only, resplit
 from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
-from .optim import Momenta, StreamGrads, StreamSGD, stream_grads
+from .optim import AllReduce, Momenta, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
 from .rows import Logits, Progress
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllReduce",
     "LinearLogits",
     "Logits",
     "Method",
@@ -30,6 +31,7 @@ __all__ = [
     "StreamGrads",
     "StreamSGD",
     "TopLogits",
+    "UpdateAllReduce",
     "by_target",
     "by_target_top",
     "by_teacher_top1",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .studies.commands import Command
 
 BAD_INPUT = 2
+PEER_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 for bad input (one line on standard error); 130 and 143 after SIGINT and SIGTERM, 75 when a time
-        budget is used up (a run in progress is saved then, and --resume goes on).
+        budget is used up (a run in progress is saved then, and --resume goes on); 69 when another process of the same
+        run is lost.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in (["--version"], ["-V"]):
@@ -50,7 +52,13 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     """Exit code of a command that may also end early, by intention."""
     from rich.console import Console
 
-    from .train import Stopped
+    from .optim import PeerLost
+    from .train import Stopped, duration
+    from .train.world import Elsewhere, joined, launched
+
+    timeout = getattr(command, "timeout", None)
+    if timeout is None and launched() > 1:
+        raise ValueError(f"{words[1]} runs in one process; of all commands only train divides its work over many")
 
     def say(message: Warning | str, *_: object, **__: object) -> None:
         print(f"fractionate: {' '.join(str(message).split())}", file=sys.stderr)
@@ -58,7 +66,13 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = say
-            command(Console(), words)
+            with joined(timeout=duration(timeout or "10m")) as world:
+                command(Console(quiet=not world.main), words)
+    except Elsewhere:
+        return BAD_INPUT
+    except PeerLost as lost:
+        say(str(lost))
+        return PEER_LOST
     except Stopped as stopped:
         print(f"fractionate: {stopped}", file=sys.stderr)
         return stopped.exit_code

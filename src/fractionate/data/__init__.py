@@ -8,6 +8,7 @@ from .digits import digits
 from .folder import folder
 from .labelled import Labelled, Part, few, held_out
 from .mnist import fashion_mnist, mnist
+from .parts import Divisible, bounds, part, pieces, shares
 from .randaugment import randaugment
 from .small import SmallImages
 
@@ -15,12 +16,14 @@ __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
     "Batch",
+    "Divisible",
     "Labelled",
     "Normalization",
     "Part",
     "SmallImages",
     "Source",
     "autoaugment",
+    "bounds",
     "cifar",
     "cutout",
     "digits",
@@ -29,5 +32,8 @@ __all__ = [
     "folder",
     "held_out",
     "mnist",
+    "part",
+    "pieces",
     "randaugment",
+    "shares",
 ]

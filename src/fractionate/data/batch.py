@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -26,6 +26,8 @@ class Batch:
         strong: ``[n, ch, h, w]`` the same images under a second, stronger augmentation, for two-view methods.
         variant: ``[n]`` which of the finitely many shifts and flips ``images`` shows, in ``0..variants - 1`` of its
             source; ``None`` where augmentation is anything else.
+        whole: number of images of the step that this is a part of; ``None`` if it is all of it.
+        share: this part's weight in the step's mean; 0 for images that are here only because a part cannot be empty.
     """
 
     images: Float[Tensor, "n ch h w"]
@@ -33,9 +35,17 @@ class Batch:
     index: Int[Tensor, " n"]
     strong: Float[Tensor, "n ch h w"] | None = None
     variant: Int[Tensor, " n"] | None = None
+    whole: int | None = None
+    share: float = 1.0
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def at(self, rows: slice) -> Batch:
+        """Some of the images, as a part of this step."""
+        picked = {name: x[rows] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        count = len(picked["index"])
+        return replace(self, **picked, whole=self.whole or len(self), share=self.share * count / len(self))
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from .._typing import Bool, Int
 from .augment import Augmentation
 from .batch import Batch, Normalization
 from .mixing import draw, mixed
+from .parts import bounds, part
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +93,30 @@ class SmallImages:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 1; always the same ones for the same epoch."""
+        return self.parts(epoch, 0, 1)
+
+    def parts(self, epoch: int, index: int, count: int) -> Iterator[Batch]:
+        """Part ``index`` of ``count`` of every batch of the epoch, the same images as in the whole batches.
+
+        Where augmentation draws numbers batch by batch, the whole batch is made first.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        index = self._order(generator)
+        order = self._order(generator)
         views = [self._places(generator) for _ in range(2 if self.strong else 1)]
-        for start in range(0, len(index), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield self._batch(index[part], [(corner[part], mirror[part]) for corner, mirror in views], generator)
+        drawn = bool(self.augment or self.strong or self.mixup or self.cutmix)
+        for start in range(0, len(order), self.batch_size):
+            whole = min(self.batch_size, len(order) - start)
+            rows = bounds(whole, index, count)
+            if drawn or rows.start == rows.stop:
+                rows = slice(0, whole)
+            at = slice(start + rows.start, start + rows.stop)
+            batch = self._batch(order[at], [(corner[at], mirror[at]) for corner, mirror in views], generator)
+            if count == 1:
+                yield batch
+            elif len(batch) == whole:
+                yield part(batch, index, count)
+            else:
+                yield replace(batch, whole=whole, share=len(batch) / whole)
 
     def _batch(self, index: Tensor, views: list[tuple[Tensor, Tensor]], generator: torch.Generator) -> Batch:
         weak, *other = (self._crop(index, corner, mirror) for corner, mirror in views)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .reduce import AllReduce
 
 Grads = tuple[Tensor | None, ...]
 
@@ -38,6 +42,8 @@ def stream_grads(
     parameters: nn.Module | Iterable[Tensor],
     *,
     retain_graph: bool = False,
+    onto: StreamGrads | None = None,
+    reduce: AllReduce | None = None,
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
@@ -46,6 +52,8 @@ def stream_grads(
         parameters: the student, or its parameters. Frozen ones get ``None``, as do those a stream
             does not reach.
         retain_graph: keep the graph after the last stream too.
+        onto: gradients of the same streams from earlier parts of the batch, to which these are added.
+        reduce: sums every stream over several processes, while the next one is differentiated.
 
     Returns:
         :class:`StreamGrads`, a mapping stream -> tuple of gradients.
@@ -53,7 +61,7 @@ def stream_grads(
     Raises:
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
             backward passes; bare parameters of one cannot be recognised), a loss that is not a scalar,
-            or no stream that depends on any parameter.
+            no stream that depends on any parameter, or earlier gradients of other streams.
 
     Example:
         >>> import torch, fractionate as fr
@@ -74,8 +82,24 @@ def stream_grads(
             keep = retain_graph or name != last
             got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
         by_id = {id(p): g for p, g in zip(trained, got, strict=True)}
-        found[name] = tuple(by_id.get(id(p)) for p in params)
+        grads = tuple(by_id.get(id(p)) for p in params)
+        if onto is not None:
+            grads = _sum(name, onto, grads, params)
+        found[name] = grads if reduce is None else reduce.start(name, params, grads)
+    if reduce is not None:
+        reduce.finish()
     return StreamGrads(found, tuple(params))
+
+
+def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:
+    """Earlier gradients of a stream plus these."""
+    if name not in onto or len(onto.parameters) != len(params):
+        raise ValueError(
+            f"stream_grads: onto holds the streams {list(onto)} of {len(onto.parameters)} parameters, which are not "
+            f"those of stream {name!r} ({len(params)} parameters)"
+        )
+    pairs = zip(onto[name], grads, strict=True)
+    return tuple(new if old is None else old if new is None else old + new for old, new in pairs)
 
 
 def _parameters(parameters: nn.Module | Iterable[Tensor]) -> list[Tensor]:

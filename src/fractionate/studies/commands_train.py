@@ -139,10 +139,15 @@ class Train:
     """Show the metrics there too; metrics.jsonl is written in any case."""
     teacher_at_least: float | None = None
     """Refuse a teacher whose top-1 % on the test images is below this."""
+    sync: Literal["gradients", "update"] | None = None
+    """What processes that torchrun has started exchange at every step; default: the recipe's, gradients."""
+    timeout: str = "10m"
+    """Of processes that torchrun has started: one that does not answer for so long counts as lost."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..train import deadline, override, read_config
+        from ..train.world import restarted
         from .jobs import Options
         from .train import train_config, train_paper, train_recipe
 
@@ -150,14 +155,15 @@ class Train:
         if self.overwrite and self.resume:
             raise ValueError("--overwrite and --resume exclude each other")
         options = Options(
-            self.overwrite,
-            self.resume,
+            self.overwrite and not restarted(),
+            self.resume or restarted(),
             command,
             deadline(self.budget),
             teacher_at_least=self.teacher_at_least,
             boards=self.boards,
         )
         changes = [word for word in self.what if "=" in word]
+        changes += [f"parallel.sync={self.sync}"] if self.sync else []
         names = [word for word in self.what if "=" not in word]
         if self.config is not None:
             if names or self.out is None:

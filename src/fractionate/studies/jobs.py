@@ -18,6 +18,7 @@ from pathlib import Path
 from ..train import Record, Run, Stop, Stopped, execute
 from ..train.boards import Board, boards
 from ..train.execute import SAVE_SECONDS
+from ..train.world import current
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
             and those that have not begun go on when they are asked for again with ``resume``.
         Exception: whatever the first failing job raised; jobs that have not begun are dropped.
     """
+    if workers > 1 and not current().alone:
+        raise ValueError("torchrun has started the processes already: leave --workers out")
     for event in _here(jobs, options, listen) if workers == 1 else _in_processes(jobs, options, workers):
         listen(event)
 
@@ -87,7 +90,7 @@ def _here(jobs: Sequence[Job], options: Options, listen: Listener) -> Iterator[E
 
 def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
     epochs = job.run.epochs
-    with boards(options.boards, job.run, job.folder) as show:
+    with boards(options.boards if current().main else (), job.run, job.folder) as show:
 
         def on_record(record: Record) -> None:
             listen(Event(number, record.epoch, epochs, record.test.top1, record.images_per_s))

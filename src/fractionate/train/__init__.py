@@ -1,7 +1,7 @@
 """Training: a typed config, one loop that yields records, and the run folder it fills."""
 
 from .checkpoint import restore, save_checkpoint, save_weights
-from .config import Data, LearningRate, Monitors, Network, Optimizer, Run
+from .config import Data, LearningRate, Monitors, Network, Optimizer, Parallel, Run
 from .configfile import from_yaml, override, read_config, to_yaml
 from .evaluate import Calibration, Evaluation, calibrate, evaluate, measure, predict
 from .execute import execute
@@ -11,7 +11,7 @@ from .prepare import Training, prepare
 from .runfolder import RunFolder
 from .spec import MethodSpec, Wrapper
 from .step import Step, make_rows, train_step
-from .stop import Stop, Stopped, deadline
+from .stop import Stop, Stopped, deadline, duration
 from .teacher import LiveTeacher, Teacher
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Monitors",
     "Network",
     "Optimizer",
+    "Parallel",
     "Record",
     "Run",
     "RunFolder",
@@ -37,6 +38,7 @@ __all__ = [
     "Wrapper",
     "calibrate",
     "deadline",
+    "duration",
     "evaluate",
     "execute",
     "fit",

@@ -80,7 +80,8 @@ def save_checkpoint(
 ) -> None:
     """Everything needed to go on: weights, stream buffers, position, windows, random state. Not the teacher.
 
-    Batches need no state: a source gives the same ones for the same epoch.
+    Batches need no state: a source gives the same ones for the same epoch. Of several processes all must call this, and
+    the main one writes.
 
     Args:
         loop: where training stands.
@@ -88,6 +89,13 @@ def save_checkpoint(
         keep: what the file that was there is renamed to.
         notes: plain data to keep with it.
     """
+    loop.settle()
+    others = loop.world.everyones(random_state())[1:]
+    loop.world.on_main(lambda: write_state(loop, path, keep, {**(notes or {}), "random of the others": others}))
+
+
+def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping[str, Any] | None = None) -> None:
+    """Write where this process stands, without the others; as :func:`save_checkpoint`."""
     t = loop.training
     state = {
         "student": t.student.state_dict(),
@@ -141,7 +149,11 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         if t.watch:
             t.watch.load_state_dict(state.get("watch", {}), device)
         loop.guard.skipped = int(state.get("skipped", 0))
-        set_random_state(state["random"])
+        randoms = [state["random"], *state.get("notes", {}).get("random of the others", [])]
+        known = len(randoms) == loop.world.size
+        set_random_state(randoms[loop.world.rank if known else 0])
+        if not known:  # as many processes did not write it
+            loop.world.draw_apart(t.run.seed + t.step)
     except (RuntimeError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         first = " ".join(str(error).split())[:300]
         what = f"it lacks {first}" if isinstance(error, KeyError) else first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from .checkpoint import random_state, set_random_state
 from .prepare import Training, autocast
 from .step import rows_of
 from .weights import check_weights
+from .world import current
 
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
@@ -38,6 +38,7 @@ def check_training(training: Training, teacher_at_least: float | None = None) ->
     check_classes(training)
     check_teacher(training, teacher_at_least)
     check_batches(training)
+    check_parts(training, current().size)
     check_method(training)
 
 
@@ -51,7 +52,7 @@ def check_classes(training: Training) -> None:
     """Refuse networks whose number of logits is not the data's number of classes."""
     classes = training.train.num_classes
     batch = next(iter(training.test.batches(1)))
-    few = Batch(batch.images[:2], batch.target[:2], batch.index[:2])
+    few = batch.at(slice(0, 2))
     found = {"student": _logits(training.student, few)}
     if (teacher := teacher_net(training)) is not None:
         found["teacher"] = _logits(teacher, few)
@@ -93,15 +94,37 @@ def check_batches(training: Training) -> None:
         _check_one(training, shown)
 
 
+def check_parts(training: Training, processes: int = 1) -> None:
+    """Refuse steps that cannot be divided as asked for."""
+    run, source = training.run, training.train
+    if run.accumulate > 1 and not training.method.row_wise:
+        raise ValueError(
+            f"accumulate={run.accumulate}: {run.method.title} compares the rows of a batch with each other, so a batch "
+            f"cannot go through in parts; use accumulate=1"
+        )
+    if not isinstance(source, SmallImages):
+        return
+    if source.batch_size < processes:
+        raise ValueError(
+            f"data.batch_size is {source.batch_size} images per step, of all processes together, and there are "
+            f"{processes} processes; choose at least one image for each"
+        )
+    last = source.count * source.passes % source.batch_size
+    if run.parallel.sync_batchnorm and 0 < last < processes:
+        raise ValueError(
+            f"the last batch of every epoch holds {last} images for {processes} processes, which synchronised batch "
+            f"norms would count wrongly: change data.batch_size"
+        )
+
+
 def check_method(training: Training) -> None:
     """Let the method compute its components once: a missing view or a k beyond the classes is found here."""
     batch = next(iter(training.train.batches(1)))
-    parts = {name: x[:FEW] for name, x in vars(batch).items() if x is not None}
     student, state = training.student, random_state()
     student.eval()
     try:
         with torch.no_grad(), autocast(training.run, batch.images.device):
-            lg = rows_of(training.method, student, training.teacher, replace(batch, **parts))
+            lg = rows_of(training.method, student, training.teacher, batch.at(slice(0, FEW)))
         with torch.no_grad():
             training.method.components(lg, Progress())
     finally:

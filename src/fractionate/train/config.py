@@ -81,17 +81,26 @@ class Network:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """StreamSGD; ``momentum`` is the base that every stream shifts."""
+    """StreamSGD; ``momentum`` is the base that every stream shifts.
+
+    Args:
+        lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
+        clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
+        clip_streams: largest norm of each stream's gradient, before ``clip``.
+    """
 
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     nesterov: bool = False
     dampening: float = 0.0
+    clip: float | None = None
+    clip_streams: float | None = None
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
+        for name, value in (("lr", self.lr), ("clip", self.clip), ("clip_streams", self.clip_streams)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,20 @@ class Monitors:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """How the processes of a run that torchrun has started work together; means nothing to one process.
+
+    Args:
+        sync: what they exchange at every step: the ``"gradients"`` of every stream, or one ``"update"`` of the weights,
+            while momentum buffers stay local; the same result with less traffic.
+        sync_batchnorm: batch norms see the images of all processes. On GPUs only.
+    """
+
+    sync: Literal["gradients", "update"] = "gradients"
+    sync_batchnorm: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run.
 
@@ -161,12 +184,13 @@ class Run:
         student: network that is trained.
         method: loss, gradient streams and momentum shifts.
         teacher: network that is imitated; with ``ce`` it is only compared with.
-        data, optimizer, learning_rate, monitors: see there.
+        data, optimizer, learning_rate, monitors, parallel: see there.
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
         ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
             off.
+        accumulate: parts in which a step's images go through the networks one after the other, for less memory.
         precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
         channels_last: memory layout of images and weights; often faster, equal up to rounding.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
@@ -195,10 +219,12 @@ class Run:
     optimizer: Optimizer = field(default_factory=Optimizer)
     learning_rate: LearningRate = field(default_factory=LearningRate)
     monitors: Monitors = field(default_factory=Monitors)
+    parallel: Parallel = field(default_factory=Parallel)
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
     ema: float | None = None
+    accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
@@ -214,6 +240,7 @@ class Run:
             ("threads", self.threads or 1, 1),
             ("save_every", self.save_every, 0),
             ("skip_nonfinite", self.skip_nonfinite, 0),
+            ("accumulate", self.accumulate, 1),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -221,4 +248,19 @@ class Run:
             raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
         if self.method.distils and self.teacher is None:
             raise ValueError(f"method {self.method.title!r} needs a teacher; 'ce' trains on labels alone")
+        if self.parallel.sync == "update" and (against := self._reads_gradients()):
+            raise ValueError(
+                f"parallel.sync=update exchanges no gradients, but {against} reads those of all processes before the "
+                f"step; use parallel.sync=gradients"
+            )
         self.method.build().momenta(self.optimizer.momentum, self.merge)
+
+    def _reads_gradients(self) -> str:
+        """Which option needs a step's whole gradient; empty if none."""
+        asked = {
+            "optimizer.clip": self.optimizer.clip,
+            "optimizer.clip_streams": self.optimizer.clip_streams,
+            "monitors": self.monitors.watches(self.seed),
+            "skip_nonfinite": self.skip_nonfinite,
+        }
+        return next((name for name, value in asked.items() if value), "")

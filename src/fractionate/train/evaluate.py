@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._typing import Float, Int
-from ..data import Source
+from ..data import Source, bounds, shares
+from .world import World, current
 
 BINS = 15
 WARM_UP = 2  # batches before the clock runs: memory is found and kernels are chosen in them
@@ -54,13 +55,34 @@ class Evaluation:
 def predict(net: nn.Module, source: Source) -> tuple[Float[Tensor, "n c"], Int[Tensor, " n"]]:
     """Logits and labels of every image, the network in evaluation mode (and put back afterwards).
 
-    Everything stays on its device and nothing is read there, so the host runs ahead of a GPU.
+    Several processes divide the images among them, and each of them gets all logits, every image's once. Everything
+    stays on its device and nothing is read there, so the host runs ahead of a GPU.
     """
-    training = net.training
+    world, training, sizes, found = current(), net.training, [], []
     net.eval()
-    found = [(net(batch.images).float(), batch.target) for batch in source.batches(epoch=1)]
+    for batch in shares(source, 1, world.rank, world.size):
+        own = slice(None if batch.share else 0)
+        sizes.append(batch.whole or len(batch))
+        found.append((net(batch.images).float()[own], batch.target[own]))
     net.train(training)
-    return torch.cat([z for z, _ in found]), torch.cat([y for _, y in found])
+    logits, target = (torch.cat(x) for x in zip(*found, strict=True))
+    return _in_order(logits, sizes, world), _in_order(target, sizes, world)
+
+
+def _in_order(own: Tensor, sizes: list[int], world: World) -> Tensor:
+    """What every process computed of each batch, as if one had computed it all.
+
+    Args:
+        own: this process's parts of all batches, one after the other.
+        sizes: number of images of each whole batch.
+        world: the processes.
+    """
+    if world.alone:
+        return own
+    everyones = world.rows(own)
+    lengths = [[(s := bounds(n, rank, world.size)).stop - s.start for n in sizes] for rank in range(world.size)]
+    parts = [rows.split(each) for rows, each in zip(everyones, lengths, strict=True)]
+    return torch.cat([part[i] for i in range(len(sizes)) for part in parts])
 
 
 def evaluate(net: nn.Module, source: Source, teacher_top1: Int[Tensor, " n"] | None = None) -> Evaluation:

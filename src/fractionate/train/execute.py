@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..optim import PeerLost
 from .checks import check_training
 from .config import Run
 from .configfile import differences
@@ -15,10 +18,13 @@ from .fit import Loop, Record
 from .log import Diverged
 from .prepare import prepare
 from .runfolder import RunFolder
-from .stop import Stop, Stopped
+from .stop import Reason, Stop, Stopped
+from .world import Wishes, current
 
 Listener = Callable[[Record], None]
 SAVE_SECONDS = 300.0
+REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM")
+SAVE = 1  # a wish, above which those to stop begin
 
 
 def execute(
@@ -58,6 +64,7 @@ def execute(
             another config; parts that do not fit each other; a config that cannot change under way.
         Diverged: training produced a number that is not finite; the state is in ``DIVERGED.ckpt``.
         Stopped: asked to end early; all is saved.
+        PeerLost: another process of the run is gone; what ``last.ckpt`` holds is not.
         OSError: a file cannot be written; the last good state is kept.
     """
     if stop is None:
@@ -74,29 +81,34 @@ def execute(
                 save_steps=save_steps,
                 teacher_at_least=teacher_at_least,
             )
-    target = RunFolder(Path(folder))
-    if stop.reason:
-        raise Stopped(stop.reason)
+    target, world = RunFolder(Path(folder)), current()
+    if reason := _first(world.everyones(stop.reason)):
+        raise Stopped(reason)
     resume = resume and not overwrite
-    if resume and (done := _finished(target, run)):
+    if resume and (done := world.on_main(lambda: _finished(target, run))):
         return done
-    target.check_free(overwrite=overwrite or resume)
+    world.on_main(lambda: target.check_free(overwrite=overwrite or resume))
     loop = Loop(prepare(run))
     check_training(loop.training, teacher_at_least)
-    with target.locked():
-        if resume and (done := _finished(target, run)):  # by another process meanwhile
+    with ExitStack() as held:
+        world.on_main(lambda: held.enter_context(target.locked()))
+        if resume and (done := world.on_main(lambda: _finished(target, run))):  # by another run meanwhile
             return done
         if not (resume and target.resume(loop)):
-            target.start(run, overwrite=overwrite or resume)
+            world.on_main(lambda: target.start(run, overwrite=overwrite or resume))
         saver = Saver(target, loop, stop, save_seconds, save_steps)
         try:
             return _train(target, loop, saver, on_record, command)
         except Diverged as error:
             raise _kept(error, target, loop) from error
+        except PeerLost as error:
+            raise PeerLost(f"{error}; {target.newest()}") from error
 
 
 class Saver:
     """Called after every step: saves when it is time to, and ends the training when it is asked to.
+
+    Of several processes the main one's clock counts, and any of them may be asked to end.
 
     Args:
         target: folder.
@@ -110,27 +122,35 @@ class Saver:
         self.target, self.loop, self.stop = target, loop, stop
         self.seconds, self.steps = seconds, steps
         self._saved = time.monotonic()
+        self._wishes = Wishes(loop.world)
 
     def __call__(self) -> None:
         """After a step."""
-        if self.stop.reason:
-            self.end(self.stop.reason)
         old = self.seconds is not None and time.monotonic() - self._saved >= self.seconds
-        if old or (self.steps and self.loop.training.step % self.steps == 0):
-            self.save()
+        now = bool(self.steps) and self.loop.training.step % (self.steps or 1) == 0
+        self._grant(old or now)
 
     def after_epoch(self) -> None:
         """After an epoch that is not the last one."""
-        t = self.loop.training
-        if self.stop.reason:
-            self.end(self.stop.reason)
-        if t.run.save_every and t.epoch % t.run.save_every == 0:
-            self.save()
+        run, epoch = self.loop.training.run, self.loop.training.epoch
+        self._grant(bool(run.save_every) and epoch % run.save_every == 0)
 
     def save(self) -> None:
         """Write ``last.ckpt``."""
+        self._wishes.settle()
         self.target.save(self.loop)
         self._saved = time.monotonic()
+
+    def _grant(self, save: bool) -> None:
+        """Do what was wished for; of several processes, one step later."""
+        wish = SAVE if save and self.loop.world.main else 0
+        if reason := self.stop.reason:
+            wish = SAVE + 1 + REASONS.index(reason)
+        agreed = self._wishes.exchange(wish)
+        if agreed > SAVE:
+            self.end(REASONS[agreed - SAVE - 1])
+        elif agreed == SAVE:
+            self.save()
 
     def end(self, reason: Any) -> None:
         """Save and stop."""
@@ -146,15 +166,19 @@ def _train(
     training, test = loop.training, None
     for record in loop.records(saver):
         test = record.test
-        target.append(record)
+        loop.world.on_main(partial(target.append, record))
         if on_record:
             on_record(record)
         if training.epoch < training.run.epochs:
             saver.after_epoch()
     saver.save()
     # nothing left to train when a run was interrupted between its last epoch and its summary
-    test = test or evaluate(loop.net, training.test, training.teacher_top1)
-    return target.finish(loop, test, command)
+    last = test or evaluate(loop.net, training.test, training.teacher_top1)
+    return loop.world.on_main(lambda: target.finish(loop, last, command))
+
+
+def _first(reasons: Sequence[Reason | None]) -> Reason | None:
+    return next((reason for reason in reasons if reason), None)
 
 
 def _finished(target: RunFolder, run: Run) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..methods import Method
 from ..rows import Logits, Progress
 from .step import Step
+from .world import World
 
 
 class Diverged(ArithmeticError):
@@ -23,10 +25,12 @@ class EpochLog:
 
     Args:
         method: names the components and the streams they are in.
+        world: the processes that take every step together. Each keeps its own contributions to the means; they are
+            summed when somebody looks.
     """
 
-    def __init__(self, method: Method) -> None:
-        self.method = method
+    def __init__(self, method: Method, world: World | None = None) -> None:
+        self.method, self.world = method, world or World()
         self.names = list(method.parts)
         self.streams: list[str] = []
         self.rows: list[Tensor] = []
@@ -61,7 +65,7 @@ class EpochLog:
         row = torch.stack([step.loss, *(step.components[name] for name in self.names)])
         if largest is not None:
             self.streams = list(step.grads)
-            row = torch.cat([row, largest.to(row.dtype)])
+            row = torch.cat([row, largest.to(row.dtype) / self.world.size])
         self.rows.append(row)
         self.places.append(self.seen)
         self.skip(images)
@@ -87,7 +91,7 @@ class EpochLog:
         width = 1 + len(self.names)
         if not self.rows:
             return torch.empty(0, width, dtype=torch.float64)
-        table = torch.stack(self.rows).double().cpu()
+        table = self.world.sum_(torch.stack(self.rows)).double().cpu()
         for place, row in zip(self.places, table.tolist(), strict=True):
             step, values = first_step + place, row[:width]
             for name, value in zip(["", *self.names], values, strict=True):
@@ -102,6 +106,15 @@ class EpochLog:
         """Mean loss and mean components over the steps; as :meth:`check`. NaN if every step was left out."""
         loss, *components = self.check(epoch, first_step).mean(0).tolist()
         return loss, dict(zip(self.names, components, strict=True))
+
+    def settle(self) -> None:
+        """Let the main process have what all have contributed."""
+        if self.rows:
+            self.rows = self._kept(self.world.sum_(torch.stack(self.rows)).unbind())
+
+    def _kept(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Sums over all processes, in the form in which each keeps its own contribution."""
+        return [row if self.world.main else torch.zeros_like(row) for row in rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything seen so far, as plain data and tensors."""
@@ -128,7 +141,8 @@ class EpochLog:
                 f"keep the method, or start anew in another folder"
             )
         self.streams = list(state["streams"])
-        self.rows = [] if state["rows"] is None else list(state["rows"].to(device).unbind())
+        rows = [] if state["rows"] is None else state["rows"].to(device).unbind()
+        self.rows = self._kept(rows)
         self.places = list(state["places"])
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]

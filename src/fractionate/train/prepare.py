@@ -25,6 +25,7 @@ from .table import tabled
 from .teacher import LiveTeacher, Teacher
 from .watch import Watch, unmerged
 from .weights import check_weights
+from .world import current
 
 
 @dataclass(eq=False)
@@ -87,6 +88,8 @@ def prepare(
     teacher = teacher or (build(run.teacher, train.num_classes) if run.teacher else None)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = _placed(student or build(run.student, train.num_classes), run, device).train()
+    student = _with_batch_norms(student, run, device)
+    current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
@@ -116,6 +119,19 @@ def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
     """The network on its device, its weights laid out as the config says."""
     net = net.to(device)
     return in_channels_last(net) if run.channels_last else net
+
+
+def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.Module:
+    """Batch norms that see the images of all processes, where the config asks for them."""
+    if not run.parallel.sync_batchnorm:
+        return student
+    if device.type != "cuda":
+        raise ValueError(
+            "parallel.sync_batchnorm works on GPUs only: torch has no SyncBatchNorm for CPUs; leave it off, or train "
+            "on GPUs"
+        )
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    return converted
 
 
 def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:

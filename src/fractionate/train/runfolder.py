@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .changes import changed_fields
-from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_atomically
+from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_atomically, write_state
 from .config import Run
 from .configfile import from_plain, read_config, to_yaml
 from .evaluate import Evaluation
@@ -96,7 +96,8 @@ class RunFolder:
             ValueError: no checkpoint that is here can be read, it has more epochs than the config asks for, or the
                 config has changed in a field that cannot change under way.
         """
-        path, state = self._newest()
+        world = loop.world
+        path, state = world.on_main(self._newest)
         if path is None or state is None:
             return False
         changed = changed_fields(from_plain(state["config"], f"{path}, config"), loop.training.run)
@@ -107,13 +108,17 @@ class RunFolder:
         self.changes[:] = notes.get("changes", [])
         if changed:
             self.changes.append({"epoch": training.epoch + 1, "step": training.step, "fields": changed})
-        self._sweep()
-        write_atomically(self.path / CONFIG, to_yaml(training.run))
         kept = [_line(row) for row in self.metrics() if row["epoch"] <= training.epoch]
         lines = notes.get("metrics", kept)
         self.lines[:] = lines.splitlines(keepends=True) if isinstance(lines, str) else lines
-        write_atomically(self.path / METRICS, "".join(self.lines))
+        world.on_main(lambda: self._rewind(training.run))
         return True
+
+    def _rewind(self, run: Run) -> None:
+        """Bring the files to where a checkpoint stands."""
+        self._sweep()
+        write_atomically(self.path / CONFIG, to_yaml(run))
+        write_atomically(self.path / METRICS, "".join(self.lines))
 
     def append(self, record: Record) -> None:
         """Add one epoch to the metrics.
@@ -142,7 +147,8 @@ class RunFolder:
 
     def save_diverged(self, loop: Loop) -> Path:
         """Write the state of a run that diverged, to be looked at; nothing goes on from it by itself."""
-        save_checkpoint(loop, self.path / DIVERGED, notes=self._notes(loop))
+        if loop.world.main:  # another process may not have come as far as this one
+            write_state(loop, self.path / DIVERGED, notes=self._notes(loop))
         return self.path / DIVERGED
 
     def finish(self, loop: Loop, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -162,6 +168,12 @@ class RunFolder:
         for name in (PREVIOUS, BROKEN):
             (self.path / name).unlink(missing_ok=True)
         return facts
+
+    def newest(self) -> str:
+        """What there is to go on from, in words."""
+        if not (self.path / CHECKPOINT).is_file():
+            return f"nothing was saved in {self.path} yet: start anew with --overwrite"
+        return f"{self.path / CHECKPOINT} holds the last saved state, and --resume goes on from it"
 
     def config(self) -> Run:
         """The run's config."""

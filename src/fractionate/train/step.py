@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..methods import Method
 from ..methods.method import sum_of
-from ..optim import StreamGrads, StreamSGD, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamSGD, stream_grads
 from ..rows import Logits, Progress, weighted_mean
 from .regions import region_rows
 from .teacher import Teacher
@@ -19,7 +19,10 @@ from .teacher import Teacher
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step did: detached scalars still on their device, and the gradients for monitors."""
+    """What one step did: detached scalars still on their device, and the gradients for monitors.
+
+    Of a part of the step's rows it is that part's contribution to the means over all of them.
+    """
 
     loss: Tensor
     components: dict[str, Tensor]
@@ -52,6 +55,44 @@ def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:
     return [*student.parameters(), *(method.module.parameters() if method.module else ())]
 
 
+def differentiate(
+    trained: Sequence[Tensor],
+    method: Method,
+    lg: Logits,
+    progress: Progress,
+    merge: bool | None = None,
+    *,
+    share: float = 1.0,
+    scale: float | None = None,
+    before: Step | None = None,
+    reduce: AllReduce | None = None,
+) -> Step:
+    """Differentiate every stream once.
+
+    Args:
+        trained: parameters, as :func:`parameters` lists them.
+        method: losses and streams.
+        lg: rows; all of the step's, or a part of them.
+        progress: position in training.
+        merge: as in ``method.stream_losses``.
+        share: weight of these rows in the step's means.
+        scale: factor on the gradients; by default ``share``.
+        before: earlier parts of the same step, to which this one is added.
+        reduce: sums the gradients over processes.
+    """
+    rows = method.components(lg, progress)
+    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
+    losses = method.combine(means, progress, merge)
+    scale = share if scale is None else scale
+    scaled = losses if scale == 1 else {name: scale * x for name, x in losses.items()}
+    grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
+    loss = share * sum_of([x.detach() for x in losses.values()])
+    found = {name: share * x.detach() for name, x in means.items()}
+    if before:
+        loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
+    return Step(loss, found, grads)
+
+
 def train_step(
     trained: Sequence[Tensor],
     method: Method,
@@ -70,13 +111,9 @@ def train_step(
         progress: position in training.
         merge: as in ``method.stream_losses``.
     """
-    rows = method.components(lg, progress)
-    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
-    losses = method.combine(means, progress, merge)
-    grads = stream_grads(losses, trained)
-    optimizer.step(grads)
-    loss = sum_of([x.detach() for x in losses.values()])
-    return Step(loss, {name: x.detach() for name, x in means.items()}, grads)
+    step = differentiate(trained, method, lg, progress, merge)
+    optimizer.step(step.grads)
+    return step
 
 
 def _float(x: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ def summarize(
         "backward_passes": len(method.momenta(run.optimizer.momentum, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
+        "processes": loop.world.size,
         "watched": training.watch is not None,
         "ema": run.ema,
         "skipped": loop.guard.skipped,

@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from .._choices import choose
 from ..data import Batch, SmallImages, Source
 from .rowfile import RowFile, open_rows, size_of
 from .teacher import LiveTeacher, Teacher
+from .world import current
 
 Mode = Literal["off", "lazy", "full"]
 MODES: tuple[Mode, ...] = ("off", "lazy", "full")
@@ -108,12 +110,22 @@ class TeacherTable:
     def fill(self, report: Report | None = None) -> None:
         """Compute everything that is missing; afterwards the table lies on the device and no lookup waits for it.
 
+        Several processes divide the work; those of one host share the file.
+
         Args:
             report: called with the number of rows done and to do.
         """
+        world = current()
+        if not world.alone:
+            self._fill(islice(self._everything(), world.rank, None, world.size), None)
+            world.everyones(None)  # wait
+        self._fill(self._everything(), report)
+        self._whole[:] = [self.store.rows.to(self.source.device)]
+
+    def _fill(self, parts: Iterator[tuple[int, Tensor]], report: Report | None) -> None:
         steps = self.source.variants if self.source.flip else self.source.variants // 2
         done, total = 0, self.source.count * steps
-        for variant, index in self._everything():
+        for variant, index in parts:
             at = variant * self.source.count + index
             missing = self.store.missing(at)
             if bool(missing.any()):
@@ -121,7 +133,6 @@ class TeacherTable:
             done += len(at)
             if report:
                 report(done, total)
-        self._whole[:] = [self.store.rows.to(self.source.device)]
 
     def _everything(self) -> Iterator[tuple[int, Tensor]]:
         """Every variant with chunks of images, in the order of the file."""
@@ -187,7 +198,7 @@ def tabled(
             f"use teacher_table=off"
         )
     table = TeacherTable(teacher.net, source, folder, dtype, known_as)
-    say = say or ((lambda text: print(text, file=sys.stderr)) if mode == "full" else None)
+    say = say or ((lambda text: print(text, file=sys.stderr)) if mode == "full" and current().main else None)
     if say:
         say(describe(table))
     if mode == "full":

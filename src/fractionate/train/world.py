@@ -1,0 +1,202 @@
+"""The processes that train together, and what they tell each other beside gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..optim.reduce import heard
+
+T = TypeVar("T")
+APART = 1_000_003  # between the seeds of processes
+TIMEOUT = 600.0  # seconds after which a process that does not answer counts as lost
+
+
+class Elsewhere(Exception):
+    """The main process has refused or failed, and has said why; the others end with it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among those of a run; alone unless ``torch.distributed`` says otherwise.
+
+    Args:
+        rank: number of this process, from 0.
+        size: number of processes.
+
+    Example:
+        >>> World().main, World().on_main(lambda: 3)
+        (True, 3)
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to talk to."""
+        return self.size == 1
+
+    def draw_apart(self, seed: int) -> None:
+        """Let every process but the main one draw random numbers of its own, as dropout must; the same in every run."""
+        if not self.main:
+            torch.manual_seed(seed + APART * self.rank)
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do something in the main process; the others wait for it and get its result.
+
+        Raises:
+            Exception: what ``work`` raised, in the main process; :class:`Elsewhere` in the others.
+        """
+        if self.alone:
+            return work()
+        box: list[Any] = [None, None]
+        failure: BaseException | None = None
+        if self.main:
+            try:
+                box = [True, work()]
+            except Exception as error:  # every process has to hear of it before it is raised
+                box, failure = [False, f"{type(error).__name__}: {error}"], error
+        heard(lambda: dist.broadcast_object_list(box, src=0, group=talk()))
+        if failure is not None:
+            raise failure
+        if not box[0]:
+            raise Elsewhere(box[1])
+        return box[1]
+
+    def everyones(self, value: T) -> list[T]:
+        """What every process says, by rank."""
+        if self.alone:
+            return [value]
+        found: list[Any] = [None] * self.size
+        heard(lambda: dist.all_gather_object(found, value, group=talk()))
+        return found
+
+    def sum_(self, x: Tensor) -> Tensor:
+        """``x`` summed over the processes, in place."""
+        if not self.alone:
+            heard(lambda: dist.all_reduce(x))
+        return x
+
+    def copy_from_main(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the main one's numbers."""
+        if not self.alone:
+            for x in tensors:
+                heard(partial(dist.broadcast, x, src=0))
+
+    def rows(self, x: Tensor) -> list[Tensor]:
+        """The rows of every process by rank; their number may differ, their other sizes may not."""
+        if self.alone:
+            return [x]
+        counts = self.everyones(len(x))
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x
+        found = [torch.empty_like(padded) for _ in counts]
+        heard(lambda: dist.all_gather(found, padded))
+        return [each[:count] for each, count in zip(found, counts, strict=True)]
+
+
+class Wishes:
+    """What any process wants to happen after a step, agreed on by all; the largest wish counts.
+
+    Alone, a wish is granted at once. Otherwise it is exchanged while the next step runs, so that no step waits for it.
+
+    Args:
+        world: the processes.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._work: dist.Work | None = None
+        self._shared = torch.zeros(1, dtype=torch.int64)
+
+    def exchange(self, wish: int) -> int:
+        """Say this step's wish and hear the agreed one of the step before; called at the same places everywhere."""
+        if self.world.alone:
+            return wish
+        agreed = self.settle()
+        self._shared.fill_(wish)
+        self._work = heard(lambda: dist.all_reduce(self._shared, dist.ReduceOp.MAX, group=talk(), async_op=True))
+        return agreed
+
+    def settle(self) -> int:
+        """The agreed wish that was said last; 0 if all were heard."""
+        if self._work is None:
+            return 0
+        heard(self._work.wait)
+        self._work = None
+        return int(self._shared)
+
+
+def current() -> World:
+    """The processes of this run: those of ``torch.distributed`` if it has been initialised."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World()
+
+
+_talk: list[dist.ProcessGroup] = []
+
+
+def talk() -> dist.ProcessGroup | None:
+    """The group for words: processes on GPUs need one of their own, on CPUs, which no kernel waits for."""
+    return _talk[0] if _talk else None
+
+
+def launched() -> int:
+    """How many processes the launcher has started: ``WORLD_SIZE``, as torchrun sets it."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def restarted() -> bool:
+    """Whether torchrun has started these processes again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+
+
+@contextmanager
+def joined(timeout: float = TIMEOUT) -> Iterator[World]:
+    """Take part in the run that torchrun has started this process for; alone if it has not.
+
+    NCCL where processes have GPUs (each its own), gloo on CPUs.
+
+    Args:
+        timeout: seconds after which a process that does not answer counts as lost.
+
+    Raises:
+        ValueError: more processes on this host than GPUs.
+    """
+    if launched() == 1 or dist.is_initialized():
+        yield current()
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        local = int(os.environ.get("LOCAL_RANK") or 0)
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"this is process {local + 1} of this host, which has {torch.cuda.device_count()} GPUs: start as many "
+                f"processes as GPUs (torchrun --nproc-per-node {torch.cuda.device_count()})"
+            )
+        torch.cuda.set_device(local)
+    wait = timedelta(seconds=timeout)
+    heard(lambda: dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=wait))
+    words: Any = dist.new_group(backend="gloo", timeout=wait)
+    _talk[:] = [words]
+    try:
+        yield current()
+    finally:
+        _talk.clear()
+        dist.destroy_process_group()
