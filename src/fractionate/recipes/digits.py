@@ -13,12 +13,19 @@ STUDENT = "convnet_8_16"
 ENOUGH = 98.0  # top-1 % that a teacher must reach
 
 
-def teacher(*, name: str = TEACHER, seed: int = 0, evaluate_on: Literal["test", "validation"] = "test") -> Run:
+def teacher(
+    *,
+    name: str = TEACHER,
+    seed: int = 0,
+    epochs: int = 20,
+    evaluate_on: Literal["test", "validation"] = "test",
+) -> Run:
     """A teacher trained on every training image.
 
     Args:
         name: network.
         seed: of its weights and batches.
+        epochs: number of epochs.
         evaluate_on: ``"validation"`` keeps that part out of the training images.
 
     Example:
@@ -31,7 +38,7 @@ def teacher(*, name: str = TEACHER, seed: int = 0, evaluate_on: Literal["test", 
         data=Data("digits", evaluate_on=evaluate_on, batch_size=64, shift=1),
         optimizer=Optimizer(lr=0.1),
         learning_rate=LearningRate("cosine"),
-        epochs=20,
+        epochs=epochs,
         seed=seed,
         device="cpu",
         threads=1,
