@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
-from fractionate.train import Loop, MethodSpec, Network, Optimizer, Parallel, Run, evaluate, prepare
+from fractionate.train import (
+    Diverged,
+    Loop,
+    MethodSpec,
+    Network,
+    Optimizer,
+    Parallel,
+    Run,
+    evaluate,
+    prepare,
+    restore,
+    save_checkpoint,
+)
+from fractionate.train.table import TeacherTable, fingerprint
+from fractionate.train.world import current
+
+Numbers = dict[str, Tensor]
 
 UPDATE = Parallel(sync="update")
 CLIPPED = Optimizer(lr=0.02, clip_streams=0.8, clip=0.5)
@@ -34,15 +53,20 @@ CASES: dict[str, dict[str, Any]] = {
     "dkd+deepkd, update": {"parallel": UPDATE, "merge": False},
     "dkd+deepkd(rule=published-code), update": {"parallel": UPDATE},
     "dist, update": {"parallel": UPDATE},
+    "dkd, broken": {"skip_nonfinite": 1},
+    "dist, broken": {"skip_nonfinite": 1},
 }
+# Interrupted in the middle of an epoch; the last one draws random numbers in every process.
+RESUMED = ("dkd+deepkd", "dkd+deepkd(rule=published-code), update", "dist", "ce, dropout")
 CLASSES = 6
 
 
 @dataclass(frozen=True)
 class Double:
-    """A source in float64."""
+    """A source in float64; if it is broken, the pixels of one image of the first epoch are no numbers."""
 
     inner: Source
+    broken: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -54,12 +78,16 @@ class Double:
     def batches(self, epoch: int) -> Iterator[Batch]:
         for batch in self.inner.batches(epoch):
             strong = None if batch.strong is None else batch.strong.double()
-            yield replace(batch, images=batch.images.double(), strong=strong)
+            pixels = batch.images.double()
+            if self.broken and epoch == 1:
+                pixels[batch.index == 11] = math.nan
+            yield replace(batch, images=pixels, strong=strong)
 
 
-def network(seed: int, width: int) -> nn.Module:
+def network(seed: int, width: int, dropout: float = 0.0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, CLASSES)).double()
+    inner = [nn.Linear(64, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, CLASSES)]
+    return nn.Sequential(nn.Flatten(), *inner).double()
 
 
 def images(count: int, batch_size: int, **options: Any) -> SmallImages:
@@ -69,7 +97,7 @@ def images(count: int, batch_size: int, **options: Any) -> SmallImages:
     return SmallImages(pixels, target, CLASSES, Normalization((0.5,), (0.3,)), batch_size=batch_size, **options)
 
 
-def blurred(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def blurred(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """A strong view whose numbers are drawn batch by batch."""
     noise = torch.randint(0, 40, pixels.shape, dtype=torch.uint8, generator=generator)
     return pixels // 2 + noise
@@ -89,18 +117,22 @@ def loop_of(case: str) -> Loop:
     )
     two_views = method.build().views == 2
     training = prepare(
-        replace(run, **CASES[case]),
-        student=network(0, 12),
+        replace(run, **CASES.get(case, {})),
+        student=network(0, 12, 0.5 if "dropout" in case else 0.0),
         teacher=network(1, 20),
-        train=Double(images(23, 7, shift=1, flip=True, strong=blurred if two_views else None)),
+        train=Double(images(23, 7, shift=1, flip=True, strong=blurred if two_views else None), "broken" in case),
         test=Double(images(11, 4, shuffle=False)),
     )
     return Loop(training)
 
 
-def outcome(case: str) -> dict[str, torch.Tensor]:
+def outcome(case: str) -> Numbers:
     """Weights, buffers and reported numbers at the end."""
-    loop = loop_of(case)
+    return finished(loop_of(case))
+
+
+def finished(loop: Loop) -> Numbers:
+    """The same of a loop that is wherever it is."""
     records = list(loop.records())
     loop.settle()
     t = loop.training
@@ -118,7 +150,58 @@ def outcome(case: str) -> dict[str, torch.Tensor]:
     return {name: x.clone() for name, x in found.items()}
 
 
-def outcome_without_reduction() -> dict[str, torch.Tensor]:
+def interrupt(case: str, path: Path) -> None:
+    """Train three steps, save, and forget everything."""
+    loop, steps = loop_of(case), itertools.count(1)
+
+    def after_step() -> None:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+
+    try:
+        list(loop.records(after_step))
+    except KeyboardInterrupt:
+        save_checkpoint(loop, path)
+
+
+def resumed(case: str, path: Path) -> Numbers:
+    """What :func:`outcome` gives, from a checkpoint on."""
+    loop = loop_of(case)
+    restore(loop, path)
+    return finished(loop)
+
+
+def refused(case: str) -> str:
+    """What a loop with a broken image says when no step may be left out."""
+    loop = loop_of(case)
+    loop.guard.allowed = 0
+    try:
+        list(loop.records())
+    except Diverged as error:
+        return str(error)
+    return ""
+
+
+def table_of(folder: Path) -> tuple[Tensor, int, int]:
+    """A full teacher table, how many images the teacher saw while it was filled, and how many there are to see."""
+
+    class Counted(nn.Module):
+        seen = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += len(x)
+            return net(x)
+
+    net, source = network(1, 20).float(), images(23, 7, shift=1, flip=True)
+    counted = Counted()
+    table = TeacherTable(counted, source, folder, known_as=net)
+    before = counted.seen
+    current().everyones(fingerprint(net, source))
+    table.fill()
+    return table.store.rows.clone(), counted.seen - before, source.count * source.variants
+
+
+def outcome_without_reduction() -> Numbers:
     """The same with the exchange of gradients left out."""
 
     class Silent(AllReduce):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.distributed.problem import CASES
-from tests.distributed.worlds import Found, world
+from tests.distributed import problem
+from tests.distributed.problem import CASES, RESUMED, Numbers
+from tests.distributed.worlds import Found, checkpoint, world
 
 pytestmark = pytest.mark.slow
 SIZES = (2, 4)
@@ -24,25 +26,67 @@ def alone(folder: Path) -> Found:
     return world(1, folder)[0]
 
 
+def assert_same(found: Numbers, expected: Numbers) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 1e-12 * (1 + value.abs().max()), name
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("case", CASES)
 def test_every_process_ends_where_one_process_ends(case: str, size: int, alone: Found, folder: Path) -> None:
     for found in world(size, folder):
-        assert found[case].keys() == alone[case].keys()
-        for name, value in alone[case].items():
-            difference = (found[case][name] - value).abs().max()
-            assert difference <= 1e-12 * (1 + value.abs().max()), name
+        assert_same(found.cases[case], alone.cases[case])
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_without_the_reduction_processes_drift_apart(size: int, alone: Found, folder: Path) -> None:
     first, *others = world(size, folder)
     for found, reference in [(others[0], first), (first, alone)]:
-        drift = found["without reduction"]["weight 0"] - reference["without reduction"]["weight 0"]
-        assert drift.abs().max() > 1e-4
+        assert (found.drifting["weight 0"] - reference.drifting["weight 0"]).abs().max() > 1e-4
 
 
-def test_every_image_is_counted_once(alone: Found, folder: Path) -> None:
-    for size in SIZES:
-        for found in world(size, folder):
-            assert all(found[case]["images counted"].item() == 11 for case in CASES)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_image_is_counted_once(size: int, folder: Path) -> None:
+    for found in world(size, folder):
+        assert all(numbers["images counted"].item() == 11 for numbers in found.cases.values())
+
+
+@pytest.mark.parametrize("size", [1, *SIZES])
+@pytest.mark.parametrize("case", RESUMED)
+def test_an_interrupted_run_ends_where_the_unbroken_one_ends(case: str, size: int, folder: Path) -> None:
+    for found in world(size, folder):
+        assert_same(found.resumed[case], found.unbroken[case])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", [case for case in RESUMED if "dropout" not in case])
+def test_another_number_of_processes_goes_on_from_a_checkpoint(
+    case: str, size: int, alone: Found, folder: Path
+) -> None:
+    for found in world(size, folder):
+        assert_same(found.resumed_from_one[case], alone.unbroken[case])
+    assert_same(problem.resumed(case, checkpoint(folder, case, size)), alone.unbroken[case])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_dropout_differs_between_processes(size: int, folder: Path) -> None:
+    masked = [found.unbroken["ce, dropout"]["record 1"] for found in world(size, folder)]
+    assert all(torch.equal(x, masked[0]) for x in masked)  # reported numbers are everyone's
+    assert not torch.allclose(masked[0], world(1, folder)[0].unbroken["ce, dropout"]["record 1"])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_loss_that_is_no_number_on_one_process_ends_all_with_its_name(size: int, alone: Found, folder: Path) -> None:
+    assert "component 'task' of stream 'loss' is nan" in alone.refusal
+    assert {found.refusal for found in world(size, folder)} == {alone.refusal}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_processes_divide_a_teacher_table_and_share_its_file(size: int, alone: Found, folder: Path) -> None:
+    found = world(size, folder)
+    assert sum(each.seen for each in found) == alone.seen == alone.images
+    assert all(each.seen > 0 for each in found)
+    for each in found:
+        assert each.table is not None
+        torch.testing.assert_close(each.table, alone.table)

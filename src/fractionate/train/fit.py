@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import islice
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..data import Batch, pieces, shares
 from ..optim import AllReduce, StreamGrads, UpdateAllReduce, clip_streams, clip_total
@@ -174,7 +176,7 @@ class Loop:
                 batches = shares(t.train, t.epoch + 1, self.world.rank, self.world.size)
                 for batch in islice(batches, self.log.seen, None):
                     self._step(batch)
-                    rates.step()
+                    self._advance(rates)
                     if self.log.seen < len(t.train):
                         after_step()
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
@@ -194,6 +196,13 @@ class Loop:
                 monitors=t.watch.read() if t.watch else {},
                 skipped=self.guard.skipped,
             )
+
+    def _advance(self, rates: LRScheduler) -> None:
+        """The next learning rate. torch warns where no step came before, as when the first one was left out."""
+        with warnings.catch_warnings() if self.guard.skipped else nullcontext():
+            if self.guard.skipped:
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            rates.step()
 
     def _step(self, batch: Batch) -> None:
         """One step, and all that follows it."""
