@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 for bad input (one line on standard error); 130 and 143 after SIGINT and SIGTERM, 75 when a time
-        budget is used up (a run in progress is saved then, and --resume goes on); 69 when another process of the same
-        run is lost.
+        budget is used up (a run in progress is saved then, and --resume goes on; 0 under torchrun --max-restarts, which
+        would start it again); 69 when another process of the same run is lost.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in (["--version"], ["-V"]):
@@ -54,7 +54,7 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
 
     from .optim import PeerLost
     from .train import Stopped, duration
-    from .train.world import Elsewhere, joined, launched
+    from .train.world import Elsewhere, joined, launched, restarts, speaks
 
     timeout = getattr(command, "timeout", None)
     if timeout is None and launched() > 1:
@@ -74,8 +74,9 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
         say(str(lost))
         return PEER_LOST
     except Stopped as stopped:
-        print(f"fractionate: {stopped}", file=sys.stderr)
-        return stopped.exit_code
+        if speaks():
+            say(str(stopped))
+        return 0 if restarts() else stopped.exit_code  # torchrun would take any other code for a failure
     return 0
 
 

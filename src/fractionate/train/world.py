@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..optim.reduce import heard
+from .meet import meeting_store
 
 T = TypeVar("T")
 APART = 1_000_003  # between the seeds of processes
@@ -162,6 +163,16 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
+def speaks() -> bool:
+    """Whether this process tells the user what all of them know."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+def restarts() -> bool:
+    """Whether torchrun starts processes again that end with an exit code other than 0."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) > 0
+
+
 def restarted() -> bool:
     """Whether torchrun has started these processes again after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
@@ -192,8 +203,11 @@ def joined(timeout: float = TIMEOUT) -> Iterator[World]:
             )
         torch.cuda.set_device(local)
     wait = timedelta(seconds=timeout)
-    heard(lambda: dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=wait))
-    words: Any = dist.new_group(backend="gloo", timeout=wait)
+    store = heard(lambda: meeting_store(wait))
+    place = {} if store is None else {"store": store, "rank": int(os.environ["RANK"]), "world_size": launched()}
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    heard(lambda: dist.init_process_group(backend, timeout=wait, **place))
+    words: Any = heard(lambda: dist.new_group(backend="gloo", timeout=wait))
     _talk[:] = [words]
     try:
         yield current()
