@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fractionate.data import Batch, Normalization, SmallImages, cutout
 from fractionate.models import create
-from fractionate.train import LiveTeacher, fit, prepare
+from fractionate.train import LiveTeacher, Network, fit, override, prepare
 from fractionate.train.folded import folded
 from fractionate.train.rowfile import HEADER, RowFile, open_rows
 from fractionate.train.table import TeacherTable, describe, fingerprint, shown, tabled
@@ -309,3 +309,45 @@ def test_training_from_a_table_is_training_from_the_teacher(dtype: torch.dtype, 
             training.teacher = tabled(training.teacher, training.train, folder=tmp_path / "tables", dtype=dtype)
         losses.append([record.train_loss for record in fit(training)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("mode", ["lazy", "full"])
+@pytest.mark.parametrize("place", ["file", "memory"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_config_chooses_how_the_table_is_kept(
+    mode: str,
+    place: str,
+    dtype: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FRACTIONATE_CACHE", str(tmp_path / "cache"))
+    run = tiny(teacher=Network("convnet_8_16", teacher_file(tmp_path)))
+    settings = [f"teacher_table={mode}", f"teacher_table_place={place}", f"teacher_table_dtype={dtype}"]
+    training = prepare(override(run, settings))
+    table = training.teacher
+    assert isinstance(table, TeacherTable)
+    assert table.store.rows.dtype == getattr(torch, dtype)
+    assert len(list((tmp_path / "cache").rglob("*.logits"))) == (place == "file")
+    assert ("in memory" if place == "memory" else f"{dtype}.logits") in capsys.readouterr().err
+    shown_ones = table.source.count * table.source.variants // 2  # no mirror images in this run
+    assert int(table.store.marks.count_nonzero()) == (shown_ones if mode == "full" else 0)
+    same_as_live(table, training.train, epochs=1, tolerance=1e-5 if dtype == "float32" else 1e-2)
+
+
+def test_a_lazy_table_says_its_size_when_it_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = source()
+    for said in (1, 0):
+        table = tabled(LiveTeacher(network()), data, folder=tmp_path)
+        assert capsys.readouterr().err.count("teacher table: 11 images x 18 shifts and flips") == said
+        table(next(data.batches(1)))
+
+
+def test_a_compiled_teacher_is_asked_for_by_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda net: compiled.append(net))
+    run = tiny(teacher=Network("convnet_8_16", teacher_file(tmp_path)))
+    prepare(run)
+    assert compiled == []
+    assert [prepare(override(run, ["compile_teacher=true"])).teacher.net] == compiled

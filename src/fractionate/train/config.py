@@ -195,6 +195,9 @@ class Run:
         channels_last: memory layout of images and weights; often faster, equal up to rounding.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
             needed, ``"full"`` all at the start.
+        teacher_table_dtype: ``"float16"`` keeps them in half the room, to about three digits.
+        teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
+        compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
         device: ``"auto"`` takes a GPU if there is one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
@@ -228,6 +231,9 @@ class Run:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
+    teacher_table_dtype: Literal["float32", "float16"] = "float32"
+    teacher_table_place: Literal["file", "memory"] = "file"
+    compile_teacher: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     save_every: int = 1

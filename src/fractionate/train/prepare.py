@@ -135,9 +135,11 @@ def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.
 
 
 def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
-    short = folded(net, next(iter(train.batches(1))).images, channels_last=run.channels_last)
-    folder = cache_folder() / "teacher-tables"
-    return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, known_as=net)
+    images = next(iter(train.batches(1))).images
+    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher)
+    folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
+    dtype = getattr(torch, run.teacher_table_dtype)
+    return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
 
 
 def cache_folder() -> Path:

@@ -183,7 +183,8 @@ def tabled(
         folder: as in :class:`TeacherTable`.
         dtype, known_as: likewise.
         report: progress of ``"full"``: rows done, rows to do.
-        say: gets the size of the table in words before it is filled; default: standard error, for ``"full"`` only.
+        say: gets the size of the table in words before it is filled; default: standard error, unless a lazy table that
+            others began is taken up again.
 
     Raises:
         ValueError: an unknown mode, a teacher that is not a live network, or as :class:`TeacherTable`.
@@ -198,12 +199,15 @@ def tabled(
             f"use teacher_table=off"
         )
     table = TeacherTable(teacher.net, source, folder, dtype, known_as)
-    say = say or ((lambda text: print(text, file=sys.stderr)) if mode == "full" and current().main else None)
-    if say:
-        say(describe(table))
+    if current().main and (say or mode == "full" or not bool(table.store.marks.any())):
+        (say or _to_stderr)(describe(table))
     if mode == "full":
         table.fill(report)
     return table
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def describe(table: TeacherTable) -> str:
