@@ -209,6 +209,6 @@ def outcome_without_reduction() -> Numbers:
             return grads
 
     loop = loop_of("dkd+deepkd")
-    loop.reduce = Silent() if loop.reduce else None
+    loop.stepper.reduce = Silent() if loop.stepper.reduce else None
     list(loop.records())
     return {f"weight {i}": p.detach().clone() for i, p in enumerate(loop.trained)}

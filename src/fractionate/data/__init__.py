@@ -10,7 +10,7 @@ from .labelled import Labelled, Part, few, held_out
 from .mnist import fashion_mnist, mnist
 from .parts import Divisible, bounds, part, pieces, shares
 from .randaugment import randaugment
-from .small import SmallImages
+from .small import Draw, SmallImages
 
 __all__ = [
     "AUGMENTATIONS",
@@ -20,6 +20,7 @@ __all__ = [
     "Labelled",
     "Normalization",
     "Part",
+    "Draw",
     "SmallImages",
     "Source",
     "autoaugment",

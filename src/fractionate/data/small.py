@@ -11,8 +11,31 @@ from torch import Tensor
 from .._typing import Bool, Int
 from .augment import Augmentation
 from .batch import Batch, Normalization
-from .mixing import draw, mixed
+from .mixing import draw as mixture
+from .mixing import mixed
 from .parts import bounds, part
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What chance decided about one batch of :class:`SmallImages`; on the device.
+
+    Args:
+        index: ``[n]`` which images.
+        corner: ``[v, n, 2]`` row and column of the crop, for each of v views.
+        mirror: ``[v, n]`` whether it is flipped.
+    """
+
+    index: Int[Tensor, " n"]
+    corner: Int[Tensor, "v n 2"]
+    mirror: Bool[Tensor, "v n"]
+
+    def __len__(self) -> int:
+        return self.index.shape[0]
+
+    def at(self, rows: slice) -> Draw:
+        """What it was for some of the images."""
+        return Draw(self.index[rows], self.corner[:, rows], self.mirror[:, rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +114,11 @@ class SmallImages:
     def __len__(self) -> int:
         return -(-self.count * self.passes // self.batch_size)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether a :class:`Draw` decides all of a batch: nothing but shifts and flips, in one view."""
+        return not (self.augment or self.strong or self.mixup or self.cutmix)
+
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from 1; always the same ones for the same epoch."""
         return self.parts(epoch, 0, 1)
@@ -100,40 +128,59 @@ class SmallImages:
 
         Where augmentation draws numbers batch by batch, the whole batch is made first.
         """
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = self._order(generator)
-        views = [self._places(generator) for _ in range(2 if self.strong else 1)]
-        drawn = bool(self.augment or self.strong or self.mixup or self.cutmix)
-        for start in range(0, len(order), self.batch_size):
-            whole = min(self.batch_size, len(order) - start)
-            rows = bounds(whole, index, count)
-            if drawn or rows.start == rows.stop:
-                rows = slice(0, whole)
-            at = slice(start + rows.start, start + rows.stop)
-            batch = self._batch(order[at], [(corner[at], mirror[at]) for corner, mirror in views], generator)
+        generator = self._generator(epoch)
+        for draw in self._draws(generator):
+            rows = bounds(len(draw), index, count)
             if count == 1:
-                yield batch
-            elif len(batch) == whole:
-                yield part(batch, index, count)
+                yield self._batch(draw, generator)
+            elif self.drawn and rows.start < rows.stop:
+                batch = self._batch(draw.at(rows), generator)
+                yield replace(batch, whole=len(draw), share=len(batch) / len(draw))
             else:
-                yield replace(batch, whole=whole, share=len(batch) / whole)
+                yield part(self._batch(draw, generator), index, count)
 
-    def _batch(self, index: Tensor, views: list[tuple[Tensor, Tensor]], generator: torch.Generator) -> Batch:
-        weak, *other = (self._crop(index, corner, mirror) for corner, mirror in views)
-        corner, mirror = views[0]
+    def draws(self, epoch: int) -> Iterator[Draw]:
+        """What is drawn for the batches of one epoch."""
+        return self._draws(self._generator(epoch))
+
+    def shown(self, draw: Draw) -> Batch:
+        """The batch of a draw, computed on the device alone.
+
+        Raises:
+            ValueError: the batch depends on more than a draw (see :attr:`drawn`).
+        """
+        if not self.drawn:
+            raise ValueError("SmallImages.shown: these images are augmented or mixed by more than a draw; use batches")
+        return self._batch(draw, None)
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+
+    def _draws(self, generator: torch.Generator) -> Iterator[Draw]:
+        index = self._order(generator)
+        views = [self._places(generator) for _ in range(2 if self.strong else 1)]
+        corner, mirror = (torch.stack(parts) for parts in zip(*views, strict=True))
+        for start in range(0, len(index), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield Draw(index[part], corner[:, part], mirror[:, part])
+
+    def _batch(self, draw: Draw, generator: torch.Generator | None) -> Batch:
+        index, (corner, *_), (mirror, *_) = draw.index, draw.corner, draw.mirror
+        weak, *other = (self._crop(index, *view) for view in zip(draw.corner, draw.mirror, strict=True))
         variant = None if self.augment else (corner[:, 0] * (2 * self.shift + 1) + corner[:, 1]) * 2 + mirror
         images = self._finished(weak, self.augment, generator)
         strong = self._finished(other[0], self.strong, generator) if self.strong else None
         batch = Batch(images, self.target[index], index, strong, variant)
         if not (self.mixup or self.cutmix):
             return batch
+        assert generator is not None
         height, width = images.shape[2:]
-        mix = draw(len(index), (height, width), self.mixup, self.cutmix, generator)
+        mix = mixture(len(index), (height, width), self.mixup, self.cutmix, generator)
         return mixed(batch, mix, self.num_classes)
 
-    def _finished(self, images: Tensor, augment: Augmentation | None, generator: torch.Generator) -> Tensor:
+    def _finished(self, images: Tensor, augment: Augmentation | None, generator: torch.Generator | None) -> Tensor:
         """Augmented and normalised, in the order in memory that every batch has."""
-        images = augment(images, generator) if augment else images
+        images = augment(images, generator) if augment and generator else images
         return self.normalization(images.contiguous(memory_format=torch.channels_last))
 
     def _padded(self) -> Tensor:

@@ -56,9 +56,9 @@ class Split:
             raise ValueError(f"coarsen: the chain rule needs forward KL, this split is {self.kl!r}")
         between, log_mass = self.between_merged(groups)
         teacher, student = self.log_mass
+        inner = self.within
         within = [
-            _mixture(teacher[:, list(i)], student[:, list(i)], self.within[:, list(i)], self.temperature)
-            for i in groups
+            _mixture(_columns(teacher, i), _columns(student, i), _columns(inner, i), self.temperature) for i in groups
         ]
         return Split(between, torch.stack(within, 1), log_mass[0].exp(), log_mass, self.temperature)
 
@@ -71,7 +71,7 @@ class Split:
         g = self.mass.shape[1]
         if sorted(i for group in groups for i in group) != list(range(g)) or not all(groups):
             raise ValueError(f"coarsen: every group 0..{g - 1} must appear exactly once, got {groups}")
-        log_t, log_s = (torch.stack([_merged(x[:, list(i)]) for i in groups], 1) for x in self.log_mass)
+        log_t, log_s = (torch.stack([_merged(_columns(x, i)) for i in groups], 1) for x in self.log_mass)
         return self.temperature**2 * kl_rows(log_t, log_s), (log_t, log_s)
 
 
@@ -135,6 +135,11 @@ def split_kl(
         parts = fused_split(student, teacher, partition, float(temperature))
     between, within, log_t, log_s = parts
     return Split(between, within, log_t.exp(), (log_t, log_s), temperature, kl)
+
+
+def _columns(x: Float[Tensor, "n g"], group: Sequence[int]) -> Float[Tensor, "n m"]:
+    """Some columns; an index made of a list would be sent to a GPU, which waits for it."""
+    return torch.stack([x[:, i] for i in group], 1)
 
 
 def _merged(log_mass: Tensor) -> Tensor:

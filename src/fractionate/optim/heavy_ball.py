@@ -15,7 +15,7 @@ def heavy_ball(
     grads: Sequence[Tensor],
     buffers: Sequence[Tensor],
     *,
-    lr: float,
+    lr: float | Tensor,
     momentum: float,
     decay: float,
     dampening: float,
@@ -28,7 +28,7 @@ def heavy_ball(
         params: theta.
         grads: g, left as they are.
         buffers: V, laid out as ``params``; empty if ``momentum`` is 0, which is a plain gradient step.
-        lr: learning rate.
+        lr: learning rate; a float32 scalar tensor on the device of ``params`` is never read by the host.
         momentum: m.
         decay: factor on theta in the gradient.
         dampening: share of the gradient kept out of the buffer.
@@ -72,7 +72,7 @@ def _foreach(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
     buffers: Sequence[Tensor],
-    lr: float,
+    lr: float | Tensor,
     momentum: float,
     decay: float,
     dampening: float,
@@ -88,4 +88,7 @@ def _foreach(
             torch._foreach_mul_(list(buffers), momentum)
             torch._foreach_add_(list(buffers), list(step), alpha=1 - dampening)
         step = torch._foreach_add(list(step), list(buffers), alpha=momentum) if nesterov else buffers
-    torch._foreach_add_(list(params), list(step), alpha=-lr)
+    if isinstance(lr, Tensor):
+        torch._foreach_sub_(list(params), torch._foreach_mul(list(step), lr))
+    else:
+        torch._foreach_add_(list(params), list(step), alpha=-lr)

@@ -152,7 +152,7 @@ class StreamSGD(torch.optim.Optimizer):
                 moved,
                 [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g.detach() for p in moved],
                 [self.state[p][stream] for p in moved] if move.coefficient else [],
-                lr=group["lr"] * self.momenta.gains.get(stream, 1.0),
+                lr=group["lr"] * gain if (gain := self.momenta.gains.get(stream)) else group["lr"],
                 momentum=move.coefficient,
                 decay=group["weight_decay"] * (move.first_decay if first else move.decay),
                 dampening=group["dampening"],

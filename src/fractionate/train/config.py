@@ -199,6 +199,8 @@ class Run:
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
         device: ``"auto"`` takes a GPU if there is one.
+        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
+            it has never run on one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
@@ -235,6 +237,7 @@ class Run:
     teacher_table_place: Literal["file", "memory"] = "file"
     compile_teacher: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    graph: bool = False
     threads: int | None = None
     save_every: int = 1
     skip_nonfinite: int = 0

@@ -9,21 +9,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..data import Batch, pieces, shares
-from ..optim import AllReduce, StreamGrads, UpdateAllReduce, clip_streams, clip_total
-from ..rows import Logits, Progress
+from ..data import Batch, shares
+from ..rows import Progress
+from .captured import Captured, Given
 from .ema import Average
 from .evaluate import Evaluation, evaluate
-from .gather import gathered
-from .guard import Guard, NotFinite, blame, largest_entries
-from .log import Diverged, EpochLog, explain, gradient_diverged, weights_diverged
-from .prepare import Training, autocast, fixed_threads
+from .guard import Guard, largest_entries
+from .log import Diverged, EpochLog, weights_diverged
+from .prepare import Training, fixed_threads
 from .schedule import scheduler
-from .step import Step, differentiate, parameters, rows_of
+from .step import Step, parameters
+from .stepper import Stepper
 from .world import current
 
 Hook = Callable[[], None]
@@ -107,11 +106,11 @@ class Loop:
 
     Attributes:
         average: the averaged student, if the config asks for one.
+        captured: steps as recordings, if the config asks for them.
         log: numbers of the epoch that is under way.
         guard: keeps gradients that are not finite from the weights.
         world: the processes that take every step together.
-        reduce: sums the gradients over them, if that is what they exchange.
-        exchange: averages their moves of the weights, if that is.
+        stepper: takes the steps.
     """
 
     def __init__(self, training: Training) -> None:
@@ -122,9 +121,8 @@ class Loop:
         self.log = EpochLog(training.method, self.world)
         self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
         self.trained = parameters(training.student, training.method)
-        together = None if self.world.alone else run.parallel.sync
-        self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
-        self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.stepper = Stepper(training, self.trained, self.world)
+        self.captured = Captured(training, self.trained, self.guard) if run.graph else None
         self.world.copy_from_main([x.detach() for x in (*self.trained, *training.student.buffers())])
 
     @property
@@ -153,8 +151,7 @@ class Loop:
         """Make the main process's state that of all, so that it alone can be kept."""
         self.share_buffers()
         self.log.settle()
-        if self.exchange:
-            self.exchange.average_buffers()
+        self.stepper.settle()
 
     def share_buffers(self) -> None:
         """Give every process the main one's batch-norm statistics, which each collects from its own images."""
@@ -171,10 +168,9 @@ class Loop:
         t, run = self.training, self.training.run
         rates = scheduler(t.optimizer, run.learning_rate, run.epochs, len(t.train), t.step)
         while t.epoch < run.epochs:
-            with fixed_threads(run.threads), self.guard, self.exchange or nullcontext():
+            with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
-                batches = shares(t.train, t.epoch + 1, self.world.rank, self.world.size)
-                for batch in islice(batches, self.log.seen, None):
+                for batch in islice(self._batches(), self.log.seen, None):
                     self._step(batch)
                     self._advance(rates)
                     if self.log.seen < len(t.train):
@@ -197,6 +193,13 @@ class Loop:
                 skipped=self.guard.skipped,
             )
 
+    def _batches(self) -> Iterator[Given]:
+        """This process's parts of the batches of the epoch that is under way."""
+        t = self.training
+        if self.captured and not self.captured.reason:
+            return self.captured.batches(t.epoch + 1)
+        return shares(t.train, t.epoch + 1, self.world.rank, self.world.size)
+
     def _advance(self, rates: LRScheduler) -> None:
         """The next learning rate. torch warns where no step came before, as when the first one was left out."""
         with warnings.catch_warnings() if self.guard.skipped else nullcontext():
@@ -204,81 +207,29 @@ class Loop:
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             rates.step()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Given) -> None:
         """One step, and all that follows it."""
         t = self.training
         progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * len(t.train))
+        images = (batch.whole if isinstance(batch, Batch) else None) or len(batch)
         self.guard.remember()
         try:
             step = self._train(batch, progress)
         except Diverged as error:
             self.guard.forgive(error)
-            self.log.skip(batch.whole or len(batch))
+            self.log.skip(images)
         else:
             if self.average:
                 self.average.update(t.student)
-            self.log.add(step, batch.whole or len(batch), self.guard.unseen)
+            self.log.add(step, images, self.guard.unseen)
             if t.watch:
                 t.watch.see(step.grads)
         t.step += 1
 
-    def _train(self, batch: Batch, progress: Progress) -> Step:
+    def _train(self, given: Given, progress: Progress) -> Step:
         """Move the weights, or say what was not finite."""
-        t, step, own = self.training, None, None
-        try:
-            for piece in (parts := pieces(batch, t.run.accumulate)):
-                step = self._differentiate(piece, progress, step, self.reduce if piece is parts[-1] else None)
-        except Diverged as error:
-            if self.reduce is None:
-                raise
-            own = error  # the others must hear of it, or they would wait for these gradients
-            step = Step(torch.tensor(math.nan), {}, self._poison(self.reduce))
-        assert step is not None
-        try:
-            t.optimizer.step(self._clipped(step.grads))
-        except NotFinite as found:
-            raise self._blame(found, batch, progress, own) from found
-        return step
-
-    def _differentiate(self, batch: Batch, progress: Progress, before: Step | None, reduce: AllReduce | None) -> Step:
-        """The gradients of a part of a step, added to those of the parts before it."""
-        t = self.training
-        lg = self._rows(batch)
-        whole = not (self.world.alone or t.method.row_wise)
-        scale = (1.0 if whole else batch.share) * (self.world.size if self.exchange else 1)
-        share = 1 / self.world.size if whole else batch.share
-        try:
-            return differentiate(
-                self.trained, t.method, lg, progress, t.merge, share=share, scale=scale, before=before, reduce=reduce
-            )
-        except ValueError as error:
-            raise explain(error, t.method, lg, progress) from error
-
-    def _rows(self, batch: Batch) -> Logits:
-        """What the method reads; the rows of all processes if its terms look at a whole batch."""
-        t = self.training
-        with autocast(t.run, batch.images.device):
-            lg = rows_of(t.method, t.student, t.teacher, batch)
-        return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
-
-    def _clipped(self, grads: StreamGrads) -> StreamGrads:
-        o = self.training.run.optimizer
-        grads = grads if o.clip_streams is None else clip_streams(grads, o.clip_streams)
-        return grads if o.clip is None else clip_total(grads, o.clip)
-
-    def _poison(self, reduce: AllReduce) -> StreamGrads:
-        """Gradients that are NaN, here and thereby everywhere."""
-        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        found = {name: reduce.start(name, self.trained, bad) for name in self.training.optimizer.momenta}
-        reduce.finish()
-        return StreamGrads(found, tuple(self.trained))
-
-    def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
-        """The error for gradients that are not finite; of several processes, by the one that knows most."""
-        t = self.training
-        if self.world.alone:
-            return blame(t.method, found, self._rows(batch), progress, self.trained)  # the first pass's graph is gone
-        said = next((words for words in self.world.everyones(own and str(own)) if words), None)
-        if said:
-            return Diverged(said)
-        return gradient_diverged(t.method, progress.epoch, progress.step, found.stream, found.value)
+        if self.captured and not self.captured.reason:
+            return self.captured(given, progress)
+        batch = self.captured.shown(given) if self.captured else given
+        assert isinstance(batch, Batch)
+        return self.stepper(batch, progress)

@@ -30,7 +30,8 @@ def summarize(
     """What ``summary.json`` says; the last epoch is the headline, the best one stands beside it.
 
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
-    of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite.
+    of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
+    says whether steps were played as a recording, or why not.
     """
     training = loop.training
     run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
@@ -61,6 +62,7 @@ def summarize(
         "processes": loop.world.size,
         "watched": training.watch is not None,
         "ema": run.ema,
+        "graph": (loop.captured.reason or "recorded") if loop.captured else None,
         "skipped": loop.guard.skipped,
         "changes": list(changes),
         "command": list(command),

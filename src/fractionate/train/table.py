@@ -102,6 +102,11 @@ class TeacherTable:
         return self.store.rows[place].float().to(batch.images.device), strong
 
     @property
+    def on_device(self) -> bool:
+        """Whether all of it lies on the device, so that no lookup waits."""
+        return bool(self._whole)
+
+    @property
     def nbytes(self) -> int:
         """Size of the table when it is full."""
         rows, classes = self.store.rows.shape
