@@ -18,13 +18,28 @@ from torch import Tensor
 
 from . import rest
 from .backend import rest_code
+from .c_split import compiled_serves, compiled_split
 from .partition import Group, Partition
-from .plain import KL, Parts, kl_rows, plain_split
+from .plain import KL, Parts, kl_rows, plain_gradient
 from .rest import KEEP, Look, number, read_small, write_small
 
 
-def why_not_fused(student: Tensor, partition: Partition, temperature: float | Tensor, kl: KL) -> str | None:
+def why_not_fused(
+    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
+) -> str | None:
     """The reason why only the plain path can be used; ``None`` if the fused one can."""
+    reason = why_plain(temperature, kl)
+    if reason or compiled_serves(student, teacher):
+        return reason
+    if partition.groups and not _anchored(partition.groups[0]):
+        return "the first entry of the first group must count in every row"
+    if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
+        return "the listed groups may leave no class for the rest"
+    return None
+
+
+def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
+    """The reason why only the plain path can be used, whatever the logits and the partition."""
     if kl != "forward":
         return f"it computes forward KL, not {kl!r}"
     if isinstance(temperature, Tensor):
@@ -33,15 +48,13 @@ def why_not_fused(student: Tensor, partition: Partition, temperature: float | Te
         return "torch.compile fuses the plain path itself"
     if getattr(torch._C, "_are_functorch_transforms_active", bool)():
         return "torch.func transforms need the plain path"
-    if partition.groups and not _anchored(partition.groups[0]):
-        return "the first entry of the first group must count in every row"
-    if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
-        return "the listed groups may leave no class for the rest"
     return None
 
 
 def fused_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
     """The same four tensors as the plain path."""
+    if compiled_serves(student, teacher):
+        return compiled_split(student, teacher, partition, temperature)
     return _FusedSplit.apply(student, teacher.detach(), partition, temperature)
 
 
@@ -85,7 +98,7 @@ class _FusedSplit(torch.autograd.Function):
         s, t, index, kept, best, log_total, mass, *inner = ctx.saved_tensors
         partition, temperature = ctx.partition, ctx.temperature
         if torch.is_grad_enabled():
-            return _again_plain(s, t, partition, temperature, (between, within, log_s)), None, None, None
+            return plain_gradient(s, t, partition, temperature, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
         teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)
         student = du + teacher
@@ -132,14 +145,6 @@ def _listed_grads(columns: list[Tensor], partition: Partition) -> Tensor:
     first = columns[0][:, :1]
     parts = [x if g.valid is None else x.where(g.valid, first) for x, g in zip(columns, partition.groups, strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _again_plain(s: Tensor, t: Tensor, partition: Partition, temperature: float, grads: tuple[Any, ...]) -> Tensor:
-    """Someone asked for a graph of the gradient: take it through the plain path."""
-    between, within, _, log_s = plain_split(s, t, partition, temperature, "forward")
-    wanted = [(x, g) for x, g in zip((between, within, log_s), grads, strict=True) if g is not None]
-    outputs, arriving = zip(*wanted, strict=True)
-    return torch.autograd.grad(outputs, s, arriving, create_graph=True)[0]
 
 
 class _Listed(NamedTuple):

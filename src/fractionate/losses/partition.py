@@ -71,7 +71,7 @@ def by_target(lg: Logits) -> Partition:
         tensor([[2]])
     """
     _need_classes("by_target", lg.classes, 3)
-    return Partition((Group(lg.labels[:, None]),), lg.classes)
+    return Partition((Group(lg.labels.unsqueeze(1)),), lg.classes)
 
 
 def by_teacher_top1(lg: Logits) -> Partition:

@@ -6,7 +6,7 @@ torch.compile and torch.func, double backward.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,16 @@ def plain_split(
     log_t, log_s = lse_t.log_softmax(1), lse_s.log_softmax(1)
     square = temperature * temperature
     return square * kl_rows(log_t, log_s), square * within, log_t, log_s
+
+
+def plain_gradient(
+    student: Tensor, teacher: Tensor, partition: Partition, temperature: float, grads: tuple[Any, ...]
+) -> Tensor:
+    """The student's gradient for what arrives at the four outputs, as a graph that can be differentiated again."""
+    between, within, _, log_s = plain_split(student, teacher, partition, temperature, "forward")
+    wanted = [(x, g) for x, g in zip((between, within, log_s), grads, strict=True) if g is not None]
+    outputs, arriving = zip(*wanted, strict=True)
+    return torch.autograd.grad(outputs, student, arriving, create_graph=True)[0]
 
 
 def widen(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from .._choices import choose
-from ..losses import by_teacher_top1, split_kl
+from ..losses import by_target, by_teacher_top1
 from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
@@ -15,6 +15,7 @@ from ..schedules import warmup as warmup_to
 from .checks import check_common, check_numbers, check_positive, preset
 from .mask import Mask
 from .method import Method, Part, Task, Terms
+from .split_terms import SplitTerms
 
 Hard = Literal["error", "argmax"]
 
@@ -64,6 +65,9 @@ def dkd(
     check_common("dkd", ce_weight, warmup, label_smoothing, hard)
 
     def masked(mask: Mask, temperature: float | Tensor) -> Terms:
+        if mask.keep is None:
+            return SplitTerms(lambda lg, progress: by_target(lg), {"target": None, "nontarget": 1}, temperature, kl)
+
         def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
             target, nontarget, _ = mask.decoupled(lg, progress, temperature, kl)
             return {"target": target, "nontarget": nontarget}
@@ -118,14 +122,10 @@ def dkd_top1(
     _check("dkd_top1", alpha, beta, temperature, kl)
     check_common("dkd_top1", ce_weight, warmup, label_smoothing, hard)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        split = split_kl(lg.student, lg.teacher, by_teacher_top1(lg), temperature, kl)
-        return {"target": split.between, "nontarget": split.within[:, 1]}
-
     return Method(
         name="dkd_top1",
         parts=_parts(alpha, beta, warmup, ce_weight),
-        terms=terms,
+        terms=SplitTerms(lambda lg, progress: by_teacher_top1(lg), {"target": None, "nontarget": 1}, temperature, kl),
         task=Task(label_smoothing),
         hard=hard,
     )

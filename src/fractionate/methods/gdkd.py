@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
 from .._choices import choose
-from ..losses import by_top, by_top1_top, split_kl
+from ..losses import by_top, by_top1_top
 from ..losses.split import KL, KLS
-from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
 from .checks import check_common, check_count, check_numbers, check_positive, preset
 from .method import Method, Part, Task
+from .split_terms import SplitTerms
 
 Hard = Literal["error", "argmax"]
 
@@ -64,15 +62,15 @@ def gdkd(
     _check("gdkd", w0, w1, w2, temperature, kl)
     check_common("gdkd", ce_weight, warmup, label_smoothing, hard)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        part = by_top(lg, k, largest=largest)
-        split = split_kl(lg.student, lg.teacher, part, temperature, kl)
-        return {"between": split.between, "top": split.within[:, 0], "other": split.within[:, 1]}
-
     return Method(
         name="gdkd",
         parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=terms,
+        terms=SplitTerms(
+            lambda lg, progress: by_top(lg, k, largest=largest),
+            {"between": None, "top": 0, "other": 1},
+            temperature,
+            kl,
+        ),
         task=Task(label_smoothing),
         hard=hard,
     )
@@ -116,14 +114,12 @@ def gdkd3(
     _check("gdkd3", w0, w1, w2, temperature, kl)
     check_common("gdkd3", ce_weight, warmup, label_smoothing, hard)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        split = split_kl(lg.student, lg.teacher, by_top1_top(lg, k), temperature, kl)
-        return {"between": split.between, "top": split.within[:, 1], "other": split.within[:, 2]}
-
     return Method(
         name="gdkd3",
         parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=terms,
+        terms=SplitTerms(
+            lambda lg, progress: by_top1_top(lg, k), {"between": None, "top": 1, "other": 2}, temperature, kl
+        ),
         task=Task(label_smoothing),
         hard=hard,
     )

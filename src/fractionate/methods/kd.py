@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from ..losses import whole as one_group
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
 from .checks import check_common, check_not_negative, check_positive, preset
 from .inner import Decoupled, KdForm, at, kd_rows
 from .mask import Mask
 from .method import Method, Part, Task
+from .split_terms import SplitTerms
 
 Hard = Literal["error", "argmax"]
 
@@ -58,7 +60,7 @@ def kd(
     whole = Method(
         name="kd",
         parts={"task": task, "kd": Part(weight)},
-        terms=at(kd_rows, temperature),
+        terms=SplitTerms(lambda lg, progress: one_group(lg), {"kd": 0}, temperature),
         tempered=partial(at, kd_rows),
         task=Task(label_smoothing),
         hard=hard,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ..rows import Logits, Progress, weighted_mean
 from ..schedules import Schedule
 from .checks import check_finite, check_rows
 from .origin import Call as Call
+from .split_terms import SplitTerms
 from .streams import Stream, UpdateRule, merged_streams
 
 Role = Literal["task", "target", "nontarget"]
@@ -139,8 +141,25 @@ class Method:
             stream name -> scalar, in the order of :meth:`momenta`.
         """
         progress = progress or Progress()
+        streams = merged_streams(self.streams, self.update, merge)
+        if len(streams) == 1 and (total := self._at_once(lg, progress)) is not None:
+            return {streams[0].name: total}
         rows = self.components(lg, progress)
         return self.combine({name: weighted_mean(x, lg.weight) for name, x in rows.items()}, progress, merge)
+
+    def _at_once(self, lg: Logits, progress: Progress) -> Tensor | None:
+        """Everything in one scalar, without the rows in between; ``None`` if they are needed."""
+        if not isinstance(self.terms, SplitTerms):
+            return None
+        check_rows(self, lg)
+        weights = {name: part.weight(progress) for name, part in self.parts.items()}
+        total = self.terms.mean(lg, progress, weights)
+        if total is None:
+            return None
+        if "task" in weights:
+            total = total + weights["task"] * weighted_mean(self.task(lg, progress), None)
+        # A NaN and an infinity in any row survive the mean: the way over the rows then says which one it is.
+        return total if math.isfinite(total.item()) else None
 
     def combine(self, means: Mapping[str, Tensor], progress: Progress, merge: bool | None = None) -> dict[str, Tensor]:
         """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.

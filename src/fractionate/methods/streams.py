@@ -83,7 +83,7 @@ def merged_streams(streams: tuple[Stream, ...], update: UpdateRule, merge: bool 
     """
     if merge is None:
         merge = not update.sequence
-    if not merge:
+    if not merge or len(streams) == 1:
         return streams
     groups: dict[float, list[Stream]] = {}
     for stream in streams:
