@@ -1,11 +1,13 @@
 """The page on large logits: cases generated, computed and counted whenever the documentation is built.
 
-A case is a method, a kind of logits, a dtype and a temperature. Its values are compared with a float64 reference on the
-same logits, the plain path of ``split_kl``; values and gradients that are not finite are counted.
+A case is a method, a kind of logits, a dtype, a temperature and a path (compiled kernels or torch operations). Its
+values are compared with a float64 reference on the same logits, the plain path of ``split_kl``; values and gradients
+that are not finite are counted.
 """
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,6 +22,8 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits, methods, testing
+from fractionate.losses import c_split
+from fractionate.losses.c_library import library
 from fractionate.testing.inputs import cast
 
 TEMPERATURES = (0.5, 1.0, 3.0, 4.0, 20.0)
@@ -27,6 +31,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CLASSES, VOCABULARY = 9, 33_000  # the second is more than split_kl keeps: it is read twice, some rows at a time
 K = 3
 Terms = dict[str, Tensor]
+TORCH, KERNELS = "torch operations", "compiled kernels"
+PATHS = (KERNELS, TORCH) if library() else (TORCH,)
 
 
 class Case(NamedTuple):
@@ -36,6 +42,7 @@ class Case(NamedTuple):
     dtype: torch.dtype
     temperature: float
     method: str
+    path: str = TORCH
 
 
 class Found(NamedTuple):
@@ -143,7 +150,18 @@ METHODS: dict[str, tuple[Callable[[float], methods.Method], Callable[[Logits, fl
 
 def cases() -> Iterator[Case]:
     """Every combination."""
-    yield from (Case(*each) for each in product(KINDS, DTYPES, TEMPERATURES, METHODS))
+    yield from (Case(*each) for each in product(KINDS, DTYPES, TEMPERATURES, METHODS, PATHS))
+
+
+@contextmanager
+def taking(path: str) -> Iterator[None]:
+    """All losses take this path."""
+    before = c_split.library
+    c_split.library = before if path == KERNELS else lambda: None
+    try:
+        yield
+    finally:
+        c_split.library = before
 
 
 def run() -> dict[Case, Found]:
@@ -154,7 +172,11 @@ def run() -> dict[Case, Found]:
         for seed, t in enumerate(TEMPERATURES)
         for dtype in DTYPES
     }
-    return {case: compute(case, rows[case[:3]]) for case in cases()}
+    found = {}
+    for case in cases():
+        with taking(case.path):
+            found[case] = compute(case, rows[case[:3]])
+    return found
 
 
 def compute(case: Case, lg: Logits) -> Found:
@@ -185,6 +207,7 @@ value is infinite or NaN as long as the logits are finite, however certain the n
 
 {count} cases, generated and computed when this page was built:
 
+- paths: {paths}
 - methods: {methods}
 - temperatures: {temperatures}
 - logits of every kind below, with labels drawn at random (near 10 000 all logits are equal in bfloat16)
@@ -204,6 +227,7 @@ def page() -> str:
     head = ["logits", "dtype", "cases", "not finite", *(f"worst, T = {t:g}" for t in TEMPERATURES)]
     text = PAGE.format(
         count=len(found),
+        paths=" and ".join(f"{path} ({sum(case.path == path for case in found)} cases)" for path in PATHS),
         methods=", ".join(f"`{name}`" for name in METHODS),
         temperatures=", ".join(f"{t:g}" for t in TEMPERATURES),
         cases=table(head, rows),

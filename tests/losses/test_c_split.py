@@ -33,6 +33,7 @@ PARTITIONS: dict[str, Callable[[Logits], Partition]] = {
     "all classes listed": lambda lg: fr.by_target_top(lg, lg.classes),
 }
 partitions = pytest.mark.parametrize("make", PARTITIONS.values(), ids=PARTITIONS)
+EXTREME = dict(cases.graded())
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -187,6 +188,19 @@ def test_the_mean_is_that_of_the_rows(make: Callable[[Logits], Partition]) -> No
     for factor in (1.0, 0.25):
         grads = [torch.autograd.grad(factor * x, lg.student, retain_graph=True)[0] for x in (at_once, slow)]
         assert_equal(*grads, "gradient", rtol=2e-5)
+
+
+@partitions
+@pytest.mark.parametrize("name", EXTREME)
+def test_the_mean_of_extreme_logits_is_finite_and_near_float64(make: Callable[[Logits], Partition], name: str) -> None:
+    lg = cases.cast(EXTREME[name], torch.float32)
+    exact, student = cases.cast(lg, torch.float64), lg.student.clone().requires_grad_()
+    for temperature in (0.5, 1.0, 4.0, 20.0):
+        mean = compiled_mean(student, lg.teacher, make(lg), temperature, (1.0,) * (1 + make(lg).size))
+        between, within, *_ = plain_split(exact.student, exact.teacher, make(lg), temperature, "forward")
+        assert bool(torch.autograd.grad(mean, student)[0].isfinite().all())
+        if lg.rows:
+            assert_near(mean.detach(), (between + within.sum(1)).mean(), temperature)
 
 
 def test_a_gradient_that_was_given_away_is_made_again() -> None:

@@ -23,8 +23,10 @@ def found() -> dict[object, object]:
 
 @pytest.mark.slow
 def test_at_least_500_cases_of_every_method_kind_dtype_and_temperature() -> None:
-    assert len(found()) >= 500
-    for column, values in enumerate((numerics.KINDS, numerics.DTYPES, numerics.TEMPERATURES, numerics.METHODS)):
+    for path in numerics.PATHS:
+        assert sum(case.path == path for case in found()) >= 500
+    columns = (numerics.KINDS, numerics.DTYPES, numerics.TEMPERATURES, numerics.METHODS, numerics.PATHS)
+    for column, values in enumerate(columns):
         assert {case[column] for case in found()} == set(values)
     assert min(numerics.TEMPERATURES) == 0.5
     assert max(numerics.TEMPERATURES) == 20
@@ -45,6 +47,25 @@ def test_no_value_and_no_gradient_is_infinite_or_nan() -> None:
 def test_every_value_is_near_its_float64_reference() -> None:
     """|value - reference| <= 1e-4 |reference| + 1e-6 T^2."""
     assert {case: f for case, f in found().items() if not f.worst <= 1} == {}
+
+
+def test_both_paths_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are kernels: the cases of a path are computed by it."""
+    if numerics.library() is None:
+        pytest.skip("there are no compiled kernels")
+    assert numerics.PATHS == (numerics.KERNELS, numerics.TORCH)
+    made = []
+    monkeypatch.setattr(
+        numerics.c_split, "_kernel", lambda name, real=numerics.c_split._kernel: made.append(name) or real(name)
+    )
+    for path, calls in ((numerics.TORCH, []), (numerics.KERNELS, ["read_rows", "write_rows"])):
+        made.clear()
+        with numerics.taking(path):
+            numerics.compute(
+                numerics.Case("spread 2 and 4", torch.float32, 4.0, "dkd", path),
+                numerics.cast(numerics.easy(0), torch.float32),
+            )
+        assert made == calls
 
 
 def test_what_is_wrong_is_noticed() -> None:
@@ -77,6 +98,6 @@ def test_the_page_counts_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> N
     assert f"\n{len(found())} cases" in text
     rows = [line.split(" | ") for line in text.splitlines() if "| float32 |" in line or "| bfloat16 |" in line]
     assert len(rows) == 2 * len(numerics.KINDS)
-    per_row = len(numerics.TEMPERATURES) * len(numerics.METHODS)
+    per_row = len(numerics.TEMPERATURES) * len(numerics.METHODS) * len(numerics.PATHS)
     assert all(row[2:4] == [str(per_row), "0"] for row in rows)
     assert "against" in text.partition("## Time and memory")[2]

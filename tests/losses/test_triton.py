@@ -36,9 +36,13 @@ needs_triton = pytest.mark.skipif(
 
 
 def run_tests(name: str, folder: Path, **env: str) -> None:
-    """All tests of a file, in a process without shape checks: Triton compiles functions, not their wrappers."""
+    """All tests of a file, in a process without shape checks: Triton compiles functions, not their wrappers.
+
+    And without the kernels that would serve a CPU before anybody asks Triton.
+    """
     arguments = ("-m", "pytest", f"tests/losses/{name}.py", "-p", "no:cacheprovider")
-    out = run(*arguments, FRACTIONATE_SHAPE_CHECKS="off", TRITON_CACHE_DIR=str(folder), **env)
+    switches = {"FRACTIONATE_SHAPE_CHECKS": "off", "FRACTIONATE_KERNEL": "off", "TRITON_CACHE_DIR": str(folder)}
+    out = run(*arguments, **switches, **env)
     assert "passed" in out
     assert "skipped" not in out
 

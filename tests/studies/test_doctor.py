@@ -30,7 +30,18 @@ def findings(run: Run, out: Path) -> dict[str, Finding]:
 def test_a_run_in_good_health_has_only_good_findings(run: Run, tmp_path: Path) -> None:
     text = StringIO()
     found = doctor(run, Console(file=text, width=160), out=tmp_path / "runs")
-    names = ["data", "classes", "normalisation", "networks", "disk", "teacher", "batches", "one step", "memory"]
+    names = [
+        "data",
+        "classes",
+        "normalisation",
+        "networks",
+        "disk",
+        "teacher",
+        "batches",
+        "one step",
+        "losses",
+        "memory",
+    ]
     assert [f.what for f in found] == names
     assert [f for f in found if not f.ok] == []
     assert text.getvalue().count(" ok ") == len(names)

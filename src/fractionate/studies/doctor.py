@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..data import Batch, Source
+from ..losses.c_library import state
 from ..monitors import norms
 from ..rows import Progress
 from ..train import Run, Training, prepare
@@ -138,6 +139,8 @@ def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
     yield batches
     if batches.ok:
         yield _look("one step", lambda: _step(training))
+        if device.type == "cpu":
+            yield Finding("losses", True, state())
         yield _look("memory", lambda: _memory(training))
 
 
