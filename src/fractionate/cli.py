@@ -106,7 +106,9 @@ def _parse(words: list[str]) -> Command | None:
 
 
 def _fields_together(words: list[str], flags: Collection[str] = ()) -> list[str]:
-    """``field=value`` may stand anywhere on the line; argparse wants positional words side by side.
+    """Positional words may stand anywhere on the line; argparse wants them side by side.
+
+    These are the words before the first option, those after a flag, and every ``field=value`` that is no option's.
 
     Args:
         words: after the program's name.
@@ -115,12 +117,22 @@ def _fields_together(words: list[str], flags: Collection[str] = ()) -> list[str]
     Example:
         >>> _fields_together(["train", "digits", "--seeds", "1", "epochs=3"])
         ['train', 'digits', 'epochs=3', '--seeds', '1']
+        >>> _fields_together(["train", "--resume", "runs/kd", "--seeds", "1"], {"--resume"})
+        ['train', 'runs/kd', '--resume', '--seeds', '1']
     """
-    taken = {i + 1 for i, word in enumerate(words) if word.startswith("-") and word not in flags}
-    fields = [i for i in range(1, len(words)) if re.match(r"[\w.]+=", words[i]) and i not in taken]
-    rest = [word for i, word in enumerate(words) if i not in fields]
-    place = 2 if len(rest) > 1 and not rest[1].startswith("-") else 1
-    return [*rest[:place], *(words[i] for i in fields), *rest[place:]]
+    moved: list[str] = []
+    rest: list[str] = []
+    before, value = "", False  # the word before, and whether an option has its first value still to come
+    for word in words[1:]:
+        option = word.startswith("-")
+        free = not before or before in flags  # no option takes this word
+        if not option and not value and (free or re.match(r"[\w.]+=", word)):
+            moved.append(word)
+        else:
+            rest.append(word)
+            value = option and word not in flags and "=" not in word
+            before = ("" if "=" in word else word) if option else before
+    return [*words[:1], *moved, *rest]
 
 
 def _sentence(box: str) -> str:

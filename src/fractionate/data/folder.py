@@ -137,7 +137,7 @@ def _walk(here: Path, root: Path) -> Iterator[Path]:
             continue
         if entry.is_dir():
             yield from _walk(path, root)
-        elif entry.name.lower().endswith(SUFFIXES):
+        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):  # no pipe, no socket
             if entry.is_symlink() and not path.resolve().is_relative_to(root):
                 raise ValueError(f"{path} is a link that leads out of {root}; put the file itself there")
             yield path

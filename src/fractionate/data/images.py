@@ -51,7 +51,7 @@ def read_images(
         for i, error in enumerate(pool.map(read, range(len(paths)))):
             if error is not None and not skip_broken:
                 pool.shutdown(cancel_futures=True)
-                raise ValueError(f"{error}; remove the file, or skip such files with skip_broken=true")
+                raise ValueError(f"{error}; remove the file, or skip such files (data.skip_broken=true)")
             errors |= {} if error is None else {i: error}
             if progress:
                 progress(i + 1, len(paths))

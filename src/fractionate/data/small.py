@@ -98,6 +98,9 @@ class SmallImages:
         for name, least in (("batch_size", 1), ("passes", 1), ("shift", 0), ("mixup", 0), ("cutmix", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"SmallImages: {name} must be at least {least}, got {getattr(self, name)}")
+        if self.shift >= min(self.images.shape[2:]):
+            side = min(self.images.shape[2:])
+            raise ValueError(f"SmallImages: shift must be below the images' {side} pixels, got {self.shift}")
         object.__setattr__(self, "images", self._padded())
         object.__setattr__(self, "target", self.target.to(self.device))
 

@@ -15,7 +15,7 @@ from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import Schedule, constant, cosine
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_numbers, check_positive, preset
+from .checks import check_common, check_not_negative, check_numbers, check_positive, preset
 from .mask import Mask
 from .method import Method, Part, Task
 
@@ -82,7 +82,8 @@ def adkd(
         True
     """
     check_positive("adkd", temperature=temperature)
-    check_numbers("adkd", alpha=alpha, gamma_start=gamma_start, gamma_end=gamma_end, beta_max=beta_max)
+    check_not_negative("adkd", alpha=alpha)
+    check_numbers("adkd", gamma_start=gamma_start, gamma_end=gamma_end, beta_max=beta_max)
     if beta_max < 1:
         raise ValueError(f"adkd: beta_max limits a ratio of at least 1, got {beta_max!r}")
     choose("kl direction", kl, KLS)

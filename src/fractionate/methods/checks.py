@@ -24,6 +24,7 @@ P = ParamSpec("P")
 def preset(function: Callable[P, Method]) -> Callable[P, Method]:
     """Remember how a method was made, and name the nearest argument when one is misspelled."""
     signature = inspect.signature(function)
+    flags = {name for name, parameter in signature.parameters.items() if parameter.annotation in ("bool", bool)}
 
     @functools.wraps(function)
     def build(*args: P.args, **kwargs: P.kwargs) -> Method:
@@ -32,6 +33,8 @@ def preset(function: Callable[P, Method]) -> Callable[P, Method]:
         for name in kwargs:
             if name not in signature.parameters:
                 raise TypeError(unknown(f"argument of {function.__name__}", name, signature.parameters))
+            if name in flags and not isinstance(kwargs[name], bool):  # "no" would pass for True
+                raise ValueError(f"{function.__name__}: {name} must be True or False, got {kwargs[name]!r}")
         given = dict(signature.bind(*args, **kwargs).arguments)
         return replace(function(*args, **kwargs), origin=Call(build, given))
 

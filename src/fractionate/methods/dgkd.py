@@ -14,7 +14,7 @@ from ..losses.partition import Partition, by_target_top
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_numbers, check_positive, preset
+from .checks import check_common, check_not_negative, check_numbers, check_positive, preset
 from .mask import Mask
 from .method import Method, Part, Task
 
@@ -83,9 +83,9 @@ def dgkd(
         >>> list(fr.methods.dgkd(epsilon=0.2).components(lg))
         ['task', 'target', 'nontarget', 'coupling']
     """
-    check_positive("dgkd", temperature=temperature)
-    check_numbers("dgkd", alpha=alpha, beta=beta, epsilon=epsilon)
-    check_positive("dgkd", floor=floor)
+    check_positive("dgkd", temperature=temperature, floor=floor)
+    check_not_negative("dgkd", alpha=alpha, beta=beta)
+    check_numbers("dgkd", epsilon=epsilon)
     choose("dgkd coupling", coupling, COUPLINGS)
     choose("dgkd normalize", normalize, ("none", "batch"))
     choose("dgkd weights", weights, ("dkd", "kd"))

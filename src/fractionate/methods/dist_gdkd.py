@@ -12,7 +12,7 @@ from ..losses.relations import column_correlation, row_correlation
 from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive, preset
 from .gdkd import gdkd_parts
 from .method import Method, Part, Task
 
@@ -66,7 +66,7 @@ def dist_gdkd(
     """
     check_count("dist_gdkd", "k", k, 1)
     check_positive("dist_gdkd", temperature=temperature)
-    check_numbers("dist_gdkd", w0=w0, w1=w1, w2=w2)
+    check_not_negative("dist_gdkd", w0=w0, w1=w1, w2=w2)
     check_not_negative("dist_gdkd", beta=beta, gamma=gamma)
     choose("kl direction", kl, KLS)
     check_common("dist_gdkd", ce_weight, warmup, label_smoothing, hard)

@@ -12,7 +12,7 @@ from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_numbers, check_positive, preset
+from .checks import check_common, check_not_negative, check_positive, preset
 from .mask import Mask
 from .method import Method, Part, Task, Terms
 from .split_terms import SplitTerms
@@ -141,5 +141,5 @@ def _parts(alpha: float, beta: float, warmup: float, ce_weight: float) -> dict[s
 
 def _check(where: str, alpha: float, beta: float, temperature: float, kl: str) -> None:
     check_positive(where, temperature=temperature)
-    check_numbers(where, alpha=alpha, beta=beta)
+    check_not_negative(where, alpha=alpha, beta=beta)
     choose("kl direction", kl, KLS)

@@ -9,7 +9,7 @@ from ..losses import by_top, by_top1_top
 from ..losses.split import KL, KLS
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive, preset
 from .method import Method, Part, Task
 from .split_terms import SplitTerms
 
@@ -137,5 +137,5 @@ def gdkd_parts(w0: float, w1: float, w2: float, warmup: float, ce_weight: float)
 
 def _check(where: str, w0: float, w1: float, w2: float, temperature: float, kl: str) -> None:
     check_positive(where, temperature=temperature)
-    check_numbers(where, w0=w0, w1=w1, w2=w2)
+    check_not_negative(where, w0=w0, w1=w1, w2=w2)
     choose("kl direction", kl, KLS)

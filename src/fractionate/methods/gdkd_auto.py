@@ -12,7 +12,7 @@ from ..losses.group_zscore import zscored
 from ..losses.split import KL, KLS
 from ..losses.transforms import standardize
 from ..rows import Logits, Progress
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive, preset
 from .gdkd import gdkd_parts
 from .method import Method, Task
 
@@ -73,7 +73,7 @@ def gdkd_auto_weight(
     choose("gdkd_auto_weight version", version, VERSIONS)
     check_count("gdkd_auto_weight", "k", k, 1)
     check_positive("gdkd_auto_weight", temperature=temperature)
-    check_numbers("gdkd_auto_weight", w0=w0, m1=m1, m2=m2, w1=w1, w2=w2)
+    check_not_negative("gdkd_auto_weight", w0=w0, m1=m1, m2=m2, w1=w1, w2=w2)
     choose("kl direction", kl, KLS)
     check_common("gdkd_auto_weight", ce_weight, warmup, label_smoothing, hard)
     top_mass, rest_mass = version in ("v1", "v3"), version in ("v1", "v2")
@@ -145,7 +145,7 @@ def ls_gdkd(
     check_count("ls_gdkd", "k", k, 1)
     check_positive("ls_gdkd", temperature=temperature)
     check_not_negative("ls_gdkd", kd_weight=kd_weight)
-    check_numbers("ls_gdkd", w0=w0, w1=w1, w2=w2)
+    check_not_negative("ls_gdkd", w0=w0, w1=w1, w2=w2)
     choose("kl direction", kl, KLS)
     check_common("ls_gdkd", ce_weight, warmup, label_smoothing, hard)
 

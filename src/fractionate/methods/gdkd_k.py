@@ -13,7 +13,7 @@ from ..losses import Partition, split_kl
 from ..losses.sizes import auto_k, by_top_sizes, class_auto_k
 from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
-from .checks import check_common, check_count, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
 from .gdkd import gdkd_parts
 from .method import Method, Task
 
@@ -175,7 +175,8 @@ def _need_classes(given: int, classes: int) -> None:
 
 def _check(where: str, ratio: float, cap: int, w0: float, w1: float, w2: float, temperature: float, kl: str) -> None:
     check_positive(where, temperature=temperature)
-    check_numbers(where, ratio=ratio, w0=w0, w1=w1, w2=w2)
+    check_numbers(where, ratio=ratio)
+    check_not_negative(where, w0=w0, w1=w1, w2=w2)
     if ratio <= 1:
         raise ValueError(f"{where}: ratio must be above 1 (at 1 every class would be a jump), got {ratio!r}")
     check_count(where, "cap", cap, 1)

@@ -11,7 +11,7 @@ from ..losses.sizes import by_mass
 from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_numbers, check_positive, preset
+from .checks import check_common, check_not_negative, check_positive, preset
 from .method import Method, Part, Task
 from .reconstruction import reconstruction
 
@@ -64,7 +64,7 @@ def grouped(
     check_positive("grouped", theta=theta, temperature=temperature)
     if theta > 1:
         raise ValueError(f"grouped: theta is a probability mass in (0, 1], got {theta!r}")
-    check_numbers("grouped", w_between=w_between, w_primary=w_primary, w_secondary=w_secondary)
+    check_not_negative("grouped", w_between=w_between, w_primary=w_primary, w_secondary=w_secondary)
     check_common("grouped", ce_weight, warmup, label_smoothing, hard)
     weights = {"between": w_between, "primary": w_primary}
     if w_secondary:

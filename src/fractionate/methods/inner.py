@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..losses import split_kl, whole
 from ..rows import Logits, Progress, weighted_mean
-from .checks import check_numbers
+from .checks import check_not_negative
 from .mask import Mask, decoupled
 from .method import Role, Terms
 
@@ -76,7 +76,7 @@ class InnerWeights:
     def check(self, where: str) -> None:
         """Both are finite numbers where given."""
         given = {"alpha": self.alpha, "beta": self.beta}
-        check_numbers(where, **{name: value for name, value in given.items() if value is not None})
+        check_not_negative(where, **{name: value for name, value in given.items() if value is not None})
 
     @property
     def dkd(self) -> bool:

@@ -118,7 +118,7 @@ def sgdkd(
         ['task', 'between', 'random']
     """
     _check("sgdkd", eta, seed, temperature, kl)
-    check_numbers("sgdkd", w0=w0, w1=w1)
+    check_not_negative("sgdkd", w0=w0, w1=w1)
     check_common("sgdkd", ce_weight, warmup, label_smoothing, hard)
 
     def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:

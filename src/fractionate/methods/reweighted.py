@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..schedules import times
-from .checks import preset
+from .checks import check_numbers, preset
 from .method import Method, Part
 from .streams import UpdateRule
 
@@ -38,6 +38,9 @@ def reweighted(method: Method, *, momentum: float = 0.9) -> Method:
         >>> round(m.parts["task"].weight(fr.Progress()), 3), dict(m.momenta(0.5))
         (0.667, {'loss': 0.5})
     """
+    check_numbers("reweighted", momentum=momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"reweighted: momentum must lie in [0, 1), got {momentum!r}")
     momenta = method.momenta(momentum, merge=False)
     gains = {
         component: momenta.gains.get(stream.name, 1.0) * (1 - momentum) / (1 - momenta[stream.name])

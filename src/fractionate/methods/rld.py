@@ -13,7 +13,7 @@ from ..losses.split import KL, KLS
 from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_numbers, check_positive, preset
+from .checks import check_common, check_not_negative, check_positive, preset
 from .method import Method, Part, Task
 
 Hard = Literal["error", "argmax"]
@@ -65,7 +65,7 @@ def rld(
         [0.0]
     """
     check_positive("rld", temperature=temperature, alpha_temperature=alpha_temperature)
-    check_numbers("rld", alpha=alpha, beta=beta)
+    check_not_negative("rld", alpha=alpha, beta=beta)
     choose("kl direction", kl, KLS)
     check_common("rld", ce_weight, warmup, label_smoothing, hard)
 

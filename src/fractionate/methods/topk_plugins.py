@@ -12,7 +12,7 @@ from ..losses.split import widen
 from ..losses.topk import Scaling, logit_contrast, scale_top, top_cosine
 from ..rows import Logits, with_logits
 from ..schedules import warmup as warmup_to
-from .checks import check_not_negative, check_numbers, check_positive, preset
+from .checks import check_not_negative, check_positive, preset
 from .mapped import every_view, mapped, on_twin, over_terms
 from .method import Method, Part, Role, Terms
 from .reconstruction import reconstruction
@@ -163,8 +163,7 @@ def with_top_cosine(
 
 
 def _part(where: str, weight: float, warmup: float, role: Role | None) -> Part:
-    check_numbers(where, weight=weight)
-    check_not_negative(where, warmup=warmup)
+    check_not_negative(where, weight=weight, warmup=warmup)
     if role is not None:
         choose(f"{where} role", role, ("task", "target", "nontarget"))
     return Part(warmup_to(weight, warmup), role)

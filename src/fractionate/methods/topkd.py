@@ -11,7 +11,7 @@ from ..losses.topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosi
 from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive, preset
 from .method import Method, Part, Task
 from .reconstruction import reconstruction
 
@@ -79,8 +79,7 @@ def topkd(
     """
     check_scaling("topkd", k, gamma, lam, kappa, scaling)
     check_positive("topkd", tau=tau)
-    check_not_negative("topkd", alpha=alpha, beta=beta)
-    check_numbers("topkd", lam_con=lam_con, lam_tdl=lam_tdl)
+    check_not_negative("topkd", alpha=alpha, beta=beta, lam_con=lam_con, lam_tdl=lam_tdl)
     check_common("topkd", ce_weight, warmup, label_smoothing, hard)
 
     def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:

@@ -98,6 +98,8 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
     unexpected = [k for k in given if k not in own]
     shapes = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in given if k in own}
     wrong = {k: pair for k, pair in shapes.items() if pair[0] != pair[1]}
+    for name in (k for k in given if k in own):
+        _check_kind(name, own[name], given[name], path)
     if not (missing or unexpected or wrong):
         return
     problems = [f"{len(missing)} missing: {_some(missing)}"] if missing else []
@@ -109,6 +111,14 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
         pairs = [f"{k} is {list(a)} in the file, {list(b)} in the network" for k, (a, b) in wrong.items()]
         problems += [f"{len(wrong)} of another shape: {_some(pairs)}"]
     raise ValueError(f"{path} does not fit the network: {'; '.join(problems)}")
+
+
+def _check_kind(name: str, own: Tensor, given: Tensor, path: Path) -> None:
+    """Numbers that copying would bend (complex to real, whole to fractional), or that are not there."""
+    if given.layout != torch.strided or given.is_meta:
+        raise ValueError(f"{path}: {name!r} is no plain tensor ({given.layout}, {given.device}); save it as one")
+    if given.is_floating_point() != own.is_floating_point():
+        raise ValueError(f"{path}: {name!r} is {given.dtype}, expected {own.dtype}; save floating-point weights")
 
 
 def _only_classes_differ(wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], last: str) -> bool:

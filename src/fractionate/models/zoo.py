@@ -119,7 +119,10 @@ def _yours(module: str, function: str, num_classes: int) -> nn.Module:
     build = getattr(loaded, function, None)
     if not callable(build):
         raise ValueError(unknown(f"function of {module}", function, [n for n in vars(loaded) if n[0] != "_"]))
-    net = build(num_classes=num_classes)
+    try:
+        net = build(num_classes=num_classes)
+    except TypeError as error:
+        raise ValueError(f"{module}:{function} is called with num_classes={num_classes}: {error}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"{module}:{function} must return a torch.nn.Module, got {type(net).__name__}")
     return net

@@ -40,9 +40,18 @@ def write_page(
 
     Raises:
         ValueError: as `read_runs` and `table`; nothing is written then.
+        OSError: the file cannot be written; one that was there is unchanged.
     """
-    page = render(table(read_runs(run_folders), baseline), title)
-    out = Path(out)
+    page, out = render(table(read_runs(run_folders), baseline), title), Path(out)
+    try:
+        _write(page, out)
+    except OSError as error:
+        raise OSError(f"cannot write {out}: {(error.strerror or str(error)).lower()}") from error
+    return out
+
+
+def _write(page: str, out: Path) -> None:
+    """Write to a temporary file beside it and rename."""
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
     try:
@@ -53,7 +62,6 @@ def write_page(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return out
 
 
 def render(result: Table, title: str) -> str:

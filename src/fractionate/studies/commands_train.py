@@ -11,9 +11,22 @@ from tyro.conf import Positional
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .jobs import Options
     from .train import Choice
 
 Words = tuple[str, ...]
+# Options that fill in a recipe.
+OF_A_CHOICE = (
+    "method",
+    "over",
+    "teacher",
+    "teacher_checkpoint",
+    "teacher_epochs",
+    "student",
+    "epochs",
+    "data",
+    "validation",
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ class Compare:
         from .compare import compare
         from .jobs import Options
 
-        _at_least(1, seeds=self.seeds, epochs=self.epochs or 1, workers=self.workers or 1)
+        _at_least(1, seeds=self.seeds, epochs=self.epochs, workers=self.workers)
         if len(self.what) != 1:
             raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {list(self.what) or 'none'}")
         compare(
@@ -100,13 +113,13 @@ class Train:
     """Train students: fractionate train cifar100 --teacher T --student S --method M, or train folder --data DIR."""
 
     what: Positional[Words] = ()
-    """Recipe (digits, cifar100, cifar100-small, folder), and changes of its fields: optimizer.lr=0.05 epochs=20."""
+    """Recipe (digits, cifar100, cifar100-small, folder); with --resume also a run folder; then field=value."""
     config: Path | None = None
     """Config file, such as config.yaml of a run folder, in place of a recipe."""
     recipe: str | None = None
     """Id of a paper's recipe, as (fractionate recipes) lists them, with its networks, method and settings."""
-    method: str = "kd"
-    """Method: kd, dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
+    method: str | None = None
+    """Method: kd (the default), dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
     over: str | None = None
     """Method that --method, then a wrapper such as deepkd, is put around."""
     teacher: str | None = None
@@ -132,7 +145,7 @@ class Train:
     overwrite: bool = False
     """Replace runs that are there."""
     resume: bool = False
-    """Go on where unfinished runs stopped."""
+    """Go on where unfinished runs stopped: with the same command, or with a run folder alone (--resume DIR)."""
     budget: str | None = None
     """Stop cleanly after this time, such as 9m or 1h30m; --resume goes on later."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -146,15 +159,37 @@ class Train:
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
-        from ..train import deadline, override, read_config
+        from ..recipes import RECIPES
+        from .again import resume_run
+
+        options = self._options(command)
+        changes = [word for word in self.what if "=" in word]
+        changes += [f"parallel.sync={self.sync}"] if self.sync else []
+        names = [word for word in self.what if "=" not in word]
+        if self.config is not None:
+            self._train_config(names, changes, console, options)
+        elif self.recipe is not None:
+            self._train_paper(names, changes, console, options)
+        elif len(names) != 1:
+            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
+        elif self.resume and names[0] not in RECIPES:
+            self._refuse("a run folder says everything itself", "seeds", "out", *OF_A_CHOICE)
+            resume_run(Path(names[0]), changes, console, options, self.workers)
+        else:
+            self._train_recipe(names[0], changes, console, options)
+
+    def _options(self, command: Words) -> Options:
+        """What holds for all runs of this command, once numbers and flags are looked at."""
+        from ..train import deadline
         from ..train.world import restarted
         from .jobs import Options
-        from .train import train_config, train_paper, train_recipe
 
-        _at_least(1, seeds=self.seeds or 1, workers=self.workers, epochs=self.epochs or 1)
+        _at_least(1, seeds=self.seeds, workers=self.workers, epochs=self.epochs, teacher_epochs=self.teacher_epochs)
         if self.overwrite and self.resume:
             raise ValueError("--overwrite and --resume exclude each other")
-        options = Options(
+        if self.teacher_at_least is not None and not 0 <= self.teacher_at_least <= 100:
+            raise ValueError(f"--teacher-at-least is an accuracy in percent, 0..100, got {self.teacher_at_least}")
+        return Options(
             self.overwrite and not restarted(),
             self.resume or restarted(),
             command,
@@ -162,34 +197,47 @@ class Train:
             teacher_at_least=self.teacher_at_least,
             boards=self.boards,
         )
-        changes = [word for word in self.what if "=" in word]
-        changes += [f"parallel.sync={self.sync}"] if self.sync else []
-        names = [word for word in self.what if "=" not in word]
-        if self.config is not None:
-            if names or self.out is None:
-                raise ValueError("--config takes no recipe, and needs --out for the new run folder")
-            run = override(read_config(self.config), changes)
-            train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
-            return
-        if self.recipe is not None:
-            if names:
-                raise ValueError(f"--recipe takes field=value only, got {' '.join(names)}")
-            out = self.out or Path("runs") / self.recipe
-            choice = self._choice(self.recipe, changes)
-            train_paper(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
-            return
-        if len(names) != 1:
-            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
-        choice = self._choice(names[0], changes)
-        out = self.out or _folder(names[0], self.validation)
+
+    def _train_config(self, names: list[str], changes: list[str], console: Console, options: Options) -> None:
+        from ..train import override, read_config
+        from .train import train_config
+
+        if names or self.out is None or self.config is None:
+            raise ValueError("--config takes no recipe, and needs --out for the new run folder")
+        self._refuse("a config says everything itself", "recipe", *OF_A_CHOICE)
+        run = override(read_config(self.config), changes)
+        train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
+
+    def _train_paper(self, names: list[str], changes: list[str], console: Console, options: Options) -> None:
+        from .train import train_paper
+
+        if names or self.recipe is None:
+            raise ValueError(f"--recipe takes field=value only, got {' '.join(names)}")
+        own = [name for name in OF_A_CHOICE if name not in ("data", "teacher_checkpoint")]
+        self._refuse("a paper's recipe says everything itself", *own)
+        choice, out = self._choice(self.recipe, changes), self.out or Path("runs") / self.recipe
+        train_paper(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+
+    def _train_recipe(self, name: str, changes: list[str], console: Console, options: Options) -> None:
+        from .train import train_recipe
+
+        choice, out = self._choice(name, changes), self.out or _folder(name, self.validation)
         train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+
+    def _refuse(self, why: str, *names: str) -> None:
+        """No option is left aside in silence."""
+        plain = Train()
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name)]
+        if given:
+            raise ValueError(f"{why}: {', '.join(given)} would change nothing; change fields (field=value) instead")
 
     def _choice(self, recipe: str, changes: list[str]) -> Choice:
         from .train import Choice
 
+        method = self.method or "kd"
         return Choice(
             recipe,
-            self.method if self.over is None else f"{self.over}+{self.method}",
+            method if self.over is None else f"{self.over}+{method}",
             self.teacher,
             self.teacher_checkpoint,
             self.teacher_epochs,
@@ -205,7 +253,7 @@ def _folder(recipe: str, validation: bool) -> Path:
     return Path("runs") / (f"{recipe}-validation" if validation else recipe)
 
 
-def _at_least(least: int, **values: int) -> None:
+def _at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
-        if value < least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}")
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")

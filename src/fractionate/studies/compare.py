@@ -65,8 +65,14 @@ def compare(
         for name, why in left_out.items():
             console.print(f"left out: {name} ({why})", markup=False, highlight=False)
     specs = [MethodSpec.parse(name) for name in methods or found.methods]
-    with_teacher = trained_teacher(found.teacher(), out / "teacher", console, options, found.expected)
     length = {} if epochs is None else {"epochs": epochs}
+    if twice := [str(spec) for spec in specs if specs.count(spec) > 1]:
+        raise ValueError(f"{twice[0]} is named twice; name every method once")
+
+    def drafted() -> list[Run]:
+        return [found.student(spec, found.teacher().student, **length) for spec in specs]
+
+    with_teacher = trained_teacher(found.teacher(), out / "teacher", console, options, found.expected, drafted)
     jobs = student_jobs(specs, partial(found.student, teacher=with_teacher, **length), seeds, out)
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:

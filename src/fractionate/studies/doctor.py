@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 IMAGES = 512
 FAR = 1.0  # from mean 0, in standard deviations, that normalised images may be on average
 WIDE = (0.3, 3.0)  # standard deviations that they may have
-CHECKPOINTS = 3  # last, previous, and the one being written
 SHARE = 0.9  # of the free memory that may be filled
 
 
@@ -158,7 +157,7 @@ def _disk(training: Training, out: Path) -> str:
     if not os.access(there, os.W_OK):
         raise ValueError(f"{there} cannot be written to; choose another folder")
     free = shutil.disk_usage(there).free
-    need = CHECKPOINTS * kept_bytes(training)
+    need = (training.run.keep + 1) * kept_bytes(training)  # one more while it is written
     if free < need:
         raise ValueError(
             f"{in_bytes(free)} free at {there}, {in_bytes(need)} needed; make room, or choose another folder"

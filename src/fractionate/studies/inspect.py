@@ -17,6 +17,7 @@ from ..train.evaluate import evaluate, predict, throughput
 from ..train.networks import build, in_channels_last, place
 from ..train.prepare import fixed_threads
 from ..train.sources import EVALUATION_BATCH, SETS
+from ..train.weights import check_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,6 +188,7 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
 
 def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
     net = build(config, test.num_classes).to(test.target.device)
+    check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 
 

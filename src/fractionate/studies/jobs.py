@@ -72,12 +72,16 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
             entry point with ``if __name__ == "__main__"``.
 
     Raises:
+        ValueError: two jobs with the same folder.
         Stopped: a signal (the first one; a second one ends everything at once) or the deadline ended a job early; it
             and those that have not begun go on when they are asked for again with ``resume``.
         Exception: whatever the first failing job raised; jobs that have not begun are dropped.
     """
     if workers > 1 and not current().alone:
         raise ValueError("torchrun has started the processes already: leave --workers out")
+    folders = [job.folder for job in jobs]
+    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
+        raise ValueError(f"two runs would be written to {twice[0]}; name every method once")
     for event in _here(jobs, options, listen) if workers == 1 else _in_processes(jobs, options, workers):
         listen(event)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,9 @@ from ..train import Network, Run, RunFolder, evaluate
 from ..train.networks import build, place
 from ..train.prepare import fixed_threads
 from ..train.sources import sources
+from ..train.weights import check_weights
 from .display import display
+from .early import check_students
 from .jobs import Job, Options, run_jobs
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def trained_teacher(
     console: Console,
     options: Options,
     expected: Callable[[Network], float | None] = lambda network: None,
+    students: Callable[[], Sequence[Run]] = tuple,
 ) -> Network:
     """The teacher that ``run`` trains, from its folder if it is there; prints how good it is.
 
@@ -35,16 +38,19 @@ def trained_teacher(
         console: where progress and accuracy go.
         options: what to do with a folder that holds another run.
         expected: top-1 % that such a network ought to reach.
+        students: what is going to learn from it; looked at before it is trained.
 
     Returns:
         The network with its weights.
 
     Raises:
-        ValueError: the folder holds another run.
+        ValueError: the folder holds another run, or a student could not learn from such a teacher.
     """
     there = RunFolder(folder)
     if there.finished and there.config() == run:
         options = replace(options, overwrite=False, resume=True)
+    else:
+        check_students(students())
     job = Job(f"teacher {run.student.name}", run, folder)
     with display(console, [job], "teacher", lines=False) as listen:
         run_jobs([job], options, listen)
@@ -66,9 +72,13 @@ def measured_teacher(
 
     Returns:
         The same network.
+
+    Raises:
+        ValueError: weights that do not fit or are not finite.
     """
     test = sources(run.data, run.seed, place(run.device))[1]
     net = build(teacher, test.num_classes).to(place(run.device))
+    check_weights("teacher", net)
     with fixed_threads(run.threads):
         top1 = evaluate(net, test).top1
     size = sum(p.numel() for p in net.parameters())

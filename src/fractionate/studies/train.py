@@ -103,7 +103,7 @@ def train_recipe(
         measured_teacher(teacher, drafted, console, found.expected)
     elif drafted.method.distils:
         folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
-        teacher = trained_teacher(teacher_run, folder, console, options, found.expected)
+        teacher = trained_teacher(teacher_run, folder, console, options, found.expected, lambda: [drafted])
     named = choice.teacher or choice.student
     pair = out / f"{file_name(teacher_run.student.name)}__{file_name(drafted.student.name)}" if named else out
     jobs = student_jobs([spec], partial(make, teacher=teacher), seeds, pair)
@@ -148,7 +148,9 @@ def train_paper(
         alone = override(teacher_run(recipe if own else run.teacher.name), root)
         top1 = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
         folder = out / f"teacher-{file_name(run.teacher.name)}"
-        run = replace(run, teacher=trained_teacher(alone, folder, console, options, lambda network: top1))
+        drafted = run
+        teacher = trained_teacher(alone, folder, console, options, lambda network: top1, lambda: [drafted])
+        run = replace(run, teacher=teacher)
     runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
     jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]
     return _run(jobs, console, workers, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -55,7 +56,8 @@ def write_atomically(path: Path, content: bytes | str, keep: Path | None = None)
             f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,13 +30,15 @@ def check_training(training: Training, teacher_at_least: float | None = None) ->
 
     Raises:
         ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
-            weak, batches that are too large or too small, or a method that these rows do not suit.
+            weak, classes without images, batches that are too large or too small, or a method that these rows do not
+            suit.
     """
     check_weights("student", training.student)
     if (teacher := teacher_net(training)) is not None:
         check_weights("teacher", teacher)
     check_classes(training)
     check_teacher(training, teacher_at_least)
+    check_labels(training)
     check_batches(training)
     check_parts(training, current().size)
     check_method(training)
@@ -76,6 +78,21 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
         raise ValueError(
             f"the teacher has {top1:.2f} % top-1 on the test images, guessing has {100 * chance:.2f} %: are its "
             f"classes in another order, or its images normalised in another way?"
+        )
+
+
+def check_labels(training: Training) -> None:
+    """Refuse labels with gaps: a class that no training image has is never learnt, and stands in every loss."""
+    source = training.train
+    if not isinstance(source, SmallImages):
+        return
+    count = torch.bincount(source.target.cpu(), minlength=source.num_classes)
+    empty = (count == 0).nonzero()[:, 0].tolist()
+    if empty:
+        shown = ", ".join(map(str, empty[:FEW])) + (" ..." if len(empty) > FEW else "")
+        raise ValueError(
+            f"{len(empty)} of {source.num_classes} classes have no training image ({shown}): labels must be numbered "
+            f"0..{source.num_classes - 1} without gaps"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from .ranges import check_data, check_learning_rate, check_optimizer, check_run
 from .spec import MethodSpec
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
@@ -54,9 +55,7 @@ class Data:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_data(self)
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,7 @@ class Optimizer:
     clip_streams: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("lr", self.lr), ("clip", self.clip), ("clip_streams", self.clip_streams)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        check_optimizer(self)
 
 
 @dataclass(frozen=True)
@@ -126,11 +123,7 @@ class LearningRate:
     per: Literal["epoch", "step"] = "epoch"
 
     def __post_init__(self) -> None:
-        if bool(self.milestones) != (self.schedule == "step"):
-            raise ValueError(
-                f"milestones belong to the schedule 'step', which needs some; got schedule={self.schedule!r} and "
-                f"milestones={list(self.milestones)}"
-            )
+        check_learning_rate(self)
 
 
 @dataclass(frozen=True)
@@ -203,6 +196,8 @@ class Run:
             it has never run on one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
+        keep: how many checkpoints lie in the folder while the run trains: the newest, and those before it that are
+            used where it is damaged. Afterwards one.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
             first one. On a GPU this waits for every step's gradients.
 
@@ -240,36 +235,9 @@ class Run:
     graph: bool = False
     threads: int | None = None
     save_every: int = 1
+    keep: int = 2
     skip_nonfinite: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("seed", self.seed, 0),
-            ("threads", self.threads or 1, 1),
-            ("save_every", self.save_every, 0),
-            ("skip_nonfinite", self.skip_nonfinite, 0),
-            ("accumulate", self.accumulate, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
-        if self.method.distils and self.teacher is None:
-            raise ValueError(f"method {self.method.title!r} needs a teacher; 'ce' trains on labels alone")
-        if self.parallel.sync == "update" and (against := self._reads_gradients()):
-            raise ValueError(
-                f"parallel.sync=update exchanges no gradients, but {against} reads those of all processes before the "
-                f"step; use parallel.sync=gradients"
-            )
+        check_run(self)
         self.method.build().momenta(self.optimizer.momentum, self.merge)
-
-    def _reads_gradients(self) -> str:
-        """Which option needs a step's whole gradient; empty if none."""
-        asked = {
-            "optimizer.clip": self.optimizer.clip,
-            "optimizer.clip_streams": self.optimizer.clip_streams,
-            "monitors": self.monitors.watches(self.seed),
-            "skip_nonfinite": self.skip_nonfinite,
-        }
-        return next((name for name, value in asked.items() if value), "")

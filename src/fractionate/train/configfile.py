@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from .._choices import unknown
 from .config import Network, Run
 from .spec import MethodSpec, Wrapper
+from .yamlfile import load_yaml, read_text
 
 Plain = dict[str, Any]
 
@@ -64,7 +64,7 @@ def from_yaml(text: str, where: str = "config") -> Run:
     Raises:
         ValueError: broken YAML, or as :func:`from_plain`.
     """
-    data = _load(text, where)
+    data = load_yaml(text, where)
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected 'key: value' lines, got {type(data).__name__}")
     return from_plain(data, where)
@@ -79,7 +79,7 @@ def read_config(path: str | Path) -> Run:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no config file at {path}")
-    return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    return from_yaml(read_text(path), str(path))
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
@@ -106,7 +106,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             place = place[key]
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
-        place[last] = _load(text, path)
+        place[last] = load_yaml(text, path)
     return from_plain(data, "settings")
 
 
@@ -135,21 +135,6 @@ def _adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Run)
-
-
-def _load(text: str, where: str) -> Any:
-    """YAML 1.1 reads 5e-4 as text; here it is the number that it looks like."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    number = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    try:
-        return yaml.load(text, Loader)  # a SafeLoader: plain data only
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: broken YAML: {' '.join(str(error).split())}") from error
 
 
 def _long_forms(data: Mapping[str, Any]) -> Plain:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._typing import Float, Int
 from ..data import Source, bounds, shares
+from .log import Diverged
 from .world import World, current
 
 BINS = 15
@@ -101,11 +102,16 @@ def measure(
 ) -> Evaluation:
     """Metrics of given logits.
 
+    Raises:
+        Diverged: logits that are NaN or infinite.
+
     Example:
         >>> e = measure(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]), torch.tensor([0, 1]))
         >>> e.top1, e.agreement, round(e.calibration.ece, 4)
         (50.0, 100.0, 0.3808)
     """
+    if not bool((finite := logits.isfinite().all(1)).all()):
+        raise Diverged(f"the network's logits are not finite for {int((~finite).sum())} of {len(logits)} images")
     top = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = top == target[:, None]
     found = [100 * _mean(hits[:, 0]), 100 * _mean(hits.any(1)), F.cross_entropy(logits, target).double()]

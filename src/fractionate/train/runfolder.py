@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERG
 class RunFolder:
     """One run on disk. It counts as finished when ``summary.json`` is there, which is written last.
 
-    While it trains there are two checkpoints, ``last.ckpt`` and the one before it, ``previous.ckpt``; and a lock.
+    While it trains there are the config's ``keep`` checkpoints, ``last.ckpt`` and those before it: ``previous.ckpt``,
+    ``previous-2.ckpt`` ...; and a lock.
     """
 
     path: Path
@@ -65,7 +67,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
-        there = [name for name in FILES if (self.path / name).exists()]
+        there = [name for name in FILES if (self.path / name).exists()] + [p.name for p in self._older()]
         if there and not overwrite:
             state = "a finished run" if self.finished else "an unfinished run"
             raise ValueError(f"{self.path} holds {state}; choose another folder, or replace it (--overwrite)")
@@ -135,15 +137,19 @@ class RunFolder:
             raise OSError(f"cannot write {self.path / METRICS}: {why}; {CHECKPOINT} still holds the run") from error
 
     def save(self, loop: Loop) -> None:
-        """Write ``last.ckpt``; the one that was there becomes ``previous.ckpt``.
+        """Write ``last.ckpt``; the one that was there becomes ``previous.ckpt``, and so on.
 
         Raises:
             Diverged: a number or a weight is not finite; the files stay as they are.
             OSError: it cannot be written; likewise.
         """
         loop.check()
-        target = self.path / CHECKPOINT
-        save_checkpoint(loop, target, keep=self.path / PREVIOUS, notes=self._notes(loop))
+        names = [self.path / name for name in kept_names(loop.training.run.keep)]
+        for older, newer in pairwise(reversed(names[1:])):
+            if newer.exists():  # not after a save that failed: then nothing has moved up
+                newer.replace(older)
+        previous = names[1] if len(names) > 1 else None
+        save_checkpoint(loop, names[0], keep=previous, notes=self._notes(loop))
 
     def save_diverged(self, loop: Loop) -> Path:
         """Write the state of a run that diverged, to be looked at; nothing goes on from it by itself."""
@@ -165,8 +171,8 @@ class RunFolder:
         save_weights(loop.net, self.student)
         facts = summarize(loop, self.metrics(), test, command, self.changes)
         write_atomically(self.path / SUMMARY, json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n")
-        for name in (PREVIOUS, BROKEN):
-            (self.path / name).unlink(missing_ok=True)
+        for path in (self.path / PREVIOUS, self.path / BROKEN, *self._older()):
+            path.unlink(missing_ok=True)
         return facts
 
     def newest(self) -> str:
@@ -209,7 +215,8 @@ class RunFolder:
 
     def _newest(self) -> tuple[Path | None, dict[str, Any] | None]:
         """The newest checkpoint that is whole, and what it holds; a broken one is reported and set aside."""
-        there = [self.path / name for name in (CHECKPOINT, PREVIOUS) if (self.path / name).is_file()]
+        newest = [self.path / name for name in (CHECKPOINT, PREVIOUS) if (self.path / name).is_file()]
+        there = [*newest, *self._older()]
         broken: list[str] = []
         for path in there:
             try:
@@ -218,13 +225,19 @@ class RunFolder:
                 broken.append(str(error))
                 continue
             if broken:
-                os.replace(there[0], self.path / BROKEN)  # or the next save would keep it in place of a good one
+                for damaged in reversed(there[: len(broken)]):  # or the next save would keep them in place of good ones
+                    os.replace(damaged, self.path / BROKEN)
                 place = f"epoch {state['epoch'] + 1}, step {state['step']}"
                 warnings.warn(f"{broken[0]}; going on from {path.name} instead, in {place}", stacklevel=4)
             return path, state
         if broken:
             raise ValueError(f"{broken[0]}; no older one can be read either: start anew with --overwrite")
         return None, None
+
+    def _older(self) -> list[Path]:
+        """Checkpoints before the previous one, the newest first."""
+        found = self.path.glob(f"{PREVIOUS.removesuffix('.ckpt')}-*.ckpt")
+        return sorted(found, key=lambda path: int("0" + "".join(filter(str.isdigit, path.stem))))
 
     def _notes(self, loop: Loop) -> dict[str, Any]:
         return {"metrics": self.lines[: loop.training.epoch], "changes": self.changes}
@@ -234,6 +247,16 @@ class RunFolder:
         for name in FILES:
             for file in self.path.glob(f".{name}.*.tmp"):
                 file.unlink(missing_ok=True)
+
+
+def kept_names(count: int) -> list[str]:
+    """Names of so many checkpoints, the newest first.
+
+    Example:
+        >>> kept_names(3)
+        ['last.ckpt', 'previous.ckpt', 'previous-2.ckpt']
+    """
+    return [CHECKPOINT, PREVIOUS, *(PREVIOUS.replace(".", f"-{n}.") for n in range(2, count))][:count]
 
 
 def _line(row: dict[str, Any]) -> str:

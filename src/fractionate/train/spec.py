@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import schedules
 from .._choices import unknown
 from ..methods import Method, Part, Task, catalog
+from ..methods.checks import check_common
 from ..rows import Logits, Progress
 from ..schedules import Schedule, constant
 
@@ -38,6 +39,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "sdd_dkd": ("dkd", "sdd"),
     "sdd_nkd": ("nkd", "sdd"),
 }
+LONGEST = 1000  # characters of a method
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -49,10 +51,14 @@ def ce(*, label_smoothing: float = 0.0) -> Method:
     Args:
         label_smoothing: share of the target spread evenly over all classes.
 
+    Raises:
+        ValueError: a share outside 0..1.
+
     Example:
         >>> list(ce().parts)
         ['task']
     """
+    check_common("ce", 1.0, 1.0, label_smoothing, "error")
 
     def no_terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
         return {}
@@ -199,9 +205,11 @@ def _schedule(text: str) -> str | Schedule:
 
 
 def _expression(text: str) -> ast.Expression:
+    if len(text) > LONGEST:  # Python's parser gives up, in several ways, on text that is nested a thousand times
+        raise ValueError(f"{text[:40]!r}... is no method: {len(text):,} characters, at most {LONGEST} are read")
     try:
         return ast.parse(text.strip(), mode="eval")
-    except SyntaxError as error:
+    except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
         raise ValueError(f"cannot read {text!r}: expected NAME, NAME(option=value) or A+B") from error
 
 
