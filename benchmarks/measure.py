@@ -40,25 +40,33 @@ def spread(values: list[float]) -> Spread:
     return Spread(median, low, high)
 
 
+def _nothing() -> None:
+    """Before a contender, by default."""
+
+
 def interleave(
     contenders: Mapping[str, Work],
     rounds: int,
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
+    before: Work = _nothing,
 ) -> dict[str, list[float]]:
     """Seconds of every contender in every round.
 
     One round before the first is not counted. The order turns by one place every round, so that nobody always runs
-    first. ``clock=time.process_time`` counts the processor's time instead, without that of other programs.
+    first. ``clock=time.process_time`` counts the processor's time instead, without that of other programs. ``before``
+    comes before every contender and is not timed.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     for work in contenders.values():
+        before()
         work()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
+            before()
             seconds[name].append(_timed(contenders[name], device, clock))
     return seconds
 
