@@ -2,7 +2,7 @@
 
 Every process takes the step of a data-parallel run on images of its own, with given teacher logits. Run
 
-    python -m benchmarks.scaling [--processes 2] [--student resnet8x4] [--batch 64]
+    python -m benchmarks.scaling [--processes 2] [--student resnet8x4] [--batch 64] [--device cuda]
 
 Two clocks read the same rounds. The wall clock runs from a common start until the last process is done, so a step
 without exchange ends with the slowest process too. The processor's clock counts the work of all threads of a process,
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import socket
 import statistics
 import tempfile
 import time
@@ -28,7 +30,7 @@ from torch import multiprocessing, nn
 import fractionate as fr
 from fractionate.models.cifar import CIFAR
 from fractionate.train.step import differentiate
-from fractionate.train.world import Wishes, current
+from fractionate.train.world import Wishes, current, joined
 
 from .communication import payload
 from .measure import Work, agree, interleave, moved
@@ -38,6 +40,7 @@ from .step import DECAY, DKD, LR, MOMENTUM, PROGRESS, Batch
 METHODS = {"kd": fr.methods.kd(), "dkd+deepkd": fr.methods.deepkd(DKD)}
 APART, WAITING = "no exchange", "no exchange, then wait for each other"
 GRADIENTS, UPDATE = "exchange of gradients", "exchange of the update"
+ONLY = "the exchange of gradients alone, no step"
 WHOLE = "one process takes all images"
 GOAL = 1.05
 WALL, PROCESSOR = "", ", processor time"
@@ -77,6 +80,19 @@ def step_of(net: nn.Module, batch: Batch, method: fr.Method, exchange: str, shar
     return step_with_update if exchange == UPDATE else step
 
 
+def exchange_of(net: nn.Module, method: fr.Method) -> Work:
+    """What a step hands over, with nothing to hide behind; the processes have just met, so nobody is late."""
+    reduce, params = fr.AllReduce(scale=1.0), list(net.parameters())
+    row = tuple(torch.zeros_like(p) for p in params)
+
+    def exchange() -> None:
+        for stream in method.momenta(MOMENTUM, method.exact_merge(DECAY)):
+            reduce.start(stream, params, row)
+        reduce.finish()
+
+    return exchange
+
+
 def part(batch: Batch, size: int) -> Batch:
     """This process's images."""
     own = copy.copy(batch)
@@ -110,16 +126,19 @@ def check(net: nn.Module, classes: int, method: fr.Method) -> None:
 def measured(options: argparse.Namespace, method: fr.Method) -> dict[str, Seconds]:
     """Seconds of every contender in every round, by both clocks."""
     torch.manual_seed(0)  # the same network and images everywhere
-    net = CIFAR[options.student](options.classes).train()
+    device = torch.device(options.device)
+    net = CIFAR[options.student](options.classes).to(device).train()
     check(net, options.classes, method)
     every = options.batch * options.processes
     whole = Batch(every, options.classes, next(net.parameters()), torch.contiguous_format)
     works = {name: work for name, (_, work) in contenders(net, whole, options.batch, method).items()}
+    works[ONLY] = exchange_of(net, method)
     processor: Seconds = {name: [] for name in works}
     counted = {name: partial(_counted, work, processor[name]) for name, work in works.items()}
-    wall = interleave(counted, options.rounds, torch.device("cpu"), before=dist.barrier)
-    processor = {name: times[1:] for name, times in processor.items()}  # as interleave leaves its first round out
-    return {clock: together(current().everyones(s), clock) for clock, s in ((WALL, wall), (PROCESSOR, processor))}
+    found = {WALL: interleave(counted, options.rounds, device, before=dist.barrier)}
+    if device.type == "cpu":  # as interleave does, without the first round
+        found[PROCESSOR] = {name: times[1:] for name, times in processor.items()}
+    return {clock: together(current().everyones(seconds), clock) for clock, seconds in found.items()}
 
 
 def _counted(work: Work, into: list[float]) -> None:
@@ -128,22 +147,27 @@ def _counted(work: Work, into: list[float]) -> None:
     into.append(time.process_time() - start)
 
 
-def _process(rank: int, folder: str, options: argparse.Namespace) -> None:
+def _process(rank: int, folder: str, port: int, options: argparse.Namespace) -> None:
+    """One of the processes, as if torchrun had started it."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": options.processes, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in place.items()}}
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(options.threads)
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=options.processes)
-    found = {name: measured(options, method) for name, method in METHODS.items()}
-    if rank == 0:
-        (Path(folder) / "seconds.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    with joined() as world:
+        found = {name: measured(options, method) for name, method in METHODS.items()}
+        if world.main:
+            (Path(folder) / "seconds.json").write_text(json.dumps(found))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def together(everyones: Sequence[Mapping[str, list[float]]], clock: str) -> Seconds:
-    """One time per contender and round, for all processes.
-
-    Example:
-        >>> together([{"a": [1.0, 5.0]}, {"a": [2.0, 4.0]}], WALL)
-        {'a': [2.0, 5.0]}
-    """
+    """One time per contender and round, for all processes."""
     combined = CLOCKS[clock]
     return {name: [combined(x) for x in zip(*(s[name] for s in everyones), strict=True)] for name in everyones[0]}
 
@@ -159,10 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     device = prepare(options)
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_process, (folder, options), nprocs=options.processes)
+        multiprocessing.spawn(_process, (folder, _free_port(), options), nprocs=options.processes)
         measured_by = json.loads((Path(folder) / "seconds.json").read_text())
     for name, method in METHODS.items():
-        case = f"{name}, {options.student}, {options.processes} processes, {options.batch} images each"
+        case = f"{name}, {options.student}, {options.processes} processes, {options.batch} images each, {device.type}"
         for clock, seconds in measured_by[name].items():
             found = rows(case + clock, {key: times for key, times in seconds.items() if key != WHOLE}, APART)
             show(found)

@@ -1,0 +1,56 @@
+"""The benchmark of the exchange runs at toy size and compares equals with equals; the page's commands can be read."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from benchmarks import scaling
+from benchmarks.communication import payload
+
+from fractionate.cli import _parse
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "distributed.md"
+EXCHANGED = {scaling.APART, scaling.WAITING, scaling.GRADIENTS, scaling.UPDATE, scaling.ONLY}
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_exchange_leaves_a_row_per_contender_by_both_clocks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.csv"
+    scaling.main(["--toy", "--csv", str(path)])
+    printed = capsys.readouterr().out
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cases: dict[str, set[str]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], set()).add(row["contender"])
+        assert float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
+        assert float(row["milliseconds"]) > 0
+        assert (row["threads"], row["rounds"]) == ("1", "2")
+    expected = {}
+    for method in scaling.METHODS:
+        case = f"{method}, resnet8, 2 processes, 4 images each, cpu"
+        expected |= {case: EXCHANGED, f"{case}, processor time": EXCHANGED}
+        expected[f"{case}: scaling"] = {scaling.WHOLE, scaling.GRADIENTS, scaling.UPDATE}
+    assert cases == expected
+    row_of_gradients = payload(scaling.parameters("resnet8", 10), 1) / 1e6
+    assert f"{2 * row_of_gradients:.2f} MB ({scaling.GRADIENTS}), {row_of_gradients:.2f} MB" in printed
+
+
+def test_a_step_ends_with_the_last_process_and_works_as_long_as_the_mean() -> None:
+    everyones = [{"a": [1.0, 5.0], "b": [1.0, 1.0]}, {"a": [2.0, 4.0], "b": [3.0, 1.0]}]
+    assert scaling.together(everyones, scaling.WALL) == {"a": [2.0, 5.0], "b": [3.0, 1.0]}
+    assert scaling.together(everyones, scaling.PROCESSOR) == {"a": [1.5, 4.5], "b": [2.0, 1.0]}
+
+
+def test_the_commands_of_the_page_can_be_read() -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    commands = re.findall(r"torchrun .*-m (fractionate .*)", "".join(blocks).replace("\\\n", ""))
+    assert len(commands) == 3
+    for command in commands:
+        assert _parse(shlex.split(command)[1:]) is not None
