@@ -6,6 +6,7 @@ benchmarks/communication.py; a test compares the page with what this writes.
 
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -25,7 +26,8 @@ from generate import table  # noqa: E402
 
 PAGE = DOCS / "scaling.md"
 RESULTS = DOCS.parent / "benchmarks" / "results" / "scaling.csv"
-SCALING, STREAMS, SIZES = ": scaling", 2, (8, 16, 64, 256, 1024)
+SCALING, PROCESSOR = ": scaling", ", processor time"
+STREAMS, SIZES = 2, (8, 16, 64, 256, 1024)
 
 TEXT = """\
 # Scaling
@@ -37,17 +39,24 @@ Written by `python docs/scaling.py`; nothing here is typed by hand. How to start
 
 Two processes, one thread each, take the trainer's step (given teacher logits, float32) with and without the exchange,
 in interleaved rounds of one run; before, the benchmark makes sure in float64 that every kind of exchange ends with the
-weights of one process. The wall clock runs from a common start until the last process is done. The processor's time
-counts what sends and receives, and no waiting. Again: `python -m benchmarks.scaling` ({machine}).
+weights of one process. Ratios are medians over the rounds, with quartiles. The wall clock runs from a common start
+until the last process is done. The processor's time is the work of all threads of both processes, those that send and
+receive included, and leaves out waiting and what other programs took: here a step did not run for {waited} of its
+time, so the ratios of the wall clock say more about the machine than about the exchange.
+Again: `python -m benchmarks.scaling` ({machine}).
 
 {measured}
 
 *No exchange, then wait for each other* is what any synchronous step pays on this machine, whatever it exchanges: the
-processes share two cores with other programs, and one of them is always late.
+processes share the cores with other programs, and one of them is always late. *The exchange alone* begins when all
+have met and has nothing to hide behind.
 
 The same images, by one process and by all of them:
 
 {speedup}
+
+Where other programs hold the cores, two processes also get twice the share of one, and the wall clock's efficiency
+flatters or blames whoever ran at the time; efficiency by processor time is the work of one process over that of all.
 
 ## Model: 8 to 1024 GPUs
 
@@ -89,13 +98,11 @@ def page() -> str:
     last = rows[-1]
     return TEXT.format(
         machine=f"{last['cpus']} {last['device']} cores, torch {last['torch']}",
-        measured=table(
-            ["case", "what", "ms", "against no exchange", "quartiles"],
-            [[r["case"], r["contender"], *_numbers(r)] for r in rows if not r["case"].endswith(SCALING)],
-        ),
+        waited=_waited(rows),
+        measured="\n\n".join(_measured(case, rows) for case in _cases(rows)),
         speedup=table(
-            ["case", "what", "ms", "times as fast", "efficiency"],
-            [_speedup(r) for r in rows if r["case"].endswith(SCALING)],
+            ["step", "what", "ms", "times as fast", "efficiency", "efficiency, processor time"],
+            [line for case in _cases(rows) for line in _speedups(case, rows)],
         ),
         streams=STREAMS,
         few=SIZES[0],
@@ -113,16 +120,51 @@ def _latest() -> list[dict[str, str]]:
         return list({(row["case"], row["contender"]): row for row in csv.DictReader(file)}.values())
 
 
+def _cases(rows: list[dict[str, str]]) -> list[str]:
+    """Without those that are another look at the same rounds."""
+    return list(dict.fromkeys(row["case"] for row in rows if not row["case"].endswith((SCALING, PROCESSOR))))
+
+
+def _measured(case: str, rows: list[dict[str, str]]) -> str:
+    """Both clocks beside each other."""
+    wall, processor = ({r["contender"]: r for r in rows if r["case"] == name} for name in (case, case + PROCESSOR))
+    head = [
+        f"{case}; {next(iter(wall.values()))['rounds']} rounds",
+        "ms",
+        "ratio",
+        "ms of processor time, both",
+        "ratio",
+    ]
+    return table(head, [[name, *_numbers(wall[name]), *_numbers(processor[name])] for name in wall])
+
+
 def _numbers(row: dict[str, str]) -> list[str]:
     low, middle, high = (f"{float(row[name]):.3f}" for name in ("ratio_low", "ratio", "ratio_high"))
-    return [f"{float(row['milliseconds']):,.0f}", middle, f"{low} to {high}, {row['rounds']} rounds"]
+    base = row["contender"] == row["against"]
+    return [f"{float(row['milliseconds']):,.0f}", "1" if base else f"**{middle}** [{low}, {high}]"]
 
 
-def _speedup(row: dict[str, str]) -> list[str]:
-    faster, processes = 1 / float(row["ratio"]), int(row["case"].split(" processes")[0].split()[-1])
-    case = row["case"].removesuffix(SCALING)
-    share = f"{100 * faster / processes:.0f} %" if row["contender"] != row["against"] else ""
-    return [case, row["contender"], _numbers(row)[0], f"{faster:.2f}", share]
+def _waited(rows: list[dict[str, str]]) -> str:
+    """Share of the wall clock's time in which steps without exchange did not run, from least to most."""
+    base = {row["case"]: float(row["milliseconds"]) for row in rows if row["contender"] == row["against"]}
+    shares = [1 - base[case + PROCESSOR] / base[case] / _processes(case) for case in _cases(rows)]
+    return " to ".join(f"{100 * share:.0f} %" for share in dict.fromkeys((min(shares), max(shares))))
+
+
+def _processes(case: str) -> int:
+    return int(case.split(" processes")[0].split()[-1])
+
+
+def _speedups(case: str, rows: list[dict[str, str]]) -> Iterator[list[str]]:
+    """By the wall clock, the speed against one process; by processor time, the work of one against that of all."""
+    wall, processor = (
+        {r["contender"]: r for r in rows if r["case"] == name + SCALING} for name in (case, case + PROCESSOR)
+    )
+    for name, row in wall.items():
+        faster = 1 / float(row["ratio"])
+        shares = [faster / _processes(case), 1 / float(processor[name]["ratio"])]
+        shown = ["", ""] if name == row["against"] else [f"{100 * share:.0f} %" for share in shares]
+        yield [case, name, _numbers(row)[0], f"{faster:.2f}", *shown]
 
 
 def _students() -> str:
