@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .grads import Grads, StreamGrads
+from .sharded import whole
 
 TINY = 1e-6  # as torch.nn.utils.clip_grad_norm_
 
@@ -70,7 +71,7 @@ def _factor(row: Sequence[Tensor | None], max_norm: float) -> Tensor | None:
     there = [g for g in row if g is not None]
     if not there:
         return None
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(there)))
+    norm = whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(there))))  # over all shards
     return (max_norm / (norm + TINY)).clamp(max=1)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .sharded import harvest, is_sharded, refuse_fsdp1
+
 if TYPE_CHECKING:
     from .reduce import AllReduce
 
@@ -47,6 +49,10 @@ def stream_grads(
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
+    A student sharded by FSDP2 (``torch.distributed.fsdp.fully_shard``) reduces its gradients in ``loss.backward()``
+    only: there every stream is one such pass, after which the shards are taken from ``p.grad``, which is left at
+    ``None``.
+
     Args:
         losses: stream name -> scalar, from ``method.stream_losses``; they share one graph.
         parameters: the student, or its parameters. Frozen ones get ``None``, as do those a stream
@@ -60,8 +66,9 @@ def stream_grads(
 
     Raises:
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
-            backward passes; bare parameters of one cannot be recognised), a loss that is not a scalar,
-            no stream that depends on any parameter, or earlier gradients of other streams.
+            backward passes; bare parameters of one cannot be recognised) or in FSDP1, a loss that is not a
+            scalar, no stream that depends on any parameter, or earlier gradients of other streams. With sharded
+            parameters: ``reduce``, parameters that are not sharded, or gradients that FSDP was told to keep.
 
     Example:
         >>> import torch, fractionate as fr
@@ -71,24 +78,40 @@ def stream_grads(
         >>> {name: [tuple(g.shape) for g in gs] for name, gs in grads.items()}
         {'task': [(5, 3), (5,)], 'distillation': [(5, 3), (5,)]}
     """
-    params = _parameters(parameters)
-    trained = [p for p in params if p.requires_grad]
-    _check_losses(losses, trained)
+    given = _given(parameters)
+    sharded = is_sharded(given)
+    params = _listed(given)
+    _check_losses(losses, [p for p in params if p.requires_grad])
+    if sharded and reduce is not None:
+        raise ValueError(
+            "stream_grads: reduce= was given with sharded parameters, whose gradients FSDP averages over the processes "
+            "in every backward pass; leave reduce out"
+        )
+    take = harvest if sharded else _differentiated
     found: dict[str, Grads] = {}
     last = list(losses)[-1]
     for name, loss in losses.items():
-        got: Iterable[Tensor | None] = (None,) * len(trained)
-        if loss.requires_grad:
-            keep = retain_graph or name != last
-            got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
-        by_id = {id(p): g for p, g in zip(trained, got, strict=True)}
-        grads = tuple(by_id.get(id(p)) for p in params)
-        if onto is not None:
-            grads = _sum(name, onto, grads, params)
+        params, got = take(loss, given, retain_graph or name != last)
+        grads = tuple(got) if onto is None else _sum(name, onto, tuple(got), params)
         found[name] = grads if reduce is None else reduce.start(name, params, grads)
     if reduce is not None:
         reduce.finish()
+    if sharded:
+        _check_arrived(found)
     return StreamGrads(found, tuple(params))
+
+
+def _differentiated(
+    loss: Tensor, parameters: nn.Module | list[Tensor], keep: bool
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """The parameters, and the gradient of one loss for each of them."""
+    params = _listed(parameters)
+    if not loss.requires_grad:
+        return params, [None] * len(params)
+    trained = [p for p in params if p.requires_grad]
+    got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
+    by_id = {id(p): g for p, g in zip(trained, got, strict=True)}
+    return params, [by_id.get(id(p)) for p in params]
 
 
 def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:
@@ -102,7 +125,8 @@ def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Gr
     return tuple(new if old is None else old if new is None else old + new for old, new in pairs)
 
 
-def _parameters(parameters: nn.Module | Iterable[Tensor]) -> list[Tensor]:
+def _given(parameters: nn.Module | Iterable[Tensor]) -> nn.Module | list[Tensor]:
+    """A module that can be differentiated several times, or its parameters, each once."""
     if isinstance(parameters, nn.parallel.DistributedDataParallel):
         raise ValueError(
             "stream_grads: the module is wrapped in DistributedDataParallel, which all-reduces only the first of "
@@ -110,10 +134,15 @@ def _parameters(parameters: nn.Module | Iterable[Tensor]) -> list[Tensor]:
             "and reduce the stream gradients yourself"
         )
     if isinstance(parameters, nn.Module):
-        return list(parameters.parameters())
+        refuse_fsdp1(parameters)
+        return parameters
     if isinstance(parameters, Tensor):
         raise ValueError("stream_grads: expected a module or an iterable of parameters, got a tensor")
     return list({id(p): p for p in parameters}.values())
+
+
+def _listed(parameters: nn.Module | list[Tensor]) -> list[Tensor]:
+    return list(parameters.parameters()) if isinstance(parameters, nn.Module) else parameters
 
 
 def _check_losses(losses: Mapping[str, Tensor], trained: list[Tensor]) -> None:
@@ -128,4 +157,12 @@ def _check_losses(losses: Mapping[str, Tensor], trained: list[Tensor]) -> None:
     if not any(loss.requires_grad for loss in losses.values()):
         raise ValueError(
             "stream_grads: no loss depends on the parameters; were the student's logits computed under no_grad?"
+        )
+
+
+def _check_arrived(found: Mapping[str, Grads]) -> None:
+    if all(g is None for grads in found.values() for g in grads):
+        raise ValueError(
+            "stream_grads: no sharded parameter has got a gradient. If set_requires_gradient_sync(False) was called, "
+            "FSDP adds up the gradients of all streams in one place: call it with True, and accumulate with onto="
         )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .sharded import local
+
 FUSED_ON = ("cpu", "cuda")  # devices with torch._fused_sgd_, the kernel of torch.optim.SGD(fused=True)
 
 
@@ -35,6 +37,7 @@ def heavy_ball(
         nesterov: move by g + decay theta + m V instead of V.
         first: whether the buffers are empty; what they hold is ignored then.
     """
+    grads, buffers, params = local(grads, like=params), local(buffers), local(params)
     if not _fusible(params, grads, buffers):
         _foreach(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
         return

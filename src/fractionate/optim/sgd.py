@@ -14,6 +14,7 @@ from .grads import Grads, StreamGrads
 from .heavy_ball import heavy_ball
 from .momenta import Momenta, as_momenta
 from .rules import Move, Plan, published_deepkd, together
+from .sharded import local, placed_as
 from .state import fit_state
 
 
@@ -97,7 +98,7 @@ class StreamSGD(torch.optim.Optimizer):
             by_reach = _by_reach(group["params"], by_stream)
             if self.momenta.decay_stream is None and group["weight_decay"]:
                 for params in by_reach.values():
-                    torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                    torch._foreach_mul_(local(params), 1 - group["lr"] * group["weight_decay"])
             for stream in self._order():
                 for reached_by, params in by_reach.items():
                     if stream in reached_by or not sequential:
@@ -108,12 +109,17 @@ class StreamSGD(torch.optim.Optimizer):
         """Load buffers and group options; momenta stay those of this optimizer.
 
         The buffers of streams that are merged here are summed, which is exact; a merged buffer cannot be
-        taken apart again.
+        taken apart again. Whole buffers (see :func:`gathered`) are divided as sharded parameters are.
 
         Raises:
             ValueError: the saved streams cannot be turned into this optimizer's.
         """
         state = {key: fit_state(entry, list(self.momenta)) for key, entry in state_dict["state"].items()}
+        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+        own = [p for group in self.param_groups for p in group["params"]]
+        for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
+            if key in state:
+                state[key] = {name: placed_as(p, buffer) for name, buffer in state[key].items()}
         super().load_state_dict({**state_dict, "state": state})
 
     def _order(self) -> list[str]:

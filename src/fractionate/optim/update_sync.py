@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .reduce import AllReduce
+from .sharded import is_sharded
 
 
 class UpdateAllReduce:
@@ -27,7 +28,7 @@ class UpdateAllReduce:
         group: the processes; by default all of them.
 
     Raises:
-        ValueError: ``torch.distributed`` has not been initialised.
+        ValueError: ``torch.distributed`` has not been initialised, or parameters are sharded.
 
     Example:
         >>> import tempfile, fractionate as fr
@@ -46,6 +47,11 @@ class UpdateAllReduce:
     def __init__(self, optimizer: Optimizer, group: dist.ProcessGroup | None = None) -> None:
         self.optimizer = optimizer
         self._mean = AllReduce(group)
+        if is_sharded(self._parameters()):
+            raise ValueError(
+                "UpdateAllReduce: the parameters are sharded: processes hold different parts of them, whose moves have "
+                "no mean. FSDP averages the gradients; step with them as they are"
+            )
         self._before: list[Tensor] = []
 
     def __enter__(self) -> UpdateAllReduce:
