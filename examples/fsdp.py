@@ -1,4 +1,4 @@
-"""Distil into a transformer whose weights are spread over the processes: FSDP2 shards, a gradient stream per coefficient.
+"""Distil into a transformer whose weights are spread over the processes: shards of FSDP2, gradients of several streams.
 
 Run: torchrun --nproc-per-node 2 examples/fsdp.py
 Alone, `python examples/fsdp.py` trains the same student whole; the weights agree up to rounding.
@@ -30,6 +30,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[n, words, width] to the same."""
         y = self.norms[0](x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
         return x + self.mlp(self.norms[1](x))
@@ -45,6 +46,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, words: Tensor) -> Tensor:
+        """[n, words] to logits [n, classes]."""
         x = self.words(words) + self.places
         for block in self.blocks:
             x = block(x)
