@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import fractionate as fr
@@ -53,11 +54,12 @@ class Transformer(nn.Module):
         return self.head(x.mean(1))
 
 
-def shard(student: Transformer) -> Transformer:
+def shard(student: Transformer, processes: int) -> Transformer:
     """Every block on its own, so that only one of them is whole at a time; then what is left."""
+    mesh = init_device_mesh("cpu", (processes,))  # with GPUs: "cuda", and all tensors there
     for block in student.blocks:
-        fully_shard(block)
-    return fully_shard(student)
+        fully_shard(block, mesh=mesh)
+    return fully_shard(student, mesh=mesh)
 
 
 def train(student: nn.Module, teacher: nn.Module, rank: int = 0, size: int = 1, steps: int = 60) -> fr.StreamSGD:
@@ -82,17 +84,17 @@ def main() -> dict[str, Any]:
     """The trained student and the optimizer's buffers, whole; the main process would save them."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if size > 1:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo")  # with GPUs: "nccl"
     torch.manual_seed(0)  # the same weights everywhere, before they are divided
     teacher, student = Transformer(32, 2).requires_grad_(False), Transformer(16, 2)
     teacher.head.weight.mul_(4)
     if size > 1:
-        shard(student)
+        shard(student, size)
     optimizer = train(student, teacher, rank, size)
     with torch.no_grad():
         test = torch.cat([batch(step) for step in range(-8, 0)])
         agreed = float((student(test).argmax(1) == teacher(test).argmax(1)).double().mean())
-    whole = fr.optim.gathered({"student": student.state_dict(), "optimizer": optimizer.state_dict()})
+    whole = fr.optim.unsharded({"student": student.state_dict(), "optimizer": optimizer.state_dict()})
     held = sum(p.to_local().numel() if size > 1 else p.numel() for p in student.parameters())
     if rank == 0:
         print(f"{size} processes, {held} weights in this one; agrees with its teacher on {agreed:.1%} of new sequences")

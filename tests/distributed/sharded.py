@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fractionate as fr
 from fractionate import Method, StreamSGD
-from fractionate.optim import StreamGrads, clip_streams, clip_total, gathered
+from fractionate.optim import StreamGrads, clip_streams, clip_total, unsharded
 
 CLASSES, BATCH, STEPS = 6, 8, 4
 DKD = fr.methods.dkd(warmup=1)
@@ -59,6 +59,7 @@ class Case:
     merge: bool | None = None
     weight_decay: float = 0.02
     reshard: bool | None = None  # FSDP's reshard_after_forward
+    hybrid: bool = False  # two groups of processes, each of which holds all shards
     parts: int = 1  # of a process's rows, whose gradients are accumulated
     clip: Callable[[StreamGrads], StreamGrads] | None = None
     listed: bool = False  # parameters in place of the module
@@ -77,6 +78,7 @@ CASES = {
     "accumulated": replace(DEEPKD, parts=2),
     "streams clipped": replace(DEEPKD, clip=lambda g: clip_streams(g, 0.1)),
     "sum clipped": replace(DEEPKD, clip=lambda g: clip_total(g, 0.1)),
+    "hybrid": replace(DEEPKD, hybrid=True, clip=lambda g: clip_total(clip_streams(g, 0.1), 0.1)),
     "parameters listed": replace(DEEPKD, listed=True),
     "activations recomputed": replace(DEEPKD, recompute=True),
 }
@@ -85,6 +87,16 @@ CASES = {
 def spread() -> tuple[int, int]:
     """Rank and size."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def mesh(hybrid: bool = False) -> Any:
+    """All processes on CPUs, whatever else the machine has; in two groups if wanted."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    size = spread()[1]
+    if hybrid:
+        return init_device_mesh("cpu", (2, size // 2), mesh_dim_names=("copies", "shards"))
+    return init_device_mesh("cpu", (size,))
 
 
 def student(case: Case, seed: int = 0) -> Student:
@@ -96,7 +108,7 @@ def student(case: Case, seed: int = 0) -> Student:
 
         options = {} if case.reshard is None else {"reshard_after_forward": case.reshard}
         for part in (*net.blocks, net):
-            fully_shard(part, **options)
+            fully_shard(part, mesh=mesh(case.hybrid), **options)
     return net
 
 
@@ -137,8 +149,8 @@ def train(net: nn.Module, opt: StreamSGD, case: Case, steps: range = range(STEPS
             unreached = [name for (name, _), g in zip(net.named_parameters(), reached, strict=True) if g is None]
             assert unreached == ["unused", "blocks.0.up.weight"], unreached
         opt.step(grads)
-    weights = gathered(net.state_dict())
-    buffers = gathered(opt.state_dict())["state"]
+    weights = unsharded(net.state_dict())
+    buffers = unsharded(opt.state_dict())["state"]
     return weights | {f"buffer {i} {name}": x for i, found in buffers.items() for name, x in found.items()}
 
 
@@ -153,7 +165,7 @@ def half_way(case: Case, path: Path) -> None:
     opt = optimizer(net, case)
     train(net, opt, case, range(STEPS // 2))
     main = spread()[0] == 0
-    saved = {"student": gathered(net.state_dict(), keep=main), "opt": gathered(opt.state_dict(), keep=main)}
+    saved = {"student": unsharded(net.state_dict(), keep=main), "opt": unsharded(opt.state_dict(), keep=main)}
     if main:
         torch.save(saved, path)
 
@@ -181,8 +193,9 @@ def in_bfloat16(reshard: bool) -> dict[str, bool]:
     net = Student()
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
     for part in net.blocks:
-        fully_shard(part, mp_policy=policy, reshard_after_forward=reshard)
-    fully_shard(net, mp_policy=replace(policy, output_dtype=torch.float32), reshard_after_forward=reshard)
+        fully_shard(part, mesh=mesh(), mp_policy=policy, reshard_after_forward=reshard)
+    policy = replace(policy, output_dtype=torch.float32)
+    fully_shard(net, mesh=mesh(), mp_policy=policy, reshard_after_forward=reshard)
 
     def losses() -> Numbers:
         lg = rows(lambda x: net(x.float()).double(), 0)
@@ -197,6 +210,19 @@ def in_bfloat16(reshard: bool) -> dict[str, bool]:
             p.grad = None
     kinds = {g.dtype for grads in found.values() for g in grads if g is not None}
     return {"each is that of its loss alone": same and moved, "in the reduction's type": kinds == {torch.float32}}
+
+
+def messages(reshard: bool) -> list[int]:
+    """How many all-gathers and reduce-scatters a step of three streams takes; every block and the rest is one each."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    case = replace(DEEPKD, reshard=reshard)
+    net = student(case)
+    for step in range(2):  # the first one prepares
+        with CommDebugMode() as counted:
+            gradients(net, case, [], step)
+    kinds = [(str(kind).replace("_", ""), count) for kind, count in counted.get_comm_counts().items()]
+    return [sum(n for kind, n in kinds if word in kind) for word in ("allgather", "reducescatter")]
 
 
 def refusals() -> dict[str, str]:
@@ -220,8 +246,13 @@ def refusals() -> dict[str, str]:
     params[-1].grad = None
     with said(found, "no synchronisation"):
         fr.stream_grads(losses(rows(net, 0)), net)
+    late = student(replace(DEEPKD, reshard=False))
+    opt = optimizer(late, DEEPKD)
+    lg = rows(late, 0)
+    with said(found, "listed between forward and backward"):
+        opt.step(fr.stream_grads(losses(lg, merge=False), late.parameters()))
     half = Student().double()
-    fully_shard(half.blocks[0])
+    fully_shard(half.blocks[0], mesh=mesh())
     with said(found, "half a module"):
         fr.stream_grads(losses(rows(half, 0)), half)
     old = FullyShardedDataParallel.__new__(FullyShardedDataParallel)  # its constructor wants a GPU
@@ -256,6 +287,7 @@ def compute(folder: Path) -> dict[str, Any]:
         found["apart"] = apart(DEEPKD)
         found["bfloat16"] = {reshard: in_bfloat16(reshard) for reshard in (True, False)}
         found["refusals"] = refusals()
+        found["messages"] = {reshard: messages(reshard) for reshard in (True, False)}
     return found
 
 

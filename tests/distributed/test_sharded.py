@@ -58,6 +58,13 @@ def test_mixed_precision_is_that_of_fsdp(size: int, folder: Path) -> None:
             assert facts == dict.fromkeys(facts, True), f"reshard_after_forward={reshard}"
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_messages_of_a_step_are_those_the_documentation_names(size: int, folder: Path) -> None:
+    """Of three streams over three parts: all-gathers, reduce-scatters."""
+    for found in world(size, folder):
+        assert found["messages"] == {True: [3 * (1 + 3), 3 * 3], False: [3 * 3, 3 * 3]}
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     {
@@ -66,6 +73,7 @@ def test_mixed_precision_is_that_of_fsdp(size: int, folder: Path) -> None:
         "plain parameters": "1 of 18 parameters are not sharded (the first is of shape [3])",
         "gradient there": "holds a gradient in p.grad, to which FSDP would add",
         "no synchronisation": "If set_requires_gradient_sync(False) was called",
+        "listed between forward and backward": "belong to none of the optimizer's parameters",
         "half a module": "are not sharded (the first is of shape",
         "FSDP1": "shard it with torch.distributed.fsdp.fully_shard instead",
     }.items(),

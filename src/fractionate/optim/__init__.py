@@ -5,7 +5,7 @@ from .grads import StreamGrads, stream_grads
 from .momenta import Momenta
 from .reduce import AllReduce, PeerLost
 from .sgd import StreamSGD
-from .sharded import gathered
+from .sharded import unsharded
 from .update_sync import UpdateAllReduce
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "UpdateAllReduce",
     "clip_streams",
     "clip_total",
-    "gathered",
     "stream_grads",
+    "unsharded",
 ]

@@ -109,7 +109,7 @@ class StreamSGD(torch.optim.Optimizer):
         """Load buffers and group options; momenta stay those of this optimizer.
 
         The buffers of streams that are merged here are summed, which is exact; a merged buffer cannot be
-        taken apart again. Whole buffers (see :func:`gathered`) are divided as sharded parameters are.
+        taken apart again. Whole buffers (see :func:`unsharded`) are divided as sharded parameters are.
 
         Raises:
             ValueError: the saved streams cannot be turned into this optimizer's.

@@ -87,7 +87,7 @@ def whole(x: Tensor) -> Tensor:
     return x.full_tensor() if _is_dtensor(x) else x
 
 
-def gathered(state: Any, *, keep: bool = True) -> Any:
+def unsharded(state: Any, *, keep: bool = True) -> Any:
     """A state dict without shards: every DTensor whole, on the CPU, as one process would have saved it.
 
     Every process has to call it; one keeps the result and writes it. It loads into any number of processes:
@@ -100,16 +100,16 @@ def gathered(state: Any, *, keep: bool = True) -> Any:
 
     Example:
         >>> net = nn.Linear(2, 1)
-        >>> {name: tuple(x.shape) for name, x in gathered(net.state_dict()).items()}
+        >>> {name: tuple(x.shape) for name, x in unsharded(net.state_dict()).items()}
         {'weight': (1, 2), 'bias': (1,)}
     """
     if isinstance(state, Tensor):
         x = whole(state.detach())
         return x.cpu() if keep else None
     if isinstance(state, Mapping):
-        return {key: gathered(value, keep=keep) for key, value in state.items()}
+        return {key: unsharded(value, keep=keep) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(gathered(value, keep=keep) for value in state)
+        return type(state)(unsharded(value, keep=keep) for value in state)
     return state
 
 
