@@ -2,6 +2,7 @@
 
     python -m benchmarks.kill                       25 moments for each of four methods
     python -m benchmarks.kill --points 5 --methods kd
+    python -m benchmarks.kill --points 5 --methods kd --paths table-full mixup folder
 
 Every moment is drawn uniformly over the time that an unbroken run takes: while the data are read, inside a step, inside
 an evaluation, in the middle of writing a file. Training runs in forks of this process, so that one import serves all.
@@ -11,22 +12,36 @@ Exit code 1 if a single byte differs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from fractionate.data.digits import digits
 from fractionate.models import create
 from fractionate.train import Data, LearningRate, MethodSpec, Monitors, Network, Optimizer, Run, execute, save_weights
+from fractionate.train.configfile import override
+from fractionate.train.prepare import prepare
 from fractionate.train.runfolder import RunFolder
 
 METHODS = ("kd", "dkd+deepkd(rule=published-code)", "ctkd", "crld")
+# What else the data and the teacher may come through, as changes of the config.
+PATHS: dict[str, list[str]] = {
+    "plain": [],
+    "table-lazy": ["teacher_table=lazy"],
+    "table-full": ["teacher_table=full"],
+    "augmented": ["data.augment=randaugment", "data.passes=2"],
+    "mixup": ["data.mixup=0.2", "data.cutmix=1.0"],
+    "folder": ["data.name=folder", "data.size=8", "data.labels_per_class=null"],
+    "accumulated": ["accumulate=2", "keep=3"],
+}
 TIMING = ("seconds", "images_per_s")
 SAVE_STEPS = 3
 
@@ -37,27 +52,32 @@ class Point:
 
     Args:
         method: method.
+        path: of the data, of :data:`PATHS`.
         after: seconds from the start to the kill.
         step: of the checkpoint that was there then; ``None`` if there was none yet.
         equal: whether weights and metrics are those of the unbroken run.
     """
 
     method: str
+    path: str
     after: float
     step: int | None
     equal: bool
 
 
-def small_run(method: str, folder: Path) -> Run:
+def small_run(method: str, folder: Path, path: str = "plain") -> Run:
     """Three epochs of eight steps on the digits, with everything on that has a state."""
-    teacher = folder / "teacher.safetensors"
+    large, small = ("resnet14", "resnet8") if path == "folder" else ("convnet_8_16", "convnet_4_8")  # colour or grey
+    teacher, changes = folder / f"{large}.safetensors", list(PATHS[path])
     if not teacher.exists():
         torch.manual_seed(1)
-        save_weights(create("convnet_8_16", num_classes=10), teacher)
+        save_weights(create(large, num_classes=10), teacher)
+    if path == "folder":
+        changes.append(f"data.root={digits_as_files(folder / 'digits')}")
     spec = MethodSpec.parse(method)
-    return Run(
-        student=Network("convnet_4_8"),
-        teacher=Network("convnet_8_16", checkpoint=str(teacher)),
+    run = Run(
+        student=Network(small),
+        teacher=Network(large, checkpoint=str(teacher)),
         method=spec,
         data=Data(
             labels_per_class=4, batch_size=5, shift=1, flip=True, strong="cutout" if spec.build().views == 2 else "none"
@@ -70,6 +90,19 @@ def small_run(method: str, folder: Path) -> Run:
         device="cpu",
         threads=1,
     )
+    return override(run, changes)
+
+
+def digits_as_files(folder: Path) -> Path:
+    """Five digits of every class as grey pictures, a folder per class."""
+    from PIL import Image
+
+    few = digits("train", 5)
+    for number, (image, label) in enumerate(zip(few.images, few.target.tolist(), strict=True)):
+        place = folder / str(label) / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place)
+    return folder
 
 
 def train_in_fork(run: Run, folder: Path, kill_after: float | None = None) -> bool:
@@ -85,6 +118,7 @@ def train_in_fork(run: Run, folder: Path, kill_after: float | None = None) -> bo
     if child == 0:
         code = 1
         try:
+            os.environ["FRACTIONATE_CACHE"] = f"{folder}-cache"  # every run fills a table of its own
             execute(run, folder, resume=True, save_steps=SAVE_STEPS)
             code = 0
         finally:
@@ -112,11 +146,12 @@ def outcome(folder: Path) -> tuple[list[dict[str, object]], bytes]:
     return rows, run.student.read_bytes()
 
 
-def kill_points(method: str, count: int, seed: int, folder: Path) -> list[Point]:
+def kill_points(method: str, count: int, seed: int, folder: Path, path: str = "plain") -> list[Point]:
     """Kill so many runs, each at a moment of its own, and let each go on to the end."""
     generator = random.Random(f"{method} {seed}")
-    run, whole = small_run(method, folder), folder / f"whole-{method}"
-    execute(run, folder / f"first-{method}")  # here, so that the forks find the data and all packages in memory
+    run, whole = small_run(method, folder, path), folder / f"whole-{method}"
+    train_in_fork(run, folder / f"first-{method}")
+    prepare(replace(run, teacher_table="off"))  # here, so that the forks find the data and all packages in memory
     started = time.monotonic()
     train_in_fork(run, whole)
     length, expected, points = time.monotonic() - started, outcome(whole), []
@@ -127,7 +162,7 @@ def kill_points(method: str, count: int, seed: int, folder: Path) -> list[Point]
             continue
         step = _step(target)
         train_in_fork(run, target)
-        points.append(Point(method, after, step, outcome(target) == expected))
+        points.append(Point(method, path, after, step, outcome(target) == expected))
     return points
 
 
@@ -144,18 +179,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=25, help="moments per method")
     parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--paths", nargs="+", default=["plain"], choices=list(PATHS), help="of data and teacher logits")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     bad = total = 0
-    for method in options.methods:
+    for method, path in itertools.product(options.methods, options.paths):
         with tempfile.TemporaryDirectory() as folder:
-            points = kill_points(method, options.points, options.seed, Path(folder))
+            points = kill_points(method, options.points, options.seed, Path(folder), path)
         bad += sum(not p.equal for p in points)
         total += len(points)
         steps = sorted(-1 if p.step is None else p.step for p in points)
         equal = sum(p.equal for p in points)
-        print(f"{method}: {equal} of {len(points)} equal; went on from steps {steps} (-1: no checkpoint yet)")
+        print(f"{method}, {path}: {equal} of {len(points)} equal; went on from steps {steps} (-1: no checkpoint yet)")
     print(f"{total - bad} of {total} runs ended with the bytes of the unbroken one")
     return 1 if bad else 0
 

@@ -43,6 +43,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train", "digits", "--overwrite", "--resume"], "exclude each other"),
         (["train", "--config", "nowhere.yaml", "--out", "x"], "no config file at nowhere.yaml"),
         (["train", "--config", "nowhere.yaml"], "needs --out"),
+        (["train", "digits", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["train", "digits", "--teacher-epochs", "0"], "--teacher-epochs must be at least 1, got 0"),
+        (["train", "digits", "--teacher-at-least", "nan"], "is an accuracy in percent, 0..100, got nan"),
+        (["train", "digits", "--method", "gdkd(k=10)"], "k must be an integer in 1..9 for these classes, got 10"),
+        (["train", "--resume", "nowhere"], "there is no folder nowhere"),
+        (["train", "--resume", "nowhere", "--method", "kd"], "--method would change nothing"),
+        (["train", "--config", "a.yaml", "--out", "x", "--method", "kd"], "--method would change nothing"),
+        (["train", "--recipe", "a/b/c/d", "--student", "resnet8"], "--student would change nothing"),
+        (["compare", "digits", "--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["compare", "digits", "--methods", "dkd", "kd", "dkd"], "dkd is named twice"),
+        (["evaluate", "--student", "os:system", "--checkpoint", "x"], "os:system is called with num_classes=10"),
         (["evaluate", "nowhere"], "nowhere holds no finished run"),
         (["report", "nowhere"], "nowhere: no such folder"),
         (["report"], "name at least one run folder"),
@@ -61,7 +72,7 @@ def test_a_bad_word_is_answered_in_one_line(
     assert message in error
     assert error.startswith("fractionate: ")
     assert error.count("\n") == 1
-    assert not list(tmp_path.rglob("summary.json"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

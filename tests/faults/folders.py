@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from fractionate.report import read_runs
+from fractionate.studies.again import resume_run
+from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.train import (
     Data,
     MethodSpec,
@@ -29,10 +33,11 @@ from fractionate.train import (
     Training,
     deadline,
     execute,
+    measure,
 )
 from fractionate.train.lock import locked
 from fractionate.train.prepare import prepare
-from tests.faults.bench import Bench, Fault
+from tests.faults.bench import STOPPED_AT, Bench, Fault
 from tests.faults.inputs import Code
 from tests.train.test_guard import broken
 from tests.train.test_resume import stop_after
@@ -55,6 +60,15 @@ def go_on_from(b: Bench, **damage: Callable[[bytes], bytes]) -> None:
         damaged(b.out / f"{name}.ckpt", how)
     b.note()
     b.go_on()
+
+
+def three_damaged(b: Bench) -> None:
+    """A run that keeps three checkpoints goes on from the third."""
+    with contextlib.suppress(Stopped):
+        execute(replace(b.run, keep=3), b.out, save_steps=2, stop=stop_after(STOPPED_AT))
+    for name in ("last", "previous"):
+        damaged(b.out / f"{name}.ckpt", flipped)
+    b.go_on(keep=3)
 
 
 def lock_held(b: Bench) -> None:
@@ -168,6 +182,14 @@ def merged_then_apart(b: Bench) -> None:
     execute(replace(run, merge=False), b.out, resume=True)
 
 
+def resumed(folder: Path) -> None:
+    resume_run(folder, [], Console(quiet=True), Options(resume=True))
+
+
+def twice(b: Bench) -> None:
+    run_jobs([Job("one", b.run, b.out), Job("two", b.run, b.out)], Options(), lambda event: None)
+
+
 def killed_between(b: Bench) -> None:
     """Renaming the old checkpoint was done, renaming the new one was not."""
     (b.stopped() / "last.ckpt").unlink()
@@ -187,6 +209,9 @@ FAULTS = [
     Fault("two processes in one folder", lock_held, "nothing"),
     Fault("no permission to write", no_permission),
     Fault("resuming a finished run with other settings", lambda b: (b.finished(), b.go_on(epochs=9)), "nothing"),
+    Fault("resuming a folder that is not there", lambda b: resumed(b.folder / "nowhere")),
+    Fault("resuming a folder without a run", lambda b: resumed(b.folder)),
+    Fault("resuming a folder of runs", lambda b: (b.stopped(), resumed(b.folder)), "nothing"),
     Fault("resuming with another seed", lambda b: (b.stopped(), b.go_on(seed=1)), "nothing"),
     Fault(
         "resuming with another batch size",
@@ -208,6 +233,7 @@ FAULTS = [
     Fault("the newest checkpoint truncated", lambda b: go_on_from(b, last=lambda c: c[:-1000]), "recovered"),
     Fault("a byte of the newest checkpoint changed", lambda b: go_on_from(b, last=flipped), "recovered"),
     Fault("the newest checkpoint empty", lambda b: go_on_from(b, last=lambda c: b""), "recovered"),
+    Fault("the two newest of three damaged", three_damaged, "recovered"),
     Fault("both checkpoints damaged", lambda b: go_on_from(b, last=flipped, previous=flipped), "nothing"),
     Fault("killed between two renames", killed_between, "recovered"),
     Fault(
@@ -231,6 +257,8 @@ FAULTS = [
     Fault("a loss that is not finite", lambda b: b.train(optimizer=Optimizer(lr=1e30)), "diverged"),
     Fault("a gradient that is not finite", lambda b: method_breaks(b, lambda step: step == 6), "diverged"),
     Fault("more such steps than were allowed", lambda b: method_breaks(b, lambda step: step > 6, 2), "diverged"),
+    Fault("two runs for one folder", twice),
+    Fault("logits that are not finite", lambda b: measure(torch.tensor([[0.0, float("nan")]]), torch.tensor([0]))),
     Fault("weights that are not finite", broken_weights, "last good state"),
     Fault(
         "a summary that is no JSON", lambda b: RunFolder(finished_with(b, "summary.json", b"{")).summary(), "only read"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from fractionate.train import (
     MethodSpec,
     Monitors,
     Network,
+    Optimizer,
     deadline,
     from_yaml,
     read_config,
@@ -89,6 +92,31 @@ def linear(classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
 
 
+def bent(how: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: how(value) for name, value in create("convnet_8_16", num_classes=10).state_dict().items()}
+
+
+def latin(bench: Bench) -> None:
+    read_config(written(bench, "config.yaml", f"{BASE}# caf\xe9\n".encode("latin-1")))
+
+
+def gap(bench: Bench) -> None:
+    """Three classes, the second one without an image."""
+    pixels, target = torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.arange(20) % 2 * 2
+    source = SmallImages(pixels, target, 3, Normalization((0.5,), (0.5,)), batch_size=5)
+    check_training(prepare(bench.run, train=source, test=source))
+
+
+def taught_on(bench: Bench, **images: list[Any]) -> None:
+    """The teacher's run folder says what it was trained on; two classes are enough."""
+    facts = {"classes": ["cat", "dog"], "mean": [0.3], "std": [0.2]} | images
+    (bench.folder / "summary.json").write_text(json.dumps({"images": facts}))
+    pixels, rule = torch.zeros(20, 1, 8, 8, dtype=torch.uint8), Normalization((0.3,), (0.2,))
+    source = SmallImages(pixels, torch.arange(20) % 2, 2, rule, batch_size=5, classes=("cat", "dog"))
+    teacher = Network("convnet_8_16", checkpoint=str(network(bench, classes=2)))
+    check_training(prepare(replace(bench.taught, teacher=teacher), train=source, test=source))
+
+
 def wrong_teacher(bench: Bench) -> None:
     """It says the class after the right one, always."""
     test = prepare(bench.run).test
@@ -146,9 +174,31 @@ FAULTS = [
     Fault("broken YAML", lambda b: config(b, BASE + "data: {name: [\n"), foreign="config.yaml:"),
     Fault("YAML without fields", lambda b: config(b, "- ce\n- kd\n")),
     Fault("YAML that asks for code", lambda b: config(b, "!!python/object/apply:print [x]\n"), foreign="config.yaml:"),
+    Fault("YAML that unfolds to more than memory holds", lambda b: config(b, "a: &a [1, 1]\nb: [*a, *a]\n")),
+    Fault(
+        "YAML nested a thousand times", lambda b: config(b, f"{BASE}data: {'[' * 1000}{']' * 1000}\n"), foreign="levels"
+    ),
+    Fault("a field given twice", lambda b: config(b, f"{BASE}epochs: 2\nepochs: 3\n"), foreign="twice"),
+    Fault("a number of five thousand digits", lambda b: config(b, f"{BASE}epochs: {'9' * 5000}\n"), foreign="YAML:"),
+    Fault("a config in another encoding", latin),
+    Fault("a method of ten thousand brackets", lambda b: built(f"{'(' * 5000}kd{')' * 5000}")),
     Fault("no config file", lambda b: read_config(b.folder / "nowhere.yaml")),
+    Fault("words in the place of True and False", lambda b: built("deepkd(normalize_gain=no)")),
+    Fault("a weight below 0", lambda b: built("dkd(alpha=-1)")),
+    Fault("a label smoothing above 1", lambda b: built("ce(label_smoothing=2)")),
     Fault("no epochs", lambda b: from_yaml(BASE + "epochs: 0\n")),
     Fault("a negative learning rate", lambda b: from_yaml(BASE + "optimizer: {lr: -0.1}\n")),
+    Fault("an infinite learning rate", lambda b: from_yaml(BASE + "optimizer: {lr: .inf}\n")),
+    Fault("a momentum of 1", lambda b: from_yaml(BASE + "optimizer: {momentum: 1.0}\n")),
+    Fault("a seed that no generator takes", lambda b: from_yaml(BASE + f"seed: {2**32}\n")),
+    Fault("no threads", lambda b: from_yaml(BASE + "threads: 0\n")),
+    Fault("no checkpoint kept", lambda b: from_yaml(BASE + "keep: 0\n")),
+    Fault("a mixup that is no number", lambda b: from_yaml(BASE + "data: {mixup: .nan}\n")),
+    Fault("a size for images that are in no folder", lambda b: from_yaml(BASE + "data: {size: 16}\n")),
+    Fault("Nesterov's step with dampening", lambda b: Optimizer(nesterov=True, dampening=0.5)),
+    Fault("milestones that go back", lambda b: LearningRate("step", milestones=(3, 1))),
+    Fault("a minimum under another schedule", lambda b: LearningRate("constant", minimum=0.5)),
+    Fault("a shift beyond the image", lambda b: b.train(data=Data(labels_per_class=2, batch_size=5, shift=8))),
     Fault("an average without memory", lambda b: b.train(ema=1.0)),
     Fault("milestones under another schedule", lambda b: LearningRate("cosine", milestones=(3,))),
     Fault("a window of one gradient", lambda b: Monitors(gsnr_window=1)),
@@ -173,16 +223,22 @@ FAULTS = [
     ),
     Fault("a truncated safetensors file", lambda b: loaded(b, truncated(b, network(b))), foreign="file:"),
     Fault("a weight file without weights", lambda b: loaded(b, saved(b, "a.pth", {"epoch": 3}))),
+    Fault("complex weights", lambda b: loaded(b, saved(b, "a.pth", bent(lambda x: x.to(torch.complex64))))),
+    Fault("weights without numbers", lambda b: loaded(b, saved(b, "a.pth", bent(lambda x: x.to("meta"))))),
+    Fault("a network that is called in another way", lambda b: b.train(student=Network("os:system"))),
     Fault("the weights of another network", lambda b: loaded(b, network(b, "resnet8"))),
     Fault("the weights of a network for other classes", lambda b: loaded(b, network(b, classes=100))),
     Fault("a student that starts from NaN", lambda b: b.train(student=with_nan(b))),
     Fault("a student for other classes", lambda b: check_training(prepare(b.run, student=linear(12)))),
     Fault("a teacher for other classes", lambda b: check_training(prepare(b.taught, teacher=linear(12)))),
     Fault("a teacher whose classes are in another order", wrong_teacher),
+    Fault("a teacher trained on the classes in another order", lambda b: taught_on(b, classes=["dog", "cat"])),
+    Fault("a teacher trained on images normalised otherwise", lambda b: taught_on(b, mean=[0.7])),
     Fault("a batch larger than the data", lambda b: b.train(data=Data(labels_per_class=2, batch_size=64))),
     Fault("a last batch of one image under batch norm", lambda b: flat_student(b, 19)),
     Fault("batches of one image under batch norm", lambda b: flat_student(b, 1)),
     Fault("more labels per class than there are", lambda b: b.train(data=Data(labels_per_class=1000))),
+    Fault("classes without images", gap),
     Fault("labels outside their range", lambda b: images([0, 3])),
     Fault("images that are no bytes", lambda b: images([0, 1], torch.float32)),
     Fault("no images at all", lambda b: images([])),

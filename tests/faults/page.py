@@ -38,9 +38,9 @@ def happened(fault: Fault) -> str:
 
 def rows_of_the_page() -> dict[str, str]:
     """Name of a fault -> its line."""
-    lines = re.findall(r"^\| (?!what )(?!---)(.+?) \| .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    text = PAGE.read_text(encoding="utf-8").splitlines()
-    return {name: next(line for line in text if line.startswith(f"| {name} | ")) for name in lines}
+    text = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    rows = re.findall(r"^(\| (?!what )(.+?) \| .*)$", text.replace("|---|---|---|", ""), re.MULTILINE)
+    return {name: line for line, name in rows}
 
 
 def write() -> None:

@@ -19,3 +19,22 @@ pytestmark = [
 def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path) -> None:
     points = kill_points(method, 4, seed=0, folder=tmp_path)
     assert [p.equal for p in points] == [True] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("table-lazy", "kd"),
+        ("table-full", "dkd+deepkd(keep=phases(plateau=0.5))"),
+        ("augmented", "mlkd"),
+        ("mixup", "gdkd(k=3)"),
+        ("folder", "dkd+dot"),
+        ("accumulated", "dkd+deepkd"),
+    ],
+)
+def test_so_does_a_run_on_every_path_of_data_and_teacher(path: str, method: str, tmp_path: Path) -> None:
+    if path == "folder":
+        pytest.importorskip("PIL")
+    points = kill_points(method, 2, seed=0, folder=tmp_path, path=path)
+    assert [p.equal for p in points] == [True] * 2

@@ -62,6 +62,7 @@ class SmallImages:
         cutmix: the same for pasted boxes; with both, each batch draws one of them.
         seed: of this source only.
         device: where the images live.
+        classes: their names, in the order of the labels, where they have names.
 
     Without ``augment``, ``mixup`` and ``cutmix`` an image has finitely many forms, which ``Batch.variant`` counts.
     Mixing makes labels soft, ``[n, c]``, and treats both views alike.
@@ -92,6 +93,7 @@ class SmallImages:
     cutmix: float = 0.0
     seed: int = 0
     device: torch.device | str = "cpu"
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.target, self.num_classes)

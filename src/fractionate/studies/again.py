@@ -45,6 +45,6 @@ def _no_run(folder: Path) -> str:
     unfinished = [str(p) for p in below if not (p / SUMMARY).is_file()]
     names = f": {', '.join(unfinished[:SHOWN])}{' ...' if len(unfinished) > SHOWN else ''}" if unfinished else ""
     return (
-        f"{folder} is a folder of {len(below)} runs, {len(unfinished)} of them unfinished{names}; name one, or repeat "
-        f"the command that began them with --resume, which also trains those that have not begun"
+        f"{folder} is a folder of runs ({len(below)}, unfinished {len(unfinished)}{names}); name one, or repeat the "
+        f"command that began them with --resume, which also trains those that have not begun"
     )

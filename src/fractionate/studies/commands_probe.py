@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from .words import names_and_changes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -72,8 +74,7 @@ def chosen_run(words: Words, method: str = "kd") -> Run:
     from ..recipes.papers import paper
     from ..train import MethodSpec, override, read_config
 
-    changes = [word for word in words if "=" in word]
-    names = [word for word in words if "=" not in word]
+    names, changes = names_and_changes(words)
     if len(names) != 1:
         raise ValueError(f"name one config file, run folder or recipe; got {names or 'none'}")
     place = Path(names[0])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from .words import names_and_changes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -163,9 +165,8 @@ class Train:
         from .again import resume_run
 
         options = self._options(command)
-        changes = [word for word in self.what if "=" in word]
+        names, changes = names_and_changes(self.what)
         changes += [f"parallel.sync={self.sync}"] if self.sync else []
-        names = [word for word in self.what if "=" not in word]
         if self.config is not None:
             self._train_config(names, changes, console, options)
         elif self.recipe is not None:

@@ -19,6 +19,7 @@ from ..rows import Progress
 from ..train import Run, Training, prepare
 from ..train.checks import check_batches, check_classes, check_teacher, teacher_net
 from ..train.prepare import autocast, fixed_threads
+from ..train.seen import check_seen
 from ..train.sources import sources
 from ..train.step import parameters, rows_of, train_step
 from ..train.weights import check_weights
@@ -209,6 +210,7 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 
 
 def _teacher(training: Training) -> str:
+    check_seen(training)
     check_teacher(training)
     found = training.teacher_test
     assert found is not None

@@ -11,6 +11,7 @@ from ..data import Batch, SmallImages
 from ..rows import Progress
 from .checkpoint import random_state, set_random_state
 from .prepare import Training, autocast
+from .seen import check_seen
 from .step import rows_of
 from .weights import check_weights
 from .world import current
@@ -30,13 +31,14 @@ def check_training(training: Training, teacher_at_least: float | None = None) ->
 
     Raises:
         ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
-            weak, classes without images, batches that are too large or too small, or a method that these rows do not
-            suit.
+            weak or was trained on other images, classes without images, batches that are too large or too small, or a
+            method that these rows do not suit.
     """
     check_weights("student", training.student)
     if (teacher := teacher_net(training)) is not None:
         check_weights("teacher", teacher)
     check_classes(training)
+    check_seen(training)
     check_teacher(training, teacher_at_least)
     check_labels(training)
     check_batches(training)

@@ -56,7 +56,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
     """Numbers in range; that every stream's shifted momentum is, too, is looked at with the method."""
     for name, value in (("lr", optimizer.lr), ("clip", optimizer.clip), ("clip_streams", optimizer.clip_streams)):
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be above 0, got {value}")
+            raise ValueError(f"{name} must be above 0{'' if value <= 0 else ' and finite'}, got {value}")
     within(0, weight_decay=optimizer.weight_decay)
     within(0, 1, dampening=optimizer.dampening)
     if not 0 <= optimizer.momentum < 1:

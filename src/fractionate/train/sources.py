@@ -66,6 +66,7 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         cutmix=data.cutmix,
         seed=seed,
         device=device,
+        classes=images.train.classes,
     )
     test = SmallImages(
         images.test.images,

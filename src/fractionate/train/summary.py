@@ -18,6 +18,7 @@ from .config import Run
 from .evaluate import Evaluation
 from .fit import Loop
 from .prepare import Training, merging
+from .seen import seen_images
 
 
 def summarize(
@@ -31,7 +32,8 @@ def summarize(
 
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
-    says whether steps were played as a recording, or why not.
+    says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
+    later has to be shown.
     """
     training = loop.training
     run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
@@ -40,6 +42,7 @@ def summarize(
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
+        "images": seen_images(training.train),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
