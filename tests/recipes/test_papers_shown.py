@@ -99,8 +99,14 @@ def test_the_list_is_filtered_by_every_word_and_counted() -> None:
     found = [r.id for r in search(["deepkd", "RESNET56", "paper"])]
     assert last == f"{len(found)} recipes, {len(found)} of them can be trained as they are"
     assert found == [id for id in papers() if "deepkd" in id and "resnet56" in id and "paper" in id]
-    assert listed("no such thing")[-1].startswith("0 recipes")
     assert listed()[-1].startswith(f"{len(papers())} recipes")
+
+
+def test_a_list_without_a_recipe_says_which_word_none_holds() -> None:
+    with pytest.raises(ValueError, match=r"no recipe holds 'dkkd'; words are parts of an id"):
+        listed("resnet56", "dkkd")
+    with pytest.raises(ValueError, match="no recipe holds all of imagenet, wrn_40_2"):
+        listed("imagenet", "wrn_40_2")
 
 
 def test_ids_are_printed_whole_however_narrow_the_terminal() -> None:

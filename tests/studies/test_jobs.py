@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fractionate.studies.display import display
+from fractionate.studies.display import Lines, display
 from fractionate.studies.jobs import Event, Job, Options, run_jobs
 from fractionate.train import Network, Optimizer, RunFolder, Stopped, deadline
 from tests.train.runs import teacher_file, tiny
@@ -32,10 +32,10 @@ def taught(tmp_path: Path) -> str:
     return teacher_file(tmp_path)
 
 
-def test_every_job_reports_every_epoch_and_its_end(tmp_path: Path, taught: str) -> None:
+def test_every_job_reports_its_beginning_every_epoch_and_its_end(tmp_path: Path, taught: str) -> None:
     events = listened(jobs(tmp_path, taught, 2), workers=1)
     assert [(e.job, e.epoch, e.done) for e in events] == [
-        (job, *rest) for job in (0, 1) for rest in ((1, False), (2, False), (3, False), (3, True))
+        (job, *rest) for job in (0, 1) for rest in ((0, False), (1, False), (2, False), (3, False), (3, True))
     ]
     facts = RunFolder(tmp_path / "seed-1").summary()
     assert events[-1].top1 == facts["last_top1"]
@@ -73,7 +73,7 @@ def test_finished_jobs_are_not_trained_again(tmp_path: Path, taught: str) -> Non
     listened(jobs(tmp_path, taught, 1), workers=1)
     written = (tmp_path / "seed-0" / "metrics.jsonl").stat().st_mtime_ns
     events = listened(jobs(tmp_path, taught, 1), workers=1, options=Options(resume=True))
-    assert [e.done for e in events] == [True]
+    assert [(e.epoch, e.done) for e in events] == [(0, False), (3, True)]
     assert (tmp_path / "seed-0" / "metrics.jsonl").stat().st_mtime_ns == written
 
 
@@ -82,13 +82,34 @@ def shown(terminal: bool) -> str:
     console = Console(file=out, force_terminal=terminal, width=100)
     work = [Job("kd, seed 0", tiny("ce"), Path("nowhere"))]
     with display(console, work) as listen:
+        listen(Event(0, 0, 2))
         listen(Event(0, 1, 2, 91.25, 1000.0))
         listen(Event(0, 2, 2, 92.5, 1000.0))
         listen(Event(0, 2, 2, 92.5, done=True))
     return out.getvalue()
 
 
-def test_away_from_a_terminal_there_is_one_plain_line_per_run() -> None:
+def test_a_long_run_away_from_a_terminal_says_every_minute_how_far_it_is_and_how_long_it_takes() -> None:
+    out, seconds = StringIO(), iter([0.0, 0.0, *(40.0 * epoch for epoch in range(1, 7))])
+    work = [Job(f"kd, seed {n}", replace(tiny("ce"), epochs=240), Path("nowhere")) for n in (0, 1)]
+    listen = Lines(Console(file=out, width=40), work, clock=lambda: next(seconds))
+    listen(Event(0, 0, 240))
+    for epoch in range(1, 7):
+        listen(Event(0, epoch, 240, 10.0 * epoch, 1234.5))
+    # 40 s an epoch, 478 epochs left in both jobs after the second
+    first, *others = out.getvalue().splitlines()
+    assert first == "[0/2, 80 s] kd, seed 0: epoch 2 of 240, 20.00 % top-1, 1,234 images/s, about 5 h 19 min left"
+    assert [line.split()[1] for line in others] == ["160", "240"]
+
+
+def test_a_teacher_away_from_a_terminal_has_no_line_for_its_end() -> None:
+    out = StringIO()
+    with display(Console(file=out), [Job("teacher", tiny("ce"), Path("nowhere"))], ends=False) as listen:
+        listen(Event(0, 3, 3, 90.0, done=True))
+    assert out.getvalue() == ""
+
+
+def test_a_short_run_away_from_a_terminal_has_one_plain_line() -> None:
     text = shown(terminal=False)
     assert text.count("\n") == 1
     assert "kd, seed 0: 92.50 % top-1" in text

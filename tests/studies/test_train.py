@@ -10,24 +10,29 @@ import pytest
 from PIL import Image
 
 from fractionate.cli import main
-from fractionate.train import RunFolder
+from fractionate.recipes.papers import paper
+from fractionate.studies.train import for_teacher
+from fractionate.train import RunFolder, to_yaml
 
 CLASSES = 100
 NETS = ["--teacher", "resnet8", "--student", "wrn_16_1"]
 
 
-@pytest.fixture(scope="module")
-def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The standard files of CIFAR-100 with two training images and one test image per class."""
-    root = tmp_path_factory.mktemp("data")
+def written(root: Path, each: int) -> Path:
+    """The standard files of CIFAR-100 with so many training images and one test image per class."""
     folder, random = root / "cifar-100-python", np.random.default_rng(0)
     folder.mkdir()
-    for name, each in (("train", 2), ("test", 1)):
-        pixels = random.integers(0, 256, (CLASSES * each, 3072), dtype=np.uint8)
-        content = {"data": pixels, "fine_labels": list(range(CLASSES)) * each}
+    for name, count in (("train", each), ("test", 1)):
+        pixels = random.integers(0, 256, (CLASSES * count, 3072), dtype=np.uint8)
+        content = {"data": pixels, "fine_labels": list(range(CLASSES)) * count}
         (folder / name).write_bytes(pickle.dumps(content, 4))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"c{i}" for i in range(CLASSES)]}, 4))
     return root
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("data"), 2)
 
 
 def train(*words: str | Path) -> int:
@@ -72,6 +77,91 @@ def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(
     assert "below the expected 72.34 %" in out
     run = RunFolder(tmp_path / "runs" / "seed-0").config()
     assert (run.student.name, run.method.args["temperature"], run.optimizer.lr) == ("resnet20", 4, 0.05)
+
+
+def test_a_recipe_of_a_paper_trains_its_teacher_where_the_student_is_trained_and_can_be_shortened(
+    tmp_path: Path,
+) -> None:
+    root = written(tmp_path, 6)  # one of them is held out
+    words = ["--recipe", "cifar100/dkd/resnet56__resnet20/mdistiller", "teacher=resnet20", "student=resnet8"]
+    words += ["--data", root, "--validation", "--epochs", "8", "--teacher-epochs", "1", "threads=1"]
+    assert train(*words, "epochs=1", "--out", tmp_path) == 0
+    taught, student = (RunFolder(tmp_path / name).config() for name in ("teacher-resnet20", "seed-0"))
+    for run in (taught, student):
+        assert (run.epochs, run.threads, run.data.root, run.data.evaluate_on) == (1, 1, str(root), "validation")
+    assert student.learning_rate.milestones == (5, 6, 7)  # of 8 epochs; epochs=1 changes the length alone
+    assert student.method.args["warmup"] == 1
+    assert taught.learning_rate.milestones == (1,)
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        (("--method", "kd"), "method=NAME"),
+        (("--over", "kd"), "method=NAME"),
+        (("--teacher", "resnet8"), "teacher=NAME"),
+        (("--student", "resnet8"), "student=NAME"),
+    ],
+)
+def test_an_option_that_a_recipe_or_a_file_leaves_no_room_for_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str], instead: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(paper("cifar100/dkd/resnet56__resnet20/mdistiller").run()))
+    for what in (("--recipe", "cifar100/dkd/resnet56__resnet20/mdistiller"), ("--config", config)):
+        assert train(*what, *option, "--out", tmp_path / "runs") == 2
+        error = capsys.readouterr().err
+        assert f"{what[0]} brings this itself: in place of {option[0]}, write {instead}" in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", [("--epochs", "2"), ("--data", "x"), ("--validation",), ("--teacher-epochs", "2")])
+def test_a_config_file_takes_no_option_that_it_would_ignore(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(paper("cifar100/dkd/resnet56__resnet20/mdistiller").run()))
+    assert train("--config", config, *option, "--out", tmp_path / "runs") == 2
+    assert f"in place of {option[0]}, write " in capsys.readouterr().err
+
+
+def test_the_stem_of_a_teacher_holds_while_it_is_trained(tmp_path: Path) -> None:
+    changes = ["data.root=x", "teacher.stem=small", "teacher.published_bn=true", "optimizer.lr=1", "student.stem=small"]
+    assert for_teacher(changes) == ["data.root=x", "student.stem=small", "student.published_bn=true"]
+
+
+def test_a_teacher_named_by_a_field_is_refused_before_another_one_is_trained(
+    cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("cifar100", "--data", cifar, "teacher.name=resnet8", "--out", tmp_path) == 2
+    assert "name it by --teacher resnet8" in capsys.readouterr().err
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_a_teacher_is_used_on_whatever_it_was_trained_and_never_mistaken_for_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["digits", "epochs=1", "data.passes=1", "--method", "kd", "--out", tmp_path]
+    assert train(*words, "--teacher-epochs", "1") == 0
+    written = (tmp_path / "teacher" / "summary.json").read_bytes()
+    assert train(*words, "--teacher-epochs", "1", "precision=bfloat16", "device=auto", "--overwrite") == 0
+    assert (tmp_path / "teacher" / "summary.json").read_bytes() == written
+    capsys.readouterr()
+    assert train(*words, "--teacher-epochs", "2") == 2
+    assert "holds a finished run with another epochs: choose another folder" in capsys.readouterr().err
+    assert train(*words, "--teacher-epochs", "2", "--overwrite") == 0
+    assert RunFolder(tmp_path / "teacher").config().epochs == 2
+
+
+def test_a_data_set_without_a_recipe_is_pointed_to_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("cifar10") == 2
+    assert "take the settings of another: cifar100 data.name=cifar10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--epochs", "--teacher-epochs", "--workers"])
+def test_nothing_can_be_done_zero_times(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert train("digits", option, "0") == 2
+    assert f"{option} must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_a_validation_part_is_kept_from_teacher_and_student(tmp_path: Path) -> None:

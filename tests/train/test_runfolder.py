@@ -79,7 +79,7 @@ def test_the_saved_student_is_the_trained_one(done: RunFolder, run: Run) -> None
 
 def test_a_run_is_not_overwritten_by_accident(done: RunFolder, run: Run) -> None:
     before = (done.path / "summary.json").read_bytes()
-    with pytest.raises(ValueError, match=r"holds a finished run; choose another folder, or replace it \(--overwrite\)"):
+    with pytest.raises(ValueError, match=r"holds a finished run; .* \(--resume\), or replace it \(--overwrite\)"):
         execute(run, done.path)
     assert (done.path / "summary.json").read_bytes() == before
 

@@ -9,6 +9,7 @@ from functools import partial
 from .._choices import unknown
 from ..models.cifar import ALIASES
 from ..train import Network, Run
+from ..train.sources import SETS
 from . import cifar100, cifar100_small, digits, folder
 from .teachers import alone_top1
 
@@ -82,12 +83,14 @@ def find(name: str) -> Recipe:
     """A recipe by name.
 
     Raises:
-        ValueError: unknown name; the nearest one is named.
+        ValueError: unknown name; the nearest one is named, and for a data set without a recipe the one to take.
 
     Example:
         >>> find("digits").teacher().student.name
         'convnet_16_32_64'
     """
+    if name in SETS and name not in RECIPES:
+        raise ValueError(f"no recipe is made for {name!r}; take the settings of another: cifar100 data.name={name}")
     if name not in RECIPES:
         raise ValueError(unknown("recipe", name, RECIPES))
     return RECIPES[name]

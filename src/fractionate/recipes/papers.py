@@ -11,6 +11,7 @@ from ..train import Run, Wrapper, override
 from .draft import OTHER_NAMES, draft, obstacle, open_fields
 from .numbers import Number, is_own, numbers_of
 from .row import Row, rows
+from .scale import lasting
 from .spec import Reading, read_method
 
 SUFFIX = "/fractionate"
@@ -134,18 +135,20 @@ class PaperRecipe:
         """What a reader must know before using it."""
         return tuple(_notes(self))
 
-    def run(self, changes: Sequence[str] = ()) -> Run:
+    def run(self, changes: Sequence[str] = (), epochs: int | None = None) -> Run:
         """The complete run.
 
         Args:
             changes: ``field=value``; must give what :attr:`needs` lists.
+            epochs: another length than the source's; milestones and warm-ups keep their share, while ``epochs=N`` among
+                the changes leaves them where they are.
 
         Raises:
             ValueError: it cannot be trained here, or something is left open; says why or what.
         """
         if self.obstacle:
             raise ValueError(f"{self.id} is not runnable yet: {self.obstacle}")
-        given = [change.partition("=")[0].strip() for change in changes]
+        given = [change.partition("=")[0].strip() for change in changes] + ["epochs"] * (epochs is not None)
         still_open = [need for need in self.needs if not any(_covers(path, need) for path in given)]
         if still_open:
             raise ValueError(
@@ -156,6 +159,7 @@ class PaperRecipe:
         if self.derived:
             method = replace(method, wrappers=(*method.wrappers, Wrapper("deepkd", {"delta": DELTA, "rule": "paper"})))
         run = draft(self.row, method)
+        run = run if epochs is None else lasting(run, epochs)
         return override(run, changes) if changes else run
 
 

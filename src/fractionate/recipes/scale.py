@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..train import MethodSpec
+from ..train import MethodSpec, Run
 from ..train.spec import METHODS
 
 PUBLISHED_EPOCHS = 240  # of the CIFAR-100 runs that the methods' default warm-up (in epochs) was made for
@@ -51,3 +51,21 @@ def milestones(published: Sequence[int], epochs: int) -> tuple[int, ...]:
         (15, 18, 21)
     """
     return tuple(sorted({max(1, round(m * epochs / PUBLISHED_EPOCHS)) for m in published}))
+
+
+def lasting(run: Run, epochs: int) -> Run:
+    """The run with another length; milestones and the warm-ups of the rate and of the loss keep their share of it.
+
+    Example:
+        >>> from fractionate.recipes.papers import paper
+        >>> short = lasting(paper("cifar100/dkd/resnet56__resnet20/mdistiller").run(), 24)
+        >>> short.epochs, short.learning_rate.milestones, short.method.args["warmup"]
+        (24, (15, 18, 21), 2)
+    """
+    share, rate, method = epochs / run.epochs, run.learning_rate, run.method
+    marks = tuple(sorted({max(1, round(m * share)) for m in rate.milestones}))
+    rate = replace(rate, milestones=marks, warmup_epochs=round(rate.warmup_epochs * share))
+    warmup = method.args.get("warmup")
+    if isinstance(warmup, int | float):
+        method = replace(method, args={**method.args, "warmup": max(1, round(warmup * share))})
+    return replace(run, epochs=epochs, learning_rate=rate, method=method)

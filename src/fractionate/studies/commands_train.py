@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from .train import Choice
 
 Words = tuple[str, ...]
+# What is written in place of an option where a file or a paper's recipe brings the whole run.
+INSTEAD = {
+    "method": "write method=NAME or method.args.NAME=VALUE",
+    "over": "write method=NAME+WRAPPER",
+    "teacher": "write teacher=NAME",
+    "teacher_checkpoint": "write teacher.checkpoint=FILE",
+    "teacher_epochs": "write teacher.checkpoint=FILE: a file names weights, it trains no teacher",
+    "student": "write student=NAME",
+    "epochs": "write epochs=N",
+    "data": "write data.root=DIR",
+    "validation": "write data.evaluate_on=validation",
+    "recipe": "name one of the two",
+    "seeds": "repeat the command that began the runs",
+    "out": "leave it out: the run stays where it is",
+}
 # Options that fill in a recipe.
-OF_A_CHOICE = (
-    "method",
-    "over",
-    "teacher",
-    "teacher_checkpoint",
-    "teacher_epochs",
-    "student",
-    "epochs",
-    "data",
-    "validation",
-)
+OF_A_CHOICE = tuple(name for name in INSTEAD if name not in ("recipe", "seeds", "out"))
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Train:
     student: str | None = None
     """Network of the student; default: the recipe's."""
     epochs: int | None = None
-    """Length of a student's run; milestones and loss warm-up keep their share. Default: the recipe's."""
+    """Length of a student's run; milestones and warm-ups keep their share. Default: the recipe's."""
     data: Path | None = None
     """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
     validation: bool = False
@@ -174,7 +179,7 @@ class Train:
         elif len(names) != 1:
             raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
         elif self.resume and names[0] not in RECIPES:
-            self._refuse("a run folder says everything itself", "seeds", "out", *OF_A_CHOICE)
+            self._says_itself("--resume DIR", "seeds", "out", *OF_A_CHOICE)
             resume_run(Path(names[0]), changes, console, options, self.workers)
         else:
             self._train_recipe(names[0], changes, console, options)
@@ -205,7 +210,7 @@ class Train:
 
         if names or self.out is None or self.config is None:
             raise ValueError("--config takes no recipe, and needs --out for the new run folder")
-        self._refuse("a config says everything itself", "recipe", *OF_A_CHOICE)
+        self._says_itself("--config", "recipe", *OF_A_CHOICE)
         run = override(read_config(self.config), changes)
         train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
 
@@ -214,8 +219,7 @@ class Train:
 
         if names or self.recipe is None:
             raise ValueError(f"--recipe takes field=value only, got {' '.join(names)}")
-        own = [name for name in OF_A_CHOICE if name not in ("data", "teacher_checkpoint")]
-        self._refuse("a paper's recipe says everything itself", *own)
+        self._says_itself("--recipe", "method", "over", "teacher", "student")
         choice, out = self._choice(self.recipe, changes), self.out or Path("runs") / self.recipe
         train_paper(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
 
@@ -225,12 +229,11 @@ class Train:
         choice, out = self._choice(name, changes), self.out or _folder(name, self.validation)
         train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
 
-    def _refuse(self, why: str, *names: str) -> None:
-        """No option is left aside in silence."""
-        plain = Train()
-        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(plain, name)]
-        if given:
-            raise ValueError(f"{why}: {', '.join(given)} would change nothing; change fields (field=value) instead")
+    def _says_itself(self, what: str, *options: str) -> None:
+        """Refuse options that would have no effect, and say what takes their place."""
+        for name in options:
+            if getattr(self, name):
+                raise ValueError(f"{what} brings this itself: in place of --{name.replace('_', '-')}, {INSTEAD[name]}")
 
     def _choice(self, recipe: str, changes: list[str]) -> Choice:
         from .train import Choice

@@ -1,13 +1,15 @@
-"""Progress of several runs: live bars on a terminal, one line per finished run anywhere else."""
+"""Progress of several runs: live bars on a terminal, plain lines now and then anywhere else."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .jobs import Event, Job, Listener
+
+EVERY = 60.0  # seconds between two lines about epochs, where there are no bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,17 +17,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def display(console: Console, jobs: Sequence[Job], title: str = "runs", *, lines: bool = True) -> Iterator[Listener]:
+def display(console: Console, jobs: Sequence[Job], title: str = "runs", *, ends: bool = True) -> Iterator[Listener]:
     """A listener for :func:`run_jobs` that shows how far the jobs are.
 
     Args:
         console: where to show it.
         jobs: all jobs.
         title: name of the bar that counts them.
-        lines: whether to print lines where bars cannot be shown.
+        ends: whether to print a line for a finished job where bars cannot be shown.
     """
     if not console.is_terminal:
-        yield _Lines(console, jobs) if lines else _silent
+        yield Lines(console, jobs, ends=ends)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -38,10 +40,6 @@ def display(console: Console, jobs: Sequence[Job], title: str = "runs", *, lines
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress, jobs, title)
-
-
-def _silent(event: Event) -> None:
-    """Show nothing."""
 
 
 class _Bars:
@@ -61,22 +59,56 @@ class _Bars:
             return
         if event.job not in self.running:
             self.running[event.job] = self.progress.add_task(job.title, total=event.epochs, note="")
+        if not event.epoch:
+            return
         note = f"{event.top1:.2f} %  {event.images_per_s:,.0f} images/s"
         self.progress.update(self.running[event.job], completed=event.epoch, note=note)
 
 
-class _Lines:
-    """A line when a job is done."""
+class Lines:
+    """A line when a job is done, and one about an epoch when there was none for a minute.
 
-    def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
-        self.console, self.jobs = console, jobs
-        self.finished, self.started = 0, time.perf_counter()
+    Args:
+        console: where they go.
+        jobs: all jobs.
+        ends: whether a finished job has a line of its own.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        jobs: Sequence[Job],
+        *,
+        ends: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.console, self.jobs, self.ends, self.clock = console, jobs, ends, clock
+        self.finished, self.trained, self.started = 0, 0, clock()
+        self.left = {number: job.run.epochs for number, job in enumerate(jobs)}
+        self.printed = self.started
 
     def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        title, now = self.jobs[event.job].title, self.clock()
+        self.left[event.job] = 0 if event.done else event.epochs - event.epoch
         if event.done:
             self.finished += 1
-            seconds = time.perf_counter() - self.started
-            place = f"[{self.finished}/{len(self.jobs)}, {seconds:.0f} s]"
-            self.console.print(
-                f"{place} {self.jobs[event.job].title}: {event.top1:.2f} % top-1", markup=False, highlight=False
-            )
+            if self.ends:
+                self._say(now, f"{title}: {event.top1:.2f} % top-1")
+        elif event.epoch:
+            self.trained += 1
+            if now - self.printed >= EVERY:
+                speed = f"{event.top1:.2f} % top-1, {event.images_per_s:,.0f} images/s"
+                self._say(now, f"{title}: epoch {event.epoch} of {event.epochs}, {speed}, {self._remaining(now)} left")
+
+    def _say(self, now: float, text: str) -> None:
+        self.printed = now
+        place = f"[{self.finished}/{len(self.jobs)}, {now - self.started:.0f} s]"
+        self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _remaining(self, now: float) -> str:
+        """Time for the epochs that are left in all jobs, as fast as those so far."""
+        seconds = (now - self.started) / self.trained * sum(self.left.values())
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"

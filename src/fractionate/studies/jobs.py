@@ -32,12 +32,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """An epoch of a job is over (``epoch`` of ``epochs``), or the job is: ``done``."""
+    """An epoch of a job is over (``epoch`` of ``epochs``), or the job is: ``done``; epoch 0: it has begun."""
 
     job: int
     epoch: int
     epochs: int
-    top1: float
+    top1: float = 0.0
     images_per_s: float = 0.0
     done: bool = False
 
@@ -94,6 +94,7 @@ def _here(jobs: Sequence[Job], options: Options, listen: Listener) -> Iterator[E
 
 def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
     epochs = job.run.epochs
+    listen(Event(number, 0, epochs))
     with boards(options.boards if current().main else (), job.run, job.folder) as show:
 
         def on_record(record: Record) -> None:

@@ -28,8 +28,15 @@ def print_recipes(words: Sequence[str], console: Console) -> int:
 
     Returns:
         The number of recipes shown.
+
+    Raises:
+        ValueError: no recipe holds them all.
     """
     found = search(words)
+    if not found:
+        alone = [word for word in words if not search([word])]
+        why = f"no recipe holds {alone[0]!r}" if alone else f"no recipe holds all of {', '.join(words)}"
+        raise ValueError(f"{why}; words are parts of an id, a method, a network, a variant, a status or a source")
     lines = [HEADS, *((r.id, r.method, r.pair, r.variant, r.status, _short(r)) for r in found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     styles = ["bold", *("" if r.runnable else "dim" for r in found)]

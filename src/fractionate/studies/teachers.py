@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..train import Network, Run, RunFolder, evaluate
+from ..train.configfile import differences
 from ..train.networks import build, place
 from ..train.prepare import fixed_threads
 from ..train.sources import sources
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
+# Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
+MAY_DIFFER = ("data.root", "device", "threads", "precision", "channels_last", "save_every")
 
 
 def trained_teacher(
@@ -34,7 +37,8 @@ def trained_teacher(
 
     Args:
         run: the teacher's own training.
-        folder: its run folder; one that holds the same finished run is used as it is.
+        folder: its run folder; a finished run that is there is used as it is if only fields of :data:`MAY_DIFFER`
+            differ.
         console: where progress and accuracy go.
         options: what to do with a folder that holds another run.
         expected: top-1 % that such a network ought to reach.
@@ -44,15 +48,24 @@ def trained_teacher(
         The network with its weights.
 
     Raises:
-        ValueError: the folder holds another run, or a student could not learn from such a teacher.
+        ValueError: the folder holds another run (says what differs), or a student could not learn from such a teacher.
     """
     there = RunFolder(folder)
-    if there.finished and there.config() == run:
-        options = replace(options, overwrite=False, resume=True)
+    other: list[str] = []
+    if there.finished:
+        kept = there.config()
+        other = [path for path in differences(kept, run) if path not in MAY_DIFFER]
+        if other and not options.overwrite:
+            raise ValueError(
+                f"{folder} holds a finished run with another {', '.join(other)}: choose another folder for this "
+                f"teacher (--out), or replace the one that is there (--overwrite)"
+            )
+    if there.finished and not other:
+        run, options = kept, replace(options, overwrite=False, resume=True)
     else:
         check_students(students())
     job = Job(f"teacher {run.student.name}", run, folder)
-    with display(console, [job], "teacher", lines=False) as listen:
+    with display(console, [job], "teacher", ends=False) as listen:
         run_jobs([job], options, listen)
     facts = there.summary()
     _show(run.student, facts["last_top1"], facts["params"], run.data.evaluate_on, expected(run.student), console)

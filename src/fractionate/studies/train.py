@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from ..models import create
 from ..recipes import placed
 from ..recipes.papers import paper
+from ..recipes.scale import lasting
 from ..recipes.teachers import alone_top1, teacher_run
 from ..train import MethodSpec, Network, Run, override
 from .compare import file_name, student_jobs
@@ -35,6 +36,7 @@ SHARED = (
     "precision",
     "channels_last",
 )
+NETWORK = ("teacher.stem", "teacher.published_bn")  # said of the teacher, they hold while it is trained
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Choice:
         epochs: length of a student's run; ``None`` = the recipe's.
         root: folder of the data set; ``None`` = the usual places.
         validation: keep a part of the training images apart and measure on it, to choose settings.
-        changes: ``field=value`` of the students' run; those in :data:`SHARED` hold for the teacher's too.
+        changes: ``field=value`` of the students' run; those in :data:`SHARED` and :data:`NETWORK` hold for the
+            teacher's own training too.
     """
 
     recipe: str
@@ -94,16 +97,20 @@ def train_recipe(
     found = placed(choice.recipe, choice.root, validation=choice.validation)
     options, spec = options or Options(), MethodSpec.parse(choice.method)
     teacher_run = found.teacher(**_given(name=choice.teacher, epochs=choice.teacher_epochs))
-    teacher_run = override(teacher_run, [c for c in choice.changes if c.partition("=")[0].strip() in SHARED])
+    teacher_run = override(teacher_run, for_teacher(choice.changes))
+    usual = teacher_run.data.name == found.teacher().data.name
+    expected = found.expected if usual else lambda network: None
     make = partial(_student, found.student, choice)
     drafted = make(spec, teacher=replace(teacher_run.student, checkpoint=_text(choice.teacher_checkpoint)))
     _check_exists(drafted.student)
     teacher = drafted.teacher
     if teacher and drafted.method.distils and (teacher.checkpoint or teacher.pretrained):
-        measured_teacher(teacher, drafted, console, found.expected)
+        measured_teacher(teacher, drafted, console, expected)
     elif drafted.method.distils:
+        if teacher and teacher.name != teacher_run.student.name:
+            raise ValueError(f"the teacher is trained first: name it by --teacher {teacher.name}, not by a field")
         folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
-        teacher = trained_teacher(teacher_run, folder, console, options, found.expected, lambda: [drafted])
+        teacher = trained_teacher(teacher_run, folder, console, options, expected, lambda: [drafted])
     named = choice.teacher or choice.student
     pair = out / f"{file_name(teacher_run.student.name)}__{file_name(drafted.student.name)}" if named else out
     jobs = student_jobs([spec], partial(make, teacher=teacher), seeds, pair)
@@ -122,8 +129,8 @@ def train_paper(
     """Train what a paper's recipe says, its teacher first unless there are weights.
 
     Args:
-        choice: id of the recipe as ``recipe``; folder, teacher's weights and ``changes``. Networks, method and lengths
-            are the recipe's and change as ``field=value``.
+        choice: id of the recipe as ``recipe``; folder, teacher's weights, lengths, validation and ``changes``. Networks
+            and method are the recipe's and change as ``field=value``.
         out: folder of the teacher and of all runs.
         console: where progress goes.
         seeds: how many.
@@ -137,15 +144,18 @@ def train_paper(
         ValueError: an unknown recipe, or one that is not runnable or leaves something open; says why or what.
     """
     recipe, options = paper(choice.recipe), options or Options()
-    root = [] if choice.root is None else [f"data.root={choice.root}"]
-    run = recipe.run([*root, *choice.changes])
+    changes = [] if choice.root is None else [f"data.root={choice.root}"]
+    changes += ["data.evaluate_on=validation"] if choice.validation else []
+    changes += choice.changes
+    run = recipe.run(changes, choice.epochs)
     if run.teacher and choice.teacher_checkpoint:
         run = replace(run, teacher=replace(run.teacher, checkpoint=str(choice.teacher_checkpoint)))
     own = run.teacher is not None and run.teacher.name == recipe.row.teacher
     if run.method.distils and run.teacher and (run.teacher.checkpoint or run.teacher.pretrained):
         measured_teacher(run.teacher, run, console, lambda network: recipe.teacher_top1 if own else None)
     elif run.method.distils and run.teacher:
-        alone = override(teacher_run(recipe if own else run.teacher.name), root)
+        alone = teacher_run(recipe if own else run.teacher.name)
+        alone = override(lasting(alone, choice.teacher_epochs or alone.epochs), for_teacher(changes))
         top1 = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
         folder = out / f"teacher-{file_name(run.teacher.name)}"
         drafted = run
@@ -177,6 +187,18 @@ def train_config(
         runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
         jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]
     return _run(jobs, console, workers, options or Options())
+
+
+def for_teacher(changes: Iterable[str]) -> list[str]:
+    """The changes of a student's run that hold for the teacher's own training.
+
+    Example:
+        >>> for_teacher(["device=cpu", "teacher.stem=small", "optimizer.lr=1"])
+        ['device=cpu', 'student.stem=small']
+    """
+    said = [(change.partition("=")[0].strip(), change) for change in changes]
+    network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
+    return [*(change for path, change in said if path in SHARED), *network]
 
 
 def _check_exists(network: Network) -> None:

@@ -70,7 +70,8 @@ class RunFolder:
         there = [name for name in FILES if (self.path / name).exists()] + [p.name for p in self._older()]
         if there and not overwrite:
             state = "a finished run" if self.finished else "an unfinished run"
-            raise ValueError(f"{self.path} holds {state}; choose another folder, or replace it (--overwrite)")
+            ways = "choose another folder, go on from it (--resume), or replace it (--overwrite)"
+            raise ValueError(f"{self.path} holds {state}; {ways}")
         return there
 
     def start(self, run: Run, *, overwrite: bool = False) -> None:
