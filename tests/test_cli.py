@@ -146,6 +146,8 @@ def test_a_report_reads_folders_and_writes_a_page(
 ) -> None:
     assert main(["report", str(runs), "--out", str(tmp_path / "page.html")]) == 0
     assert "labels alone" in capsys.readouterr().out
+    assert main(["report", str(runs), "--baseline", "lables alone"]) == 2
+    assert "did you mean 'labels alone'" in capsys.readouterr().err
     assert "labels alone" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 

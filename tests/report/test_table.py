@@ -167,6 +167,18 @@ def test_rows_with_other_epochs_or_teachers_are_pointed_out(tmp_path):
     assert "The number of epochs differs between rows: 5 in kd; 9 in dkd." in notes
 
 
+def test_settings_besides_the_method_that_rows_do_not_share_are_pointed_out(tmp_path):
+    for method, more in (("kd", "ema: null\n"), ("dkd", "ema: 0.99\n"), ("gdkd", "ema: null\ndevice: cpu\n")):
+        config = write_run(tmp_path / method, method) / "config.yaml"
+        config.write_text(config.read_text() + more)
+    (note,) = table(read_runs([tmp_path])).notes
+    assert note == "Rows differ in more than the method. ema: null in kd, gdkd; 0.99 in dkd."
+
+
+def test_rows_that_differ_in_the_method_alone_have_no_note(study):
+    assert table(read_runs(study)).notes == ()
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_terminal_shows_every_number_at_any_width(study, width):
     out = io.StringIO()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fractionate.report.groups import Group, choose_baselines, group_runs, teacher_runs
+from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
 from fractionate.report.stats import Difference, Estimate, paired_difference
 from fractionate.report.summary import Summary
 
 T = TypeVar("T")
+# Settings that belong to a method, or have a note or a column of their own, or change no number.
+OF_THE_METHOD = ("method", "teacher", "compile_teacher", "monitors", "data.strong", "merge")
+ELSEWHERE = frozenset({"epochs", "data.root"})
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -186,8 +190,25 @@ def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
                     found.setdefault(value, []).append(row.label)
             found.pop(None, None)
             if len(found) > 1:
-                listed = "; ".join(f"{value} in {', '.join(rs)}" for value, rs in found.items())
-                yield f"The {what} differs between rows: {listed}."
+                yield f"The {what} differs between rows: {_listed(found)}."
+        yield from _mixed(here)
+
+
+def _mixed(rows: Sequence[Row]) -> Iterable[str]:
+    """Settings besides the method that the rows of one table do not share."""
+    found: dict[str, dict[object, list[str]]] = {}
+    for row in rows:
+        for path, value in row.group.runs[0].settings.items():
+            if not path.startswith(OF_THE_METHOD) and path not in PER_RUN | ELSEWHERE:
+                found.setdefault(path, {}).setdefault(value, []).append(row.label)
+    differing = [f"{path}: {_listed(values)}" for path, values in found.items() if len(values) > 1]
+    if differing:
+        more = f" And {len(differing) - SHOWN} more." if len(differing) > SHOWN else ""
+        yield f"Rows differ in more than the method. {'. '.join(differing[:SHOWN])}.{more}"
+
+
+def _listed(found: Mapping[object, Sequence[str]]) -> str:
+    return "; ".join(f"{value} in {', '.join(labels)}" for value, labels in found.items())
 
 
 def _epochs(summary: Summary) -> object:

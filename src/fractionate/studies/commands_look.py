@@ -24,6 +24,8 @@ class Report:
     """The page."""
     title: str = "Distillation report"
     """Title of the page."""
+    baseline: str | None = None
+    """Row that the others are compared with; default: labels alone, else kd, else the first."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -31,9 +33,9 @@ class Report:
 
         if not self.runs:
             raise ValueError("name at least one run folder, or a folder of run folders")
-        print_table(self.runs, console)
+        print_table(self.runs, console, self.baseline)
         if self.out is not None:
-            write_page(self.runs, self.out, title=self.title)
+            write_page(self.runs, self.out, title=self.title, baseline=self.baseline)
             console.print(str(self.out), markup=False, highlight=False, soft_wrap=True)
 
 

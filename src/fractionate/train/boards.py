@@ -58,8 +58,10 @@ def boards(kinds: Sequence[Board], run: Run, folder: Path) -> Iterator[Write]:
 
 def _check_installed(kind: Board) -> None:
     if kind not in sys.modules and importlib.util.find_spec(kind) is None:
-        install = "'fractionate[boards]'" if kind == "tensorboard" else kind
-        raise ImportError(f"the board {kind!r} needs a package that is not installed: pip install {install}")
+        extra = "boards" if kind == "tensorboard" else kind
+        raise ImportError(
+            f"the board {kind!r} needs a package that is not installed: pip install 'fractionate[{extra}]'"
+        )
 
 
 Opened = tuple[Callable[[dict[str, Any], int], None], Callable[[], None]]
