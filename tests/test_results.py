@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from io import StringIO
 from pathlib import Path
@@ -47,3 +49,13 @@ def test_every_method_stands_on_the_page_with_its_mean(rows: Path) -> None:
 def test_a_study_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished run yet"):
         keep(tmp_path)
+
+
+def test_students_of_a_teacher_trained_again_are_not_added(rows: Path, tmp_path: Path) -> None:
+    shutil.copytree(rows / "digits", tmp_path / "digits")
+    place = tmp_path / "digits" / "kd" / "seed-1" / "summary.json"
+    facts = json.loads(place.read_text())
+    place.write_text(json.dumps({**facts, "teacher_top1": facts["teacher_top1"] - 1}))
+    with pytest.raises(ValueError, match="more than one teacher, so their seeds are not pairs"):
+        keep(tmp_path / "digits", rows / "kept")
+    assert RunFolder(rows / "kept" / "digits" / "kd" / "seed-1").summary() == facts
