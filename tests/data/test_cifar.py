@@ -1,10 +1,16 @@
 """CIFAR from its files: the official ones and converted ones; damaged, incomplete and hostile ones are refused."""
 
+import functools
 import hashlib
 import importlib.util
 import os
 import pickle
+import shutil
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +86,53 @@ def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "torchvision", library)
     with pytest.raises(ValueError, match=r"lacks test, meta, and downloading failed: no route to host"):
         cifar("cifar100", tmp_path, "test")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="downloads go through torchvision")
+@pytest.mark.parametrize("name", CIFAR)
+def test_a_missing_set_is_downloaded_unpacked_and_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision's own code, with the address and the checksums of an archive that this machine serves."""
+    from torchvision import datasets
+
+    held = cifar_files.write(tmp_path / "made", name)
+    folder, train, test, meta = cifar_files.FILES[name]
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), "gztar", tmp_path / "made"))
+
+    def sums(files: list[str]) -> list[list[str]]:
+        return [[file, md5(tmp_path / "made" / folder / file)] for file in files]
+
+    official = getattr(datasets, name.upper())
+    with served(tmp_path) as address:
+        replaced = {"url": f"{address}/{archive.name}", "tgz_md5": md5(archive)}
+        replaced |= {"train_list": sums(train), "test_list": sums(test)}
+        replaced["meta"] = {**official.meta, "md5": sums([meta])[0][1]}
+        for attribute, value in replaced.items():
+            monkeypatch.setattr(official, attribute, value)
+        monkeypatch.setenv("no_proxy", "*")
+        images = cifar(name, tmp_path / "data", "test")
+    labels, _, _ = cifar_files.KEYS[name]
+    assert images.target.tolist() == [x for file in test for x in held[file][labels]]
+    assert cifar(name, tmp_path / "data", "train", download=False).classes == images.classes
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's files over HTTP, for this machine alone."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()
 
 
 class Code:

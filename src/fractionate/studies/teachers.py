@@ -104,6 +104,9 @@ def _show(teacher: Network, top1: float, params: int, part: str, wanted: float |
         f"teacher {teacher.name}: {top1:.2f} % top-1 on the {part} images"
         f"{'' if wanted is None else f' (expected {wanted:g})'}, {params:,} parameters",
         highlight=False,
+        soft_wrap=True,
     )
     if wanted is not None and top1 < wanted - SLACK:
-        console.print(f"[yellow]that is below the expected {wanted:g} %: students will learn less from it")
+        console.print(
+            f"[yellow]that is below the expected {wanted:g} %: students will learn less from it", soft_wrap=True
+        )
