@@ -34,6 +34,7 @@ TOY = {(8, 10): 1.0}
 LARGEST, TOY_LARGEST = (4096, 32000), (256, 8192)
 OURS, THEIRS, FLOOR = "fractionate", "published operations", "a + b"
 FREE, COMPILED = "fractionate, terms free of charge", "fractionate, compiled"
+EMPTY = "an empty function"
 SMALL = 10_000  # logits up to which the calls around the terms are worth a line
 UNIT = "one tensor of logits"
 # What is aimed at: the ratio to the published operations per shape, to the floor, and tensors of extra memory.
@@ -98,6 +99,19 @@ class _Free(torch.autograd.Function):
         return ctx.ready, None
 
 
+class _Empty(torch.autograd.Function):
+    """No loss at all: the least that one function written in Python costs."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor) -> Tensor:
+        ctx.save_for_backward(student)
+        return torch.empty(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return torch.empty_like(ctx.saved_tensors[0])
+
+
 def free(name: str, lg: fr.Logits) -> Callable[[], Tensor]:
     """The method with terms that compute nothing."""
     ours = distillation(name)
@@ -137,6 +151,7 @@ def timed(name: str, lg: fr.Logits, rounds: int, args: argparse.Namespace) -> tu
     made = contenders(name, lg)
     if lg.student.numel() <= SMALL:
         made[FREE] = free(name, lg)
+        made[EMPTY] = lambda: _Empty.apply(lg.student)
         if args.compile:
             torch.compiler.reset()
             made[COMPILED] = compiled(name, lg)
@@ -192,6 +207,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--compile", action="store_true", help="small batches with torch.compile too (needs a C++ compiler)"
     )
+    made.add_argument("--small", action="store_true", help="the smallest shape alone")
     made.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
     made.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     return made.parse_args(arguments)
@@ -205,7 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(peak(*args.peak)))
         return
     lines = []
-    for shape, share in (TOY if args.toy else SIZES).items():
+    sizes = dict(list(SIZES.items())[:1]) if args.small else SIZES
+    for shape, share in (TOY if args.toy else sizes).items():
         lg = rows_of(*shape, device)
         rounds = 2 if args.toy else max(3, round(share * args.rounds))
         for name in METHODS:
@@ -214,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 show(found)
                 append(found, args.csv, device)
                 lines.append(_line(name, shape, found[0]))
-    if not args.no_memory and device.type == "cpu" and Path("/proc/self/clear_refs").exists():
+    if not (args.no_memory or args.small) and device.type == "cpu" and Path("/proc/self/clear_refs").exists():
         for name in ("dkd",) if args.toy else METHODS:
             found = memory(name, TOY_LARGEST if args.toy else LARGEST, torch.get_num_threads())
             show(found)

@@ -21,9 +21,10 @@ Extra peak memory of one loss with its gradient, in a fresh process; the gradien
 
 {memory}
 
-Small batches are bound by the number of calls, not by their content. *Terms free of charge* is the same loss with
-terms that compute nothing and a gradient that is there already: what is left are the checks of the values, the weights
-and means, autograd's engine and one Python `autograd.Function`.
+Small batches are bound by the number of calls, not by their content. *An empty function* is a Python
+`autograd.Function` that computes nothing, differentiated as all others: less than that is not possible from Python.
+*Terms free of charge* is the way over the rows, which methods of several streams and weighted rows take, with terms
+that compute nothing and a gradient that is there already: checks of the values, weights and means, autograd's engine.
 """
 FLOOR, UNIT = ", floor", "one tensor of logits"
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "losses.csv"

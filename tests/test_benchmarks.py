@@ -15,7 +15,7 @@ from benchmarks import losses, measure, optimizer, record, step
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
 BASE = {"step": {step.ONE}, "losses": {losses.THEIRS, losses.FLOOR}, "optimizer": {optimizer.LOOPS}}
-CONTENDERS = {"step": 5, "losses": 5 * len(losses.METHODS), "optimizer": 8}
+CONTENDERS = {"step": 5, "losses": 6 * len(losses.METHODS), "optimizer": 8}
 OPTIONS = {"losses": ["--no-memory"]}
 
 

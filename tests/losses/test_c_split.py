@@ -169,6 +169,34 @@ def test_a_class_that_does_not_exist_is_an_error(wrong: int) -> None:
         compiled_split(lg.student, lg.teacher, Partition((Group(torch.tensor([[1], [wrong]])),), 9), 4.0)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtypes", [(torch.int32, torch.bool), (torch.int64, torch.int32)], ids=["index", "valid"])
+def test_a_partition_of_another_dtype_is_an_error(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    lg, group = rows(2, 9), Group(*(torch.ones(2, 1).to(dtype) for dtype in dtypes))
+    with pytest.raises(IndexError, match=r"must be torch\..* on cpu, got torch\.int32"):
+        compiled_split(lg.student, lg.teacher, Partition((group,), 9), 4.0)
+
+
+@pytest.mark.parametrize("name", ["dtype", "device"])
+def test_defaults_of_torch_do_not_matter(name: str) -> None:
+    lg = rows(2, 9)
+    partition, weights = fr.by_target(lg), (1.0, 0.0, 1.0)
+    expected = compiled_mean(lg.student, lg.teacher, partition, 4.0, weights)
+    (set_default, value, before) = {
+        "dtype": (torch.set_default_dtype, torch.float64, torch.get_default_dtype()),
+        "device": (torch.set_default_device, "meta", None),
+    }[name]
+    set_default(value)
+    try:
+        between, within, *_ = compiled_split(lg.student, lg.teacher, partition, 4.0)
+        found = compiled_mean(lg.student, lg.teacher, partition, 4.0, weights)
+    finally:
+        set_default(before)
+    assert found.dtype == between.dtype == torch.float32
+    assert_equal(found, expected, rtol=0)
+    assert_equal((between + within[:, 1]).mean(), expected, rtol=1e-6)
+
+
 def test_a_partition_of_other_rows_is_an_error() -> None:
     lg = rows(2, 9)
     with pytest.raises(IndexError, match="has 1 rows, the logits have 2"):
@@ -239,6 +267,26 @@ def test_second_derivatives_go_through_the_plain_path(make: Callable[[Logits], P
     found.append(twice(compiled_mean(lg.student, lg.teacher, partition, 2.0, weights)))
     assert_equal(found[0], found[1], rtol=2e-5)
     assert_equal(found[2], found[1], rtol=2e-5)
+
+
+def test_batched_gradients_go_through_the_plain_path() -> None:
+    lg = rows(3, 9)
+    jacobians = []
+    for fused in (True, False):
+        between = fr.split_kl(lg.student, lg.teacher, fr.by_target(lg), 4.0, fused=fused).between
+        row = torch.func.vmap(lambda v, x=between: torch.autograd.grad(x, lg.student, v, retain_graph=True)[0])
+        jacobians.append(row(torch.eye(3)))
+    assert_equal(*jacobians, rtol=2e-5)
+
+
+def test_partitions_that_torch_operations_refuse_are_fused() -> None:
+    """No class may be left for the rest: deepkd's mask at the end of its schedule."""
+    lg = rows(3, 9)
+    partition = fr.by_target_top(lg, 9)
+    one, other = (fr.split_kl(lg.student, lg.teacher, partition, 4.0, fused=f) for f in (True, False))
+    assert_equal(one.within, other.within, rtol=2e-5)
+    with pytest.raises(ValueError, match="leave no class for the rest"):
+        fr.split_kl(lg.student.double(), lg.teacher.double(), partition, 4.0, fused=True)
 
 
 def test_no_rows() -> None:

@@ -1,4 +1,7 @@
-"""The fused path of split_kl equals the slow twin and the plain path, in values and every derivative."""
+"""The fused path of split_kl equals the slow twin and the plain path, in values and every derivative.
+
+Here by torch operations; test_c_split.py has the compiled kernels.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
+from fractionate.losses import c_split
 from fractionate.losses import fused as path
 from fractionate.losses.fused import why_not_fused
 from fractionate.losses.partition import Partition
@@ -25,6 +29,11 @@ from tests.reference import split as twin
 # Up to KEEP numbers a batch is read once and its softmax kept; larger ones are read again, some rows at a time.
 BATCHES = {"read once": KEEP, "read twice": 0}
 batches = pytest.mark.parametrize("keep", BATCHES.values(), ids=BATCHES)
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_split, "library", lambda: None)
 
 
 @contextmanager
@@ -72,7 +81,7 @@ def test_merged_groups_of_a_fused_split_have_the_right_gradient(keep: int, p: Pr
 @given(problems())
 def test_partitions_that_cannot_be_fused_say_why(p: Problem) -> None:
     """Whatever the partition: either the fused path takes it and is right, or it names the reason."""
-    reason = why_not_fused(p.student, p.partition, p.temperature, "forward")
+    reason = why_not_fused(p.student, p.teacher, p.partition, p.temperature, "forward")
     if reason:
         with pytest.raises(ValueError, match=f"fused path cannot be used here: {reason}"):
             fused(p)

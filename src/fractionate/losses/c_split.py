@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .c_library import library
 from .partition import Group, Partition
-from .plain import Parts, plain_gradient
+from .plain import Parts, needs_plain_gradient, plain_gradient
 
 # The order of the enumeration in split.c.
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -51,14 +51,14 @@ def compiled_serves(student: Tensor, teacher: Tensor) -> bool:
         and student.dtype is teacher.dtype
         and student.dtype in DTYPES
         and student.stride(1) == teacher.stride(1) == 1
-        and not (student.is_neg() or teacher.is_neg() or torch._C._len_torch_dispatch_stack())
+        and not (student.is_neg() or teacher.is_neg() or getattr(torch._C, "_len_torch_dispatch_stack", int)())
         and library() is not None
     )
 
 
 def compiled_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
     """The same four tensors as the plain path."""
-    return _CompiledSplit.apply(student, teacher, partition, temperature)
+    return _CompiledSplit.apply(student, teacher.detach(), partition, temperature)
 
 
 def compiled_mean(
@@ -75,9 +75,9 @@ class _CompiledSplit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, partition: Partition, temperature: float) -> Parts:
         n, g = s.shape[0], partition.size
-        between = torch.empty(n)
-        within, log_t, log_s = torch.empty(3, n, g)
-        saved = torch.empty(n, g, SAVED)
+        between = s.new_empty(n, dtype=torch.float32)  # whatever the default dtype and device are
+        within, log_t, log_s = (between.new_empty(n, g) for _ in range(3))
+        saved = between.new_empty(n, g, SAVED)
         outputs = (between, within, log_t, log_s, saved)
         _run("read_rows", s, t, partition, temperature, READ.pack(*(x.data_ptr() for x in outputs)))
         ctx.save_for_backward(s, t, saved)
@@ -89,7 +89,7 @@ class _CompiledSplit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, between: Any, within: Any, _: Any, log_s: Any) -> Any:
         s, t, saved = ctx.saved_tensors
-        if _watched(between, within, log_s):
+        if needs_plain_gradient():
             return plain_gradient(s, t, ctx.partition, ctx.temperature, (between, within, log_s)), None, None, None
         out = torch.empty_like(s)
         arriving = [
@@ -115,7 +115,7 @@ class _CompiledMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         s, t = ctx.saved_tensors
-        if _watched(grad):
+        if needs_plain_gradient():
             return _mean_again(s, t, ctx.what, grad), None, None, None, None
         # Given away: whoever receives it may change it, and a second pass through the same loss makes its own.
         out, ctx.ready = ctx.ready, None
@@ -131,8 +131,8 @@ def _mean(
     """The mean and, if wanted, its gradient."""
     partition, temperature, weights = what
     n = s.shape[0]
-    mean, out = torch.empty(()), torch.empty_like(s) if wanted else None
-    values = torch.empty(n, dtype=torch.float64) if _workers(s) > 1 else None
+    mean, out = s.new_empty(()), torch.empty_like(s) if wanted else None
+    values = s.new_empty(n, dtype=torch.float64) if _workers(s) > 1 else None
     where = MEAN.pack(
         0 if out is None else out.data_ptr(),
         0 if out is None else out.stride(0),
@@ -160,7 +160,7 @@ def _run(name: str, s: Tensor, t: Tensor, partition: Partition, temperature: flo
         _check(kernel(rows, where, 0, n))
         return rows
     edges = [n * i // workers for i in range(workers + 1)]
-    pool = _pool(workers - 1, os.getpid())
+    pool = _pool(torch.get_num_threads() - 1, os.getpid())
     others = [pool.submit(kernel, rows, where, *edges[i : i + 2]) for i in range(1, workers)]
     codes = [kernel(rows, where, *edges[:2]), *(other.result() for other in others)]
     _check(max(codes))
@@ -181,6 +181,9 @@ def _listed(group: Group, n: int) -> tuple[bytes, list[Tensor]]:
     index, valid = group.index, group.valid
     if index.shape[0] != n or (valid is not None and valid.shape != index.shape):
         raise IndexError(f"split_kl: a group of the partition has {index.shape[0]} rows, the logits have {n}")
+    for x, dtype in ((index, torch.int64), (valid, torch.bool)):
+        if x is not None and (x.dtype != dtype or not x.is_cpu):
+            raise IndexError(f"split_kl: a group of the partition must be {dtype} on cpu, got {x.dtype} on {x.device}")
     index = _side_by_side(index)
     if valid is None:
         return LISTED.pack(index.data_ptr(), 0, index.shape[1], index.stride(0), 0), [index]
@@ -203,13 +206,6 @@ def _check(code: int) -> None:
 def _pool(workers: int, process: int) -> ThreadPoolExecutor:
     """Threads do not survive a fork: a child makes its own."""
     return ThreadPoolExecutor(workers, "fractionate")
-
-
-def _watched(*grads: Tensor | None) -> bool:
-    """Whether a derivative of the gradient is wanted, or a transform of torch.func runs over the backward pass."""
-    if torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack():
-        return True
-    return any(type(grad) is not Tensor for grad in grads if grad is not None)
 
 
 def _mean_again(s: Tensor, t: Tensor, what: tuple[Partition, float, tuple[float, ...]], grad: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from . import rest
 from .backend import rest_code
 from .c_split import compiled_serves, compiled_split
 from .partition import Group, Partition
-from .plain import KL, Parts, kl_rows, plain_gradient
+from .plain import KL, Parts, kl_rows, needs_plain_gradient, plain_gradient, transformed
 from .rest import KEEP, Look, number, read_small, write_small
 
 
@@ -46,7 +46,7 @@ def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
         return "a tensor temperature may need a gradient"
     if torch.compiler.is_compiling():
         return "torch.compile fuses the plain path itself"
-    if getattr(torch._C, "_are_functorch_transforms_active", bool)():
+    if transformed():
         return "torch.func transforms need the plain path"
     return None
 
@@ -97,7 +97,7 @@ class _FusedSplit(torch.autograd.Function):
     def backward(ctx: Any, between: Any, within: Any, _: Any, log_s: Any) -> Any:
         s, t, index, kept, best, log_total, mass, *inner = ctx.saved_tensors
         partition, temperature = ctx.partition, ctx.temperature
-        if torch.is_grad_enabled():
+        if needs_plain_gradient():
             return plain_gradient(s, t, partition, temperature, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
         teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)

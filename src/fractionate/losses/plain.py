@@ -40,10 +40,22 @@ def plain_gradient(
     student: Tensor, teacher: Tensor, partition: Partition, temperature: float, grads: tuple[Any, ...]
 ) -> Tensor:
     """The student's gradient for what arrives at the four outputs, as a graph that can be differentiated again."""
-    between, within, _, log_s = plain_split(student, teacher, partition, temperature, "forward")
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        between, within, _, log_s = plain_split(student, teacher, partition, temperature, "forward")
     wanted = [(x, g) for x, g in zip((between, within, log_s), grads, strict=True) if g is not None]
     outputs, arriving = zip(*wanted, strict=True)
-    return torch.autograd.grad(outputs, student, arriving, create_graph=True)[0]
+    return torch.autograd.grad(outputs, student, arriving, create_graph=graph)[0]
+
+
+def needs_plain_gradient() -> bool:
+    """Asked in a backward pass: a derivative of the gradient is wanted, or a transform of torch.func runs over it."""
+    return torch.is_grad_enabled() or transformed()
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func (or the batched gradients of autograd) is running."""
+    return getattr(torch._C, "_are_functorch_transforms_active", bool)()
 
 
 def widen(x: Tensor) -> Tensor:
