@@ -18,11 +18,13 @@ import pytest
 import torch
 
 from fractionate.cli import main
+from tests.distributed.sharded import ON_CPU
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LIBRARIES = {"frameworks.md": ("lightning", "accelerate")}  # what a page needs besides the package
+MARKS = {"sharded.md": ON_CPU}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -55,7 +57,7 @@ def run_block(code: str, page: Path, line: int, names: dict[str, object]) -> Non
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.relative_to(ROOT).as_posix())
+        pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=MARKS.get(page.name, ()))
         for page in PAGES
         if FENCE.search(page.read_text(encoding="utf-8"))
     ],

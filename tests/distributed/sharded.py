@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
@@ -21,6 +22,9 @@ from fractionate.optim import StreamGrads, clip_streams, clip_total, unsharded
 CLASSES, BATCH, STEPS = 6, 8, 4
 DKD = fr.methods.dkd(warmup=1)
 Numbers = dict[str, Tensor]
+ON_CPU = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="FSDP2 of this torch knows no CPU: it takes torch 2.7"
+)
 
 
 class Block(nn.Module):

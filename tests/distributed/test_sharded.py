@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.sharded import CASES, CLASSES, DEEPKD, Numbers, resumed, world
+from tests.distributed.sharded import CASES, CLASSES, DEEPKD, ON_CPU, Numbers, resumed, world
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ON_CPU]
 SIZES = (2, 4)
 
 

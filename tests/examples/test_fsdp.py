@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.asserts import assert_equal
+from tests.distributed.sharded import ON_CPU
 from tests.examples.launched import launch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ON_CPU]
 
 
 def test_two_processes_hold_half_of_the_weights_each_and_end_where_one_ends(alone, tmp_path: Path) -> None:
