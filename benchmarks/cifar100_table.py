@@ -9,15 +9,14 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console
+from typing import Any
 
 from fractionate.recipes.papers import paper, papers
 from fractionate.recipes.teachers import alone_top1, teacher_run
 from fractionate.studies.display import display
 from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.studies.teachers import trained_teacher
-from fractionate.train import Network, Run, Stopped, deadline, override
+from fractionate.train import MethodSpec, Network, Run, Stopped, Wrapper, deadline, override
 
 from .keep import KEPT, keep
 
@@ -32,7 +31,8 @@ PAIRS = (
     ("resnet32x4", "shufflenet_v1"),
 )
 LABELS = "labels"
-# Recipe ids, the pair left open. `/fractionate` is the clean ablation: the row above with DeepKD's streams.
+# Recipe ids, the pair left open. `/fractionate` is the clean ablation: the row above with DeepKD's streams. `#` and one
+# of CHANGES is for what nobody has published: the recipe's data and solver with another method.
 METHODS = (
     LABELS,
     "cifar100/kd/{pair}/mdistiller",
@@ -43,18 +43,53 @@ METHODS = (
     "cifar100/kd+dot/{pair}/mdistiller/dot",
     "cifar100/dkd+deepkd/{pair}/deepkd/published-code",
     "cifar100/kd+deepkd/{pair}/deepkd/published-code",
+    "cifar100/dkd+deepkd/{pair}/paper/paper",
     "cifar100/kd+deepkd/{pair}/paper/paper",
+    "cifar100/dkd+deepkd/{pair}/deepkd/published-code#mask",
+    "cifar100/kd+deepkd/{pair}/deepkd/published-code#mask",
     "cifar100/kd+ls/{pair}/lskd",
     "cifar100/mlkd/{pair}/lskd/two-views",
     "cifar100/crld/{pair}/deepkd/class-defaults",
+    "cifar100/dkd/{pair}/mdistiller#dgkd",
+    "cifar100/kd/{pair}/mdistiller#topkd",
 )
+MASK = "phases(plateau=0.55)"  # as the paper's rows have it
 TEACHERS = Path(__file__).parent / "teachers"
 TOY = ("epochs=1", "learning_rate={schedule: constant}", "data.labels_per_class=1", "data.batch_size=32")
 
 
+def _masked(method: MethodSpec) -> MethodSpec:
+    """DeepKD with the paper's top-k mask."""
+    *inner, last = method.wrappers
+    return replace(method, wrappers=(*inner, Wrapper(last.name, {**last.args, "keep": MASK})))
+
+
+def _dgkd(method: MethodSpec) -> MethodSpec:
+    """DGKD with the weights of DKD's recipe."""
+    return MethodSpec("dgkd", {k: v for k, v in method.args.items() if k in ("alpha", "beta", "temperature", "warmup")})
+
+
+def _topkd(method: MethodSpec) -> MethodSpec:
+    """TopKD, a reconstruction, with its own defaults."""
+    return MethodSpec("topkd")
+
+
+CHANGES = {"mask": _masked, "dgkd": _dgkd, "topkd": _topkd}
+
+
+class Lines:
+    """A console that prints lines, with nothing to install: machines with a GPU often hold little else than torch."""
+
+    is_terminal = False
+
+    def print(self, text: str, **style: object) -> None:
+        """One line."""
+        print(text, flush=True)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One recipe for one pair; ``id`` is a recipe's, or :data:`LABELS`."""
+    """One recipe for one pair; ``id`` is as in :data:`METHODS`."""
 
     teacher: str
     student: str
@@ -67,14 +102,17 @@ class Entry:
 
     def run(self, changes: Sequence[str]) -> Run:
         """The student's run; its teacher has no weights yet."""
-        made = teacher_run(self.student) if self.id == LABELS else paper(self.id).run()
+        recipe, _, change = self.id.partition("#")
+        made = teacher_run(self.student) if self.id == LABELS else paper(recipe).run()
+        if change:
+            made = replace(made, method=CHANGES[change](made.method))
         return override(made, changes)
 
     @property
     def folder(self) -> str:
         """Folder of its seeds inside the study."""
         method, _, source = self.id.removeprefix("cifar100/").partition(f"/{self.teacher}__{self.student}/")
-        return "--".join([method, *source.split("/")]) if source else method
+        return "--".join([method, *source.replace("#", "/").split("/")]) if source else method
 
 
 def plan(pairs: Sequence[tuple[str, str]] = PAIRS) -> Iterator[Entry]:
@@ -83,7 +121,8 @@ def plan(pairs: Sequence[tuple[str, str]] = PAIRS) -> Iterator[Entry]:
     for teacher, student in pairs:
         for method in METHODS:
             id = method.format(pair=f"{teacher}__{student}")
-            if id == LABELS or (id in known and known[id].runnable):
+            recipe = known.get(id.partition("#")[0])
+            if id == LABELS or (recipe and recipe.runnable):
                 yield Entry(teacher, student, id)
 
 
@@ -97,7 +136,7 @@ def jobs_of(entries: Sequence[Entry], seeds: int, out: Path, teacher: Network, c
     return made
 
 
-def weights(name: str, out: Path, changes: Sequence[str], console: Console, options: Options) -> Network:
+def weights(name: str, out: Path, changes: Sequence[str], console: Any, options: Options) -> Network:
     """The teacher with its weights: those of the repository, or trained now."""
     own = TEACHERS / f"{name}.safetensors"
     if own.is_file():
@@ -118,7 +157,7 @@ def main(arguments: Sequence[str] | None = None, pairs: Sequence[tuple[str, str]
     parser.add_argument("--toy", action="store_true", help="one epoch of a few images: a check, not a measurement")
     parser.add_argument("changes", nargs="*", help="field=value for every run, such as teacher_table=full")
     args = parser.parse_args(arguments)
-    console = Console()
+    console: Any = Lines()
     changes = [*(TOY if args.toy else ()), *([f"data.root={args.data}"] if args.data else []), *args.changes]
     options = Options(
         resume=True, command=("python", "-m", "benchmarks.cifar100_table"), deadline=deadline(60 * args.minutes)
@@ -133,7 +172,7 @@ def main(arguments: Sequence[str] | None = None, pairs: Sequence[tuple[str, str]
                     run_jobs([job], options, listen)
                 keep(args.out / study, args.rows)
     except Stopped as stopped:
-        console.print(str(stopped), highlight=False)
+        console.print(str(stopped))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def _study(folder: Path) -> Iterator[str]:
     yield from _conditions(runs, against_labels)
     yield " ".join(headline(against_labels.rows))
     yield ""
+    yield from _published(folder)
     yield from _rows(against_labels, runs)
     yield ""
     yield from (f"- {note}" for note in against_labels.notes)
@@ -97,6 +98,17 @@ def _rows(found: Table, runs: list[RunRecord]) -> Iterator[str]:
             number(row.seconds.mean, 0) if row.seconds else "–",
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _published(folder: Path) -> Iterator[str]:
+    """The rows of a teacher and a student of the field, by recipe, beside what was published."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    from benchmarks import published
+
+    if published.is_pair(folder):
+        yield from published.lines(folder)
+        yield ""
 
 
 def _verdicts(runs: list[RunRecord]) -> Iterator[str]:

@@ -11,8 +11,6 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-from tests import shapes
-
 sys.path.append(str(Path(__file__).parent.parent))  # `benchmarks` is no part of what is installed
 
 # Before the first import of fractionate: annotations such as Float[Tensor, "n c"] are enforced at
@@ -21,6 +19,8 @@ sys.path.append(str(Path(__file__).parent.parent))  # `benchmarks` is no part of
 # process without them (tests/test_compiled.py starts it).
 SHAPE_CHECKS = os.environ.get("FRACTIONATE_SHAPE_CHECKS", "on") != "off"
 if SHAPE_CHECKS:
+    from tests import shapes  # imported only here: it needs beartype
+
     jaxtyping.install_import_hook("fractionate", f"{shapes.__name__}.checked")
 
 import torch  # noqa: E402

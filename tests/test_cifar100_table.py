@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import cifar100_table
+import torch
+from benchmarks import cifar100_table, gpu_session, published, teachers
+from safetensors.torch import load_file
 
-from fractionate.train import RunFolder
+from fractionate.train import Network, RunFolder
+from fractionate.train.networks import build
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 import results
@@ -39,7 +46,7 @@ def test_every_pair_is_compared_with_labels_alone_and_by_published_recipes() -> 
         assert run.student.name == entry.student
         assert run.epochs >= 240
     first = [e.folder for e in entries if e.study == "cifar100-resnet32x4__resnet8x4"]
-    assert len(set(first)) == len(first) >= 12
+    assert len(set(first)) == len(first) >= 18
 
 
 @pytest.mark.slow
@@ -69,3 +76,118 @@ def test_no_minutes_train_nothing_and_a_few_more_finish(
     ]
     assert RunFolder(rows[0]).summary()["teacher"] == "resnet56"
     assert "| `kd` | 1 | " in results.page(tmp_path / "rows")
+
+
+@pytest.mark.filterwarnings("ignore:deepkd")
+def test_the_first_pair_holds_every_method_of_the_table() -> None:
+    methods = [str(e.run(()).method) for e in cifar100_table.plan(cifar100_table.PAIRS[:1])]
+    for name in ("ce", "kd", "dkd", "gdkd", "mlkd", "crld", "dgkd", "topkd"):
+        assert any(m.startswith(f"{name}(") or m == name for m in methods), name
+    assert any("+lskd" in m for m in methods)
+    assert any("+dot" in m for m in methods)
+    for base in ("kd(", "dkd("):
+        for rule in ("paper", "published-code"):
+            for masked in (False, True):
+                found = [m for m in methods if m.startswith(base) and f"rule='{rule}'" in m and ("keep" in m) == masked]
+                assert found, (base, rule, masked)
+
+
+BLOCKED = """
+import sys
+for name in ("tyro", "rich", "pydantic", "beartype", "sklearn"):
+    sys.modules[name] = None
+from benchmarks import cifar100_table
+cifar100_table.METHODS = cifar100_table.METHODS[:2]
+cifar100_table.main(sys.argv[1:], (("resnet56", "resnet20"),))
+"""
+
+
+@pytest.mark.slow
+def test_the_table_needs_no_command_line_packages_and_is_shown_beside_published_numbers(
+    cifar: Path, tmp_path: Path
+) -> None:
+    root = Path(__file__).parent.parent
+    words = [
+        "--toy",
+        "--seeds",
+        "1",
+        "--data",
+        str(cifar),
+        "--out",
+        str(tmp_path / "runs"),
+        "--rows",
+        str(tmp_path / "rows"),
+    ]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    for minutes in ("0.02", "5", "5"):  # the last one finds everything done
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKED, *words, "--minutes", minutes], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    page = list(published.lines(tmp_path / "rows" / "cifar100-resnet56__resnet20"))
+    assert [line.split(" | ")[:2] for line in page[2:]] == [
+        ["| `labels`", "69.06"],
+        ["| `cifar100/kd/resnet56__resnet20/mdistiller`", "70.66"],
+    ]
+    assert "| one seed |" in page[2]
+    assert published.HEAD in results.page(tmp_path / "rows")
+
+    file = tmp_path / "kept" / "resnet56.safetensors"
+    teachers.main([str(tmp_path / "runs"), "--kept", str(tmp_path / "kept")])
+    assert {v.dtype for v in load_file(file).values()} == {torch.float16, torch.int64}
+    net = build(Network("resnet56", str(file)), 100)
+    original = load_file(tmp_path / "runs" / "teacher-resnet56" / "student.safetensors")
+    assert all(
+        torch.allclose(v.float(), original[k].float(), rtol=1e-3, atol=1e-4) for k, v in net.state_dict().items()
+    )
+    facts = json.loads((tmp_path / "kept" / "teachers.json").read_text())
+    assert facts["resnet56"]["last_top1"] == RunFolder(tmp_path / "runs" / "teacher-resnet56").summary()["last_top1"]
+    with pytest.raises(ValueError, match="more than 1,000; name the teachers to keep"):
+        teachers.keep_teachers(tmp_path / "runs", tmp_path / "kept", most=1000)
+    with pytest.raises(ValueError, match=r"holds the finished teachers \['resnet56'\], not \['vgg13'\]"):
+        teachers.keep_teachers(tmp_path / "runs", tmp_path / "kept", names=["vgg13"])
+
+
+def test_teachers_are_no_part_of_the_package() -> None:
+    assert teachers.KEPT == cifar100_table.TEACHERS
+    assert not teachers.KEPT.is_relative_to(Path(__file__).parent.parent / "src")
+    assert sum(f.stat().st_size for f in teachers.KEPT.glob("*")) <= teachers.MOST
+
+
+def test_whether_a_mean_lies_within_two_deviations_is_said() -> None:
+    assert published._within([70.0, 71.0, 72.0], 72.9) == "yes"
+    assert published._within([70.0, 71.0, 72.0], 73.5) == "no (-2.50)"
+    assert published._within([70.0], 73.5) == "one seed"
+    assert published._within([70.0, 71.0], None) == "–"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", gpu_session.PARTS)
+def test_every_part_of_a_gpu_session_runs_at_toy_size(
+    part: int, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if part == 4:  # the toy of the table trains every recipe of every pair
+        monkeypatch.setattr(
+            gpu_session, "commands", lambda options: [gpu_session.Command("table", ("-c", "pass"), True)]
+        )
+    words = ["--toy", "--device", "cpu", "--part", str(part), "--out", str(tmp_path / "out"), "--data", str(cifar)]
+    assert gpu_session.main([*words, "--pack", str(tmp_path / "pack")]) == 0, capsys.readouterr().out
+    with tarfile.open(tmp_path / "pack" / "gpu.tar.gz") as tar:
+        names = tar.getnames()
+    assert any(name.endswith(".log") for name in names)
+    assert any(name.endswith(".csv") for name in names) == (part in (2, 3))
+    capsys.readouterr()
+    assert gpu_session.main(words) == 0
+    assert ("done before" in capsys.readouterr().out) == (part != 4)
+
+
+def test_a_command_of_a_gpu_session_that_fails_stops_no_other(tmp_path: Path) -> None:
+    part = [gpu_session.Command("bad", ("-c", "raise SystemExit(3)")), gpu_session.Command("good", ("-c", "print(5)"))]
+    assert gpu_session.run(part, tmp_path, minutes=1) == ["bad"]
+    assert (tmp_path / "good.log").read_text() == "5\n"
+    assert sorted(f.name for f in tmp_path.glob("*.done")) == ["good.done"]
+    assert gpu_session.run(part, tmp_path, minutes=0) == []  # no time left
+
+
+def test_the_files_with_gpu_tests_are_found() -> None:
+    assert {"tests/losses/test_triton.py", "tests/train/test_captured.py"} <= set(gpu_session.marked())

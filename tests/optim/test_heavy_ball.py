@@ -42,6 +42,18 @@ def test_the_kernel_moves_by_the_formula(case: dict[str, float]) -> None:
         assert all(torch.equal(a, b) for a, b in zip(given, g, strict=True))
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_learning_rate_may_be_a_tensor(case: dict[str, float]) -> None:
+    p, g, v = (tensors(torch.float32) for _ in range(3))
+    for move in (heavy_ball, lambda *x, **k: _foreach(*x, *k.values())):
+        found = []
+        for lr in (0.1, torch.tensor(0.1)):
+            params, buffers = [x.clone() for x in p], [x.clone() for x in v] if case["momentum"] else []
+            move(params, [x.clone() for x in g], buffers, lr=lr, **case)
+            found.append([*params, *buffers])
+        assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-7) for a, b in zip(*found, strict=True))
+
+
 def test_tensors_that_do_not_lie_alike_take_the_general_way() -> None:
     p, g, v = (tensors(torch.float32) for _ in range(3))
     assert _fusible(p, g, v)

@@ -108,5 +108,5 @@ def _show(teacher: Network, top1: float, params: int, part: str, wanted: float |
     )
     if wanted is not None and top1 < wanted - SLACK:
         console.print(
-            f"[yellow]that is below the expected {wanted:g} %: students will learn less from it", soft_wrap=True
+            f"that is below the expected {wanted:g} %: students will learn less from it", style="yellow", soft_wrap=True
         )
