@@ -64,6 +64,10 @@ def commands(options: argparse.Namespace) -> Iterator[Command]:
         ):
             given = (*more, *toy, *device, "--csv", str(out / f"{name}.csv"))
             yield Command(name, ("-m", f"benchmarks.{name}", *given))
+        if options.data and not toy:  # filling the table takes minutes
+            ways = ("--ways", "graph, bfloat16", "graph, bfloat16, full table")
+            words = ("-m", "benchmarks.pace", *ways, *device, *data, "--csv", str(out / "pace.csv"))
+            yield Command("pace-table", words)
     else:
         minutes = max(0.0, options.minutes - 0.5)  # the last checkpoint takes its time
         where = ("--out", str(out / "table"), "--rows", str(out / "rows"), "--minutes", str(minutes))

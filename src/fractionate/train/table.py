@@ -26,7 +26,8 @@ from .world import current
 
 Mode = Literal["off", "lazy", "full"]
 MODES: tuple[Mode, ...] = ("off", "lazy", "full")
-CHUNK = 256
+CHUNK = {"cuda": 2048}  # images at once while a table is filled; else:
+SMALL = 256
 PROBES = 4
 UNCOUNTED = (
     "a teacher table keeps logits per shift and flip (batch.variant), but {} are augmented by more than that; use "
@@ -141,9 +142,10 @@ class TeacherTable:
 
     def _everything(self) -> Iterator[tuple[int, Tensor]]:
         """Every variant with chunks of images, in the order of the file."""
+        size = CHUNK.get(torch.device(self.source.device).type, SMALL)
         for variant in range(0, self.source.variants, 1 if self.source.flip else 2):
-            for start in range(0, self.source.count, CHUNK):
-                yield variant, torch.arange(start, min(start + CHUNK, self.source.count))
+            for start in range(0, self.source.count, size):
+                yield variant, torch.arange(start, min(start + size, self.source.count))
 
     def _live(self, images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
