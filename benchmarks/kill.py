@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,6 +122,8 @@ def train_in_fork(run: Run, folder: Path, kill_after: float | None = None) -> bo
             os.environ["FRACTIONATE_CACHE"] = f"{folder}-cache"  # every run fills a table of its own
             execute(run, folder, resume=True, save_steps=SAVE_STEPS)
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     ends = None if kill_after is None else time.monotonic() + kill_after

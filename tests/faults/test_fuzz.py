@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fractionate.cli import _parse
 from fractionate.report import read_runs
+from fractionate.studies.commands import COMMANDS, FLAGS
 from fractionate.train import MethodSpec, RunFolder, from_yaml, override
 from fractionate.train.checkpoint import read_checkpoint, sealed
 from fractionate.train.configfile import to_plain
@@ -139,3 +142,16 @@ def test_a_summary_with_a_wrong_value_is_read_or_refused_in_words(key: str, valu
     facts = json.loads((ready("whole") / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps(facts | {key: value}))
     readable(read_runs, [tmp_path])
+
+
+WORDS = st.one_of(
+    st.sampled_from([*COMMANDS, *sorted(FLAGS), "--method", "--out", "--seeds", "digits", "epochs=3", "-1", "--", "="]),
+    st.text(max_size=8),
+)
+
+
+@FEW
+@given(words=st.lists(WORDS, min_size=1, max_size=6))
+def test_any_words_are_a_command_or_a_message(words: list[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # --help
+        readable(_parse, words)

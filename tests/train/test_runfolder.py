@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fractionate.train import MethodSpec, Monitors, Network, Run, RunFolder, execute, prepare
-from fractionate.train.checkpoint import write_atomically
+from fractionate.train import Loop, MethodSpec, Monitors, Network, Run, RunFolder, Stopped, execute, prepare
+from fractionate.train.checkpoint import read_checkpoint, write_atomically
+from fractionate.train.runfolder import kept_names
 from tests.train.runs import teacher_file, tiny
+from tests.train.test_resume import stop_after
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +96,16 @@ def test_overwriting_leaves_other_files_alone(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-class Stopped(Exception):
+class Killed(Exception):
     """An interruption in the middle of a run."""
 
 
 def interrupted(run: Run, folder: Path, after: int) -> None:
     def stop(record: Any) -> None:
         if record.epoch == after:
-            raise Stopped
+            raise Killed
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         execute(run, folder, on_record=stop)
 
 
@@ -182,8 +184,40 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     def full(descriptor: int) -> None:
         raise OSError("no space left on device")
 
+    newest, before = (read_checkpoint(tmp_path / name)["step"] for name in ("last.ckpt", "previous.ckpt"))
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_atomically(target, "new")
     assert target.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_the_newest_checkpoints_are_kept_while_a_run_trains_and_one_afterwards(keep: int, tmp_path: Path) -> None:
+    run = tiny("ce", keep=keep)
+    with pytest.raises(Stopped):
+        execute(run, tmp_path, save_steps=1, stop=stop_after(9))
+    names = kept_names(keep)
+    assert {file.name for file in tmp_path.glob("*.ckpt")} == set(names)
+    steps = [read_checkpoint(tmp_path / name)["step"] for name in names]
+    assert steps == list(range(steps[0], steps[0] - keep, -1))
+    execute(run, tmp_path, resume=True)
+    assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_a_save_that_fails_loses_no_checkpoint_but_the_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = tiny("ce", keep=3)
+    with pytest.raises(Stopped):
+        execute(run, tmp_path, save_steps=1, stop=stop_after(6))
+    loop = Loop(prepare(run))
+    RunFolder(tmp_path).resume(loop)
+    newest, before = (read_checkpoint(tmp_path / name)["step"] for name in ("last.ckpt", "previous.ckpt"))
+    monkeypatch.setattr("os.fsync", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space left on device"):
+            RunFolder(tmp_path).save(loop)
+    kept = [read_checkpoint(file)["step"] for file in sorted(tmp_path.glob("*.ckpt"))]
+    assert kept == [newest, before]
