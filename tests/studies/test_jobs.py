@@ -102,6 +102,14 @@ def test_a_long_run_away_from_a_terminal_says_every_minute_how_far_it_is_and_how
     assert [line.split()[1] for line in others] == ["160", "240"]
 
 
+def test_the_last_epoch_is_left_to_the_line_of_the_finished_run() -> None:
+    out, seconds = StringIO(), iter([0.0, 300.0, 301.0])
+    listen = Lines(Console(file=out), [Job("kd", tiny("ce"), Path("nowhere"))], clock=lambda: next(seconds))
+    listen(Event(0, 3, 3, 90.0, 1000.0))
+    listen(Event(0, 3, 3, 90.0, done=True))
+    assert out.getvalue() == "[1/1, 301 s] kd: 90.00 % top-1\n"
+
+
 def test_a_teacher_away_from_a_terminal_has_no_line_for_its_end() -> None:
     out = StringIO()
     with display(Console(file=out), [Job("teacher", tiny("ce"), Path("nowhere"))], ends=False) as listen:

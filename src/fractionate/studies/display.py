@@ -98,7 +98,7 @@ class Lines:
                 self._say(now, f"{title}: {event.top1:.2f} % top-1")
         elif event.epoch:
             self.trained += 1
-            if now - self.printed >= EVERY:
+            if now - self.printed >= EVERY and event.epoch < event.epochs:
                 speed = f"{event.top1:.2f} % top-1, {event.images_per_s:,.0f} images/s"
                 self._say(now, f"{title}: epoch {event.epoch} of {event.epochs}, {speed}, {self._remaining(now)} left")
 
