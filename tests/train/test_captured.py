@@ -23,9 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fractionate.methods import catalog
 from fractionate.models import create
 from fractionate.train import Data, LearningRate, Loop, MethodSpec, Monitors, Network, Run, Training, prepare
-from fractionate.train.captured import Captured, Noted, Outcome
+from fractionate.train.captured import Captured, Outcome
 from fractionate.train.checkpoint import restore, save_checkpoint
 from fractionate.train.guard import Guard
+from fractionate.train.scheduled import Noted
 from fractionate.train.step import Step, parameters
 from tests.train.runs import tiny
 

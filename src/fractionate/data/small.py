@@ -185,7 +185,9 @@ class SmallImages:
 
     def _finished(self, images: Tensor, augment: Augmentation | None, generator: torch.Generator | None) -> Tensor:
         """Augmented and normalised, in the order in memory that every batch has."""
-        images = augment(images, generator) if augment and generator else images
+        if augment:
+            assert generator is not None
+            images = augment(images, generator)
         return self.normalization(images.contiguous(memory_format=torch.channels_last))
 
     def _padded(self) -> Tensor:

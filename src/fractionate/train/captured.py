@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, Draw, SmallImages
-from ..data.device import sent
 from ..rows import Progress
 from .guard import Guard
 from .prepare import Training, autocast
+from .scheduled import Noted, Numbers
 from .step import Step, rows_of, train_step
 from .table import TeacherTable
 from .world import current
@@ -64,25 +63,6 @@ class CudaGraphs:
         with torch.cuda.graph(graph, stream=self.stream):
             found = work()
         return found, graph.replay
-
-
-class Noted(Progress):
-    """A position in training that notes which of its numbers were read."""
-
-    read: set[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "read", set())
-        super().__post_init__()
-        self.read.clear()
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in POSITION:
-            object.__getattribute__(self, "read").add(name)
-        return object.__getattribute__(self, name)
-
-
-POSITION = tuple(f.name for f in fields(Progress))
 
 
 @dataclass(eq=False)
@@ -174,7 +154,7 @@ class Captured:
     def _warm(self, given: Given, progress: Progress) -> Step:
         """A step that is not recorded, but beside the usual stream, as recording will be."""
         assert self.recorder is not None
-        noted = _noted(progress)
+        noted = Noted.of(progress)
         step, _ = self.recorder.beside(lambda: self.taken(given, noted))
         if "step" in noted.read:
             self._refuse("the method decides something anew at every step (random classes, or a step-wise schedule)")
@@ -182,7 +162,7 @@ class Captured:
 
     def _record(self, given: Given, progress: Progress) -> bool:
         assert self.recorder is not None
-        noted = _noted(progress)
+        noted = Noted.of(progress)
         copies: dict[str, Any] = {name: tensor.clone() for name, tensor in _tensors(given).items()}
         static = replace(given, **copies)
         try:
@@ -206,58 +186,6 @@ class Captured:
     def _refuse(self, why: str) -> None:
         self.reason, self._recording = why, None
         warnings.warn(f"graph=true: steps are taken one operation after the other, because {why}", stacklevel=2)
-
-
-class Numbers:
-    """What schedules change from step to step, as tensors on the device.
-
-    Args:
-        training: whose method and optimizer.
-        device: where.
-
-    Attributes:
-        method: the method, its weights being these tensors.
-    """
-
-    def __init__(self, training: Training, device: torch.device) -> None:
-        self.optimizer, self.parts = training.optimizer, training.method.parts
-        self._values: list[float] = []
-        self._tensor = torch.zeros(len(self.parts) + len(self.optimizer.param_groups), device=device)
-        weights, self._rates = self._tensor[: len(self.parts)].unbind(), self._tensor[len(self.parts) :].unbind()
-        parts = {
-            name: replace(part, weight=_always(weight))
-            for (name, part), weight in zip(self.parts.items(), weights, strict=True)
-        }
-        self.method = replace(training.method, parts=parts)
-
-    def set(self, progress: Progress) -> None:
-        """Bring the tensors up to date; the host does not wait for that."""
-        values = [part.weight(progress) for part in self.parts.values()]
-        values += [float(group["lr"]) for group in self.optimizer.param_groups]
-        if values != self._values:
-            self._values = values
-            self._tensor.copy_(sent(torch.tensor(values), self._tensor.device))
-
-    @contextmanager
-    def in_optimizer(self) -> Iterator[None]:
-        """The optimizer's learning rates are these tensors meanwhile."""
-        groups = self.optimizer.param_groups
-        before = [group["lr"] for group in groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate
-        try:
-            yield
-        finally:
-            for group, rate in zip(groups, before, strict=True):
-                group["lr"] = rate
-
-
-def _always(weight: Tensor) -> Any:
-    return lambda progress: weight
-
-
-def _noted(progress: Progress) -> Noted:
-    return Noted(progress.step, progress.epoch, progress.epochs, progress.steps)
 
 
 def _tensors(given: Given) -> dict[str, Tensor]:
