@@ -14,7 +14,6 @@ from ..data.device import sent
 from ..rows import Progress
 from .prepare import Training
 
-
 POSITION = tuple(f.name for f in fields(Progress))
 
 
