@@ -184,7 +184,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     def full(descriptor: int) -> None:
         raise OSError("no space left on device")
 
-    newest, before = (read_checkpoint(tmp_path / name)["step"] for name in ("last.ckpt", "previous.ckpt"))
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_atomically(target, "new")
