@@ -259,3 +259,18 @@ def test_the_columns_of_an_interrupted_epoch_cover_all_of_it(taught: Network, tm
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["lr"] > rows[1]["lr"] > rows[2]["lr"]
     assert all(row["seconds"] > 0 and row["images_per_s"] > 0 for row in rows)
+
+
+def test_a_teacher_without_weights_is_the_same_one_in_every_process(tmp_path: Path) -> None:
+    run = tiny("kd", teacher=Network("convnet_8_16"))
+    torch.rand(7)  # whatever this process has drawn before
+    execute(run, tmp_path / "whole")
+    broken_into(run, tmp_path / "pieces", (2, 5))
+    assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
+
+
+def test_labels_alone_are_compared_with_no_teacher_that_knows_nothing(taught: Network, tmp_path: Path) -> None:
+    untaught = execute(tiny("ce", teacher=Network("convnet_8_16")), tmp_path / "untaught")
+    compared = execute(tiny("ce", teacher=taught), tmp_path / "taught")
+    assert untaught["agreement"] is None
+    assert compared["agreement"] is not None

@@ -85,7 +85,7 @@ def prepare(
     device = place(run.device)
     made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or (build(run.teacher, train.num_classes) if run.teacher else None)
+    teacher = teacher or _built_teacher(run, train.num_classes)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = _placed(student or build(run.student, train.num_classes), run, device).train()
     student = _with_batch_norms(student, run, device)
@@ -108,6 +108,14 @@ def prepare(
         watch=Watch(run.monitors) if watched else None,
     )
     return _compared_with(training, teacher) if teacher else training
+
+
+def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
+    """The config's teacher; none where it has no weights and would only be compared with."""
+    if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
+        return None
+    torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
+    return build(run.teacher, num_classes)
 
 
 def merging(run: Run, method: Method) -> bool | None:
