@@ -26,7 +26,7 @@ def launcher(folder: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--out", str(out)],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "FRACTIONATE_CACHE": str(folder / "cache")},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "FRACTIONATE_CACHE": f"{folder}-cache"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
