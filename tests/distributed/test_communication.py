@@ -36,19 +36,17 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def ring(numbers: list[list[int]]) -> tuple[list[list[int]], int]:
+def ring(numbers: list[list[int]]) -> tuple[list[list[int]], list[int]]:
     """Slow twin: chunks go around process by process; the sums, and how many numbers each process has sent."""
     n = len(numbers)
-    held = [list(row) for row in numbers]
-    for step in range(n - 1):  # every chunk collects its sum
-        arriving = [((r - step) % n, held[r][(r - step) % n]) for r in range(n)]
-        for r, (chunk, value) in enumerate(arriving):
-            held[(r + 1) % n][chunk] += value
-    for step in range(n - 1):  # every sum goes to everybody
-        arriving = [((r + 1 - step) % n, held[r][(r + 1 - step) % n]) for r in range(n)]
-        for r, (chunk, value) in enumerate(arriving):
-            held[(r + 1) % n][chunk] = value
-    return held, 2 * (n - 1)
+    held, sent = [list(row) for row in numbers], [0] * n
+    for step in range(2 * (n - 1)):
+        gathering = step >= n - 1  # before, every chunk collects its sum; then every sum goes to everybody
+        going = [((r - step) % n, held[r][(r - step) % n]) for r in range(n)]
+        for r, (chunk, value) in enumerate(going):
+            held[(r + 1) % n][chunk] = value if gathering else held[(r + 1) % n][chunk] + value
+            sent[r] += 1
+    return held, sent
 
 
 def waited(row: float, backward: float, streams: int) -> float:
@@ -69,9 +67,9 @@ def test_one_process_exchanges_nothing(student: model.Student, cluster: Cluster)
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_a_ring_sends_what_the_formula_says(n: int) -> None:
     numbers = [[100 * r + c for c in range(n)] for r in range(n)]
-    held, count = ring(numbers)
+    held, sent = ring(numbers)
     assert held == [[sum(column) for column in zip(*numbers, strict=True)]] * n
-    assert count == model.sent(n, n)
+    assert sent == [model.sent(n, n)] * n
 
 
 @pytest.mark.parametrize("row", [0.0, 0.5, 1.0, 1.5, 40.0])
