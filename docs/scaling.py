@@ -22,6 +22,7 @@ from benchmarks.communication import (  # noqa: E402
     efficiency,
     payload,
 )
+from benchmarks.scaling import GOAL  # noqa: E402
 from generate import table  # noqa: E402
 
 PAGE = DOCS / "scaling.md"
@@ -41,22 +42,22 @@ Two processes, one thread each, take the trainer's step (given teacher logits, f
 in interleaved rounds of one run; before, the benchmark makes sure in float64 that every kind of exchange ends with the
 weights of one process. Ratios are medians over the rounds, with quartiles. The wall clock runs from a common start
 until the last process is done. The processor's time is the work of all threads of both processes, those that send and
-receive included, and leaves out waiting and what other programs took: here a step did not run for {waited} of its
-time, so the ratios of the wall clock say more about the machine than about the exchange.
+receive included, without waiting: {waited} of the wall clock's time without exchange was waiting for the other process,
+or for a core that another program had.
 Again: `python -m benchmarks.scaling` ({machine}).
 
 {measured}
 
-*No exchange, then wait for each other* is what any synchronous step pays on this machine, whatever it exchanges: the
-processes share the cores with other programs, and one of them is always late. *The exchange alone* begins when all
-have met and has nothing to hide behind.
+*No exchange, then wait for each other* is what any synchronous step pays, whatever it exchanges. *The exchange alone*
+begins when all have met and has nothing to hide behind. The aim was at most {goal} times the step without exchange.
 
 The same images, by one process and by all of them:
 
 {speedup}
 
-Where other programs hold the cores, two processes also get twice the share of one, and the wall clock's efficiency
-flatters or blames whoever ran at the time; efficiency by processor time is the work of one process over that of all.
+By the wall clock, efficiency is the speed against one process, per process; by processor time, the work of one process
+over that of both. Above 100 %: a whole batch takes one process longer per image than its parts take two, by more than
+the exchange costs.
 
 ## Model: 8 to 1024 GPUs
 
@@ -99,6 +100,7 @@ def page() -> str:
     return TEXT.format(
         machine=f"{last['cpus']} {last['device']} cores, torch {last['torch']}",
         waited=_waited(rows),
+        goal=GOAL,
         measured="\n\n".join(_measured(case, rows) for case in _cases(rows)),
         speedup=table(
             ["step", "what", "ms", "times as fast", "efficiency", "efficiency, processor time"],
