@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Literal
 
+from .world import speaks
+
 Reason = Literal["SIGINT", "SIGTERM", "budget"]
 
 # 128 + the signal's number, as shells report a process that a signal has ended; and EX_TEMPFAIL of sysexits.h, "try
@@ -99,7 +101,8 @@ class Stop:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._put_back()
         self.ask(SIGNALS[number])
-        os.write(2, NOTICE)  # print() may be in the middle of something else
+        if speaks():
+            os.write(2, NOTICE)  # print() may be in the middle of something else
         if self.then is not None:
             self.then()
 
