@@ -12,16 +12,21 @@ from typing import Any
 from fractionate.cli import main
 from fractionate.train import Loop
 
-step, steps = Loop._step, int(sys.argv[1])
+step = Loop._step
 
 
-def _step(loop: Loop, batch: Any) -> None:
-    step(loop, batch)
-    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if first and os.environ["RANK"] == "1" and loop.training.run.method.distils and loop.training.step == steps:
-        os._exit(9)
+def crash_after(steps: int) -> None:
+    """Replace the loop's step by one that may be the last."""
+
+    def _step(loop: Loop, batch: Any) -> None:
+        step(loop, batch)
+        first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        if first and os.environ["RANK"] == "1" and loop.training.run.method.distils and loop.training.step == steps:
+            os._exit(9)
+
+    Loop._step = _step  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    Loop._step = _step  # type: ignore[method-assign]
+    crash_after(int(sys.argv[1]))
     sys.exit(main(sys.argv[2:]))
