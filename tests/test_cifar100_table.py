@@ -49,22 +49,18 @@ def test_every_pair_is_compared_with_labels_alone_and_by_published_recipes() -> 
     assert len(set(first)) == len(first) >= 18
 
 
+def toy_words(cifar: Path, folder: Path) -> list[str]:
+    """One seed at toy size, everything written below ``folder``."""
+    places = ["--data", str(cifar), "--out", str(folder / "runs"), "--rows", str(folder / "rows")]
+    return ["--toy", "--seeds", "1", *places]
+
+
 @pytest.mark.slow
 def test_no_minutes_train_nothing_and_a_few_more_finish(
     cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cifar100_table, "METHODS", cifar100_table.METHODS[:2])
-    words = [
-        "--toy",
-        "--seeds",
-        "1",
-        "--data",
-        str(cifar),
-        "--out",
-        str(tmp_path / "runs"),
-        "--rows",
-        str(tmp_path / "rows"),
-    ]
+    words = toy_words(cifar, tmp_path)
     cifar100_table.main([*words, "--minutes", "0"], PAIR)
     assert "the time budget is used up" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "rows").exists()
@@ -107,17 +103,7 @@ def test_the_table_needs_no_command_line_packages_and_is_shown_beside_published_
     cifar: Path, tmp_path: Path
 ) -> None:
     root = Path(__file__).parent.parent
-    words = [
-        "--toy",
-        "--seeds",
-        "1",
-        "--data",
-        str(cifar),
-        "--out",
-        str(tmp_path / "runs"),
-        "--rows",
-        str(tmp_path / "rows"),
-    ]
+    words = toy_words(cifar, tmp_path)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
     for minutes in ("0.02", "5", "5"):  # the last one finds everything done
         done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -51,20 +52,13 @@ def clip_total(grads: StreamGrads, max_norm: float) -> StreamGrads:
     """
     _check(max_norm)
     per_parameter = [[g for g in gs if g is not None] for gs in zip(*grads.values(), strict=True)]
-    factor = _factor([_total(gs) for gs in per_parameter if gs], max_norm)
+    factor = _factor([functools.reduce(torch.add, gs) for gs in per_parameter if gs], max_norm)
     return StreamGrads({name: _scaled(row, factor) for name, row in grads.items()}, grads.parameters)
 
 
 def _check(max_norm: float) -> None:
     if not max_norm > 0:
         raise ValueError(f"the largest norm of a gradient must be above 0, got {max_norm}")
-
-
-def _total(gs: Sequence[Tensor]) -> Tensor:
-    total = gs[0]
-    for g in gs[1:]:
-        total = total + g
-    return total
 
 
 def _factor(row: Sequence[Tensor | None], max_norm: float) -> Tensor | None:
