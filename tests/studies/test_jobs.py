@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fractionate.studies import jobs as jobs_module
 from fractionate.studies.display import Lines, display
 from fractionate.studies.jobs import Event, Job, Options, run_jobs
-from fractionate.train import Network, Optimizer, RunFolder, Stopped, deadline
+from fractionate.train import Network, Optimizer, RunFolder, Stopped, deadline, execute, prepare
 from tests.train.runs import teacher_file, tiny
 
 
@@ -34,11 +35,26 @@ def taught(tmp_path: Path) -> str:
 
 def test_every_job_reports_its_beginning_every_epoch_and_its_end(tmp_path: Path, taught: str) -> None:
     events = listened(jobs(tmp_path, taught, 2), workers=1)
-    assert [(e.job, e.epoch, e.done) for e in events] == [
+    outer = [e for e in events if not e.epoch or e.top1 is not None]
+    assert [(e.job, e.epoch, e.done) for e in outer] == [
         (job, *rest) for job in (0, 1) for rest in ((0, False), (1, False), (2, False), (3, False), (3, True))
     ]
     facts = RunFolder(tmp_path / "seed-1").summary()
     assert events[-1].top1 == facts["last_top1"]
+
+
+def test_inside_an_epoch_a_job_tells_how_much_of_it_is_over(
+    tmp_path: Path, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "EVERY", 0.0)
+    work = jobs(tmp_path, taught, 1)
+    events = listened(work, workers=1)
+    inside = [e for e in events if e.epoch and e.top1 is None]
+    steps = len(prepare(work[0].run).train)
+    parts = [epoch + step / steps for epoch in range(3) for step in range(1, steps)]
+    assert [e.epoch for e in inside] == pytest.approx(parts)
+    assert [e.epoch for e in events] == sorted(e.epoch for e in events)
+    assert all(e.images_per_s > 0 for e in inside)
 
 
 @pytest.mark.slow
@@ -102,6 +118,46 @@ def test_a_long_run_away_from_a_terminal_says_every_minute_how_far_it_is_and_how
     assert [line.split()[1] for line in others] == ["160", "240"]
 
 
+def test_a_long_epoch_away_from_a_terminal_says_every_minute_how_much_of_it_is_over() -> None:
+    out, seconds = StringIO(), iter([0.0, 0.0, *(30.0 * part for part in range(1, 9))])
+    listen = Lines(Console(file=out), [Job("kd", tiny("ce"), Path("nowhere"))], clock=lambda: next(seconds))
+    listen(Event(0, 0, 3))
+    for part in range(1, 6):
+        listen(Event(0, part / 6, 3, images_per_s=50.0))
+    listen(Event(0, 1, 3, 20.0, 50.0))
+    for part in (7, 8):
+        listen(Event(0, part / 6, 3, images_per_s=50.0))
+    assert out.getvalue().splitlines() == [
+        "[0/1, 60 s] kd: 33 % of epoch 1 of 3, 50 images/s, about 8 min left",
+        "[0/1, 120 s] kd: 67 % of epoch 1 of 3, 50 images/s, about 7 min left",
+        "[0/1, 180 s] kd: epoch 1 of 3, 20.00 % top-1, 50 images/s, about 6 min left",
+        "[0/1, 240 s] kd: 33 % of epoch 2 of 3, 20.00 % top-1, 50 images/s, about 5 min left",
+    ]
+
+
+def test_a_resumed_run_reckons_only_with_what_it_trained_itself() -> None:
+    out, seconds = StringIO(), iter([0.0, 0.0, 1.0, 61.0])
+    work = [Job("kd", replace(tiny("ce"), epochs=100), Path("nowhere"))]
+    listen = Lines(Console(file=out), work, clock=lambda: next(seconds))
+    for event in (Event(0, 0, 100), Event(0, 49.5, 100), Event(0, 50, 100, 20.0, 10.0)):
+        listen(event)
+    assert out.getvalue() == "[0/1, 61 s] kd: epoch 50 of 100, 20.00 % top-1, 10 images/s, about 1 h 42 min left\n"
+
+
+def test_a_bar_moves_inside_an_epoch_and_keeps_the_accuracy_of_the_last_one() -> None:
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, width=100)
+    with display(console, [Job("kd", tiny("ce"), Path("nowhere"))]) as listen:
+        bars = listen.progress
+        for event in (Event(0, 0, 2), Event(0, 0.5, 2)):  # a resumed job
+            listen(event)
+        assert (bars.tasks[-1].completed, bars.tasks[-1].speed) == (0.5, None)
+        for event in (Event(0, 1, 2, 91.25, 1000.0), Event(0, 1.5, 2, images_per_s=1200.0)):
+            listen(event)
+        bar = bars.tasks[-1]
+        assert (bar.completed, bar.total, bar.fields["note"]) == (1.5, 2, "91.25 %  1,200 images/s")
+
+
 def test_the_last_epoch_is_left_to_the_line_of_the_finished_run() -> None:
     out, seconds = StringIO(), iter([0.0, 300.0, 301.0])
     listen = Lines(Console(file=out), [Job("kd", tiny("ce"), Path("nowhere"))], clock=lambda: next(seconds))
@@ -147,6 +203,21 @@ def test_a_signal_stops_the_jobs_of_all_processes_and_they_go_on(tmp_path: Path,
     short = [replace(job, run=replace(job.run, epochs=len(RunFolder(job.folder).metrics()) + 1)) for job in together]
     listened(short, workers=1, options=Options(resume=True))
     assert all(RunFolder(job.folder).finished for job in short)
+
+
+def test_a_resumed_job_tells_first_where_it_goes_on(tmp_path: Path, taught: str) -> None:
+    job = jobs(tmp_path, taught, 1)[0]
+
+    def end(epochs_done: float, images_per_s: float) -> None:
+        if epochs_done > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job.run, job.folder, on_step=end, save_steps=1)
+    events = listened([job], workers=1, options=Options(resume=True))
+    assert events[:2] == [Event(0, 0, 3), Event(0, 0.75, 3)]  # of four steps to an epoch, three were saved
+    assert events[2].epoch > 0.75
+    assert events[-1].done
 
 
 def test_a_deadline_ends_all_jobs_and_a_later_call_goes_on(tmp_path: Path, taught: str) -> None:

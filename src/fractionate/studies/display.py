@@ -49,6 +49,7 @@ class _Bars:
         self.progress, self.jobs = progress, jobs
         self.all = progress.add_task(f"[bold]{title}", total=len(jobs), note="")
         self.running: dict[int, TaskID] = {}
+        self.top1: dict[int, str] = {}  # as last measured
 
     def __call__(self, event: Event) -> None:
         job = self.jobs[event.job]
@@ -59,14 +60,20 @@ class _Bars:
             return
         if event.job not in self.running:
             self.running[event.job] = self.progress.add_task(job.title, total=event.epochs, note="")
-        if not event.epoch:
+        bar = self.running[event.job]
+        if not event.images_per_s:  # where it begins; no progress, which would tell a wrong speed
+            self.progress.reset(bar, completed=event.epoch)  # type: ignore[arg-type]  # floats are shown too
             return
-        note = f"{event.top1:.2f} %  {event.images_per_s:,.0f} images/s"
-        self.progress.update(self.running[event.job], completed=event.epoch, note=note)
+        if event.top1 is not None:
+            self.top1[event.job] = f"{event.top1:.2f} %  "
+        note = f"{self.top1.get(event.job, '')}{event.images_per_s:,.0f} images/s"
+        self.progress.update(bar, completed=event.epoch, note=note)
 
 
 class Lines:
-    """A line when a job is done, and one about an epoch when there was none for a minute.
+    """A line when a job is done, and one about how far a job is when there was none for a minute.
+
+    Accuracy is measured at the end of an epoch, so that is where a line is, unless the epoch is longer than a minute.
 
     Args:
         console: where they go.
@@ -84,9 +91,11 @@ class Lines:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.console, self.jobs, self.ends, self.clock = console, jobs, ends, clock
-        self.finished, self.trained, self.started = 0, 0, clock()
-        self.left = {number: job.run.epochs for number, job in enumerate(jobs)}
-        self.printed = self.started
+        self.finished, self.trained, self.started = 0, 0.0, clock()
+        self.left: dict[int, float] = {number: job.run.epochs for number, job in enumerate(jobs)}
+        self.reached = dict.fromkeys(self.left, 0.0)  # epochs
+        self.top1: dict[int, str] = {}  # as last measured
+        self.printed, self.ended = self.started, dict.fromkeys(self.left, self.started)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -96,11 +105,22 @@ class Lines:
             self.finished += 1
             if self.ends:
                 self._say(now, f"{title}: {event.top1:.2f} % top-1")
-        elif event.epoch:
-            self.trained += 1
-            if now - self.printed >= EVERY and event.epoch < event.epochs:
-                speed = f"{event.top1:.2f} % top-1, {event.images_per_s:,.0f} images/s"
-                self._say(now, f"{title}: epoch {event.epoch} of {event.epochs}, {speed}, {self._remaining(now)} left")
+            return
+        self._see(event, now)
+        if event.images_per_s:
+            quiet_since = self.printed if event.top1 is not None else max(self.printed, self.ended[event.job])
+            if now - quiet_since >= EVERY and event.epoch < event.epochs:
+                speed = f"{self.top1.get(event.job, '')}{event.images_per_s:,.0f} images/s"
+                self._say(now, f"{title}: {_place(event)}, {speed}, {self._remaining(now)} left")
+
+    def _see(self, event: Event, now: float) -> None:
+        """Count what was trained since the job's last event, or where it begins."""
+        if event.images_per_s:
+            self.trained += event.epoch - self.reached[event.job]
+        self.reached[event.job] = event.epoch
+        if event.top1 is not None:
+            self.ended[event.job] = now
+            self.top1[event.job] = f"{event.top1:.2f} % top-1, "
 
     def _say(self, now: float, text: str) -> None:
         self.printed = now
@@ -112,3 +132,10 @@ class Lines:
         seconds = (now - self.started) / self.trained * sum(self.left.values())
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
+
+
+def _place(event: Event) -> str:
+    epoch, part = divmod(event.epoch, 1)
+    if not part:
+        return f"epoch {epoch:.0f} of {event.epochs}"
+    return f"{100 * part:.0f} % of epoch {epoch + 1:.0f} of {event.epochs}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -32,12 +34,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """An epoch of a job is over (``epoch`` of ``epochs``), or the job is: ``done``; epoch 0: it has begun."""
+    """How far a job is: ``epoch`` of ``epochs`` are over (2.25: a quarter of the third too), or all is: ``done``.
+
+    ``top1`` is measured at the end of an epoch, so it is None inside one. An event without images per second tells
+    where the job begins: at epoch 0, then, if it is resumed, where it goes on.
+    """
 
     job: int
-    epoch: int
+    epoch: float
     epochs: int
-    top1: float = 0.0
+    top1: float | None = None
     images_per_s: float = 0.0
     done: bool = False
 
@@ -59,6 +65,7 @@ class Options:
 
 
 Listener = Callable[[Event], None]
+EVERY = 0.25  # least seconds between two events inside an epoch
 
 
 def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: int = 1) -> None:
@@ -101,10 +108,19 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
             listen(Event(number, record.epoch, epochs, record.test.top1, record.images_per_s))
             show(record)
 
+        told = -math.inf
+
+        def on_step(epochs_done: float, images_per_s: float) -> None:
+            nonlocal told
+            if (now := time.monotonic()) - told >= EVERY:
+                told = now
+                listen(Event(number, epochs_done, epochs, images_per_s=images_per_s))
+
         facts = execute(
             job.run,
             job.folder,
             on_record=on_record,
+            on_step=on_step,
             overwrite=options.overwrite,
             resume=options.resume,
             command=options.command,

@@ -22,6 +22,7 @@ from .stop import Reason, Stop, Stopped
 from .world import Wishes, current
 
 Listener = Callable[[Record], None]
+StepListener = Callable[[float, float], None]
 SAVE_SECONDS = 300.0
 REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM")
 SAVE = 1  # a wish, above which those to stop begin
@@ -32,6 +33,7 @@ def execute(
     folder: str | Path,
     *,
     on_record: Listener | None = None,
+    on_step: StepListener | None = None,
     overwrite: bool = False,
     resume: bool = False,
     command: Sequence[str] = (),
@@ -46,6 +48,8 @@ def execute(
         run: config.
         folder: where to write.
         on_record: called after every epoch, for progress display.
+        on_step: called after every step but an epoch's last, with the epochs done so far (2.25, say) and the images per
+            second of the epoch under way; before them where a resumed run goes on, with 0 images per second.
         overwrite: replace a run that is there.
         resume: go on from the folder's ``last.ckpt``; without one, start at the beginning. A finished run with the same
             config is left as it is.
@@ -73,6 +77,7 @@ def execute(
                 run,
                 folder,
                 on_record=on_record,
+                on_step=on_step,
                 overwrite=overwrite,
                 resume=resume,
                 command=command,
@@ -96,7 +101,7 @@ def execute(
             return done
         if not (resume and target.resume(loop)):
             world.on_main(lambda: target.start(run, overwrite=overwrite or resume))
-        saver = Saver(target, loop, stop, save_seconds, save_steps)
+        saver = Saver(target, loop, stop, save_seconds, save_steps, on_step)
         try:
             return _train(target, loop, saver, on_record, command)
         except Diverged as error:
@@ -116,16 +121,27 @@ class Saver:
         stop: when to end.
         seconds: age of a checkpoint at which the next one is written.
         steps: number of steps between two.
+        on_step: told how far the training is.
     """
 
-    def __init__(self, target: RunFolder, loop: Loop, stop: Stop, seconds: float | None, steps: int | None) -> None:
+    def __init__(
+        self,
+        target: RunFolder,
+        loop: Loop,
+        stop: Stop,
+        seconds: float | None,
+        steps: int | None,
+        on_step: StepListener | None,
+    ) -> None:
         self.target, self.loop, self.stop = target, loop, stop
-        self.seconds, self.steps = seconds, steps
+        self.seconds, self.steps, self.on_step = seconds, steps, on_step
         self._saved = time.monotonic()
         self._wishes = Wishes(loop.world)
 
     def __call__(self) -> None:
         """After a step."""
+        if self.on_step:
+            self.on_step(self.loop.epochs_done, self.loop.log.images_per_s)
         old = self.seconds is not None and time.monotonic() - self._saved >= self.seconds
         now = bool(self.steps) and self.loop.training.step % (self.steps or 1) == 0
         self._grant(old or now)
@@ -164,6 +180,8 @@ def _train(
     target: RunFolder, loop: Loop, saver: Saver, on_record: Listener | None, command: Sequence[str]
 ) -> dict[str, Any]:
     training, test = loop.training, None
+    if training.step and saver.on_step:
+        saver.on_step(loop.epochs_done, 0.0)
     for record in loop.records(saver):
         test = record.test
         loop.world.on_main(partial(target.append, record))

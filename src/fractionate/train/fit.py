@@ -135,6 +135,11 @@ class Loop:
         """Number of the first step of the epoch that is under way."""
         return self.training.step - self.log.seen
 
+    @property
+    def epochs_done(self) -> float:
+        """How far the training is; the steps of the epoch under way count as a part of one."""
+        return self.training.epoch + self.log.seen / len(self.training.train)
+
     def check(self) -> None:
         """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
 
@@ -176,7 +181,7 @@ class Loop:
                     if self.log.seen < len(t.train):
                         after_step()
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
-                trained, log = self.log.seconds, self.log
+                images_per_s, log = self.log.images_per_s, self.log
                 self.share_buffers()
                 test = evaluate(self.net, t.test, t.teacher_top1)
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
@@ -187,7 +192,7 @@ class Loop:
                 components=components,
                 test=test,
                 lr=log.lr,
-                images_per_s=log.images / trained,
+                images_per_s=images_per_s,
                 seconds=log.seconds,
                 monitors=t.watch.read() if t.watch else {},
                 skipped=self.guard.skipped,

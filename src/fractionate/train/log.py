@@ -54,6 +54,11 @@ class EpochLog:
         """Time since the epoch began; that between an interruption and its end does not count."""
         return self._before + time.perf_counter() - self._started
 
+    @property
+    def images_per_s(self) -> float:
+        """Images seen since the epoch began, per second."""
+        return self.images / self.seconds
+
     def add(self, step: Step, images: int, largest: Tensor | None = None) -> None:
         """Keep one step's numbers; nothing is synchronized.
 
