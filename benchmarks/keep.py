@@ -1,11 +1,13 @@
-"""Keep what a page is made of: config, metrics and summary of every finished run of a study, without weights.
+"""Keep what a page is made of: config, metrics and summary of every finished run of a study, and its teacher's weights.
 
     fractionate compare cifar100-small --seeds 3          # trains into runs/cifar100-small; the same command resumes
     python -m benchmarks.keep runs/cifar100-small         # copies the rows to benchmarks/results/runs/cifar100-small
     python docs/results.py                                # writes docs/results.md from them
 
-Run it as often as you like: finished runs are added, nothing is recomputed. To go on with a study elsewhere, take its
-teacher's folder along: a teacher trained again on another processor is another teacher, and its students are refused.
+Run it as often as you like: finished runs are added, nothing is recomputed. To go on with a study elsewhere, begin with
+what was kept: a teacher trained again on another processor is another teacher, and its students are refused.
+
+    cp -r benchmarks/results/runs/cifar100-small runs/    # the first command then trains only what is missing
 """
 
 import argparse
@@ -14,20 +16,22 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from fractionate.train.runfolder import CONFIG, METRICS, SUMMARY
+from fractionate.train.runfolder import CONFIG, METRICS, STUDENT, SUMMARY
 
+SMALL = (CONFIG, METRICS, SUMMARY)
+TEACHER = "teacher"
 KEPT = Path(__file__).parent / "results" / "runs"
 
 
 def keep(study: Path, kept: Path = KEPT) -> list[Path]:
-    """Copy the small files of every finished student's run.
+    """Copy the small files of every finished student's run, and the teacher with its weights.
 
     Args:
         study: folder of run folders.
         kept: folder of all studies that are kept; this one gets a folder of its own name.
 
     Returns:
-        The folders written.
+        The students' folders written.
 
     Raises:
         ValueError: no finished run in the study, or students of more than one teacher; nothing is copied then.
@@ -38,14 +42,23 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
     if len(taught := _teachers([*done, *(f.parent for f in (kept / study.name).rglob(SUMMARY))])) > 1:
         ways = "; ".join(f"{top1} % in {folder}" for top1, folder in taught.items())
         raise ValueError(f"these students had more than one teacher, so their seeds are not pairs: {ways}")
-    written = []
-    for folder in done:
-        place = kept / study.name / folder.relative_to(study)
-        place.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, METRICS, SUMMARY):
-            shutil.copyfile(folder / name, place / name)
-        written.append(place)
-    return written
+    _same_weights(study / TEACHER / STUDENT, kept / study.name / TEACHER / STUDENT)
+    if (study / TEACHER / SUMMARY).is_file():
+        _copy(study / TEACHER, kept / study.name / TEACHER, (*SMALL, STUDENT))
+    return [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
+
+
+def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(folder / name, place / name)
+    return place
+
+
+def _same_weights(new: Path, old: Path) -> None:
+    """Refuse a teacher that was trained again."""
+    if new.is_file() and old.is_file() and new.read_bytes() != old.read_bytes():
+        raise ValueError(f"the weights in {new} are not those of {old}, so the students of the two are no pairs")
 
 
 def _teachers(folders: Iterable[Path]) -> dict[float, Path]:

@@ -27,7 +27,7 @@ Student interval; "above" and "below" mean that the interval excludes zero, "wit
 
 The same command gives the same numbers on the same processor with the same torch. Another processor rounds otherwise,
 and after a few hundred steps that is another run of the same seed. So all rows of a study share one teacher's weights,
-and a study that lacks runs is completed with those weights or not at all.
+and a study that lacks runs is completed with those weights, which are kept beside the rows, or not at all.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -19,12 +20,19 @@ DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 import results  # noqa: E402
 
+STUDY = Path("runs") / "digits"  # configs name the teacher's weights, so the folder is given as people type it
+
+
+def study(folder: Path, methods: tuple[str, ...] = ("ce", "kd")) -> Path:
+    with contextlib.chdir(folder):
+        compare("digits", STUDY, Console(file=StringIO()), seeds=2, epochs=1, methods=methods, workers=1)
+    return folder / STUDY
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study")
-    compare("digits", out / "digits", Console(file=StringIO()), seeds=2, epochs=1, methods=("ce", "kd"), workers=1)
-    assert len(keep(out / "digits", out / "kept")) == 4
+    assert len(keep(study(out), out / "kept")) == 4
     return out
 
 
@@ -32,16 +40,29 @@ def test_the_page_is_written_from_the_rows_at_hand() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(KEPT)
 
 
-def test_a_row_carries_no_weights_and_no_teacher(rows: Path) -> None:
-    kept = sorted(f.relative_to(rows / "kept").as_posix() for f in (rows / "kept").rglob("*") if f.is_file())
-    assert {Path(f).name for f in kept} == {"config.yaml", "metrics.jsonl", "summary.json"}
-    assert not any("teacher" in f for f in kept)
+def test_a_row_carries_no_weights_and_the_teacher_its_own(rows: Path) -> None:
+    kept = {folder: {f.name for f in folder.iterdir()} for folder in (rows / "kept" / "digits").rglob("seed-*")}
+    assert len(kept) == 4
+    small = {"config.yaml", "metrics.jsonl", "summary.json"}
+    assert all(names == small for names in kept.values())
+    teacher = rows / "kept" / "digits" / "teacher"
+    assert {f.name for f in teacher.iterdir()} == {*small, "student.safetensors"}
+    assert all(f.read_bytes() == (rows / STUDY / "teacher" / f.name).read_bytes() for f in teacher.iterdir())
+
+
+def test_a_kept_study_goes_on_elsewhere_with_its_own_teacher(rows: Path, tmp_path: Path) -> None:
+    shutil.copytree(rows / "kept" / "digits", tmp_path / STUDY)
+    more = study(tmp_path, ("ce", "kd", "dkd"))
+    assert not list(more.glob("kd/seed-*/last.ckpt"))  # was not trained again
+    assert len(keep(more, tmp_path / "kept")) == 6
+    teachers = {json.loads(f.read_text())["teacher_top1"] for f in more.glob("*kd/seed-*/summary.json")}
+    assert teachers == {RunFolder(rows / STUDY / "teacher").summary()["last_top1"]}
 
 
 def test_every_method_stands_on_the_page_with_its_mean(rows: Path) -> None:
     text = results.page(rows / "kept")
     for method, label in (("ce", "labels alone"), ("kd", "kd")):
-        top1 = [RunFolder(rows / "digits" / method / f"seed-{seed}").summary()["last_top1"] for seed in (0, 1)]
+        top1 = [RunFolder(rows / STUDY / method / f"seed-{seed}").summary()["last_top1"] for seed in (0, 1)]
         assert f"| `{label}` | 2 | **{sum(top1) / 2:.2f} ± " in text
     assert "- Against labels alone: " in text
 
@@ -52,10 +73,18 @@ def test_a_study_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_students_of_a_teacher_trained_again_are_not_added(rows: Path, tmp_path: Path) -> None:
-    shutil.copytree(rows / "digits", tmp_path / "digits")
-    place = tmp_path / "digits" / "kd" / "seed-1" / "summary.json"
+    again = shutil.copytree(rows / STUDY, tmp_path / "digits")
+    place = again / "kd" / "seed-1" / "summary.json"
     facts = json.loads(place.read_text())
     place.write_text(json.dumps({**facts, "teacher_top1": facts["teacher_top1"] - 1}))
     with pytest.raises(ValueError, match="more than one teacher, so their seeds are not pairs"):
-        keep(tmp_path / "digits", rows / "kept")
+        keep(again, rows / "kept")
     assert RunFolder(rows / "kept" / "digits" / "kd" / "seed-1").summary() == facts
+
+
+def test_a_teacher_as_good_with_other_weights_is_another_one(rows: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(rows / STUDY, tmp_path / "digits")
+    with (again / "teacher" / "student.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match=r"student.safetensors are not those of .*kept.*no pairs"):
+        keep(again, rows / "kept")

@@ -1,4 +1,4 @@
-"""CIFAR-100 small enough for two CPU cores: small networks of the field, 100,000 images per run."""
+"""CIFAR-100 small enough for two CPU cores: small networks of the field, about 100,000 images per run."""
 
 from __future__ import annotations
 
