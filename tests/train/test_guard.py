@@ -138,6 +138,15 @@ def test_a_good_checkpoint_is_not_replaced_by_one_with_broken_weights(run: Run, 
     assert (folder.path / "last.ckpt").read_bytes() == before
 
 
+def test_logits_on_the_test_images_that_overflow_name_the_epoch_and_the_last_step(run: Run) -> None:
+    loop = Loop(really_prepare(run))
+    records = loop.records()
+    next(records)
+    loop.training.student.register_forward_hook(lambda net, _, out: out if net.training else out * 1e38 * 1e3)
+    with pytest.raises(Diverged, match=r"epoch 2, step 7: after it the network's logits are not finite .*; lower"):
+        next(records)
+
+
 def test_huge_gradients_that_are_finite_are_none_of_its_business() -> None:
     net = torch.nn.Linear(2, 1, bias=False)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)

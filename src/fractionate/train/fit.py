@@ -18,7 +18,7 @@ from .captured import Captured, Given
 from .ema import Average
 from .evaluate import Evaluation, evaluate
 from .guard import Guard, largest_entries
-from .log import Diverged, EpochLog, weights_diverged
+from .log import Diverged, EpochLog, logits_diverged, weights_diverged
 from .prepare import Training, fixed_threads
 from .schedule import scheduler
 from .step import Step, parameters
@@ -183,7 +183,7 @@ class Loop:
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 images_per_s, log = self.log.images_per_s, self.log
                 self.share_buffers()
-                test = evaluate(self.net, t.test, t.teacher_top1)
+                test = self._evaluate()
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
             assert log.lr is not None
             yield Record(
@@ -197,6 +197,14 @@ class Loop:
                 monitors=t.watch.read() if t.watch else {},
                 skipped=self.guard.skipped,
             )
+
+    def _evaluate(self) -> Evaluation:
+        """Metrics after the epoch that is under way."""
+        t = self.training
+        try:
+            return evaluate(self.net, t.test, t.teacher_top1)
+        except Diverged as error:
+            raise logits_diverged(t.method, t.epoch + 1, t.step - 1, error) from None
 
     def _batches(self) -> Iterator[Given]:
         """This process's parts of the batches of the epoch that is under way."""

@@ -188,6 +188,11 @@ def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Div
     return Diverged(f"{_where(epoch, step)}: the weights are {value} after it; {_advice(method)}")
 
 
+def logits_diverged(method: Method, epoch: int, step: int, error: Diverged) -> Diverged:
+    """The error for finite weights whose logits on the test images are not."""
+    return Diverged(f"{_where(epoch, step)}: after it {error}; {_advice(method)}")
+
+
 def _where(epoch: int, step: int) -> str:
     return f"training diverged in epoch {epoch}, step {step}"
 
