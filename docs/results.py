@@ -1,11 +1,16 @@
 """Write docs/results.md from the rows of finished runs: python docs/results.py
 
-Rows lie in benchmarks/results/runs/STUDY/METHOD/seed-N (`python -m benchmarks.keep` puts them there).
+Rows lie in benchmarks/results/runs/STUDY/METHOD/seed-N (`python -m benchmarks.keep` puts them there). A picture of
+every study goes to docs/_static.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from draw_results import chart
 
 from fractionate.recipes import RECIPES
 from fractionate.report import read_runs, table
@@ -15,6 +20,7 @@ from fractionate.report.words import gap, headline, number, spread
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
+STATIC = ROOT / "docs" / "_static"
 ROWS = ROOT / "benchmarks" / "results" / "runs"
 WORDS = {"above": "above", "below": "below", "within": "within the spread", "unknown": "one seed"}
 
@@ -33,8 +39,24 @@ and a study that lacks runs is completed with those weights, which are kept besi
 
 def page(folder: Path = ROWS) -> str:
     """The whole page."""
-    studies = sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
-    return "\n".join([HEAD, *(line for study in studies for line in _study(study))])
+    return "\n".join([HEAD, *(line for study in _studies(folder) for line in _study(study))])
+
+
+def pictures(folder: Path = ROWS) -> dict[str, str]:
+    """File name -> SVG of every study."""
+    return {_picture(study): chart(table(read_runs([study])).rows, _title(study)) for study in _studies(folder)}
+
+
+def _studies(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+
+
+def _picture(study: Path) -> str:
+    return f"results-{study.name}.svg"
+
+
+def _title(study: Path) -> str:
+    return recipe.title if (recipe := RECIPES.get(study.name)) else study.name
 
 
 def _study(folder: Path) -> Iterator[str]:
@@ -42,7 +64,7 @@ def _study(folder: Path) -> Iterator[str]:
     against_labels = table(runs)
     recipe = RECIPES.get(folder.name)
     seeds = max(row.n for row in against_labels.rows)
-    yield f"## {recipe.title if recipe else folder.name}"
+    yield f"## {_title(folder)}"
     yield ""
     if recipe:
         doc = (sys.modules[recipe.student.__module__].__doc__ or "").strip().splitlines()[0]
@@ -50,6 +72,8 @@ def _study(folder: Path) -> Iterator[str]:
         yield ""
     yield from _conditions(runs, against_labels)
     yield " ".join(headline(against_labels.rows))
+    yield ""
+    yield f"![Every seed, the mean, and the paired difference with its interval](_static/{_picture(folder)})"
     yield ""
     yield from _published(folder)
     yield from _rows(against_labels, runs)
@@ -137,3 +161,5 @@ def _has(runs: list[RunRecord], label: str) -> bool:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    for name, drawing in pictures().items():
+        (STATIC / name).write_text(drawing, encoding="utf-8")

@@ -8,6 +8,7 @@ import shutil
 import sys
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from benchmarks.keep import KEPT, keep
@@ -38,6 +39,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_is_written_from_the_rows_at_hand() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(KEPT)
+    drawn = {f.name: f.read_text(encoding="utf-8") for f in results.STATIC.glob("results-*.svg")}
+    assert drawn == results.pictures(KEPT)
 
 
 def test_a_row_carries_no_weights_and_the_teacher_its_own(rows: Path) -> None:
@@ -65,6 +68,16 @@ def test_every_method_stands_on_the_page_with_its_mean(rows: Path) -> None:
         top1 = [RunFolder(rows / STUDY / method / f"seed-{seed}").summary()["last_top1"] for seed in (0, 1)]
         assert f"| `{label}` | 2 | **{sum(top1) / 2:.2f} ± " in text
     assert "- Against labels alone: " in text
+
+
+def test_the_picture_shows_every_seed_and_every_difference(rows: Path) -> None:
+    (drawing,) = results.pictures(rows / "kept").values()
+    root = ElementTree.fromstring(drawing)
+    dots = [dot.get("r") for dot in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert (dots.count("3.5"), dots.count("5")) == (4, 1)
+    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    (gap,) = [line.split(" | ")[4] for line in results.page(rows / "kept").splitlines() if line.startswith("| `kd`")]
+    assert {"kd", "labels alone", "baseline", gap} <= set(words)
 
 
 def test_a_study_without_a_finished_run_is_refused(tmp_path: Path) -> None:

@@ -46,19 +46,23 @@ class Group:
 def teacher_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs whose weights taught other runs of another setting: the teacher's own training.
 
-    A student that teaches another of its kind, in the same setting, is none of them.
+    A student that teaches another of its kind, in the same setting, is none of them. Folders are told by their last two
+    names (study/teacher), because a study may have been moved since.
 
     Example:
         >>> teacher_runs([])
         []
     """
-    pupils: dict[Path, set[str]] = {}
+    pupils: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
         if run.finished and run.settings.get(CHECKPOINT, "null") != "null":
-            folder = Path(run.settings[CHECKPOINT]).resolve().parent
-            pupils.setdefault(folder, set()).add(_setting(run.facts))
-    taught = [(run, pupils.get(run.folder.resolve())) for run in runs if run.finished]
+            pupils.setdefault(_names(Path(run.settings[CHECKPOINT]).parent), set()).add(_setting(run.facts))
+    taught = [(run, pupils.get(_names(run.folder))) for run in runs if run.finished]
     return [run for run, settings in taught if settings and _setting(run.facts) not in settings]
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return folder.resolve().parts[-2:]
 
 
 def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
