@@ -336,6 +336,32 @@ def test_a_config_chooses_how_the_table_is_kept(
     same_as_live(table, training.train, epochs=1, tolerance=1e-5 if dtype == "float32" else 1e-2)
 
 
+@pytest.mark.parametrize("mode", ["lazy", "full"])
+@pytest.mark.parametrize(
+    ("method", "changes", "why"),
+    [
+        ("kd+sdd", (), "kd[+]sdd reads the logits of image regions, which a table does not hold"),
+        ("kd", ("data.augment=cutout",), "data.augment changes the images by more than shifts and flips"),
+        ("kd", ("data.mixup=0.5",), "data.mixup changes the images by more than shifts and flips"),
+        ("kd", ("data.cutmix=0.5",), "data.cutmix changes the images by more than shifts and flips"),
+    ],
+)
+def test_a_config_whose_logits_no_table_holds_is_refused(
+    mode: str, method: str, changes: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"teacher_table={mode}: {why}.*; use teacher_table=off$"):
+        override(tiny(method), [f"teacher_table={mode}", *changes])
+    override(tiny("ce"), [f"teacher_table={mode}", *changes])  # asks no teacher, as the teacher's own training
+
+
+def test_no_teacher_is_trained_for_students_that_cannot_use_its_table(tmp_path: Path) -> None:
+    from fractionate.cli import main
+
+    words = ["train", "digits", "--method", "kd+sdd", "--student", "convnet_gap_8_16", "--teacher", "convnet_gap_8_16"]
+    assert main([*words, "--out", str(tmp_path / "runs"), "teacher_table=lazy"]) == 2
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_lazy_table_says_its_size_when_it_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = source()
     for said in (1, 0):
