@@ -28,7 +28,7 @@ from fractionate.train.table import TeacherTable
 from fractionate.train.teacher import Teacher
 
 from . import optimizer
-from .measure import Work, agree, interleave, moved, spread
+from .measure import Work, agree, interleave, moved, spread, whole_float32
 from .record import append, parser, prepare, rows, show
 from .step import DECAY, DELTA, DKD, LR, MOMENTUM, PROGRESS, published_losses
 
@@ -132,7 +132,8 @@ def measured(name: str, options: argparse.Namespace, device: torch.device) -> di
     """Seconds of every contender for one student."""
     teacher = trained(CIFAR[options.teacher](options.classes).to(device))
     student = CIFAR[name](options.classes).to(device)
-    check(student, teacher, images(4, options.classes, device))
+    with whole_float32():  # the table's logits are not float64
+        check(student, teacher, images(4, options.classes, device))
     made = contenders(student, teacher, images(options.batch, options.classes, device), options.compile)
     works = {key: work for key, (_, work) in made.items()}
     works |= {key: optimizer.contenders(student)[key][1] for key in (optimizer.LOOPS, optimizer.TWO)}

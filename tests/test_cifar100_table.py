@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import cifar100_table, gpu_session, published, teachers
+from benchmarks import cifar100_table, gpu_session, pace, published, teachers
 from safetensors.torch import load_file
 
 from fractionate.train import Network, RunFolder
@@ -173,6 +174,18 @@ def test_a_command_of_a_gpu_session_that_fails_stops_no_other(tmp_path: Path) ->
     assert (tmp_path / "good.log").read_text() == "5\n"
     assert sorted(f.name for f in tmp_path.glob("*.done")) == ["good.done"]
     assert gpu_session.run(part, tmp_path, minutes=0) == []  # no time left
+
+
+@pytest.mark.filterwarnings("ignore:graph=true")
+def test_a_pace_without_a_graph_is_not_entered_as_that_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pace, "WAYS", {"as usual": ("graph=true",), "bfloat16": ()})  # those of the toy
+    pace.main(["--toy", "--csv", str(tmp_path / "pace.csv")])
+    assert "as usual: not measured, because there is no CUDA device" in (said := capsys.readouterr().out)
+    assert "the aim, 4 min on a GPU, is not measured" in said
+    with (tmp_path / "pace.csv").open(newline="") as file:
+        assert [(row["contender"], row["against"]) for row in csv.DictReader(file)] == [("bfloat16", "bfloat16")]
 
 
 def test_the_files_with_gpu_tests_are_found() -> None:
