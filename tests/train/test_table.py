@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fractionate.data import Batch, Normalization, SmallImages, cutout
+from fractionate.data import Batch, Labelled, Normalization, SmallImages, cutout, few
+from fractionate.data.cifar import NORMALIZATION
 from fractionate.models import create
+from fractionate.models.cifar import CIFAR
 from fractionate.train import LiveTeacher, Network, fit, override, prepare
 from fractionate.train.folded import folded
 from fractionate.train.rowfile import HEADER, RowFile, open_rows
@@ -31,7 +33,11 @@ def source(shift: int = 1, flip: bool = True, seed: int = 0, **changes: object) 
 
 def network(seed: int = 1) -> nn.Module:
     torch.manual_seed(seed)
-    net = create("convnet_8_16", num_classes=CLASSES)
+    return trained(create("convnet_8_16", num_classes=CLASSES))
+
+
+def trained(net: nn.Module) -> nn.Module:
+    """Statistics that folding has to respect."""
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
             nn.init.uniform_(m.running_mean, -0.5, 0.5)
@@ -309,6 +315,18 @@ def test_training_from_a_table_is_training_from_the_teacher(dtype: torch.dtype, 
             training.teacher = tabled(training.teacher, training.train, folder=tmp_path / "tables", dtype=dtype)
         losses.append([record.train_loss for record in fit(training)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.slow
+def test_kept_logits_of_photographs_are_the_live_ones(real_test_images: Labelled, tmp_path: Path) -> None:
+    """A part of CIFAR-100, as its recipe shows it, and a teacher as the trainer uses it: folded, channels last."""
+    some = few(real_test_images, 1)
+    scale = NORMALIZATION["cifar100"]
+    photographs = SmallImages(some.images, some.target, 100, scale, batch_size=50, shift=4, flip=True)
+    net = trained(CIFAR["resnet8x4"](100))
+    short = folded(net, shown(photographs, torch.arange(4), 0))
+    for _ in range(2):  # the second table reads the file of the first
+        same_as_live(TeacherTable(short, photographs, tmp_path, known_as=net), photographs, epochs=2)
 
 
 @pytest.mark.parametrize("mode", ["lazy", "full"])
