@@ -210,8 +210,9 @@ def train(job: Job, console: Any, options: Options) -> bool:
 
 def main(arguments: Sequence[str] | None = None, pairs: Sequence[tuple[str, str]] = PAIRS) -> None:
     args, console = _arguments(arguments), Lines()
-    out, usual = (args.out / "validation", VALIDATION) if args.validation else (args.out, KEPT)
-    places = (args.rows or usual, usual)
+    out, places = args.out, (args.rows or KEPT, KEPT)
+    if VALIDATE in args.changes:
+        out, places = out / "validation", (args.rows / "validation" if args.rows else VALIDATION, VALIDATION)
     options = Options(
         resume=True, command=("python", "-m", "benchmarks.cifar100_table"), deadline=deadline(60 * args.minutes)
     )
@@ -222,7 +223,9 @@ def main(arguments: Sequence[str] | None = None, pairs: Sequence[tuple[str, str]
             drafted = jobs_of(here, args.seeds, out, Network(here[0].teacher), args.changes)
             rows = {job.folder: [place / job.folder.relative_to(out) for place in places] for job in drafted}
             left = [job.folder for job in drafted if not is_done(job, rows[job.folder])]
-            taught = weights(here, out, args.changes, console, options) if left else Network(here[0].teacher)
+            if not left:
+                continue
+            taught = weights(here, out, args.changes, console, options)
             for job in jobs_of(here, args.seeds, out, taught, args.changes):
                 if job.folder in left and train(job, console, options):
                     keep(out / study, places[0])

@@ -96,8 +96,10 @@ def forward(net: nn.Module, batches: Sequence[Batch], teacher: Teacher) -> Work:
 def contenders(
     student: nn.Module, teacher: nn.Module, data: SmallImages, compiled: bool
 ) -> dict[str, tuple[nn.Module, Work]]:
-    """Each with a copy of the student; the table has been read once before."""
+    """Each with a copy of the student; the table has been read once before, or lies on a GPU as a whole."""
     dtype, table = next(student.parameters()).dtype, TeacherTable(teacher, data)
+    if torch.device(data.device).type == "cuda":  # which would wait for the host at every look into another one
+        table.fill()
     kept = [table(b) for b in data.batches(1)]
     batches = [replace(b, images=b.images.to(dtype)) for b in data.batches(1)]
     probe, eager = batches[0].images, copy.deepcopy(teacher).to(dtype)
