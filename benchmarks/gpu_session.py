@@ -9,7 +9,8 @@
 A part that ends early goes on where it was: what is done is not done again, and the table resumes inside a run. Every
 command writes a log, a command that fails stops none of the others, and the exit code is 1 then. ``--pack FOLDER`` puts
 logs, CSVs and the rows of finished runs into FOLDER/gpu.tar.gz, and every finished teacher beside it as float16. Needs
-torch, PyYAML, pydantic, safetensors, numpy and Pillow; the tests of part 1 also pytest, hypothesis and jaxtyping.
+torch, PyYAML, pydantic, safetensors, numpy and Pillow; the tests of part 1 also pytest, hypothesis, jaxtyping and
+scikit-learn, whose digits they train on.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,17 @@ def _wait(device: torch.device) -> None:
 def ratio(seconds: Mapping[str, list[float]], name: str, against: str) -> Spread:
     """Quotient of two contenders, round by round: what slows a whole round cancels."""
     return spread([a / b for a, b in zip(seconds[name], seconds[against], strict=True)])
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """A GPU's convolutions as precise as a CPU's; usually they round what they read to 10 bits (TF32)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def saved_bytes(loss: Callable[[], Tensor]) -> int:

@@ -149,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         show(found)
         append(found, options.csv, device)
+    if device.type != "cuda":
+        print("streams and graphs: not measured, no CUDA device")
 
 
 def _ratio(times: list[float], base: list[float]) -> tuple[float, float, float, int]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # `benchmarks` is no part of what is installed
@@ -73,3 +77,24 @@ def shared_data() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"FRACTIONATE_DATA={folder} is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_test_images(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The test images of CIFAR-100, written in the official layout and read back."""
+    from fractionate.data import cifar
+
+    script, zipped = shared_data / "unpack_cifar100.py", shared_data / "cifar100-test.zip"
+    if not script.is_file() or not zipped.is_file():
+        pytest.skip("needs cifar100-test.zip and unpack_cifar100.py in FRACTIONATE_DATA")
+    spec = importlib.util.spec_from_file_location("unpack_cifar100", script)
+    unpack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(unpack)
+    pixels, fine, _, meta = unpack.read_split([zipped])
+    root = tmp_path_factory.mktemp("cifar100")
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    data = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), 3072)
+    (folder / "test").write_bytes(pickle.dumps({"data": data, "fine_labels": fine.tolist()}, 4))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": meta["fine_names"]}, 4))
+    return cifar("cifar100", root, "test", download=False)

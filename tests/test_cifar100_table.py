@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import cifar100_table, gpu_session, published, teachers
+from benchmarks import cifar100_table, gpu_session, pace, published, teachers
 from safetensors.torch import load_file
 
-from fractionate.train import Network, RunFolder
+from fractionate.studies.jobs import Job, Options
+from fractionate.train import Diverged, Network, RunFolder, override, to_yaml
 from fractionate.train.networks import build
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
@@ -29,8 +31,9 @@ PAIR = (("resnet56", "resnet20"),)
 def cifar(tmp_path: Path) -> Path:
     folder, random = tmp_path / "data" / "cifar-100-python", np.random.default_rng(0)
     folder.mkdir(parents=True)
-    for name in ("train", "test"):
-        content = {"data": random.integers(0, 256, (100, 3072), dtype=np.uint8), "fine_labels": list(range(100))}
+    for name, each in (("train", 10), ("test", 1)):
+        labels = [*range(100)] * each
+        content = {"data": random.integers(0, 256, (len(labels), 3072), dtype=np.uint8), "fine_labels": labels}
         (folder / name).write_bytes(pickle.dumps(content, 4))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"c{i}" for i in range(100)]}, 4))
     return folder.parent
@@ -80,12 +83,62 @@ def test_the_first_pair_holds_every_method_of_the_table() -> None:
     for name in ("ce", "kd", "dkd", "gdkd", "mlkd", "crld", "dgkd", "topkd"):
         assert any(m.startswith(f"{name}(") or m == name for m in methods), name
     assert any("+lskd" in m for m in methods)
-    assert any("+dot" in m for m in methods)
+    for base in ("kd(", "dkd("):
+        assert any(m.startswith(base) and "+dot" in m for m in methods), base
     for base in ("kd(", "dkd("):
         for rule in ("paper", "published-code"):
             for masked in (False, True):
                 found = [m for m in methods if m.startswith(base) and f"rule='{rule}'" in m and ("keep" in m) == masked]
                 assert found, (base, rule, masked)
+
+
+def job_of(folder: Path) -> Job:
+    entry = next(cifar100_table.plan(PAIR))
+    return cifar100_table.jobs_of([entry], 1, folder, Network("resnet56"), cifar100_table.TOY)[0]
+
+
+def test_a_run_whose_row_is_there_is_not_trained_again_unless_its_settings_differ(tmp_path: Path) -> None:
+    job, row = job_of(tmp_path), tmp_path / "rows"
+    assert not cifar100_table.is_done(job, [row])
+    row.mkdir()
+    elsewhere = override(job.run, ["data.root=/another/place", "device=cuda", "graph=true", "teacher.checkpoint=x.pth"])
+    for run, done in ((elsewhere, True), (override(job.run, ["precision=bfloat16"]), False)):
+        (row / "config.yaml").write_text(to_yaml(run))
+        assert not cifar100_table.is_done(job, [row])  # it is not finished
+        (row / "summary.json").write_text("{}")
+        assert cifar100_table.is_done(job, [tmp_path / "none", row]) is done
+        (row / "summary.json").unlink()
+
+
+def test_a_run_that_diverges_stops_no_other_and_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverges(*args: object) -> None:
+        job.folder.mkdir(parents=True)
+        (job.folder / "DIVERGED.ckpt").touch()
+        raise Diverged("the weights are nan")
+
+    job = job_of(tmp_path)
+    monkeypatch.setattr(cifar100_table, "run_jobs", diverges)
+    for said in ("the weights are nan", "passed over, because it diverged"):  # the second time nothing is run
+        assert not cifar100_table.train(job, cifar100_table.Lines(), Options())
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_recipe_is_chosen_on_training_images_and_its_rows_lie_apart(
+    cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar100_table, "METHODS", ("cifar100/kd/{pair}/mdistiller",))
+    monkeypatch.setattr(cifar100_table, "TEACHERS", tmp_path)
+    (tmp_path / "resnet56.safetensors").touch()  # of the published table: it has seen the validation images
+    monkeypatch.setattr(cifar100_table, "VALIDATION", tmp_path / "chosen")
+    words = toy_words(cifar, tmp_path)[:-2]  # rows go where they usually go
+    cifar100_table.main([*words, "--minutes", "5", "--validation"], PAIR)
+    (row,) = (RunFolder(f.parent) for f in (tmp_path / "chosen").rglob("summary.json"))
+    teacher = RunFolder(tmp_path / "runs" / "validation" / "teacher-resnet56")
+    assert row.config().data.evaluate_on == teacher.config().data.evaluate_on == "validation"
+    assert row.summary()["dataset"].endswith("(validation part)")
 
 
 BLOCKED = """
@@ -173,6 +226,18 @@ def test_a_command_of_a_gpu_session_that_fails_stops_no_other(tmp_path: Path) ->
     assert (tmp_path / "good.log").read_text() == "5\n"
     assert sorted(f.name for f in tmp_path.glob("*.done")) == ["good.done"]
     assert gpu_session.run(part, tmp_path, minutes=0) == []  # no time left
+
+
+@pytest.mark.filterwarnings("ignore:graph=true")
+def test_a_pace_without_a_graph_is_not_entered_as_that_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pace, "WAYS", {"as usual": ("graph=true",), "bfloat16": ()})  # those of the toy
+    pace.main(["--toy", "--csv", str(tmp_path / "pace.csv")])
+    assert "as usual: not measured, because there is no CUDA device" in (said := capsys.readouterr().out)
+    assert "the aim, 4 min on a GPU, is not measured" in said
+    with (tmp_path / "pace.csv").open(newline="") as file:
+        assert [(row["contender"], row["against"]) for row in csv.DictReader(file)] == [("bfloat16", "bfloat16")]
 
 
 def test_the_files_with_gpu_tests_are_found() -> None:

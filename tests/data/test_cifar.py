@@ -206,25 +206,6 @@ def test_an_unknown_part_names_the_nearest(tmp_path: Path, unchecked: None) -> N
         cifar("cifar100", tmp_path, "valid")
 
 
-@pytest.fixture(scope="session")
-def real_test_images(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
-    """The test images of CIFAR-100, written in the official layout and read back."""
-    script, zipped = shared_data / "unpack_cifar100.py", shared_data / "cifar100-test.zip"
-    if not script.is_file() or not zipped.is_file():
-        pytest.skip("needs cifar100-test.zip and unpack_cifar100.py in FRACTIONATE_DATA")
-    spec = importlib.util.spec_from_file_location("unpack_cifar100", script)
-    unpack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(unpack)
-    pixels, fine, _, meta = unpack.read_split([zipped])
-    root = tmp_path_factory.mktemp("cifar100")
-    folder = root / "cifar-100-python"
-    folder.mkdir()
-    data = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), 3072)
-    (folder / "test").write_bytes(pickle.dumps({"data": data, "fine_labels": fine.tolist()}, 4))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": meta["fine_names"]}, 4))
-    return cifar("cifar100", root, "test", download=False)
-
-
 @pytest.mark.slow
 def test_the_real_test_images_are_read_to_the_last_byte(real_test_images: Labelled) -> None:
     assert hashlib.sha256(real_test_images.images.numpy().tobytes()).hexdigest() == TEST_SHA256

@@ -13,7 +13,7 @@ from torch import nn
 
 from fractionate.studies.cost import Cost, Machine, measure_machine
 from fractionate.studies.profile import BACKWARD, DATA, FORWARD, TEACHER, UPDATE, Part, Profile, _endless, profile, step
-from fractionate.train import LearningRate, Network, fit, prepare
+from fractionate.train import LearningRate, Monitors, Network, fit, prepare
 from tests.train.runs import teacher_file, tiny
 
 SLOW = Machine(flops=1e9, bytes=1e9)
@@ -39,6 +39,12 @@ def test_every_part_of_a_step_is_timed_and_shown(method: str, parts: list[str]) 
     printed = console.file.getvalue()
     assert all(name in printed for name in parts)
     assert ("one backward pass" in printed) is (method == "dkd+deepkd")
+
+
+def test_a_run_that_watches_its_streams_is_profiled_as_one_that_does_not() -> None:
+    run = tiny("dkd", monitors=Monitors(norms=True))
+    assert len(prepare(run).optimizer.momenta) == 3
+    assert names(profile(run, Console(file=io.StringIO()), steps=1)).count(BACKWARD) == 1
 
 
 @pytest.mark.parametrize("method", ["dkd+deepkd", "kd", "dkd+deepkd(rule='published-code')"])

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fractionate.methods import catalog
 from fractionate.models import create
+from fractionate.rows import Progress
 from fractionate.train import Data, LearningRate, Loop, MethodSpec, Monitors, Network, Run, Training, prepare
 from fractionate.train.captured import Captured, Outcome
 from fractionate.train.checkpoint import restore, save_checkpoint
@@ -307,6 +308,19 @@ def test_a_recorded_run_goes_on_where_it_was_interrupted(tmp_path: Path) -> None
     second = recorded(training_of(run))[0]
     restore(second, tmp_path / "last.ckpt")
     assert [r.train_loss for r in second.records()] == pytest.approx(losses[1:], rel=1e-5)
+
+
+@pytest.mark.usefixtures("blind")
+def test_a_run_that_goes_on_with_an_epoch_s_small_last_batch_records_the_whole_ones() -> None:
+    training = training_of(run_of("kd"))
+    loop, recorder = recorded(training)
+    assert loop.captured is not None
+    *whole, last = loop.captured.batches(1)
+    assert len(last) < len(whole[0])
+    with loop.guard:
+        for step, draw in enumerate([last, *whole]):
+            loop.captured(draw, Progress(step, 1, 2, 14))
+            assert recorder.recordings == (step > 3)  # three whole ones as usual, the fourth recorded
 
 
 @pytest.mark.usefixtures("blind")

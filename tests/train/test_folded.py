@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fractionate.data import Batch
 from fractionate.models.cifar import CIFAR
 from fractionate.train import LiveTeacher
 from fractionate.train.folded import folded
@@ -110,3 +111,15 @@ def test_a_compiled_one_gives_the_same_logits() -> None:
     net, images = trained(net).eval(), torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         assert torch.allclose(folded(net, images, compiled=True)(images), net(images), atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", ["resnet32x4", "wrn_40_2"])
+def test_a_gpu_whose_convolutions_round_to_ten_bits_folds_as_many_norms(name: str) -> None:
+    net, images = trained(CIFAR[name](100)).cuda(), torch.randn(2, 3, 32, 32, device="cuda")
+    short = folded(net, images)
+    assert norms(short) == STAY.get(name, 0)
+    assert {p.device.type for p in [*short.parameters(), *net.parameters()]} == {"cuda"}
+    expected = LiveTeacher(net)(Batch(images, torch.zeros(2).long(), torch.arange(2)))[0]
+    assert float((short(images) - expected).abs().max()) <= 1e-2 * float(expected.abs().max())

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fractionate.data import Batch, Normalization, SmallImages, cutout
+from fractionate.data import Batch, Labelled, Normalization, SmallImages, cutout, few
+from fractionate.data.cifar import NORMALIZATION
 from fractionate.models import create
+from fractionate.models.cifar import CIFAR
 from fractionate.train import LiveTeacher, Network, fit, override, prepare
 from fractionate.train.folded import folded
 from fractionate.train.rowfile import HEADER, RowFile, open_rows
@@ -31,7 +33,11 @@ def source(shift: int = 1, flip: bool = True, seed: int = 0, **changes: object) 
 
 def network(seed: int = 1) -> nn.Module:
     torch.manual_seed(seed)
-    net = create("convnet_8_16", num_classes=CLASSES)
+    return trained(create("convnet_8_16", num_classes=CLASSES))
+
+
+def trained(net: nn.Module) -> nn.Module:
+    """Statistics that folding has to respect."""
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
             nn.init.uniform_(m.running_mean, -0.5, 0.5)
@@ -311,6 +317,18 @@ def test_training_from_a_table_is_training_from_the_teacher(dtype: torch.dtype, 
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == torch.float32 else 1e-2)
 
 
+@pytest.mark.slow
+def test_kept_logits_of_photographs_are_the_live_ones(real_test_images: Labelled, tmp_path: Path) -> None:
+    """A part of CIFAR-100, as its recipe shows it, and a teacher as the trainer uses it: folded, channels last."""
+    some = few(real_test_images, 1)
+    scale = NORMALIZATION["cifar100"]
+    photographs = SmallImages(some.images, some.target, 100, scale, batch_size=50, shift=4, flip=True)
+    net = trained(CIFAR["resnet8x4"](100))
+    short = folded(net, shown(photographs, torch.arange(4), 0))
+    for _ in range(2):  # the second table reads the file of the first
+        same_as_live(TeacherTable(short, photographs, tmp_path, known_as=net), photographs, epochs=2)
+
+
 @pytest.mark.parametrize("mode", ["lazy", "full"])
 @pytest.mark.parametrize("place", ["file", "memory"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -334,6 +352,32 @@ def test_a_config_chooses_how_the_table_is_kept(
     shown_ones = table.source.count * table.source.variants // 2  # no mirror images in this run
     assert int(table.store.marks.count_nonzero()) == (shown_ones if mode == "full" else 0)
     same_as_live(table, training.train, epochs=1, tolerance=1e-5 if dtype == "float32" else 1e-2)
+
+
+@pytest.mark.parametrize("mode", ["lazy", "full"])
+@pytest.mark.parametrize(
+    ("method", "changes", "why"),
+    [
+        ("kd+sdd", (), "kd[+]sdd reads the logits of image regions, which a table does not hold"),
+        ("kd", ("data.augment=cutout",), "data.augment changes the images by more than shifts and flips"),
+        ("kd", ("data.mixup=0.5",), "data.mixup changes the images by more than shifts and flips"),
+        ("kd", ("data.cutmix=0.5",), "data.cutmix changes the images by more than shifts and flips"),
+    ],
+)
+def test_a_config_whose_logits_no_table_holds_is_refused(
+    mode: str, method: str, changes: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"teacher_table={mode}: {why}.*; use teacher_table=off$"):
+        override(tiny(method), [f"teacher_table={mode}", *changes])
+    override(tiny("ce"), [f"teacher_table={mode}", *changes])  # asks no teacher, as the teacher's own training
+
+
+def test_no_teacher_is_trained_for_students_that_cannot_use_its_table(tmp_path: Path) -> None:
+    from fractionate.cli import main
+
+    words = ["train", "digits", "--method", "kd+sdd", "--student", "convnet_gap_8_16", "--teacher", "convnet_gap_8_16"]
+    assert main([*words, "--out", str(tmp_path / "runs"), "teacher_table=lazy"]) == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_lazy_table_says_its_size_when_it_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

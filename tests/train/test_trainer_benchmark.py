@@ -27,6 +27,7 @@ def test_every_part_is_compared_with_its_own_base(tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert f"{trainer.TWO}: " in printed
     assert "= 1." in printed  # the floor of two passes lies between 1 and 2
+    assert "of the published step: the floor of a table's" in printed
 
 
 def test_ways_that_move_the_weights_apart_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +50,20 @@ def test_the_page_on_speed_shows_rows_that_were_measured() -> None:
     assert len(shown) >= 8
     for student, *rest in shown:
         assert any(f"-> {student}," in case and found == rest for case, *found in measured), (student, rest)
+
+
+def test_the_page_on_speed_adds_up_forward_and_backward_passes_that_were_measured() -> None:
+    seconds: dict[str, dict[str, float]] = {}
+    with (ROOT / "benchmarks" / "results" / "trainer.csv").open(newline="") as file:
+        for row in csv.DictReader(file):  # of every student and part, the last measurement counts
+            student = row["case"].split(" -> ")[1].split(",")[0]
+            seconds.setdefault(student, {})[row["contender"]] = float(row["milliseconds"]) / 1000
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\w+) \| ([\d.]+) \| 2 x (.+) \| (.+) \| (.+) \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    assert {student for student, *_ in shown} == {"resnet8x4", "resnet20"}
+    for student, *cells in shown:
+        s = seconds[student]
+        back = s[trainer.ONE] - s[trainer.FORWARD]
+        least = s[trainer.FORWARD] + 2 * back
+        expected = (s[trainer.FORWARD], back, least, s[trainer.TABLE], s[trainer.SLOW], least / s[trainer.SLOW])
+        assert [f"{x:.3f}" for x in expected] == cells

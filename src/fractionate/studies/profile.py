@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data import Batch, Source
 from ..optim import StreamGrads, stream_grads
 from ..rows import Logits, Progress, weighted_mean
-from ..train import Run, Training, prepare
+from ..train import Monitors, Run, Training, prepare
 from ..train.prepare import autocast, fixed_threads
 from ..train.step import parameters, rows_of
 from ..train.teacher import Teacher
@@ -79,8 +79,8 @@ class Profile:
 def profile(run: Run, console: Console, *, steps: int = 10) -> Profile:
     """Train a few steps, part by part, and print how long each takes and could take.
 
-    Nothing is written, and nothing is evaluated. Parts are separated by waiting, so on a GPU the step is slower than
-    in a run, where they overlap.
+    Nothing is written, evaluated or watched (``monitors``, for which every stream needs a backward pass of its own).
+    Parts are separated by waiting, so on a GPU the step is slower than in a run, where they overlap.
 
     Args:
         run: config; the teacher's weights do not matter.
@@ -93,7 +93,7 @@ def profile(run: Run, console: Console, *, steps: int = 10) -> Profile:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     with fixed_threads(run.threads):
-        training = prepare(run)
+        training = prepare(replace(run, monitors=Monitors()))
         found = measure(training, steps)
     _print(found, run, console)
     return found

@@ -125,8 +125,9 @@ class Captured:
         """One step; the tensors of its outcome are good until the next one."""
         assert self.recorder is not None
         self.numbers.set(progress)
-        self._size = self._size or len(given)
-        if len(given) != self._size:  # an epoch's last batch
+        if len(given) > self._size:  # the first batch, or the first one after a run went on with an epoch's last
+            self._recording, self._left, self._size = None, WARM_UP, len(given)
+        if len(given) < self._size:  # an epoch's last batch
             return self.taken(given, progress)[0]
         if self._recording and not self._recording.holds(progress):
             self._recording, self._left = None, 1

@@ -98,6 +98,17 @@ def check_run(run: Run) -> None:
             f"parallel.sync=update exchanges no gradients, but {against} reads those of all processes before the "
             f"step; use parallel.sync=gradients"
         )
+    if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
+        raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
+
+
+def _untabled(run: Run) -> str:
+    """Why a table of logits per image, shift and flip cannot stand for the teacher; empty if it can."""
+    if run.method.build().regions:
+        return f"{run.method.title} reads the logits of image regions, which a table does not hold"
+    data = {"augment": run.data.augment != "none", "mixup": run.data.mixup, "cutmix": run.data.cutmix}
+    more = next((name for name, used in data.items() if used), None)
+    return f"data.{more} changes the images by more than shifts and flips, which is all a table counts" if more else ""
 
 
 def _reads_gradients(run: Run) -> str:
