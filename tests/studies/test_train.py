@@ -171,6 +171,18 @@ def test_a_validation_part_is_kept_from_teacher_and_student(tmp_path: Path) -> N
     assert RunFolder(tmp_path / "kd" / "seed-0").config().data.evaluate_on == "validation"
 
 
+def test_where_to_compute_and_how_a_teacher_is_kept_have_options_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRACTIONATE_CACHE", str(tmp_path / "cache"))
+    words = ["digits", "epochs=1", "data.passes=1", "--method", "kd", "--out", tmp_path / "runs"]
+    assert train(*words, "--teacher-epochs", "1", "--device", "cpu", "--teacher-table", "lazy") == 0
+    run = RunFolder(tmp_path / "runs" / "kd" / "seed-0").config()
+    assert (run.device, run.teacher_table) == ("cpu", "lazy")
+    assert RunFolder(tmp_path / "runs" / "teacher").config().device == "cpu"
+    assert any((tmp_path / "cache").rglob("*"))
+
+
 def test_a_budget_ends_a_run_that_goes_on_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["digits", "--method", "ce", "epochs=1", "--out", tmp_path]
     assert train(*words, "--budget", "0s") == 75

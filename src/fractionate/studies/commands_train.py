@@ -159,6 +159,10 @@ class Train:
     """Show the metrics there too; metrics.jsonl is written in any case."""
     teacher_at_least: float | None = None
     """Refuse a teacher whose top-1 % on the test images is below this."""
+    device: str | None = None
+    """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1; default: the recipe's, auto."""
+    teacher_table: Literal["off", "lazy", "full"] | None = None
+    """Keep the teacher's logits of the shifts and flips met (lazy), or of all (full); default: the recipe's, off."""
     sync: Literal["gradients", "update"] | None = None
     """What processes that torchrun has started exchange at every step; default: the recipe's, gradients."""
     timeout: str = "10m"
@@ -171,7 +175,8 @@ class Train:
 
         options = self._options(command)
         names, changes = names_and_changes(self.what)
-        changes += [f"parallel.sync={self.sync}"] if self.sync else []
+        fields = {"device": self.device, "teacher_table": self.teacher_table, "parallel.sync": self.sync}
+        changes += [f"{field}={value}" for field, value in fields.items() if value]
         if self.config is not None:
             self._train_config(names, changes, console, options)
         elif self.recipe is not None:
