@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,13 +74,24 @@ def from_yaml(text: str, where: str = "config") -> Run:
 def read_config(path: str | Path) -> Run:
     """Read a config file, such as the ``config.yaml`` of a run folder.
 
+    Relative paths in it (of weights and of the data) hold from the folder that the run was started in. They are looked
+    for in the current folder if the file lies somewhere in it, then beside the file and in the folders above it, the
+    nearest first; what is nowhere stays as it is written.
+
     Raises:
         ValueError: no such file, or as :func:`from_yaml`.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no config file at {path}")
-    return from_yaml(read_text(path), str(path))
+    run = from_yaml(read_text(path), str(path))
+    above = Path(os.path.abspath(path)).parents
+    places = [("student", "checkpoint"), ("teacher", "checkpoint"), ("data", "root")]
+    for part, name in places:
+        written = getattr(getattr(run, part), name, None)
+        if (found := _found(written, above)) != written:
+            run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: found})})
+    return run
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
@@ -107,6 +119,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
         place[last] = load_yaml(text, path)
+        data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
     return from_plain(data, "settings")
 
 
@@ -120,6 +133,14 @@ def differences(a: Run, b: Run) -> list[str]:
     """
     one, two = dict(_leaves(to_plain(a))), dict(_leaves(to_plain(b)))
     return [path for path in one | two if one.get(path) != two.get(path)]
+
+
+def _found(path: str | None, above: Sequence[Path]) -> str | None:
+    """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
+    if path is None or (Path.cwd() in above and Path(path).exists()):
+        return path
+    *folders, _ = above  # whatever lies at the root of the disk was not meant
+    return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
 
 
 def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
