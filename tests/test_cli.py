@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import fractionate
 from fractionate.cli import main
+from fractionate.studies.commands import COMMANDS
 from fractionate.train import RunFolder
 
 SHORT = ("epochs=1", "data.passes=1")
@@ -86,6 +88,13 @@ def test_help_is_no_error(words: list[str], capsys: pytest.CaptureFixture[str]) 
     captured = capsys.readouterr()
     assert "train" in captured.out
     assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_words_that_a_newcomer_knows(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"None|STR|PATH|default: \)", shown) == []
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

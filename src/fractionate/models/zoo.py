@@ -90,7 +90,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        raise ImportError(f"{needed_by} needs the package {name!r}, which is not installed") from error
+        remedy = ": pip install 'fractionate[models]'" if name in LIBRARIES else ""
+        raise ImportError(f"{needed_by} needs the package {name!r}, which is not installed{remedy}") from error
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
