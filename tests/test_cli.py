@@ -126,6 +126,21 @@ def test_a_config_repeats_its_run(runs: Path, tmp_path: Path) -> None:
     assert again.config() == RunFolder(first).config()
 
 
+def test_a_run_folder_is_used_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["train", "digits", *SHORT, "--teacher-epochs", "1", "--method", "kd"]) == 0
+    monkeypatch.chdir(tmp_path)
+    run = Path("here", "runs", "digits", "kd", "seed-0")
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    assert "no agreement" not in capsys.readouterr().out
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", "again"]) == 0
+    assert RunFolder(Path("again")).student.read_bytes() == RunFolder(run).student.read_bytes()
+
+
 def test_a_config_can_be_changed_and_repeated_with_seeds(runs: Path, tmp_path: Path) -> None:
     config = str(runs / "ce" / "seed-1" / "config.yaml")
     assert main(["train", "--config", config, "epochs=2", "--seeds", "2", "--out", str(tmp_path)]) == 0
