@@ -75,6 +75,7 @@ def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(
     assert "teacher resnet56: " in out
     assert "(expected 72.34)" in out
     assert "below the expected 72.34 %" in out
+    assert "that is no more than guessing gives: do these weights know these 100 classes?" in out
     run = RunFolder(tmp_path / "runs" / "seed-0").config()
     assert (run.student.name, run.method.args["temperature"], run.optimizer.lr) == ("resnet20", 4, 0.05)
 

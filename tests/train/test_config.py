@@ -164,6 +164,8 @@ def test_a_teacher_can_be_given_where_there_was_none() -> None:
         ("=3", "expected field=value"),
         ("epochs.deep=3", "epochs has no fields of its own"),
         ("epoch=3", "did you mean 'epochs'"),
+        ("lr=3", r"unknown key 'lr': did you mean optimizer\.lr\?"),
+        ("checkpoint=a", r"did you mean student\.checkpoint or teacher\.checkpoint\?"),
         ("epochs=[", "broken YAML"),
     ],
 )

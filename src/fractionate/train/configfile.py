@@ -174,6 +174,8 @@ def _explain(error: Mapping[str, Any]) -> str:
     path = ".".join(str(key) for key in place)
     if kind == "unexpected_keyword_argument":
         parent = [str(key) for key in place[:-1]]
+        if deeper := [] if parent else _deeper(path):
+            return f"unknown key {path!r}: did you mean {' or '.join(deeper)}?"
         return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1])])
     if kind == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
@@ -184,6 +186,11 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _deeper(name: str) -> list[str]:
+    """Where a field of that name lies, one level down."""
+    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name])]
 
 
 def _fields(place: Sequence[int | str]) -> list[str]:
