@@ -214,11 +214,25 @@ def test_the_paths_of_a_config_are_found_from_elsewhere(
     monkeypatch.chdir(tmp_path / "else")
     if moved:
         project = project.rename(tmp_path / "moved")
-    run = read_config(project / CONFIG)
+    with pytest.warns(UserWarning, match="images of the config is taken to be .*, not that of the current folder"):
+        run = read_config(project / CONFIG)
+    (tmp_path / "else" / "images").rmdir()
     assert run == read_config(Path("..") / project.name / CONFIG)
     assert run.student.checkpoint == str(project / "runs/first.pth")
     assert run.teacher == Network("convnet_8_16", checkpoint=str(project / "runs/teacher.pth"))
     assert run.data.root == str(project / "images")
+
+
+def test_a_path_of_a_config_stays_as_it_is_written_if_it_is_absolute_or_means_the_same(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alias").symlink_to(project)
+    config = tmp_path / "alias" / CONFIG  # the current folder by another name
+    assert read_config(config) == from_yaml(config.read_text())
+    slashed = override(read_config(CONFIG), [f"data.root={project}/images/"])
+    config.write_text(to_yaml(slashed))
+    monkeypatch.chdir(tmp_path)
+    assert read_config(config).data.root == f"{project}/images/"
 
 
 def test_a_path_of_a_config_that_is_nowhere_stays_as_it_is(

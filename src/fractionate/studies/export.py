@@ -60,7 +60,7 @@ def export_run(
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
         (draft / "README.md").write_text(card(facts, run, description, written), encoding="utf-8")
-        shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as written: no path of this machine
+        shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as the run wrote it
     for w in written:
         line = f"{out / w.file}: {w.format}, largest difference {w.difference:.2g} over {w.images} images"
         console.print(line, markup=False, highlight=False, soft_wrap=True)

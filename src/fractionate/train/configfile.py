@@ -8,6 +8,7 @@ import json
 import os
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def read_config(path: str | Path) -> Run:
 
     Relative paths in it (of weights and of the data) hold from the folder that the run was started in. They are looked
     for in the current folder if the file lies somewhere in it, then beside the file and in the folders above it, the
-    nearest first; what is nowhere stays as it is written.
+    nearest first; what is nowhere stays as it is written. If the current folder holds another one of the same name, a
+    warning says which is taken.
 
     Raises:
         ValueError: no such file, or as :func:`from_yaml`.
@@ -137,10 +139,16 @@ def differences(a: Run, b: Run) -> list[str]:
 
 def _found(path: str | None, above: Sequence[Path]) -> str | None:
     """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
-    if path is None or (Path.cwd() in above and Path(path).exists()):
+    if path is None or Path(path).is_absolute():
         return path
+    here = Path(path).exists()
     *folders, _ = above  # whatever lies at the root of the disk was not meant
-    return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
+    found = next((folder / path for folder in folders if (folder / path).exists()), None)
+    if found is None or (here and (Path.cwd() in above or found.samefile(path))):
+        return path
+    if here:
+        warnings.warn(f"{path} of the config is taken to be {found}, not that of the current folder", stacklevel=3)
+    return str(found)
 
 
 def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
