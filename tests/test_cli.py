@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import fractionate
 from fractionate.cli import main
+from fractionate.studies.commands import COMMANDS
 from fractionate.train import RunFolder
 
 SHORT = ("epochs=1", "data.passes=1")
@@ -88,6 +90,13 @@ def test_help_is_no_error(words: list[str], capsys: pytest.CaptureFixture[str]) 
     assert captured.err == ""
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_words_that_a_newcomer_knows(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"None|STR|PATH|default: \)", shown) == []
+
+
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -115,6 +124,21 @@ def test_a_config_repeats_its_run(runs: Path, tmp_path: Path) -> None:
     again = RunFolder(tmp_path / "again")
     assert again.student.read_bytes() == RunFolder(first).student.read_bytes()
     assert again.config() == RunFolder(first).config()
+
+
+def test_a_run_folder_is_used_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["train", "digits", *SHORT, "--teacher-epochs", "1", "--method", "kd"]) == 0
+    monkeypatch.chdir(tmp_path)
+    run = Path("here", "runs", "digits", "kd", "seed-0")
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    assert "no agreement" not in capsys.readouterr().out
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", "again"]) == 0
+    assert RunFolder(Path("again")).student.read_bytes() == RunFolder(run).student.read_bytes()
 
 
 def test_a_config_can_be_changed_and_repeated_with_seeds(runs: Path, tmp_path: Path) -> None:

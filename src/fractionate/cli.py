@@ -16,6 +16,7 @@ from ._choices import unknown
 if TYPE_CHECKING:
     from .studies.commands import Command
 
+ABOUT = "Knowledge distillation on PyTorch. To see it at work: fractionate demo. Options: fractionate COMMAND --help."
 BAD_INPUT = 2
 PEER_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 
@@ -98,7 +99,8 @@ def _parse(words: list[str]) -> Command | None:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options(), prog="fractionate", args=_fields_together(words, FLAGS) or ["--help"])
+            args = _fields_together(words, FLAGS) or ["--help"]
+            return tyro.cli(options(), prog="fractionate", description=ABOUT, args=args)
     except SystemExit as end:
         if end.code in (0, None):
             return None

@@ -1,7 +1,9 @@
 """Networks by name: what a name builds, and what is said about a name that builds nothing."""
 
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,6 +69,21 @@ def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def test_a_function_of_yours_is_a_model(module: types.ModuleType) -> None:
     assert models.create("mine_for_tests:build", num_classes=3).out_features == 3
+
+
+def test_a_file_of_the_current_folder_is_found_by_the_program_too(tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\ndef build(num_classes): return nn.Linear(4, num_classes)\n"
+    )
+    code = "import fractionate as fr; print(fr.models.create('my_nets:build', num_classes=3))"
+    program = [
+        sys.executable,
+        "-P",
+        "-c",
+        code,
+    ]  # -P: like an installed program, which looks in its own folder
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "out_features=3" in done.stdout, done.stderr
 
 
 def test_mistakes_in_your_own_names_are_explained(module: types.ModuleType) -> None:

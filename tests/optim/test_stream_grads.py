@@ -157,6 +157,13 @@ def test_a_loss_per_row_is_refused() -> None:
         fr.stream_grads({"a": rows(net, 0).student.sum(1)}, net)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_one_loss_without_a_name_is_refused() -> None:
+    net = network()
+    with pytest.raises(ValueError, match=r"expected losses by name, as method\.stream_losses gives them, got Tensor"):
+        fr.stream_grads(sum(losses(net).values()), net)
+
+
 def test_losses_without_a_graph_are_refused() -> None:
     net = network()
     with torch.no_grad():

@@ -75,6 +75,7 @@ def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(
     assert "teacher resnet56: " in out
     assert "(expected 72.34)" in out
     assert "below the expected 72.34 %" in out
+    assert "that is no more than guessing gives: do these weights know these 100 classes?" in out
     run = RunFolder(tmp_path / "runs" / "seed-0").config()
     assert (run.student.name, run.method.args["temperature"], run.optimizer.lr) == ("resnet20", 4, 0.05)
 
@@ -216,3 +217,32 @@ def test_any_folder_of_images_will_do(tmp_path: Path, capsys: pytest.CaptureFixt
     assert train(*words, "--epochs", "2", "--teacher-epochs", "2", "--out", tmp_path / "runs") == 0
     facts = RunFolder(tmp_path / "runs" / "resnet8__resnet8" / "kd" / "seed-0").summary()
     assert facts["dataset"] == "folder"
+
+
+def test_twenty_images_of_any_size_will_do_in_smaller_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "my" / label).mkdir(parents=True)
+        for i in range(10):
+            pixels = random.integers(0, 256, (*random.integers(16, 40, 2), 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "my" / label / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["folder", "--data", "my", "--teacher", "resnet8", "--student", "resnet8", "--epochs", "1"]
+    assert train(*words, "--teacher-epochs", "1", "data.size=16") == 2
+    assert "data.batch_size is 64, but an epoch shows only 16 images; choose at most 16" in capsys.readouterr().err
+    assert train(*words, "--teacher-epochs", "1", "data.size=16", "data.batch_size=8") == 0
+    found = tmp_path / "runs" / "folder"
+    configs = [RunFolder(found / name).config() for name in ("teacher-resnet8", "resnet8__resnet8/kd/seed-0")]
+    assert [run.data.batch_size for run in configs] == [8, 8]
+
+
+def test_a_folder_of_images_in_place_of_a_recipe_is_answered_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for words in (["my"], ["folder", "my"]):
+        assert train(*words) == 2
+        assert "to train on images of your own: fractionate train folder --data my" in capsys.readouterr().err

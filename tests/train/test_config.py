@@ -146,6 +146,12 @@ def test_a_method_and_a_network_have_short_forms() -> None:
     assert run.student == Network("convnet_8_16")
 
 
+def test_a_name_in_short_form_may_be_followed_by_its_details() -> None:
+    run = override(tiny("ce"), ["teacher=convnet_8_16", "teacher.checkpoint=a", "method=dkd", "method.args.beta=3"])
+    assert run.teacher == Network("convnet_8_16", checkpoint="a")
+    assert run.method == MethodSpec("dkd", {"beta": 3})
+
+
 def test_a_teacher_can_be_given_where_there_was_none() -> None:
     run = override(tiny("ce"), ["teacher.name=convnet_8_16", "method=kd"])
     assert run.teacher == Network("convnet_8_16")
@@ -158,6 +164,8 @@ def test_a_teacher_can_be_given_where_there_was_none() -> None:
         ("=3", "expected field=value"),
         ("epochs.deep=3", "epochs has no fields of its own"),
         ("epoch=3", "did you mean 'epochs'"),
+        ("lr=3", r"unknown key 'lr': did you mean optimizer\.lr\?"),
+        ("checkpoint=a", r"did you mean student\.checkpoint or teacher\.checkpoint\?"),
         ("epochs=[", "broken YAML"),
     ],
 )
@@ -169,3 +177,67 @@ def test_a_change_that_cannot_be_is_refused(change: str, message: str) -> None:
 def test_a_missing_config_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no config file at .*none.yaml"):
         read_config(tmp_path / "none.yaml")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose runs name weights and images by paths that hold from the folder itself."""
+    run = replace(
+        tiny(),
+        student=Network("convnet_4_8", checkpoint="runs/first.pth"),
+        teacher=Network("convnet_8_16", checkpoint="runs/teacher.pth"),
+        data=replace(tiny().data, root="images"),
+    )
+    for folder in ("images", "runs/kd/seed-0"):
+        (tmp_path / "project" / folder).mkdir(parents=True)
+    for weights in ("first", "teacher"):
+        (tmp_path / "project" / "runs" / f"{weights}.pth").touch()
+    (tmp_path / "project" / CONFIG).write_text(to_yaml(run))
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+CONFIG = "runs/kd/seed-0/config.yaml"
+
+
+def test_a_config_is_read_as_written_where_it_was_written(project: Path) -> None:
+    (project / "runs/kd/images").mkdir()  # nearer to the config, but not what was meant
+    for path in (CONFIG, project / CONFIG):
+        assert read_config(path) == from_yaml((project / CONFIG).read_text())
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_paths_of_a_config_are_found_from_elsewhere(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    (tmp_path / "else" / "images").mkdir(parents=True)  # of the same name as what is meant
+    monkeypatch.chdir(tmp_path / "else")
+    if moved:
+        project = project.rename(tmp_path / "moved")
+    with pytest.warns(UserWarning, match="images of the config is taken to be .*, not that of the current folder"):
+        run = read_config(project / CONFIG)
+    (tmp_path / "else" / "images").rmdir()
+    assert run == read_config(Path("..") / project.name / CONFIG)
+    assert run.student.checkpoint == str(project / "runs/first.pth")
+    assert run.teacher == Network("convnet_8_16", checkpoint=str(project / "runs/teacher.pth"))
+    assert run.data.root == str(project / "images")
+
+
+def test_a_path_of_a_config_stays_as_it_is_written_if_it_is_absolute_or_means_the_same(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alias").symlink_to(project)
+    config = tmp_path / "alias" / CONFIG  # the current folder by another name
+    assert read_config(config) == from_yaml(config.read_text())
+    slashed = override(read_config(CONFIG), [f"data.root={project}/images/"])
+    config.write_text(to_yaml(slashed))
+    monkeypatch.chdir(tmp_path)
+    assert read_config(config).data.root == f"{project}/images/"
+
+
+def test_a_path_of_a_config_that_is_nowhere_stays_as_it_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "runs" / "teacher.pth").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert read_config(project / CONFIG).teacher == Network("convnet_8_16", checkpoint="runs/teacher.pth")

@@ -139,7 +139,8 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
 def _need_classes(where: str, classes: int, least: int) -> None:
     if classes < least:
         raise ValueError(
-            f"{where}: at least {least} classes are needed so that non-targets have relations, got c={classes}"
+            f"{where}: at least {least} classes are needed, so that several are left beside the label, "
+            f"got c={classes}; kd takes two"
         )
 
 

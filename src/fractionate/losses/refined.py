@@ -58,6 +58,7 @@ def below_target(lg: Logits) -> Bool[Tensor, "n c"]:
     """
     if lg.classes < 3:
         raise ValueError(
-            f"below_target: at least 3 classes are needed so that non-targets have relations, got c={lg.classes}"
+            f"below_target: at least 3 classes are needed, so that several are left beside the label, "
+            f"got c={lg.classes}; kd takes two"
         )
     return lg.rank_by < lg.rank_by.gather(1, lg.labels[:, None])

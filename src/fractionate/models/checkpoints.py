@@ -61,6 +61,8 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file cut off anywhere raises nearly anything
         first = (str(error).splitlines() or [type(error).__name__])[0]
+        if first.startswith("Weights only load failed"):  # torch goes on for paragraphs
+            first = "it holds other objects, such as a whole network"
         raise ValueError(
             f"{path} cannot be read as tensors alone ({first}). Files with other Python objects can run code when "
             f"they are opened; if you trust it, re-save its state dict with torch.save(net.state_dict(), ...)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -32,7 +34,8 @@ def create(
 
     Args:
         name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
-            ``"timm:resnet18"``; or ``"package.module:function"``, called as ``function(num_classes=...)``.
+            ``"timm:resnet18"``; or ``"package.module:function"``, installed or in the current folder, called as
+            ``function(num_classes=...)``.
         num_classes: number of logits.
         pretrained: load the library's default weights (torchvision and timm only).
         stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a
@@ -90,7 +93,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        raise ImportError(f"{needed_by} needs the package {name!r}, which is not installed") from error
+        remedy = ": pip install 'fractionate[models]'" if name in LIBRARIES else ", nor is it in the current folder"
+        raise ImportError(f"{needed_by} needs the package {name!r}, which is not installed{remedy}") from error
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
@@ -115,6 +119,8 @@ def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
 
 
 def _yours(module: str, function: str, num_classes: int) -> nn.Module:
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # where `python -m fractionate` looks, but the program `fractionate` does not
     loaded = _import(module, f"model '{module}:{function}'")
     build = getattr(loaded, function, None)
     if not callable(build):

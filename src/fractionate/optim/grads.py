@@ -66,9 +66,10 @@ def stream_grads(
 
     Raises:
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
-            backward passes; bare parameters of one cannot be recognised) or in FSDP1, a loss that is not a
-            scalar, no stream that depends on any parameter, or earlier gradients of other streams. With sharded
-            parameters: ``reduce``, parameters that are not sharded, or gradients that FSDP was told to keep.
+            backward passes; bare parameters of one cannot be recognised) or in FSDP1, one tensor in place of
+            losses by name, a loss that is not a scalar, no stream that depends on any parameter, or earlier gradients
+            of other streams. With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that
+            FSDP was told to keep.
 
     Example:
         >>> import torch, fractionate as fr
@@ -131,7 +132,7 @@ def _given(parameters: nn.Module | Iterable[Tensor]) -> nn.Module | list[Tensor]
         raise ValueError(
             "stream_grads: the module is wrapped in DistributedDataParallel, which all-reduces only the first of "
             "several backward passes and would silently skip the others; pass the bare module (model.module) "
-            "and reduce the stream gradients yourself"
+            "and let the streams be summed by reduce=fr.AllReduce()"
         )
     if isinstance(parameters, nn.Module):
         refuse_fsdp1(parameters)
@@ -146,6 +147,11 @@ def _listed(parameters: nn.Module | list[Tensor]) -> list[Tensor]:
 
 
 def _check_losses(losses: Mapping[str, Tensor], trained: list[Tensor]) -> None:
+    if not isinstance(losses, Mapping):
+        raise ValueError(
+            "stream_grads: expected losses by name, as method.stream_losses gives them, got "
+            f"{type(losses).__name__}; a single loss is {{'loss': loss}}"
+        )
     if not losses or not trained:
         raise ValueError(
             f"stream_grads: needs at least one loss and one parameter that requires a gradient, got "

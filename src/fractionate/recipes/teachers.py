@@ -59,5 +59,6 @@ def _row(network: str, *, strong: bool) -> Row:
         if row.dataset == "cifar100" and row.method == "ce" and row.optimizer == "sgd":
             found.setdefault(row.student, []).append(row)
     if network not in found:
-        raise ValueError(unknown("network with a published recipe", network, found))
+        why = unknown("network with a published recipe", network, found)
+        raise ValueError(f"{why}; as a teacher any other needs weights (teacher.checkpoint=FILE)")
     return min(found[network], key=lambda row: (row.augmentation == STRONG) != strong)

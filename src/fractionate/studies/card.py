@@ -56,7 +56,7 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
         *_loading(description, written),
         "## How it was made",
         _table(_making(facts, run)),
-        "`training.yaml` is the whole configuration: `fractionate train --config training.yaml --out NEW` repeats.",
+        _again(run),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -129,6 +129,14 @@ def _making(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
         ("trained with", f"{versions}{source}, on {facts['device']}, in {facts['seconds']:.0f} s"),
         ("exported with", f"python {platform.python_version()}, fractionate {__version__}, torch {torch.__version__}"),
     ]
+
+
+def _again(run: Run) -> str:
+    needed = ["the data"] + ["the teacher's weights"] * bool(run.teacher and run.teacher.checkpoint)
+    return (
+        "`training.yaml` is the whole configuration: `fractionate train --config training.yaml --out NEW` repeats it, "
+        f"with {' and '.join(needed)} where it says."
+    )
 
 
 def _titles(run: Run) -> str:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from tyro.conf import subcommand
 
+from .commands_compare import Compare, Demo
 from .commands_handover import Evaluate, Export
 from .commands_look import Methods, Recipes, Report
 from .commands_probe import Doctor, Profile
-from .commands_train import Compare, Demo, Train
+from .commands_train import Train
 
 Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes | Doctor | Profile
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tyro.conf import Positional
+from .options import File, Folder, Formats, Name, OneRun, Place, SetName, ThisRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
 class Evaluate:
     """Measure a run's student again, or any network (--student NAME --checkpoint FILE --data SET)."""
 
-    run: Positional[Path | None] = None
+    run: OneRun = None
     """Run folder."""
-    student: str | None = None
+    student: Name = None
     """Network, in place of a run."""
-    checkpoint: Path | None = None
+    checkpoint: File = None
     """File with its weights."""
-    data: str = "digits"
-    """Data set: digits, cifar100 ..."""
-    root: Path | None = None
+    data: SetName = "digits"
+    """Data set, with --student: digits, cifar10, cifar100, mnist, fashion-mnist or folder (then --root DIR)."""
+    root: Folder = None
     """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
     validation: bool = False
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
     """Stem of a torchvision or timm network, as it was trained with."""
-    teacher: str | None = None
+    teacher: Name = None
     """Network whose answers are compared with."""
-    teacher_checkpoint: Path | None = None
+    teacher_checkpoint: File = None
     """File with the teacher's weights."""
     batch_size: int = 1024
     """Images at once; the speed holds for this number."""
@@ -42,7 +41,7 @@ class Evaluate:
     """With --student; a run is measured on the device of its config."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """With --student; a run is measured in the precision of its config."""
-    out: Path | None = None
+    out: File = None
     """Write the numbers as JSON to this file."""
 
     def __call__(self, console: Console, command: tuple[str, ...]) -> None:
@@ -103,12 +102,12 @@ class Evaluate:
 class Export:
     """Write a run's student as files for others, each compared with the network, with a model card."""
 
-    run: Positional[Path]
+    run: ThisRun
     """Run folder."""
-    out: Path
-    """New folder."""
-    format: tuple[Literal["safetensors", "onnx", "torch-export"], ...] = ("safetensors",)
-    """One or several formats."""
+    out: Place
+    """New folder for the files."""
+    format: Formats = ("safetensors",)
+    """One or several of safetensors, onnx, torch-export."""
 
     def __call__(self, console: Console, command: tuple[str, ...]) -> None:
         """Run it."""

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
+from .options import File, Name, Parts, Runs, Text, Words
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Report:
     """Compare runs: a table here, and with --out one self-contained HTML page."""
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Runs
     """Run folders, or folders of run folders."""
-    out: Path | None = None
-    """The page."""
-    title: str = "Distillation report"
+    out: File = None
+    """Write an HTML page to this file."""
+    title: Text = "Distillation report"
     """Title of the page."""
-    baseline: str | None = None
+    baseline: Name = None
     """Row that the others are compared with; default: labels alone, else kd, else the first."""
 
     def __call__(self, console: Console, command: Words) -> None:
@@ -43,7 +40,7 @@ class Report:
 class Recipes:
     """List the papers' recipes that hold all given words, or show one in full: fractionate recipes show ID."""
 
-    words: Positional[Words] = ()
+    words: Parts = ()
     """Parts of an id, a method, a network or a status; or: show ID."""
 
     def __call__(self, console: Console, command: Words) -> None:

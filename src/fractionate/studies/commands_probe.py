@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
+from .options import MethodOf, Place, Subject, Words
 from .words import names_and_changes
 
 if TYPE_CHECKING:
@@ -15,18 +14,16 @@ if TYPE_CHECKING:
 
     from ..train import Run
 
-Words = tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Doctor:
     """Look at everything a run needs, in seconds: data, networks, teacher, disk, memory, one step of every stream."""
 
-    what: Positional[Words] = ()
+    what: Subject = ()
     """Config file, run folder, recipe (digits, cifar100 ...) or a paper's recipe id; then field=value."""
-    method: str = "kd"
+    method: MethodOf = "kd"
     """Method, with a recipe's name."""
-    out: Path = Path("runs")
+    out: Place = Path("runs")
     """Where the run is going to be written."""
 
     def __call__(self, console: Console, command: Words) -> None:
@@ -42,9 +39,9 @@ class Doctor:
 class Profile:
     """Where the time of a training step goes, part by part, beside the least time its operations take here."""
 
-    what: Positional[Words] = ()
+    what: Subject = ()
     """Config file, run folder, recipe (digits, cifar100 ...) or a paper's recipe id; then field=value."""
-    method: str = "kd"
+    method: MethodOf = "kd"
     """Method, with a recipe's name."""
     steps: int = 10
     """Steps that are timed."""
@@ -56,7 +53,7 @@ class Profile:
         profile(chosen_run(self.what, self.method), console, steps=self.steps)
 
 
-def chosen_run(words: Words, method: str = "kd") -> Run:
+def chosen_run(words: Words, method: MethodOf = "kd") -> Run:
     """The run that a command line means.
 
     Args:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
-from .words import names_and_changes
+from .options import (
+    Boards,
+    Count,
+    Device,
+    File,
+    Folder,
+    Id,
+    Method,
+    Name,
+    Patience,
+    Percent,
+    Subject,
+    Sync,
+    TableMode,
+    Time,
+    Words,
+)
+from .words import at_least, folder_of, names_and_changes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +31,6 @@ if TYPE_CHECKING:
     from .jobs import Options
     from .train import Choice
 
-Words = tuple[str, ...]
 # What is written in place of an option where a file or a paper's recipe brings the whole run.
 INSTEAD = {
     "method": "write method=NAME or method.args.NAME=VALUE",
@@ -37,136 +51,57 @@ OF_A_CHOICE = tuple(name for name in INSTEAD if name not in ("recipe", "seeds", 
 
 
 @dataclass(frozen=True)
-class Demo:
-    """Distil handwritten digits by several methods: a table, and one page that needs nothing else."""
-
-    out: Path = Path("runs/demo")
-    """Folder of the teacher, of every run and of report.html."""
-    seeds: int = 5
-    """Runs per method."""
-    epochs: int = 30
-    """Length of a student's run."""
-    methods: Words = ()
-    """Which methods, for example: kd dkd+deepkd; or: all. Default: labels alone, KD, DKD, GDKD, DOT and DeepKD."""
-    workers: int | None = None
-    """Processes; default: one per core, at most 4. Does not change any number."""
-    overwrite: bool = False
-    """Train again what is there already."""
-
-    def __call__(self, console: Console, command: Words) -> None:
-        """Run it."""
-        same = Compare(
-            ("digits",),
-            out=self.out,
-            seeds=self.seeds,
-            epochs=self.epochs,
-            methods=self.methods,
-            workers=self.workers,
-            overwrite=self.overwrite,
-        )
-        same(console, command)
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Distil by several methods and seeds (fractionate compare cifar100-small): a table and one page. Resumes."""
-
-    what: Positional[Words]
-    """Recipe."""
-    out: Path | None = None
-    """Folder of the teacher, of every run and of report.html; default: runs/RECIPE."""
-    seeds: int = 3
-    """Runs per method."""
-    epochs: int | None = None
-    """Length of a student's run; default: the recipe's."""
-    data: Path | None = None
-    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
-    validation: bool = False
-    """Measure on images taken out of the training set, to choose settings without looking at the test set."""
-    methods: Words = ()
-    """Which methods, for example: kd dkd+deepkd; or: all. Default: the recipe's."""
-    workers: int | None = None
-    """Processes; default: one per core, at most 4. Does not change any number."""
-    overwrite: bool = False
-    """Train again what is there already."""
-    budget: str | None = None
-    """Stop cleanly after this time, such as 9m or 1h30m; the same command goes on later."""
-
-    def __call__(self, console: Console, command: Words) -> None:
-        """Run it."""
-        from ..train import deadline
-        from .compare import compare
-        from .jobs import Options
-
-        _at_least(1, seeds=self.seeds, epochs=self.epochs, workers=self.workers)
-        if len(self.what) != 1:
-            raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {list(self.what) or 'none'}")
-        compare(
-            self.what[0],
-            self.out or _folder(self.what[0], self.validation),
-            console,
-            seeds=self.seeds,
-            epochs=self.epochs,
-            root=None if self.data is None else str(self.data),
-            validation=self.validation,
-            methods=self.methods,
-            workers=self.workers,
-            options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),
-        )
-
-
-@dataclass(frozen=True)
 class Train:
     """Train students: fractionate train cifar100 --teacher T --student S --method M, or train folder --data DIR."""
 
-    what: Positional[Words] = ()
-    """Recipe (digits, cifar100, cifar100-small, folder); with --resume also a run folder; then field=value."""
-    config: Path | None = None
-    """Config file, such as config.yaml of a run folder, in place of a recipe."""
-    recipe: str | None = None
+    what: Subject = ()
+    """Recipe (digits, cifar100, cifar100-small, folder), or a run folder after --resume; fields: see a config.yaml."""
+    config: File = None
+    """Config file, such as config.yaml of a run folder, in place of a recipe; needs --out."""
+    recipe: Id = None
     """Id of a paper's recipe, as (fractionate recipes) lists them, with its networks, method and settings."""
-    method: str | None = None
+    method: Method = None
     """Method: kd (the default), dkd(beta=2), dkd+deepkd ... (see: fractionate methods)."""
-    over: str | None = None
-    """Method that --method, then a wrapper such as deepkd, is put around."""
-    teacher: str | None = None
-    """Network of the teacher; default: the recipe's. Trained first if it is not in the folder yet."""
-    teacher_checkpoint: Path | None = None
-    """Weights of the teacher, so that it is not trained."""
-    teacher_epochs: int | None = None
+    over: Method = None
+    """With a wrapper as --method: the method inside it (--method deepkd --over gdkd is gdkd+deepkd)."""
+    teacher: Name = None
+    """Network of the teacher, also timm:NAME or module:function; default: the recipe's. Trained first if need be."""
+    teacher_checkpoint: File = None
+    """Weights of the teacher (.safetensors, or a .pth of weights), so that it is not trained."""
+    teacher_epochs: Count = None
     """Length of the teacher's training; default: the recipe's."""
-    student: str | None = None
-    """Network of the student; default: the recipe's."""
-    epochs: int | None = None
+    student: Name = None
+    """Network of the student, named likewise; default: the recipe's."""
+    epochs: Count = None
     """Length of a student's run; milestones and warm-ups keep their share. Default: the recipe's."""
-    data: Path | None = None
-    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    data: Folder = None
+    """Folder of the data set, or of your images; default: the environment variable FRACTIONATE_DATA, else data."""
     validation: bool = False
     """Measure on images taken out of the training set, to choose settings without looking at the test set."""
-    seeds: int | None = None
-    """Train this many times with different seeds."""
-    out: Path | None = None
+    seeds: Count = None
+    """Train this many times with different seeds, each in a folder of its own."""
+    out: Folder = None
     """Folder of the runs; default: runs/RECIPE, or runs/RECIPE-validation."""
     workers: int = 1
-    """Processes."""
+    """How many of the seeds train at the same time, each in a process. Does not change any number."""
     overwrite: bool = False
     """Replace runs that are there."""
     resume: bool = False
     """Go on where unfinished runs stopped: with the same command, or with a run folder alone (--resume DIR)."""
-    budget: str | None = None
+    budget: Time = None
     """Stop cleanly after this time, such as 9m or 1h30m; --resume goes on later."""
-    boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    boards: Boards = ()
     """Show the metrics there too; metrics.jsonl is written in any case."""
-    teacher_at_least: float | None = None
+    teacher_at_least: Percent = None
     """Refuse a teacher whose top-1 % on the test images is below this."""
-    device: str | None = None
+    device: Device = None
     """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1; default: the recipe's, auto."""
-    teacher_table: Literal["off", "lazy", "full"] | None = None
+    teacher_table: TableMode = None
     """Keep the teacher's logits of the shifts and flips met (lazy), or of all (full); default: the recipe's, off."""
-    sync: Literal["gradients", "update"] | None = None
-    """What processes that torchrun has started exchange at every step; default: the recipe's, gradients."""
-    timeout: str = "10m"
-    """Of processes that torchrun has started: one that does not answer for so long counts as lost."""
+    sync: Sync = None
+    """With torchrun: what the processes exchange at every step; default: the recipe's, gradients."""
+    timeout: Patience = "10m"
+    """With torchrun: a process that does not answer for so long counts as lost."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -182,10 +117,13 @@ class Train:
         elif self.recipe is not None:
             self._train_paper(names, changes, console, options)
         elif len(names) != 1:
-            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {names or 'none'}")
+            given = f"{' '.join(names) or 'none'}{_images_at(names[1:])}"
+            raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {given}")
         elif self.resume and names[0] not in RECIPES:
             self._says_itself("--resume DIR", "seeds", "out", *OF_A_CHOICE)
             resume_run(Path(names[0]), changes, console, options, self.workers)
+        elif names[0] not in RECIPES and (images := _images_at(names)):
+            raise ValueError(f"{names[0]} is a folder, no recipe{images}; to go on with a run: --resume {names[0]}")
         else:
             self._train_recipe(names[0], changes, console, options)
 
@@ -195,7 +133,7 @@ class Train:
         from ..train.world import restarted
         from .jobs import Options
 
-        _at_least(1, seeds=self.seeds, workers=self.workers, epochs=self.epochs, teacher_epochs=self.teacher_epochs)
+        at_least(1, seeds=self.seeds, workers=self.workers, epochs=self.epochs, teacher_epochs=self.teacher_epochs)
         if self.overwrite and self.resume:
             raise ValueError("--overwrite and --resume exclude each other")
         if self.teacher_at_least is not None and not 0 <= self.teacher_at_least <= 100:
@@ -231,7 +169,7 @@ class Train:
     def _train_recipe(self, name: str, changes: list[str], console: Console, options: Options) -> None:
         from .train import train_recipe
 
-        choice, out = self._choice(name, changes), self.out or _folder(name, self.validation)
+        choice, out = self._choice(name, changes), self.out or folder_of(name, self.validation)
         train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
 
     def _says_itself(self, what: str, *options: str) -> None:
@@ -258,11 +196,7 @@ class Train:
         )
 
 
-def _folder(recipe: str, validation: bool) -> Path:
-    return Path("runs") / (f"{recipe}-validation" if validation else recipe)
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+def _images_at(names: list[str]) -> str:
+    """What to write, if one of the words is a folder."""
+    folder = next((name for name in names if Path(name).is_dir()), None)
+    return f"; to train on images of your own: fractionate train folder --data {folder}" if folder else ""

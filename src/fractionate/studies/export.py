@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .._choices import choose
 from ..models import Description
-from ..train import Run, RunFolder, to_yaml
+from ..train import Run, RunFolder
 from ..train.networks import build
+from ..train.runfolder import CONFIG
 from ..train.sources import SETS
 from .card import card
 from .formats import FORMATS, Format, Written, check_packages
@@ -59,7 +60,7 @@ def export_run(
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
         (draft / "README.md").write_text(card(facts, run, description, written), encoding="utf-8")
-        (draft / "training.yaml").write_text(to_yaml(run), encoding="utf-8")
+        shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as the run wrote it
     for w in written:
         line = f"{out / w.file}: {w.format}, largest difference {w.difference:.2g} over {w.images} images"
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from .jobs import Job, Options, run_jobs
 if TYPE_CHECKING:
     from rich.console import Console
 
+LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
 # Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
 MAY_DIFFER = ("data.root", "device", "threads", "precision", "channels_last", "save_every")
@@ -96,6 +97,13 @@ def measured_teacher(
         top1 = evaluate(net, test).top1
     size = sum(p.numel() for p in net.parameters())
     _show(teacher, top1, size, run.data.evaluate_on, expected(teacher), console)
+    if top1 < 100 / test.num_classes + LUCK:
+        console.print(
+            f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
+            "pretrained network has a new, untrained last layer for them",
+            style="yellow",
+            soft_wrap=True,
+        )
     return teacher
 
 

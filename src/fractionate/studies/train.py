@@ -36,6 +36,7 @@ SHARED = (
     "precision",
     "channels_last",
 )
+OF_A_FOLDER = ("data.batch_size",)  # a folder may hold fewer images than the usual batch
 NETWORK = ("teacher.stem", "teacher.published_bn")  # said of the teacher, they hold while it is trained
 
 
@@ -53,8 +54,8 @@ class Choice:
         epochs: length of a student's run; ``None`` = the recipe's.
         root: folder of the data set; ``None`` = the usual places.
         validation: keep a part of the training images apart and measure on it, to choose settings.
-        changes: ``field=value`` of the students' run; those in :data:`SHARED` and :data:`NETWORK` hold for the
-            teacher's own training too.
+        changes: ``field=value`` of the students' run; those in :data:`SHARED` and :data:`NETWORK` (and
+            :data:`OF_A_FOLDER`) hold for the teacher's own training too.
     """
 
     recipe: str
@@ -97,7 +98,7 @@ def train_recipe(
     found = placed(choice.recipe, choice.root, validation=choice.validation)
     options, spec = options or Options(), MethodSpec.parse(choice.method)
     teacher_run = found.teacher(**_given(name=choice.teacher, epochs=choice.teacher_epochs))
-    teacher_run = override(teacher_run, for_teacher(choice.changes))
+    teacher_run = override(teacher_run, for_teacher(choice.changes, teacher_run.data.name))
     usual = teacher_run.data.name == found.teacher().data.name
     expected = found.expected if usual else lambda network: None
     make = partial(_student, found.student, choice)
@@ -189,16 +190,17 @@ def train_config(
     return _run(jobs, console, workers, options or Options())
 
 
-def for_teacher(changes: Iterable[str]) -> list[str]:
-    """The changes of a student's run that hold for the teacher's own training.
+def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
+    """The changes of a student's run that hold for the teacher's own training on these images.
 
     Example:
         >>> for_teacher(["device=cpu", "teacher.stem=small", "optimizer.lr=1"])
         ['device=cpu', 'student.stem=small']
     """
     said = [(change.partition("=")[0].strip(), change) for change in changes]
+    shared = SHARED + OF_A_FOLDER * (images == "folder")
     network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
-    return [*(change for path, change in said if path in SHARED), *network]
+    return [*(change for path, change in said if path in shared), *network]
 
 
 def _check_exists(network: Network) -> None:

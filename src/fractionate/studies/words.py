@@ -1,4 +1,4 @@
-"""What the words of a command line are: names and folders, or changes of fields."""
+"""What the words of a command line are: names and folders, changes of fields, numbers."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def names_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     changes = [word for word in words if re.match(r"[\w.]+=", word) and not Path(word).is_dir()]
     return [word for word in words if word not in changes], changes
+
+
+def folder_of(recipe: str, validation: bool) -> Path:
+    """Where the runs of a recipe go if nothing else is said."""
+    return Path("runs") / (f"{recipe}-validation" if validation else recipe)
+
+
+def at_least(least: int, **values: int | None) -> None:
+    """Refuse a number that is given and too small, by the name of its option."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")

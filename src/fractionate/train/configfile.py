@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,13 +75,25 @@ def from_yaml(text: str, where: str = "config") -> Run:
 def read_config(path: str | Path) -> Run:
     """Read a config file, such as the ``config.yaml`` of a run folder.
 
+    Relative paths in it (of weights and of the data) hold from the folder that the run was started in. They are looked
+    for in the current folder if the file lies somewhere in it, then beside the file and in the folders above it, the
+    nearest first; what is nowhere stays as it is written. If the current folder holds another one of the same name, a
+    warning says which is taken.
+
     Raises:
         ValueError: no such file, or as :func:`from_yaml`.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no config file at {path}")
-    return from_yaml(read_text(path), str(path))
+    run = from_yaml(read_text(path), str(path))
+    above = Path(os.path.abspath(path)).parents
+    places = [("student", "checkpoint"), ("teacher", "checkpoint"), ("data", "root")]
+    for part, name in places:
+        written = getattr(getattr(run, part), name, None)
+        if (found := _found(written, above)) != written:
+            run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: found})})
+    return run
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
@@ -107,6 +121,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
         place[last] = load_yaml(text, path)
+        data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
     return from_plain(data, "settings")
 
 
@@ -120,6 +135,20 @@ def differences(a: Run, b: Run) -> list[str]:
     """
     one, two = dict(_leaves(to_plain(a))), dict(_leaves(to_plain(b)))
     return [path for path in one | two if one.get(path) != two.get(path)]
+
+
+def _found(path: str | None, above: Sequence[Path]) -> str | None:
+    """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
+    if path is None or Path(path).is_absolute():
+        return path
+    here = Path(path).exists()
+    *folders, _ = above  # whatever lies at the root of the disk was not meant
+    found = next((folder / path for folder in folders if (folder / path).exists()), None)
+    if found is None or (here and (Path.cwd() in above or found.samefile(path))):
+        return path
+    if here:
+        warnings.warn(f"{path} of the config is taken to be {found}, not that of the current folder", stacklevel=3)
+    return str(found)
 
 
 def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -153,6 +182,8 @@ def _explain(error: Mapping[str, Any]) -> str:
     path = ".".join(str(key) for key in place)
     if kind == "unexpected_keyword_argument":
         parent = [str(key) for key in place[:-1]]
+        if deeper := [] if parent else _deeper(path):
+            return f"unknown key {path!r}: did you mean {' or '.join(deeper)}?"
         return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1])])
     if kind == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
@@ -163,6 +194,11 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _deeper(name: str) -> list[str]:
+    """Where a field of that name lies, one level down."""
+    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name])]
 
 
 def _fields(place: Sequence[int | str]) -> list[str]:
