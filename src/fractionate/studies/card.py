@@ -62,7 +62,7 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
 
 
 def _opening(facts: Mapping[str, Any], run: Run) -> str:
-    words = f"A classifier of {facts['params']:,} parameters, trained for {facts['epochs']} epochs"
+    words = f"A classifier of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
     if run.method.distils and facts["teacher"]:
         return f"{words} as the student of {facts['teacher']}{_teacher(facts)}."
     return f"{words} on labels alone."
@@ -129,6 +129,10 @@ def _making(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
         ("trained with", f"{versions}{source}, on {facts['device']}, in {facts['seconds']:.0f} s"),
         ("exported with", f"python {platform.python_version()}, fractionate {__version__}, torch {torch.__version__}"),
     ]
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 def _again(run: Run) -> str:
