@@ -30,6 +30,7 @@ Written by `python docs/results.py` from the run folders under `benchmarks/resul
 Top-1 on the test images in percent, mean ± sample standard deviation over the seeds. The last epoch is the headline;
 the best one stands beside it, because it was chosen on the test images. Differences are paired by seed, with their 95 %
 Student interval; "above" and "below" mean that the interval excludes zero, "within the spread" that it does not.
+Seconds are wall-clock time of a run, on a machine that may have had other work.
 
 The same command gives the same numbers on the same processor with the same torch. Another processor rounds otherwise,
 and after a few hundred steps that is another run of the same seed. So all rows of a study share one teacher's weights,
