@@ -17,7 +17,7 @@ from fractionate.report.chart import Scale, extent
 from fractionate.report.table import Row
 from fractionate.report.words import gap, spread
 
-WIDTH, ROW, TOP = 960, 34, 18
+WIDTH, ROW, TOP = 990, 34, 18
 NAMES, ACCURACY, VALUES, GAPS, ENDS = 16, (296, 476), 492, (610, 776), 792  # left edges, or both, in pixels
 
 
