@@ -124,7 +124,7 @@ def test_labels_alone_name_no_teacher(tmp_path: Path) -> None:
     execute(tiny("ce", epochs=1), tmp_path / "run")
     export_run(tmp_path / "run", tmp_path / "out", console=console())
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "1 epochs on labels alone" in card
+    assert "trained for 1 epoch on labels alone" in card
     assert "teacher" not in card
 
 
