@@ -70,13 +70,13 @@ def by_target(lg: Logits) -> Partition:
         >>> by_target(lg).groups[0].index
         tensor([[2]])
     """
-    _need_classes("by_target", lg.classes, 3)
+    need_classes("by_target", lg.classes, 3)
     return Partition((Group(lg.labels.unsqueeze(1)),), lg.classes)
 
 
 def by_teacher_top1(lg: Logits) -> Partition:
     """{teacher's best class}, {rest}: the label-free form of DKD."""
-    _need_classes("by_teacher_top1", lg.classes, 3)
+    need_classes("by_teacher_top1", lg.classes, 3)
     return Partition((Group(top_classes(lg.rank_by, 1)),), lg.classes)
 
 
@@ -121,7 +121,7 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
         >>> kept.index[kept.valid]
         tensor([2])
     """
-    _need_classes("by_target_top", lg.classes, 3)
+    need_classes("by_target_top", lg.classes, 3)
     _need_k("by_target_top", k, 1, lg.classes if count_target else lg.classes - 1)
     label = lg.labels[:, None]
     ranked = top_classes(lg.rank_by, min(k + 1, lg.classes))
@@ -136,7 +136,8 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
     return Partition((Group(label), Group(ranked, kept)), lg.classes)
 
 
-def _need_classes(where: str, classes: int, least: int) -> None:
+def need_classes(where: str, classes: int, least: int) -> None:
+    """Refuse rows with too few classes for a division that sets the label apart."""
     if classes < least:
         raise ValueError(
             f"{where}: at least {least} classes are needed, so that several are left beside the label, "

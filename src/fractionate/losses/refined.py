@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._typing import Bool, Float, Int
 from ..rows import Logits
+from .partition import need_classes
 from .ranking import top_classes
 from .split import widen
 
@@ -56,9 +57,5 @@ def below_target(lg: Logits) -> Bool[Tensor, "n c"]:
         >>> below_target(lg)
         tensor([[ True, False, False, False]])
     """
-    if lg.classes < 3:
-        raise ValueError(
-            f"below_target: at least 3 classes are needed, so that several are left beside the label, "
-            f"got c={lg.classes}; kd takes two"
-        )
+    need_classes("below_target", lg.classes, 3)
     return lg.rank_by < lg.rank_by.gather(1, lg.labels[:, None])

@@ -53,7 +53,7 @@ class Profile:
         profile(chosen_run(self.what, self.method), console, steps=self.steps)
 
 
-def chosen_run(words: Words, method: MethodOf = "kd") -> Run:
+def chosen_run(words: Words, method: str = "kd") -> Run:
     """The run that a command line means.
 
     Args:

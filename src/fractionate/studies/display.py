@@ -92,16 +92,15 @@ class Lines:
     ) -> None:
         self.console, self.jobs, self.ends, self.clock = console, jobs, ends, clock
         self.finished, self.trained, self.started = 0, 0.0, clock()
-        self.left: dict[int, float] = {number: job.run.epochs for number, job in enumerate(jobs)}
-        self.reached = dict.fromkeys(self.left, 0.0)  # epochs
+        self.reached = [0.0] * len(jobs)  # epochs
         self.top1: dict[int, str] = {}  # as last measured
-        self.printed, self.ended = self.started, dict.fromkeys(self.left, self.started)
+        self.printed, self.ended = self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         title, now = self.jobs[event.job].title, self.clock()
-        self.left[event.job] = 0 if event.done else event.epochs - event.epoch
         if event.done:
+            self.reached[event.job] = event.epochs
             self.finished += 1
             if self.ends:
                 self._say(now, f"{title}: {event.top1:.2f} % top-1")
@@ -129,7 +128,8 @@ class Lines:
 
     def _remaining(self, now: float) -> str:
         """Time for the epochs that are left in all jobs, as fast as those so far."""
-        seconds = (now - self.started) / self.trained * sum(self.left.values())
+        left = sum(job.run.epochs for job in self.jobs) - sum(self.reached)
+        seconds = (now - self.started) / self.trained * left
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
 

@@ -101,9 +101,9 @@ def execute(
             return done
         if not (resume and target.resume(loop)):
             world.on_main(lambda: target.start(run, overwrite=overwrite or resume))
-        saver = Saver(target, loop, stop, save_seconds, save_steps, on_step)
+        saver = Saver(target, loop, stop, save_seconds, save_steps)
         try:
-            return _train(target, loop, saver, on_record, command)
+            return _train(target, loop, saver, on_record, on_step, command)
         except Diverged as error:
             raise _kept(error, target, loop) from error
         except PeerLost as error:
@@ -121,27 +121,16 @@ class Saver:
         stop: when to end.
         seconds: age of a checkpoint at which the next one is written.
         steps: number of steps between two.
-        on_step: told how far the training is.
     """
 
-    def __init__(
-        self,
-        target: RunFolder,
-        loop: Loop,
-        stop: Stop,
-        seconds: float | None,
-        steps: int | None,
-        on_step: StepListener | None,
-    ) -> None:
+    def __init__(self, target: RunFolder, loop: Loop, stop: Stop, seconds: float | None, steps: int | None) -> None:
         self.target, self.loop, self.stop = target, loop, stop
-        self.seconds, self.steps, self.on_step = seconds, steps, on_step
+        self.seconds, self.steps = seconds, steps
         self._saved = time.monotonic()
         self._wishes = Wishes(loop.world)
 
     def __call__(self) -> None:
         """After a step."""
-        if self.on_step:
-            self.on_step(self.loop.epochs_done, self.loop.log.images_per_s)
         old = self.seconds is not None and time.monotonic() - self._saved >= self.seconds
         now = bool(self.steps) and self.loop.training.step % (self.steps or 1) == 0
         self._grant(old or now)
@@ -177,12 +166,23 @@ class Saver:
 
 
 def _train(
-    target: RunFolder, loop: Loop, saver: Saver, on_record: Listener | None, command: Sequence[str]
+    target: RunFolder,
+    loop: Loop,
+    saver: Saver,
+    on_record: Listener | None,
+    on_step: StepListener | None,
+    command: Sequence[str],
 ) -> dict[str, Any]:
     training, test = loop.training, None
-    if training.step and saver.on_step:
-        saver.on_step(loop.epochs_done, 0.0)
-    for record in loop.records(saver):
+    if training.step and on_step:
+        on_step(loop.epochs_done, 0.0)
+
+    def after_step() -> None:
+        if on_step:
+            on_step(loop.epochs_done, loop.log.images_per_s)
+        saver()
+
+    for record in loop.records(after_step):
         test = record.test
         loop.world.on_main(partial(target.append, record))
         if on_record:
