@@ -14,8 +14,8 @@ import pytest
 from benchmarks.keep import KEPT, keep
 from rich.console import Console
 
+from fractionate.runs.folder import RunFolder
 from fractionate.studies.compare import compare
-from fractionate.train import RunFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))

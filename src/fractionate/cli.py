@@ -14,7 +14,7 @@ from . import __version__
 from ._choices import unknown
 
 if TYPE_CHECKING:
-    from .studies.commands import Command
+    from .commands.table import Command
 
 ABOUT = "Knowledge distillation on PyTorch. To see it at work: fractionate demo. Options: fractionate COMMAND --help."
 BAD_INPUT = 2
@@ -54,8 +54,8 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     from rich.console import Console
 
     from .optim import PeerLost
-    from .train import Stopped, duration
-    from .train.world import Elsewhere, joined, launched, restarts, speaks
+    from .runs.stop import Stopped, duration
+    from .world import Elsewhere, joined, launched, restarts, speaks
 
     timeout = getattr(command, "timeout", None)
     if timeout is None and launched() > 1:
@@ -90,7 +90,7 @@ def _parse(words: list[str]) -> Command | None:
     try:
         import tyro
 
-        from .studies.commands import COMMANDS, FLAGS, options
+        from .commands.table import COMMANDS, FLAGS, options
     except ImportError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
     named = words and not words[0].startswith("-")

@@ -12,23 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
-from fractionate.train import (
-    Diverged,
-    Loop,
-    MethodSpec,
-    Network,
-    Optimizer,
-    Parallel,
-    Run,
-    evaluate,
-    prepare,
-    restore,
-    save_checkpoint,
-)
-from fractionate.train.table import TeacherTable, fingerprint
-from fractionate.train.world import current
+from fractionate.runs.checkpoint import restore, save_checkpoint
+from fractionate.tasks.classification import evaluate
+from fractionate.teachers.table import TeacherTable, fingerprint
+from fractionate.train.build import prepare
+from fractionate.train.log import Diverged
+from fractionate.train.loop import Loop
+from fractionate.world import current
 
 Numbers = dict[str, Tensor]
 

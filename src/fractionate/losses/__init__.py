@@ -4,16 +4,7 @@ from .classwise import class_mean, confidence_ratio
 from .coupling import gradient_coupling
 from .group_zscore import zscored
 from .inside import kl_inside
-from .partition import (
-    Group,
-    Partition,
-    by_target,
-    by_target_top,
-    by_teacher_top1,
-    by_top,
-    by_top1_top,
-    whole,
-)
+from .partition import Group, Partition, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, whole
 from .random_groups import by_target_random, random_classes
 from .ranking import top_classes
 from .refined import below_target, sample_confidence

@@ -9,12 +9,12 @@ from torch import nn
 
 from ..data import Batch, SmallImages
 from ..rows import Progress
-from .checkpoint import random_state, set_random_state
-from .prepare import Training, autocast
-from .seen import check_seen
+from ..world import current
+from .build import Training, autocast
+from .generators import random_state, set_random_state
+from .health import check_weights
+from .sources import check_seen
 from .step import rows_of
-from .weights import check_weights
-from .world import current
 
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
