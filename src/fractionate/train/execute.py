@@ -24,7 +24,7 @@ from .world import Wishes, current
 Listener = Callable[[Record], None]
 StepListener = Callable[[float, float], None]
 SAVE_SECONDS = 300.0
-REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM")
+REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM", "SIGHUP")
 SAVE = 1  # a wish, above which those to stop begin
 
 
