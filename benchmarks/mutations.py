@@ -85,7 +85,7 @@ def rooms(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def tests_of(root: Path, room: str) -> list[str]:
+def belonging(root: Path, room: str) -> list[str]:
     """What is run for a change in a room: its tests and its doctests, those that are there, the quick ones first."""
     own = sorted(path.relative_to(root).as_posix() for path in (root / "tests").glob(f"test_{room.lstrip('_')}*.py"))
     named = [*own, f"tests/{room}", *TESTS.get(room, ())]
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _try(tree: Path, room: str, todo: Sequence[Change], limit: float | None, path: Path) -> None:
-    names = tests_of(tree, room)
+    names = belonging(tree, room)
     outcome, seconds = run(tree, names, limit or 3600)
     if outcome != NOT_NOTICED:
         raise SystemExit(f"{room}: without any change its tests fail ({outcome}): pytest -x {' '.join(names)}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
+from benchmarks import changes as module
 from benchmarks import mutations
 from benchmarks.changes import alters, applied, changes
 
@@ -34,6 +36,10 @@ def tree(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(module) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_a_change_that_never_ends_is_noticed(tree: Path) -> None:
 
 
 def test_every_room_has_tests() -> None:
-    without = [room for room in mutations.rooms(ROOT) if len(mutations.tests_of(ROOT, room)) < 2]
+    without = [room for room in mutations.rooms(ROOT) if len(mutations.belonging(ROOT, room)) < 2]
     assert without == ["__main__"]  # two lines, tried as a program
 
 
