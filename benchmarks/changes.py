@@ -120,4 +120,5 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def _left_out(node: ast.AST) -> bool:
     types_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    return types_only or isinstance(node, ast.Assert | ast.JoinedStr)
+    of_zip = isinstance(node, ast.keyword) and node.arg == "strict"  # an assertion, too
+    return types_only or of_zip or isinstance(node, ast.Assert | ast.JoinedStr)

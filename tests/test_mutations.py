@@ -61,6 +61,7 @@ def test_the_example_runs() -> None:
         ("f(a, b, c)", "arguments", "f(b, a, c)"),
         ("raise a", "raise", "pass"),
         ("assert a > 1", "", ""),
+        ("zip(a, strict=True)", "", ""),
         ("a: 1 | 2", "", ""),
         ("f'{a + 1}'", "", ""),
         ("if TYPE_CHECKING:\n  1", "", ""),
