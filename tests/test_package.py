@@ -56,6 +56,22 @@ assert not {hidden!r} & set(sys.modules)
 """
 
 
+# Loads every room in a process that has loaded no other, and prints those that cannot be the first.
+EVERY_ROOM_FIRST = """
+import os, sys
+import torch
+for room in {rooms!r}:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            __import__("fractionate." + room)
+        except BaseException as error:
+            print(room, error, flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
 def in_fresh_interpreter(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -105,6 +121,12 @@ def test_a_name_is_at_run_time_what_type_checkers_take_it_for() -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(AttributeError, match="splitkl"):
         _ = import_module("fractionate").splitkl
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_every_room_may_be_loaded_first() -> None:
+    rooms = sorted(each.stem for each in SOURCE.iterdir() if each.suffix == ".py" or (each / "__init__.py").exists())
+    assert in_fresh_interpreter(EVERY_ROOM_FIRST.format(rooms=[r for r in rooms if r[:2] != "__"])) == ""
 
 
 def test_the_core_trains_a_step_while_every_optional_package_is_hidden() -> None:

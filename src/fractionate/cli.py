@@ -129,7 +129,7 @@ def _parse(words: list[str]) -> Command | None:
         import tyro
 
         from .studies.commands import COMMANDS, options
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
     args = words or ["--help"]
     if not args[0].startswith("-"):
