@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .optim import StreamGrads
 
+__all__ = ["GSNR", "Gsnr", "cosines", "norms", "shares"]
+
 
 @dataclass(frozen=True)
 class Gsnr:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from .rows import Progress
 
+__all__ = ["Schedule", "as_schedule", "constant", "cosine", "phases", "ramp", "round_count", "times", "warmup"]
+
 Schedule = Callable[[Progress], float]
 
 

@@ -22,7 +22,7 @@ def without_times(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_with_everything_saved(number: signal.Signals, code: int, tmp_path: Path) -> None:
     def send(record: Record) -> None:
         if record.epoch == 1:

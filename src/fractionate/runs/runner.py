@@ -23,7 +23,7 @@ from .stop import Reason, Stop, Stopped
 Listener = Callable[[Record], None]
 StepListener = Callable[[float, float], None]
 SAVE_SECONDS = 300.0
-REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM")
+REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM", "SIGHUP")
 SAVE = 1  # a wish, above which those to stop begin
 
 

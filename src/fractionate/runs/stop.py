@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,13 +14,20 @@ from typing import Any, Literal
 
 from ..world import speaks
 
-Reason = Literal["SIGINT", "SIGTERM", "budget"]
+Reason = Literal["SIGINT", "SIGTERM", "SIGHUP", "budget"]
 
 # 128 + the signal's number, as shells report a process that a signal has ended; and EX_TEMPFAIL of sysexits.h, "try
 # again later". None of them is 0, so nothing that follows with && takes the run for a finished one.
-EXIT_CODES: dict[Reason, int] = {"SIGINT": 130, "SIGTERM": 143, "budget": 75}
-WORDS: dict[Reason, str] = {"SIGINT": "interrupted", "SIGTERM": "asked to stop", "budget": "the time budget is used up"}
+EXIT_CODES: dict[Reason, int] = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "budget": 75}
+WORDS: dict[Reason, str] = {
+    "SIGINT": "interrupted",
+    "SIGTERM": "asked to stop",
+    "SIGHUP": "the terminal is gone",
+    "budget": "the time budget is used up",
+}
 SIGNALS: dict[int, Reason] = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # systems without terminals of this kind have none
+    SIGNALS[signal.SIGHUP] = "SIGHUP"
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 NOTICE = b"\nfractionate: stopping after this step; once more ends it at once\n"
 
@@ -38,7 +46,7 @@ class Stopped(Exception):
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM, 75 when the budget is used up."""
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 75 when the budget is used up."""
         return EXIT_CODES[self.reason]
 
     def __str__(self) -> str:
@@ -46,7 +54,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Whether training is to end early. ``with stop:`` listens to SIGINT and SIGTERM.
+    """Whether training is to end early. ``with stop:`` listens to SIGINT, SIGTERM and SIGHUP.
 
     The first signal lets the step finish; a second one does what signals usually do. A signal that is ignored (a job
     in the background) stays so.
@@ -102,7 +110,8 @@ class Stop:
         self._put_back()
         self.ask(SIGNALS[number])
         if speaks():
-            os.write(2, NOTICE)  # print() may be in the middle of something else
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                os.write(2, NOTICE)  # print() may be in the middle of something else
         if self.then is not None:
             self.then()
 
