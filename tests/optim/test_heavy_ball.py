@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractionate.optim import StreamSGD
-from fractionate.optim.heavy_ball import _foreach, _fusible, heavy_ball
+from fractionate.optim.sgd import _foreach, _fusible, heavy_ball
 
 CASES = [
     {"momentum": m, "decay": d, "dampening": k, "nesterov": n, "first": f}
