@@ -14,7 +14,7 @@ from .losses import (
 )
 from .methods import Method, only, resplit
 from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
-from .optim import AllReduce, Momenta, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
+from .optim import AllReduce, Momenta, StreamAdamW, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
 from .rows import Logits, Progress
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ __all__ = [
     "Partition",
     "Progress",
     "Split",
+    "StreamAdamW",
     "StreamGrads",
     "StreamSGD",
     "TopLogits",

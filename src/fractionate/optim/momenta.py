@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
+from .sharded import placed_as
+
 DecayOn = Literal["decoupled"] | str
 Orphan = Literal["own", "mean"]
+SHARED = ("exp_avg_sq", "step")  # state that belongs to a parameter and to no stream
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Momenta(Mapping[str, float]):
         mean: the coefficient published code uses for orphans; the mean of ``coefficients`` if not given.
         no_buffer: streams whose buffer is off: a plain gradient step (DeepKD's published code at momentum 0).
         inexact: why a merged form is not bit-compatible when weight decay is on, if so.
+        base: the momentum from which the coefficients are shifted; 0.9 if not given.
 
     Raises:
         ValueError: a coefficient outside [0, 1), or names that do not fit.
@@ -45,6 +49,7 @@ class Momenta(Mapping[str, float]):
     mean: float | None = None
     no_buffer: tuple[str, ...] = ()
     inexact: str | None = None
+    base: float | None = None
 
     def __post_init__(self) -> None:
         if not self.coefficients:
@@ -91,7 +96,7 @@ def as_momenta(momentum: float | Mapping[str, float]) -> Momenta:
         return momentum
     if isinstance(momentum, Mapping):
         return Momenta(dict(momentum))
-    return Momenta({"loss": float(momentum)})
+    return Momenta({"loss": float(momentum)}, base=float(momentum))
 
 
 @dataclass(frozen=True)
@@ -148,24 +153,40 @@ def _lender(stream: str, reached_by: frozenset[str]) -> str:
     return "target" if stream == "nontarget" else "nontarget"
 
 
-def fit_state(saved: Mapping[str, Tensor], streams: list[str]) -> dict[str, Tensor]:
-    """Buffers of one parameter for ``streams``, from buffers saved under possibly other streams.
+def fitted(who: str, state_dict: Mapping[str, Any], groups: list[dict[str, Any]], streams: list[str]) -> dict[str, Any]:
+    """A saved state with its buffers turned into those of ``streams``, and divided as sharded parameters are.
+
+    Raises:
+        ValueError: the saved streams cannot be turned into these.
+    """
+    state = {key: fit_state(who, entry, streams) for key, entry in state_dict["state"].items()}
+    keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+    own = [p for group in groups for p in group["params"]]
+    for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
+        if key in state:
+            found = state[key].items()
+            state[key] = {name: placed_as(p, x) if isinstance(x, Tensor) else x for name, x in found}
+    return {**state_dict, "state": state}
+
+
+def fit_state(who: str, saved: Mapping[str, Any], streams: list[str]) -> dict[str, Any]:
+    """What was saved of one parameter for ``streams``, from buffers saved under possibly other streams.
 
     Buffers are linear in the gradient, so those of separate streams add up to the merged one; the
-    other way needs numbers that were never stored.
+    other way needs numbers that were never stored. What is no stream's (:data:`SHARED`) stays.
 
     Raises:
         ValueError: a saved buffer has no place in ``streams``.
     """
-    fitted: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
     for name, buffer in saved.items():
-        home = next((s for s in streams if set(name.split("+")) <= set(s.split("+"))), None)
+        home = name if name in SHARED else next((s for s in streams if set(name.split("+")) <= set(s.split("+"))), None)
         if home is None and streams == ["loss"]:
             home = "loss"  # one stream holds everything
         if home is None:
-            raise ValueError(f"StreamSGD.load_state_dict: {_why(name, streams)}")
-        fitted[home] = fitted[home] + buffer if home in fitted else buffer
-    return fitted
+            raise ValueError(f"{who}.load_state_dict: {_why(name, streams)}")
+        found[home] = found[home] + buffer if home in found else buffer
+    return found
 
 
 def _why(name: str, streams: list[str]) -> str:

@@ -153,7 +153,8 @@ class UpdateAllReduce:
         group: the processes; by default all of them.
 
     Raises:
-        ValueError: ``torch.distributed`` has not been initialised, or parameters are sharded.
+        ValueError: ``torch.distributed`` has not been initialised, parameters are sharded, or moves are not affine in
+            the gradient (:class:`StreamAdamW`).
 
     Example:
         >>> import tempfile, fractionate as fr
@@ -176,6 +177,11 @@ class UpdateAllReduce:
             raise ValueError(
                 "UpdateAllReduce: the parameters are sharded: processes hold different parts of them, whose moves have "
                 "no mean. FSDP averages the gradients; step with them as they are"
+            )
+        if not getattr(optimizer, "affine", False):
+            raise ValueError(
+                f"UpdateAllReduce: the moves of {type(optimizer).__name__} are not affine in the gradient, so that "
+                f"their mean over processes is no step; sum the gradients: stream_grads(..., reduce=fr.AllReduce())"
             )
         self._before: list[Tensor] = []
 

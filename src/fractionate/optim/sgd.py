@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._choices import unknown
-from .grads import Grads, StreamGrads
-from .momenta import Momenta, Move, Plan, as_momenta, fit_state, published_deepkd, together
-from .sharded import local, placed_as
-
-FUSED_ON = ("cpu", "cuda")  # devices with torch._fused_sgd_, the kernel of torch.optim.SGD(fused=True)
+from .arithmetic import heavy_ball
+from .grads import StreamGrads
+from .held import Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
+from .momenta import Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
+from .sharded import local
 
 
 class StreamSGD(torch.optim.Optimizer):
@@ -26,7 +25,8 @@ class StreamSGD(torch.optim.Optimizer):
         theta <- theta - lr sum_c gain_c V_c                                          (Nesterov: g_c + m_c V_c)
 
     With equal coefficients this is ``torch.optim.SGD`` on the summed loss. torch's learning-rate schedulers work
-    on it.
+    on it; those that cycle the momentum as well (OneCycleLR, CyclicLR) take ``cycle_momentum=False``. Sparse gradients
+    become dense ones.
 
     Args:
         params: parameters or parameter groups (each with its own ``lr`` and ``weight_decay`` if wanted).
@@ -61,6 +61,7 @@ class StreamSGD(torch.optim.Optimizer):
         nesterov: bool = False,
     ) -> None:
         self.momenta: Momenta = as_momenta(momentum)
+        self._held = Held()
         super().__init__(
             params,
             {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
@@ -68,6 +69,21 @@ class StreamSGD(torch.optim.Optimizer):
         decayed = any(group["weight_decay"] for group in self.param_groups)
         if self.momenta.inexact and decayed:
             warnings.warn(f"StreamSGD: {self.momenta.inexact}", stacklevel=2)
+
+    @property
+    def merges_exactly(self) -> bool:
+        """Whether streams of equal coefficient may be merged before they are differentiated, for the same steps.
+
+        Buffers are linear in the gradient, so they may; except where streams move one after the other and weight decay
+        looks at the moved weights.
+        """
+        ordered = bool(self.momenta.sequence or self.momenta.inexact)
+        return not (ordered and any(group["weight_decay"] for group in self.param_groups))
+
+    @property
+    def affine(self) -> bool:
+        """Whether moves are affine in the gradients, so that moves of parts of a batch may be averaged."""
+        return True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own: ``lr``, ``weight_decay``, ``dampening``, ``nesterov``.
@@ -78,22 +94,55 @@ class StreamSGD(torch.optim.Optimizer):
         _check(self.momenta, {**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    def hold(self, grads: StreamGrads | Mapping[str, Any]) -> None:
+        """Keep gradients for a ``step()`` without any, in loops that call it themselves.
+
+        They are added to those held since the last step, as ``loss.backward()`` adds to ``p.grad``; ``zero_grad`` drops
+        them.
+
+        Args:
+            grads: as for :meth:`step`.
+
+        Raises:
+            ValueError: as in :meth:`step`, or gradients that have overwritten those held.
+        """
+        self._held.add("StreamSGD", aligned("StreamSGD", self.momenta, self.param_groups, grads))
+
+    def release(self) -> StreamGrads | None:
+        """The gradients held, which are then held no longer: to clip or to weigh them before they are held again."""
+        return self._held.release(self.param_groups)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients held, and set every ``p.grad`` to ``None`` or zero as torch's optimizers do."""
+        self._held.rows = {}
+        super().zero_grad(set_to_none)
+
     @torch.no_grad()
-    def step(self, grads: StreamGrads | Mapping[str, Any]) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, grads: StreamGrads | Mapping[str, Any] | None = None, closure: Callable[[], Any] | None = None
+    ) -> Any:
         """Move the weights by the gradients of every stream.
 
         Args:
             grads: from ``stream_grads``; or a mapping from stream name to gradients in the order of the
                 optimizer's parameters. A parameter no stream reaches is skipped; a stream that
-                misses a parameter another one reaches counts as zero there.
+                misses a parameter another one reaches counts as zero there. By default those that :meth:`hold` was
+                given, which are dropped afterwards.
+            closure: called first, with gradients enabled, and expected to hold some.
+
+        Returns:
+            What the closure gave.
 
         Raises:
-            ValueError: an unknown stream name, or gradients that belong to other parameters.
+            ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
-        by_stream = self._aligned(grads)
+        grads, loss = closure_of(grads, closure)
+        given = None if grads is None else aligned("StreamSGD", self.momenta, self.param_groups, grads)
+        by_stream = _by_identity(self._held.take("StreamSGD", given), parameters(self.param_groups))
         sequential = bool(self.momenta.sequence)
         plan: Plan = published_deepkd if sequential else together
         for group in self.param_groups:
+            refuse_group_momentum("StreamSGD", "momentum", group)
             by_reach = _by_reach(group["params"], by_stream)
             if self.momenta.decay_stream is None and group["weight_decay"]:
                 for params in by_reach.values():
@@ -103,6 +152,7 @@ class StreamSGD(torch.optim.Optimizer):
                     if stream in reached_by or not sequential:
                         move = plan(self.momenta, stream, reached_by)
                         self._move(group, stream, move, params, by_stream.get(stream, {}))
+        return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load buffers and group options; momenta stay those of this optimizer.
@@ -113,33 +163,16 @@ class StreamSGD(torch.optim.Optimizer):
         Raises:
             ValueError: the saved streams cannot be turned into this optimizer's.
         """
-        state = {key: fit_state(entry, list(self.momenta)) for key, entry in state_dict["state"].items()}
-        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
-        own = [p for group in self.param_groups for p in group["params"]]
-        for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
-            if key in state:
-                state[key] = {name: placed_as(p, buffer) for name, buffer in state[key].items()}
-        super().load_state_dict({**state_dict, "state": state})
+        super().load_state_dict(fitted("StreamSGD", state_dict, self.param_groups, list(self.momenta)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "momenta": self.momenta, "_held": self._held}
 
     def _order(self) -> list[str]:
         """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
         if self.momenta.sequence:
             return list(self.momenta.sequence)
         return sorted(self.momenta, key=lambda name: name != self.momenta.decay_stream)
-
-    def _aligned(self, grads: Mapping[str, Any]) -> dict[str, dict[int, Tensor]]:
-        """Gradient of every stream by parameter identity."""
-        for name in grads:
-            if name not in self.momenta:
-                raise ValueError(f"StreamSGD.step: {unknown('stream', name, self.momenta)}")
-        own = [p for group in self.param_groups for p in group["params"]]
-        names = grads.parameters if isinstance(grads, StreamGrads) else own
-        if not {id(p) for p in names} & {id(p) for p in own}:
-            raise ValueError(
-                "StreamSGD.step: the gradients belong to none of the optimizer's parameters; "
-                "was the model copied after the optimizer was made?"
-            )
-        return {name: _by_identity(name, grads[name], names) for name in grads}
 
     def _move(
         self, group: dict[str, Any], stream: str, move: Move, params: list[Tensor], grads: Mapping[int, Tensor]
@@ -155,7 +188,7 @@ class StreamSGD(torch.optim.Optimizer):
                     self.state[p][stream] = torch.empty_like(p, memory_format=torch.preserve_format)
             heavy_ball(
                 moved,
-                [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g.detach() for p in moved],
+                [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g for p in moved],
                 [self.state[p][stream] for p in moved] if move.coefficient else [],
                 lr=group["lr"] * gain if (gain := self.momenta.gains.get(stream)) else group["lr"],
                 momentum=move.coefficient,
@@ -178,25 +211,12 @@ def _by_reach(
     return found
 
 
-def _by_identity(
-    stream: str,
-    grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor],
-    params: Iterable[Tensor],
-) -> dict[int, Tensor]:
-    if isinstance(grads, Mapping):
-        return {id(p): g for p, g in grads.items() if g is not None}
-    given, params = list(grads), list(params)
-    if len(given) != len(params):
-        raise ValueError(f"StreamSGD.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
-    return {id(p): g for p, g in zip(params, given, strict=True) if g is not None}
+def _by_identity(rows: Rows, own: Sequence[Tensor]) -> dict[str, dict[int, Tensor]]:
+    return {name: {id(own[place]): g for place, g in row.items()} for name, row in rows.items()}
 
 
 def _check(momenta: Momenta, group: Mapping[str, Any]) -> None:
-    if "momentum" in group:
-        raise ValueError(
-            "StreamSGD: momentum belongs to the streams and is the same for all parameters; "
-            "remove it from the parameter group and give StreamSGD(..., momentum=...)"
-        )
+    refuse_group_momentum("StreamSGD", "momentum", group)
     for name in ("lr", "weight_decay", "dampening"):
         if not group[name] >= 0:
             raise ValueError(f"StreamSGD: {name} must not be negative, got {group[name]}")
@@ -207,88 +227,3 @@ def _check(momenta: Momenta, group: Mapping[str, Any]) -> None:
         raise ValueError(
             "StreamSGD: rule 'published-code' moves the streams one after the other, without nesterov and dampening"
         )
-
-
-def heavy_ball(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    buffers: Sequence[Tensor],
-    *,
-    lr: float | Tensor,
-    momentum: float,
-    decay: float,
-    dampening: float,
-    nesterov: bool,
-    first: bool,
-) -> None:
-    """V <- m V + (1 - dampening) (g + decay theta), at first V := g + decay theta; theta <- theta - lr V, in place.
-
-    Args:
-        params: theta.
-        grads: g, left as they are.
-        buffers: V, laid out as ``params``; empty if ``momentum`` is 0, which is a plain gradient step.
-        lr: learning rate; a float32 scalar tensor on the device of ``params`` is never read by the host.
-        momentum: m.
-        decay: factor on theta in the gradient.
-        dampening: share of the gradient kept out of the buffer.
-        nesterov: move by g + decay theta + m V instead of V.
-        first: whether the buffers are empty; what they hold is ignored then.
-    """
-    grads, buffers, params = local(grads, like=params), local(buffers), local(params)
-    if not _fusible(params, grads, buffers):
-        _foreach(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
-        return
-    torch._fused_sgd_(
-        list(params),
-        list(grads),
-        list(buffers),
-        weight_decay=decay,
-        momentum=momentum,
-        lr=lr,
-        dampening=dampening,
-        nesterov=nesterov,
-        maximize=False,
-        is_first_step=first,
-    )
-
-
-def _fusible(params: Sequence[Tensor], grads: Sequence[Tensor], buffers: Sequence[Tensor]) -> bool:
-    """Whether the kernel, which reads memory in a row and knows neither strides nor mixed types, fits all tensors."""
-    like = params[0]
-    if like.device.type not in FUSED_ON or not like.is_floating_point():
-        return False
-    return (
-        all(p.dtype == like.dtype and p.device == like.device and _dense(p) for p in params)
-        and all(g.stride() == p.stride() and g.dtype == p.dtype for g, p in zip(grads, params, strict=True))
-        and (not buffers or all(b.stride() == p.stride() for b, p in zip(buffers, params, strict=True)))
-    )
-
-
-def _dense(x: Tensor) -> bool:
-    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _foreach(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    buffers: Sequence[Tensor],
-    lr: float | Tensor,
-    momentum: float,
-    decay: float,
-    dampening: float,
-    nesterov: bool,
-    first: bool,
-) -> None:
-    """The same by the torch._foreach calls that torch's own optimizers are made of."""
-    step: Sequence[Tensor] = torch._foreach_add(list(grads), list(params), alpha=decay) if decay else grads
-    if momentum:
-        if first:
-            torch._foreach_copy_(list(buffers), list(step))
-        else:
-            torch._foreach_mul_(list(buffers), momentum)
-            torch._foreach_add_(list(buffers), list(step), alpha=1 - dampening)
-        step = torch._foreach_add(list(step), list(buffers), alpha=momentum) if nesterov else buffers
-    if isinstance(lr, Tensor):
-        torch._foreach_sub_(list(params), torch._foreach_mul(list(step), lr))
-    else:
-        torch._foreach_add_(list(params), list(step), alpha=-lr)
