@@ -63,7 +63,7 @@ class StreamAdamW(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: float | Mapping[str, float] = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,

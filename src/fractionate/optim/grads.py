@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .reach import look_once, said_of_checkpoints
 from .sharded import harvest, is_sharded, refuse_fsdp1, whole
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def stream_grads(
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
+    Sparse gradients (``nn.Embedding(sparse=True)``) become dense ones. At the first call for a student, a warning names
+    the trained parameters that no stream reaches.
+
     A student sharded by FSDP2 (``torch.distributed.fsdp.fully_shard``) reduces its gradients in ``loss.backward()``
     only: there every stream is one such pass, after which the shards are taken from ``p.grad``, which is left at
     ``None``.
@@ -70,9 +74,10 @@ def stream_grads(
     Raises:
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
             backward passes; bare parameters of one cannot be recognised) or in FSDP1, one tensor in place of
-            losses by name, a loss that is not a scalar, no stream that depends on any parameter, or earlier gradients
-            of other streams. With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that
-            FSDP was told to keep.
+            losses by name, a loss that is not a scalar, no stream that depends on any parameter, earlier gradients
+            of other streams, or reentrant activation checkpointing, whose layers streams cannot reach.
+            With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that FSDP was told to
+            keep.
 
     Example:
         >>> import torch, fractionate as fr
@@ -102,6 +107,8 @@ def stream_grads(
         reduce.finish()
     if sharded:
         _check_arrived(found)
+    else:
+        look_once(losses, given, params, found)
     return StreamGrads(found, tuple(params))
 
 
@@ -113,9 +120,15 @@ def _differentiated(
     if not loss.requires_grad:
         return params, [None] * len(params)
     trained = [p for p in params if p.requires_grad]
-    got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
-    by_id = {id(p): g for p, g in zip(trained, got, strict=True)}
+    with said_of_checkpoints():
+        got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
+    by_id = {id(p): None if g is None else dense(g) for p, g in zip(trained, got, strict=True)}
     return params, [by_id.get(id(p)) for p in params]
+
+
+def dense(g: Tensor) -> Tensor:
+    """A sparse gradient as an ordinary tensor, entries of one place added up."""
+    return g if g.layout is torch.strided else g.to_dense()
 
 
 def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._choices import unknown
-from .grads import Grads, StreamGrads
+from .grads import Grads, StreamGrads, dense
 from .momenta import Momenta
 from .sharded import local
 
@@ -123,11 +123,6 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
         name: {place[id(p)]: dense(g.detach()) for p, g in _pairs(who, name, grads[name], given) if id(p) in place}
         for name in grads
     }
-
-
-def dense(g: Tensor) -> Tensor:
-    """A sparse gradient (``nn.Embedding(sparse=True)``) as an ordinary tensor, entries of one place added up."""
-    return g if g.layout is torch.strided else g.to_dense()
 
 
 def refuse_group_momentum(who: str, option: str, group: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from .arithmetic import heavy_ball
 from .grads import StreamGrads
 from .held import Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
-from .momenta import Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
+from .momenta import SHARED, Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
 from .sharded import local
 
 
@@ -54,7 +54,7 @@ class StreamSGD(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         momentum: float | Mapping[str, float] = 0.0,
         weight_decay: float = 0.0,
         dampening: float = 0.0,
@@ -161,8 +161,10 @@ class StreamSGD(torch.optim.Optimizer):
         taken apart again. Whole buffers (see :func:`unsharded`) are divided as sharded parameters are.
 
         Raises:
-            ValueError: the saved streams cannot be turned into this optimizer's.
+            ValueError: the state is another optimizer's, or of streams that cannot be turned into this one's.
         """
+        if any(set(SHARED) <= entry.keys() for entry in state_dict["state"].values()):
+            raise ValueError("StreamSGD.load_state_dict: the state has second moments; was it saved by StreamAdamW?")
         super().load_state_dict(fitted("StreamSGD", state_dict, self.param_groups, list(self.momenta)))
 
     def __getstate__(self) -> dict[str, Any]:
