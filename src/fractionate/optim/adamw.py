@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .arithmetic import AdamWMove, adamw, direction
 from .grads import StreamGrads
-from .held import Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
+from .held import Given, Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
 from .momenta import SHARED, Momenta, as_momenta, fitted
 from .sharded import is_sharded
 
@@ -122,7 +122,7 @@ class StreamAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, grads: StreamGrads | Mapping[str, Any] | None = None, closure: Callable[[], Any] | None = None
+        self, grads: Given = None, closure: Callable[[], Any] | None = None
     ) -> Any:
         """Move the weights by the gradients of every stream.
 

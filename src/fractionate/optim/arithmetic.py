@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from .sharded import local
 
 FUSED_ON = ("cpu", "cuda")  # devices with the kernels of torch.optim.SGD and AdamW(fused=True)
+PART = 65536  # entries of a row of tensors; six rows or so lie in the second cache of a processor
 
 
 def heavy_ball(
@@ -142,10 +143,44 @@ def adamw(
     grads = [None if g is None else local(g, like=params) for g in grads]
     firsts, second, params = [local(m) for m in firsts], local(second), local(params)
     (only, *others), (first, *_) = grads, firsts
-    alone = not others and only is not None and move.gains == (1.0,) and move.clip_rms is None
-    if alone and only and fusible(params, only, first) and fusible(params, only, second):
+    rows = [second, *firsts, *(g for g in grads if g is not None)]
+    alike = move.clip_rms is None and all(fusible(params, row, second) for row in rows)
+    if alike and only is not None and not others and move.gains == (1.0,):
         _fused_adamw(params, only, first, second, move)
         return
+    for theta, v, *rest in _parts([params, *rows]) if alike and params[0].is_cpu else [[params, *rows]]:
+        given = iter(rest[len(firsts) :])
+        _foreach_adamw(theta, [None if g is None else next(given) for g in grads], rest[: len(firsts)], v, move)
+
+
+def _parts(rows: list[Sequence[Tensor]]) -> Iterator[list[list[Tensor]]]:
+    """Rows of tensors, equally laid out, in parts that stay in a processor's cache from the first pass to the last.
+
+    torch._foreach fetches every tensor from memory once per pass, which is what large ones cost on a CPU. Large ones
+    are cut, small ones put together.
+    """
+    part: list[list[Tensor]] = [[] for _ in rows]
+    size = 0
+    for column in zip(*rows, strict=True):
+        n = column[0].numel()
+        flat = column if n <= PART else [x.as_strided((n,), (1,)) for x in column]
+        for start in range(0, max(n, 1), PART):
+            if size and size + min(n - start, PART) > PART:
+                yield part
+                part, size = [[] for _ in rows], 0
+            for row, x in zip(part, flat, strict=True):
+                row.append(x[start : start + PART] if n > PART else x)
+            size += min(n - start, PART)
+    yield part
+
+
+def _foreach_adamw(
+    params: Sequence[Tensor],
+    grads: Sequence[Sequence[Tensor] | None],
+    firsts: Sequence[Sequence[Tensor]],
+    second: Sequence[Tensor],
+    move: AdamWMove,
+) -> None:
     total: Sequence[Tensor] | None = None
     for b, m, g in zip(move.decays, firsts, grads, strict=True):
         if g is None:

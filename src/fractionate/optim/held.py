@@ -14,6 +14,7 @@ from .momenta import Momenta
 from .sharded import local
 
 Groups = Sequence[Mapping[str, Any]]
+Given = StreamGrads | Mapping[str, Any] | Callable[[], Any] | None  # of a step; a callable is torch's closure
 Rows = dict[str, dict[int, Tensor]]  # stream -> place in the optimizer's list of parameters -> gradient
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .arithmetic import heavy_ball
 from .grads import StreamGrads
-from .held import Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
+from .held import Given, Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
 from .momenta import SHARED, Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
 from .sharded import local
 
@@ -119,7 +119,7 @@ class StreamSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, grads: StreamGrads | Mapping[str, Any] | None = None, closure: Callable[[], Any] | None = None
+        self, grads: Given = None, closure: Callable[[], Any] | None = None
     ) -> Any:
         """Move the weights by the gradients of every stream.
 
