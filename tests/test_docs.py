@@ -23,7 +23,7 @@ from tests.distributed.sharded import ON_CPU
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LIBRARIES = {"frameworks.md": ("lightning", "accelerate")}  # what a page needs besides the package
+LIBRARIES = {"frameworks.md": ("lightning", "accelerate", "transformers", "timm")}  # what a page needs besides the package
 MARKS = {"sharded.md": ON_CPU}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -138,8 +138,8 @@ class StreamAdamW(torch.optim.Optimizer):
         Raises:
             ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
-        grads, loss = closure_of(grads, closure)
-        given = None if grads is None else aligned("StreamAdamW", self.momenta, self.param_groups, grads)
+        found, loss = closure_of(grads, closure)
+        given = None if found is None else aligned("StreamAdamW", self.momenta, self.param_groups, found)
         moments = self._moments()
         by_parameter = _summed(self._held.take("StreamAdamW", given), moments, parameters(self.param_groups))
         for group in self.param_groups:

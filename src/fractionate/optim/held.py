@@ -86,7 +86,7 @@ class Held:
         return StreamGrads({name: tuple(row.get(i) for i in range(len(own))) for name, row in rows.items()}, own)
 
 
-def closure_of(grads: Any, closure: Callable[[], Any] | None) -> tuple[Any, Any]:
+def closure_of(grads: Any, closure: Callable[[], Any] | None) -> tuple[StreamGrads | Mapping[str, Any] | None, Any]:
     """Gradients and the loss, after a closure that holds gradients was called as torch's optimizers do."""
     if closure is None and callable(grads):
         grads, closure = None, grads

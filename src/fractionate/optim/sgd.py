@@ -136,8 +136,8 @@ class StreamSGD(torch.optim.Optimizer):
         Raises:
             ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
-        grads, loss = closure_of(grads, closure)
-        given = None if grads is None else aligned("StreamSGD", self.momenta, self.param_groups, grads)
+        found, loss = closure_of(grads, closure)
+        given = None if found is None else aligned("StreamSGD", self.momenta, self.param_groups, found)
         by_stream = _by_identity(self._held.take("StreamSGD", given), parameters(self.param_groups))
         sequential = bool(self.momenta.sequence)
         plan: Plan = published_deepkd if sequential else together
