@@ -14,7 +14,7 @@ CHECKPOINTED = "CheckpointFunctionBackward"  # torch.utils.checkpoint(use_reentr
 REMEDY = (
     "stream_grads: the student recomputes activations by reentrant checkpointing, whose layers only loss.backward() "
     "reaches, so that no stream would train them; checkpoint with use_reentrant=False (of a Hugging Face model: "
-    'gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}))'
+    'gradient_checkpointing_kwargs={"use_reentrant": False})'
 )
 _seen = WeakTensorKeyDictionary()  # first trained parameters of students that were looked at
 
