@@ -198,7 +198,7 @@ class StreamAdamW(torch.optim.Optimizer):
                 if name not in state:
                     state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
             state["step"] += 1
-            found.setdefault((state["step"], *sorted(state), None, *sorted(grads)), []).append(p)
+            found.setdefault((state["step"], frozenset(state), frozenset(grads)), []).append(p)
         return list(found.values())
 
     def _move(

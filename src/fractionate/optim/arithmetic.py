@@ -64,9 +64,13 @@ def fusible(params: Sequence[Tensor], grads: Sequence[Tensor], buffers: Sequence
         return False
     return (
         all(p.dtype == like.dtype and p.device == like.device and _dense(p) for p in params)
-        and all(g.stride() == p.stride() and g.dtype == p.dtype for g, p in zip(grads, params, strict=True))
+        and _laid_alike(params, grads)
         and (not buffers or all(b.stride() == p.stride() for b, p in zip(buffers, params, strict=True)))
     )
+
+
+def _laid_alike(params: Sequence[Tensor], row: Sequence[Tensor]) -> bool:
+    return all(x.stride() == p.stride() and x.dtype == p.dtype for x, p in zip(row, params, strict=True))
 
 
 def _dense(x: Tensor) -> bool:
@@ -144,7 +148,7 @@ def adamw(
     firsts, second, params = [local(m) for m in firsts], local(second), local(params)
     (only, *others), (first, *_) = grads, firsts
     rows = [second, *firsts, *(g for g in grads if g is not None)]
-    alike = move.clip_rms is None and all(fusible(params, row, second) for row in rows)
+    alike = move.clip_rms is None and fusible(params, second, []) and all(_laid_alike(params, row) for row in rows)
     if alike and only is not None and not others and move.gains == (1.0,):
         _fused_adamw(params, only, first, second, move)
         return
