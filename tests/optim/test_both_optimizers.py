@@ -359,6 +359,14 @@ def test_gradients_that_do_not_fit_are_refused(kind: Kind, grads: Any, message: 
 
 @EACH
 @pytest.mark.parametrize("option", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", [1e300, float("inf")])
+def test_options_that_float32_cannot_hold_are_refused(kind: Kind, option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be at most"):
+        kind.make(network().parameters(), 0.9, **{option: value})
+
+
+@EACH
+@pytest.mark.parametrize("option", ["lr", "weight_decay"])
 def test_options_below_zero_are_refused_in_groups_too(kind: Kind, option: str) -> None:
     p, q = (nn.Parameter(torch.zeros(2)) for _ in range(2))
     with pytest.raises(ValueError, match=f"{option} must not be negative, got -1"):

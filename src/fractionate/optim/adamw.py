@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .arithmetic import AdamWMove, adamw, direction
 from .grads import StreamGrads
-from .held import Given, Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
+from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
 from .momenta import SHARED, Momenta, as_momenta, fitted
 from .sharded import is_sharded
 
@@ -270,9 +270,7 @@ def _checked(betas: Any, gain: str) -> Momenta:
 
 def _check(group: Mapping[str, Any]) -> None:
     refuse_group_momentum("StreamAdamW", "betas", group)
-    for name in ("lr", "weight_decay", "eps"):
-        if not group[name] >= 0:
-            raise ValueError(f"StreamAdamW: {name} must not be negative, got {group[name]}")
+    check_numbers("StreamAdamW", group, ("lr", "weight_decay", "eps"))
     if not 0 <= group["beta2"] < 1:
         raise ValueError(f"StreamAdamW: beta2 must lie in [0, 1), got {group['beta2']}")
     if group["clip_rms"] is not None and not group["clip_rms"] > 0:

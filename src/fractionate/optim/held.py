@@ -15,6 +15,7 @@ from .sharded import local
 
 Groups = Sequence[Mapping[str, Any]]
 Given = StreamGrads | Mapping[str, Any] | Callable[[], Any] | None  # of a step; a callable is torch's closure
+LARGEST = torch.finfo(torch.float32).max
 Rows = dict[str, dict[int, Tensor]]  # stream -> place in the optimizer's list of parameters -> gradient
 
 
@@ -137,6 +138,19 @@ def refuse_group_momentum(who: str, option: str, group: Mapping[str, Any]) -> No
             f"{who}: momentum belongs to the streams and is the same for all parameters; remove {name!r} from the "
             f"parameter group and give {who}(..., {option}=...); schedulers that cycle it take cycle_momentum=False"
         )
+
+
+def check_numbers(who: str, group: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Options of a parameter group that are not negative and that float32 holds.
+
+    Raises:
+        ValueError: naming the first that is not so.
+    """
+    for name in names:
+        if not group[name] >= 0:
+            raise ValueError(f"{who}: {name} must not be negative, got {group[name]}")
+        if group[name] > LARGEST:
+            raise ValueError(f"{who}: {name} must be at most {LARGEST:.3g}, which float32 holds, got {group[name]:g}")
 
 
 def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> StreamGrads:

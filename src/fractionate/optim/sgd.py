@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .arithmetic import heavy_ball
 from .grads import StreamGrads
-from .held import Given, Held, Rows, aligned, closure_of, parameters, refuse_group_momentum
+from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
 from .momenta import SHARED, Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
 from .sharded import local
 
@@ -219,9 +219,7 @@ def _by_identity(rows: Rows, own: Sequence[Tensor]) -> dict[str, dict[int, Tenso
 
 def _check(momenta: Momenta, group: Mapping[str, Any]) -> None:
     refuse_group_momentum("StreamSGD", "momentum", group)
-    for name in ("lr", "weight_decay", "dampening"):
-        if not group[name] >= 0:
-            raise ValueError(f"StreamSGD: {name} must not be negative, got {group[name]}")
+    check_numbers("StreamSGD", group, ("lr", "weight_decay", "dampening"))
     dampening, nesterov = group["dampening"], group["nesterov"]
     if nesterov and (dampening or not all(momenta.values())):
         raise ValueError("StreamSGD: nesterov needs dampening 0 and a momentum above 0 in every stream")
