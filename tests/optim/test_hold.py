@@ -181,6 +181,19 @@ def test_a_scaler_that_is_off_changes_nothing(kind: Kind) -> None:
     scaler.step(opt)
 
 
+@EACH
+def test_unscaling_and_stepping_read_no_number_from_the_device(kind: Kind) -> None:
+    """Meta tensors hold no numbers: whatever waited for one would fail."""
+    net, scaler = nn.Linear(3, 2, device="meta"), torch.amp.GradScaler("meta")
+    opt = kind.make(net.parameters(), {"a": 0.9, "b": 0.5})
+    z = net(torch.ones(4, 3, device="meta"))
+    losses = {"a": scaler.scale(z.sum()), "b": scaler.scale(z.square().mean())}
+    grads = clip_total(unscale(fr.stream_grads(losses, net), scaler, opt), 1.0)
+    opt.hold(grads)
+    opt.step()
+    assert all(x.is_meta for p in net.parameters() for name, x in opt.state[p].items() if name != "step")
+
+
 def test_unscaling_leaves_the_optimizer_s_groups_alone() -> None:
     net, opt = EACH.args[1][0].trained(DEEPKD, 1)
     groups, scaler = opt.param_groups, scaler_of()
