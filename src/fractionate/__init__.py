@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` be
     )
     from .methods import Method, only, resplit
     from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
-    from .optim import AllReduce, Momenta, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
+    from .optim import AllReduce, Momenta, StreamAdamW, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
     from .rows import Logits, Progress
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "Partition",
     "Progress",
     "Split",
+    "StreamAdamW",
     "StreamGrads",
     "StreamSGD",
     "TopLogits",
