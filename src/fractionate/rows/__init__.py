@@ -6,8 +6,7 @@ This room is the only place that flattens logits and drops ignored positions.
 from .checks import can_look
 from .layouts import images, pixels, rois, tokens
 from .logits import Logits, with_logits
-from .progress import Progress
-from .reduce import chunked, chunks, weighted_mean
+from .reduce import Progress, chunked, chunks, weighted_mean
 
 __all__ = [
     "Logits",
