@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import fractionate as fr
-from fractionate.rows import pixels, rois, tokens
+from fractionate.rows import images, pixels, rois, tokens
 from tests.asserts import assert_equal
 from tests.rows.inputs import EACH, B, C, H, W, labels, maps, random
 
@@ -79,16 +79,33 @@ def test_maps_of_another_rank_are_refused(unchecked: None) -> None:
 # -- regions of interest and tokens ----------------------------------------------------------------
 
 
-def test_the_background_is_the_last_class_and_may_be_dropped() -> None:
+@pytest.mark.parametrize(("background", "foreground"), [(0, [1, 2, 3, 4]), (C - 1, [0, 2, 4])])
+def test_regions_of_the_background_class_that_is_named_may_be_dropped(background: int, foreground: list[int]) -> None:
     student, teacher, y = random(5, C), random(5, C, seed=1), torch.tensor([0, C - 1, 2, C - 1, 1])
-    assert rois(student, teacher, y).rows == 5
-    assert torch.equal(rois(student, teacher, y, foreground_only=True).student, student[[0, 2, 4]])
+    assert rois(student, teacher, y, background=background).rows == 5
+    lg = rois(student, teacher, y, foreground_only=True, background=background)
+    assert torch.equal(lg.student, student[foreground])
+    assert torch.equal(lg.teacher, teacher[foreground])
+    assert torch.equal(lg.target, y[foreground])
+
+
+def test_the_background_is_never_guessed() -> None:
+    for y, background, missing in (
+        (labels(5), None, r"background= is missing.*0 in torchvision.*4 in detectron2"),
+        (None, 0, "labels .* missing"),
+        (labels(5), C, r"one of the classes 0\.\.4, got 5"),
+        (labels(5), -1, "got -1"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            rois(random(5, C), random(5, C), y, foreground_only=True, background=background)
 
 
 @EACH
 def test_no_region_left_gives_zero_with_a_graph(method: fr.Method) -> None:
     student = random(3, C).requires_grad_()
-    loss = method.loss(rois(student, random(3, C, seed=1), torch.full((3,), C - 1), foreground_only=True))
+    loss = method.loss(
+        rois(student, random(3, C, seed=1), torch.full((3,), C - 1), foreground_only=True, background=C - 1)
+    )
     loss.backward()
     assert float(loss.detach()) == 0
     assert not bool(student.grad.any())
@@ -105,3 +122,130 @@ def test_tokens_with_the_ignored_label_are_dropped() -> None:
 def test_tokens_and_labels_must_agree(unchecked: None) -> None:
     with pytest.raises(ValueError, match=r"logits \[b, t, c\] and labels \[b, t\], got \[2, 3, 5\] and \[2, 4\]"):
         tokens(random(2, 3, C), random(2, 3, C), labels(2, 4))
+
+
+# -- images ----------------------------------------------------------------------------------------
+
+
+def test_images_hold_what_they_were_given() -> None:
+    student, teacher, y, weight = random(4, C), random(4, C, seed=1), labels(4), random(4).square()
+    lg = images(student, teacher, y, weight=weight)
+    given = {"student": student, "teacher": teacher, "target": y, "weight": weight}
+    for name, x in given.items():
+        assert torch.equal(getattr(lg, name), x), name
+    assert (lg.strong, lg.regions, lg.ranking, lg.teachers, dict(lg.extra)) == (None, None, None, (), {})
+    soft = random(4, C).softmax(1)
+    assert torch.equal(images(student, teacher, soft).target, soft)
+    assert images(student, teacher).target is None
+
+
+# -- rows that do not belong together --------------------------------------------------------------
+
+TOGETHER = {"tokens": (tokens, (2, 6, C)), "pixels": (pixels, (2, C, 2, 3)), "rois": (rois, (6, C))}
+STRANGE_TEACHERS = [
+    ("tokens", (6, 2, C), "same tokens in the same order"),
+    ("tokens", (3, 4, C), "same tokens in the same order"),
+    ("tokens", (2, 5, C), r"teacher has rows \[2, 5\], the student \[2, 6\]"),
+    ("tokens", (12, C), r"teacher has rows \[12\]"),
+    ("tokens", (C,), "teacher has rows"),
+    ("pixels", (3, C, 2, 3), "same images"),
+    ("pixels", (C, 2, 3), "expected logits"),
+    ("pixels", (1, C, 2, 3), "same images"),
+    ("rois", (5, C), "same regions"),
+    ("tokens", (2, 6, C + 2), r"7 classes, the student 5; both need one vocabulary \(cut padding.*teacher\[\.\.\., :5"),
+    ("tokens", (2, 6, C - 1), r"vocabulary \(cut padding.*student\[\.\.\., :4"),
+    ("pixels", (2, C + 1, 2, 3), "both need one vocabulary"),
+    ("rois", (6, C + 1), "both need one vocabulary"),
+]
+
+
+@pytest.mark.parametrize(("layout", "shape", "words"), STRANGE_TEACHERS)
+def test_a_teacher_of_other_rows_or_classes_is_refused(
+    layout: str, shape: tuple[int, ...], words: str, unchecked: None
+) -> None:
+    rows, own = TOGETHER[layout]
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    for y in (labels(*positions), None):
+        with pytest.raises(ValueError, match=rf"rows\.{layout}.*{words}"):
+            rows(random(*own), random(*shape), y)
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_labels_and_weights_of_other_rows_are_refused(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    fewer = (positions[0] - 1, *positions[1:])
+    with pytest.raises(ValueError, match="label"):
+        rows(random(*own), random(*own), labels(*fewer))
+    with pytest.raises(ValueError, match="weight must be"):
+        rows(random(*own), random(*own), labels(*positions), weight=random(*fewer))
+    with pytest.raises(ValueError, match=r"integers, got torch\.float64"):
+        rows(random(*own), random(*own), random(*positions))
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_arrays_and_integers_of_any_size_are_labels(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    y = labels(*((own[0], *own[2:]) if layout == "pixels" else own[:-1]))
+    expected = rows(random(*own), random(*own), y)
+    for given in (y.int(), y.byte(), y.numpy(), y.numpy().astype("int16"), y.tolist()):
+        found = rows(random(*own), random(*own), given).target
+        assert found.dtype == torch.int64
+        assert torch.equal(found, expected.target)
+
+
+# -- rows without labels, rows with weights --------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_without_labels_every_position_is_a_row(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    student, teacher = random(*own), random(*own, seed=1)
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    bare, labelled = rows(student, teacher), rows(student, teacher, labels(*positions))
+    assert bare.target is None
+    assert_equal(bare.student, labelled.student)
+    assert_equal(bare.teacher, labelled.teacher)
+
+
+def test_the_labels_size_needs_labels() -> None:
+    with pytest.raises(ValueError, match="resize=True works at the size of the labels"):
+        pixels(random(B, C, H, W), random(B, C, H, W), resize=True)
+
+
+def test_the_weight_of_a_position_stays_with_its_row() -> None:
+    student, teacher, y = maps()
+    weight = random(B, H, W, seed=3).square()
+    assert_equal(pixels(student, teacher, y, weight=weight).weight, weight[y != 255])
+    t = torch.tensor([[1, -100, 2], [-100, -100, 0]])
+    per_token = random(2, 3).square()
+    found = tokens(random(2, 3, C), random(2, 3, C), t, weight=per_token).weight
+    assert_equal(found, per_token[t != -100])
+    regions = rois(
+        *(random(3, C),) * 2, torch.tensor([0, 1, 0]), foreground_only=True, background=0, weight=y.new_ones(3)
+    )
+    assert regions.weight.tolist() == [1]
+
+
+def test_weights_are_reduced_to_the_logits_as_labels_are() -> None:
+    student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
+    weight = random(B, 2 * H, 2 * W).square().float()
+    assert_equal(pixels(student, teacher, y, weight=weight).weight, weight[:, ::2, ::2].flatten())
+
+
+@EACH
+def test_a_mean_over_sequences_is_the_mean_of_their_means(method: fr.Method) -> None:
+    student, teacher, y = random(4, 3, C), random(4, 3, C, seed=1), labels(4, 3)
+    y[0, 1:], y[1, 0], y[3] = -100, -100, -100  # 1, 2, 3 and 0 tokens are left
+    found = method.loss(tokens(student, teacher, y, mean_over="sequences"))
+    each = [method.loss(tokens(student[i : i + 1], teacher[i : i + 1], y[i : i + 1])) for i in range(3)]
+    assert_equal(found, torch.stack(each).mean(), "", 1e-12)
+
+
+def test_weights_of_tokens_act_inside_their_sequence(unchecked: None) -> None:
+    y = torch.tensor([[1, 2, 3], [1, -100, -100]])
+    weight = torch.tensor([[1.0, 2.0, 1.0], [5.0, 7.0, 0.0]])
+    lg = tokens(random(2, 3, C), random(2, 3, C), y, weight=weight, mean_over="sequences")
+    assert lg.weight.tolist() == [0.25, 0.5, 0.25, 1.0]
+    with pytest.raises(ValueError, match="did you mean 'sequences'"):
+        tokens(random(2, 3, C), random(2, 3, C), y, mean_over="sequence")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import fractionate as fr
-from fractionate import Progress
-from fractionate.rows import chunked, chunks, weighted_mean
+from fractionate import Logits, Progress
+from fractionate.rows import chunked, chunks, pixels, weighted_mean, with_weight
 from tests import cases
 from tests.asserts import assert_equal, assert_same, student_gradients, with_leaf_students
-from tests.rows.inputs import EACH, C, everything, random
+from tests.rows.inputs import EACH, B, C, H, W, everything, maps, random
 from tests.rows.test_logits import PICKED
 
 # -- chunks ----------------------------------------------------------------------------------------
@@ -76,6 +76,55 @@ def test_no_rows_and_no_weight_are_zero_with_a_graph(n: int, weight: int | None)
     mean.backward()
     assert float(mean.detach()) == 0
     assert torch.equal(x.grad, torch.zeros(n).double())
+
+
+# -- parts of a step -------------------------------------------------------------------------------
+
+
+@EACH
+@pytest.mark.parametrize("weighed", [False, True])
+def test_parts_of_a_batch_with_ignored_pixels_combine_to_the_mean_of_the_whole(
+    method: fr.Method, weighed: bool
+) -> None:
+    student, teacher, y = maps()
+    y[0, 1:] = 255  # the parts hold 4 or fewer rows and 14 or more
+    weight = random(B, H, W, seed=3).square() if weighed else None
+    whole = pixels(student, teacher, y, weight=weight)
+    parts = [
+        pixels(
+            student[i : i + 1], teacher[i : i + 1], y[i : i + 1], weight=None if weight is None else weight[i : i + 1]
+        )
+        for i in range(B)
+    ]
+    means, totals = (torch.stack(x) for x in ([method.loss(p) for p in parts], [p.total_weight for p in parts]))
+    assert_equal(weighted_mean(means, totals), method.loss(whole), "", 1e-12)
+    assert_equal(totals.sum(), whole.total_weight, "", 1e-12)
+    assert abs(float(means.mean() - method.loss(whole))) > 0.01  # weighed by images it is another number
+
+
+def test_a_part_without_rows_counts_for_nothing() -> None:
+    none, some = everything(0), everything(4)
+    kd = fr.methods.kd()
+    means, totals = torch.stack([kd.loss(none), kd.loss(some)]), torch.stack([none.total_weight, some.total_weight])
+    assert float(weighted_mean(means, totals)) == pytest.approx(float(kd.loss(some)))
+    assert float(weighted_mean(means[:1], totals[:1])) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rows_are_counted_exactly_in_every_precision(dtype: torch.dtype) -> None:
+    z = torch.zeros(4097, 2, dtype=dtype)
+    assert float(Logits(z, z).total_weight) == 4097
+    assert Logits(z, z).total_weight.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_weights_multiply() -> None:
+    lg, rule = everything(6), random(6, seed=9).square()
+    weighted = with_weight(lg, rule)
+    assert torch.equal(weighted.weight, lg.weight * rule)
+    assert torch.equal(with_weight(replace(lg, weight=None), rule).weight, rule)
+    x = random(6, seed=8)
+    expected = (lg.weight * rule * x).sum() / (lg.weight * rule).sum()
+    assert_equal(weighted_mean(x, weighted.weight), expected, "", 1e-12)
 
 
 # -- Progress --------------------------------------------------------------------------------------
