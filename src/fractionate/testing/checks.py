@@ -13,6 +13,7 @@ from ..losses.split import widen
 from ..methods import Method, deepkd, dot, only
 from ..optim import StreamSGD, stream_grads
 from ..rows import Logits, weighted_mean
+from ..schedules import constant
 from . import properties as law
 from .inputs import Contract, Needs, cast, each_view, easy_rows, students, with_labels, with_students
 
@@ -84,7 +85,7 @@ def zero_at_teacher(method: Method, contract: Contract) -> None:
 
 
 def labels(method: Method, contract: Contract) -> None:
-    """Distillation without labels takes soft ones; with labels it refuses them, or reads their best class."""
+    """A distillation that reads no label takes soft ones and rows without any; else it refuses both, in words."""
     lg = contract.rows()
     rows = contract.components_of(method)
     soft = with_labels(lg, torch.nn.functional.one_hot(lg.target, lg.classes).double() * 0.75 + 0.25 / lg.classes)
@@ -95,9 +96,14 @@ def labels(method: Method, contract: Contract) -> None:
         "independence of the labels",
         lambda: law.assert_same(_distillation(rows(other)), expected),
     )
+    bare = contract.components_of(_without_task(method))
+    unlabelled = each_view(lg, lambda view: replace(view, target=None))
     if contract.needs_labels:
-        refused(lambda: rows(soft), "needs hard labels")
+        law.refused(lambda: bare(unlabelled), "label")
+        law.refused(lambda: rows(soft), "needs hard labels")
         rows = contract.components_of(replace(method, hard="argmax"))
+    else:
+        law.assert_same(_distillation(bare(unlabelled)), expected)
     law.assert_same(_distillation(rows(soft)), expected)
 
 
@@ -112,7 +118,7 @@ def incomplete_rows(method: Method, contract: Contract) -> None:
     bare = easy_rows(6, contract.classes, Needs())
     needed = [word for word, holds in missing.items() if holds]
     if needed:
-        refused(lambda: contract.components_of(method)(bare), *needed[:1])
+        law.refused(lambda: contract.components_of(method)(bare), *needed[:1])
 
 
 def no_teacher_gradient(method: Method, contract: Contract) -> None:
@@ -171,19 +177,14 @@ def repetition(method: Method, contract: Contract) -> None:
         law.require(torch.equal(a, b), "the method changed its rows")
 
 
+def _without_task(method: Method) -> Method:
+    """The method with a cross-entropy that weighs nothing."""
+    parts = {n: replace(p, weight=constant(0.0)) if n == "task" else p for n, p in method.parts.items()}
+    return replace(method, parts=parts)
+
+
 def _distillation(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: x for name, x in rows.items() if name != "task"}
-
-
-def refused(make: Callable[[], object], *words: str) -> None:
-    """A ValueError whose message has these words."""
-    try:
-        make()
-    except ValueError as error:
-        missing = [word for word in words if word not in str(error)]
-        law.require(not missing, f"the message {str(error)!r} does not say {missing}")
-        return
-    raise AssertionError(f"nothing was refused; expected a ValueError that says {list(words)}")
 
 
 # -- gradient streams: alone, under dot and under deepkd --------------------------------------
@@ -235,7 +236,7 @@ def under_deepkd(method: Method, contract: Contract) -> None:
     if not contract.roles:
         nameless = [name for name, part in method.parts.items() if part.role is None]
         law.require(bool(nameless), "every component has a role, but the contract says that deepkd does not work")
-        refused(lambda: deepkd(method), *nameless)
+        law.refused(lambda: deepkd(method), *nameless)
         return
     wrapped = deepkd(method, delta=0.25)
     lg, at = contract.rows(), contract.progress
