@@ -158,10 +158,10 @@ def _check_distributions(target: Tensor) -> None:
     """No entry below 0, and every row sums to 1."""
     exact = target.dtype in (torch.float32, torch.float64)
     sums = target.sum(1, dtype=target.dtype if exact else torch.float32)
-    off = ~((sums - 1).abs() <= (1e-3 if exact else 2e-2)) | (target.amin(1) < -1e-6)
-    if not bool(off.any()):
+    off, least = (sums - 1).abs(), target.amin()
+    if float(off.amax()) <= (most := 1e-3 if exact else 2e-2) and float(least) >= -1e-6:  # False for a NaN too
         return
-    row = int(off.nonzero()[0, 0])
+    row = int((~(off <= most) | (target.amin(1) < -1e-6)).nonzero()[0, 0])
     if not bool(target[row].isfinite().all()):
         raise ValueError(f"Logits: target is not finite in row {row}; soft labels are probabilities")
     low, total = float(target[row].min()), float(sums[row])
@@ -174,7 +174,9 @@ def _check_distributions(target: Tensor) -> None:
 
 def warn_of_probabilities(name: str, logits: Tensor) -> None:
     """Warn once for every place in a program if these are probabilities: the network ends in a softmax."""
-    if len(logits) and can_look(logits) and _normalized(logits[:1]) and _normalized(logits):
+    if not len(logits) or not can_look(logits) or min(logits[0, :8].tolist()) < 0:  # nearly all logits end here
+        return
+    if _normalized(logits[:1]) and _normalized(logits):
         if bool((logits.amax(1) == 1).all()):  # one-hot: nobody's softmax, somebody's example
             return
         warnings.warn(
@@ -188,7 +190,7 @@ def warn_of_probabilities(name: str, logits: Tensor) -> None:
 
 def _normalized(z: Tensor) -> bool:
     """Whether every row is a distribution, up to rounding."""
-    if not bool((z >= 0).all()):  # the look that nearly all logits fail
+    if not bool((z >= 0).all()):
         return False
     sums = z.sum(1, dtype=torch.float64 if z.dtype == torch.float64 else torch.float32)
     return bool(((sums - 1).abs() < (2e-2 if z.dtype in (torch.bfloat16, torch.float16) else 1e-4)).all())
