@@ -16,6 +16,7 @@ import fractionate as fr
 from fractionate import Logits, Progress
 from fractionate.methods.method import Task
 from fractionate.rows import blame, images, pixels, rois, tokens, with_logits
+from tests.asserts import assert_equal
 from tests.rows.inputs import C, everything, labels, random
 
 # -- picking rows ----------------------------------------------------------------------------------
@@ -209,6 +210,27 @@ def test_logits_are_not_taken_for_probabilities() -> None:
         for teacher in (random(3, C), random(3, C).log_softmax(1), random(3, C).abs(), one_hot[:3], torch.zeros(3, C)):
             Logits(random(3, C), teacher.double(), labels(3))
         Logits(random(0, C), random(0, C), labels(0))
+
+
+@pytest.mark.parametrize("target", [torch.full((3,), 99), torch.full((3, C), 2.0), None], ids=["hard", "soft", "none"])
+def test_no_value_is_read_on_a_device_that_would_have_to_wait(target: Tensor | None) -> None:
+    z, t = (
+        random(3, C).to("meta"),
+        random(3, C).softmax(1).to("meta"),
+    )  # reading a value of these raises
+    lg = Logits(z, t, None if target is None else target.to("meta"), weight=z[:, 0], teachers=(t,), ranking=t)
+    assert lg[:2].total_weight.device.type == "meta"
+    assert images(z, t).rows == tokens(z[None], t[None]).rows == rois(z, t).rows == 3
+
+
+def test_gradients_per_row_are_taken_by_the_transforms_of_torch() -> None:
+    z, t, y = random(4, C), random(4, C, seed=1), labels(4)
+
+    def loss(z: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return Task()(Logits(z[None], t[None], y[None]), Progress()).sum()
+
+    found = torch.func.vmap(torch.func.grad(loss))(z, t, y)
+    assert_equal(found, z.softmax(1) - torch.nn.functional.one_hot(y, C), "", 1e-12)
 
 
 @pytest.mark.compiled

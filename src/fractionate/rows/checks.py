@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 if TYPE_CHECKING:
     from .logits import Logits
 
+# How deep we are in torch.func's transforms, None outside; inside vmap no tensor has values of its own.
+_level = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
+
 
 def can_look(x: Tensor) -> bool:
-    """Whether values of ``x`` may be read: on CPU and not under compile (reading CUDA synchronizes)."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values of ``x`` may be read: on CPU, and not where they are not there yet (compile, vmap, fake tensors).
+
+    Reading from CUDA would synchronize.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return type(x) in (Tensor, Parameter) and _level() is None
 
 
 # -- what is given, as tensors ---------------------------------------------------------------
