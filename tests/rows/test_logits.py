@@ -195,6 +195,14 @@ def test_rounded_distributions_over_many_classes_are_soft_labels(dtype: torch.dt
     assert Logits(z, z, (3 * z).softmax(1).to(dtype)).soft
 
 
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(torch.float64, 1.01), (torch.float32, 0.99), (torch.bfloat16, 1.1), (torch.float16, 0.9)]
+)
+def test_rounding_excuses_no_more_than_rounding(dtype: torch.dtype, factor: float) -> None:
+    with pytest.raises(ValueError, match="row 0 sums to"):
+        Logits(random(3, C), random(3, C), (factor * SOFT).to(dtype))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("place", ["student", "teacher"])
 def test_a_network_that_ends_in_a_softmax_is_named(place: str, dtype: torch.dtype) -> None:
