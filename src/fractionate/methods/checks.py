@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._choices import choose, unknown
-from ..rows import Logits, can_look
+from ..rows import Logits, Progress, blame, can_look
 
 if TYPE_CHECKING:
     from .method import Method
@@ -96,6 +96,23 @@ def check_rows(method: Method, lg: Logits) -> None:
         )
 
 
+def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
+    """Rows without labels: nothing that counts reads one."""
+    if lg.target is not None:
+        return
+    if method.needs_labels:
+        raise ValueError(
+            f"{method.name}: reads the label of a row, and these rows have none (target=None); give labels, or choose "
+            f"a label-free method such as kd, gdkd or dist"
+        )
+    task = method.parts.get("task")
+    if task is not None and task.weight(progress) != 0:
+        raise ValueError(
+            f"{method.name}: its cross-entropy has weight {task.weight(progress):g} and needs labels, and these rows "
+            f"have none (target=None); build it with ce_weight=0 to distil without labels"
+        )
+
+
 def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
     """On CPU every row of every component is finite; elsewhere looking would synchronize the device."""
     if not can_look(lg.student):
@@ -108,16 +125,5 @@ def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
             row = int(bad.nonzero()[0, 0])
             raise ValueError(
                 f"{where}: component {name!r} is {float(x.detach()[row])} in row {row}; "
-                f"{_blame(lg, row)}; every logit must be finite"
+                f"{blame(lg, row)}; every logit must be finite"
             )
-
-
-def _blame(lg: Logits, row: int) -> str:
-    for name, z in (("student", lg.student), ("teacher", lg.teacher)):
-        bad = ~torch.isfinite(z.detach())
-        if bool(bad.any()):
-            first = int(bad.any(1).nonzero()[0, 0])
-            return f"the {name} logits are not finite in row {first}"
-    if lg.strong is not None:
-        return f"in the strong view {_blame(lg.strong, row)}"
-    return "student and teacher logits are finite there"

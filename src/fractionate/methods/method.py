@@ -14,7 +14,7 @@ from ..losses.ce import cross_entropy
 from ..optim.momenta import Momenta
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import Schedule
-from .checks import check_finite, check_rows
+from .checks import check_finite, check_labels, check_rows
 from .origin import Call as Call
 from .split_terms import SplitTerms
 from .streams import Stream, UpdateRule, merged_streams
@@ -111,18 +111,20 @@ class Method:
             progress: position in training; the first epoch if not given.
 
         Returns:
-            name -> ``[n]``; no weight and no warm-up inside; T^2 as the method's formula says.
+            name -> ``[n]``; no weight and no warm-up inside; T^2 as the method's formula says. Rows without labels
+            have no ``task``.
 
         Raises:
-            ValueError: soft labels where hard ones are needed, a missing second view, or (on CPU) a value that is
-                not finite.
+            ValueError: rows without labels where one is read or the cross-entropy has a weight, soft labels where hard
+                ones are needed, a missing second view, or (on CPU) a value that is not finite.
         """
-        check_rows(self, lg)
         progress = progress or Progress()
+        check_labels(self, lg, progress)
+        check_rows(self, lg)
         rows = self.terms(lg, progress)
-        if "task" in self.parts:
+        if "task" in self.parts and lg.target is not None:
             rows = {"task": self.task(lg, progress), **rows}
-        rows = {name: rows[name] for name in self.parts}
+        rows = {name: rows[name] for name in self.parts if name != "task" or lg.target is not None}
         check_finite(self.name, rows, lg)
         return rows
 
@@ -151,12 +153,13 @@ class Method:
         """Everything in one scalar, without the rows in between; ``None`` if they are needed."""
         if not isinstance(self.terms, SplitTerms):
             return None
+        check_labels(self, lg, progress)
         check_rows(self, lg)
         weights = {name: part.weight(progress) for name, part in self.parts.items()}
         total = self.terms.mean(lg, progress, weights)
         if total is None:
             return None
-        if "task" in weights:
+        if "task" in weights and lg.target is not None:
             total = total + weights["task"] * weighted_mean(self.task(lg, progress), None)
         # A NaN and an infinity in any row survive the mean: the way over the rows then says which one it is.
         return total if math.isfinite(total.item()) else None
@@ -165,13 +168,19 @@ class Method:
         """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.
 
         Args:
-            means: component -> scalar.
+            means: component -> scalar; without ``task`` if the rows have no labels. A stream that holds nothing else is
+                then left out, which every optimizer of streams takes for a gradient of 0.
             progress: position in training, which decides the weights.
             merge: as in :meth:`stream_losses`.
         """
-        return {
-            stream.name: sum_of([self.parts[c].weight(progress) * means[c] for c in stream.components])
+        held = {
+            stream.name: [c for c in stream.components if c != "task" or c in means]
             for stream in merged_streams(self.streams, self.update, merge)
+        }
+        return {
+            name: sum_of([self.parts[c].weight(progress) * means[c] for c in components])
+            for name, components in held.items()
+            if components
         }
 
     def loss(self, lg: Logits, progress: Progress | None = None) -> Float[Tensor, ""]:
