@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fractionate as fr
-from fractionate.methods.ctkd import reversal
+from fractionate.methods.kd import reversal
 from fractionate.train import LearningRate
 from fractionate.train.schedule import scheduler
 from tests import golden

@@ -1,19 +1,10 @@
 """fractionate: knowledge distillation as a split of the loss, a stream per component, a momentum per stream."""
 
 from . import losses, methods, models, monitors, optim, rows, schedules
-from .losses import (
-    Partition,
-    Split,
-    TopLogits,
-    by_target,
-    by_target_top,
-    by_teacher_top1,
-    by_top,
-    by_top1_top,
-    split_kl,
-)
+from .kernels import Partition
+from .language import LinearLogits, linear_loss, linear_stream_losses
+from .losses import Split, TopLogits, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, split_kl
 from .methods import Method, only, resplit
-from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
 from .optim import AllReduce, Momenta, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
 from .rows import Logits, Progress
 

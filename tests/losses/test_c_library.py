@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fractionate as fr
-from fractionate.losses import c_library
+from fractionate.kernels import c_library
 from tests import cases
 from tests.asserts import assert_equal
 
@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_written_is_reported(cache: Path) -> None:
 
 @needs_compiler
 def test_processes_that_compile_at_the_same_time_do_not_meet(cache: Path) -> None:
-    code = "from fractionate.losses import c_library; assert c_library.library() is not None"
+    code = "from fractionate.kernels import c_library; assert c_library.library() is not None"
     env = os.environ | {"PYTHONPATH": str(c_library.SOURCE.parents[2])}
     running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
     assert [each.wait(timeout=300) for each in running] == [0, 0, 0]

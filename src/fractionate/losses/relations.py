@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from .._typing import Float
-from .split import widen
+from ..kernels import widen
 
 EPS = 1e-8  # added to the product of the norms, as published
 

@@ -10,10 +10,14 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from .c_split import compiled_mean, compiled_serves
-from .fused import fused_split, why_not_fused, why_plain
-from .partition import Partition
-from .plain import KL, KLS, kl_rows, plain_split, widen
+from ..kernels import (
+    KL,
+    KLS,
+    Partition,
+    kl_rows,
+    split,
+    widen,
+)
 
 __all__ = ["KL", "KLS", "Split", "split_kl", "widen"]
 
@@ -127,42 +131,8 @@ def split_kl(
             f"split_kl: student {list(student.shape)} and teacher {list(teacher.shape)} must be "
             f"[n, {partition.classes}], the classes of the partition"
         )
-    reason = why_not_fused(student, teacher, partition, temperature, kl)
-    if fused and reason:
-        raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
-    if fused is False or reason:
-        parts = plain_split(student, teacher, partition, temperature, kl)
-    else:
-        parts = fused_split(student, teacher, partition, float(temperature))
-    between, within, log_t, log_s = parts
+    between, within, log_t, log_s = split(student, teacher, partition, temperature, kl, fused)
     return Split(between, within, log_t.exp(), (log_t, log_s), temperature, kl)
-
-
-def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:
-    """Whether :func:`split_mean` works here: float32 on a CPU, compiled kernels, forward KL, no transform around it.
-
-    Half precision is left out because the gradient is written before a loss scale can reach it.
-    """
-    return not why_plain(temperature, kl) and student.dtype == torch.float32 and compiled_serves(student, teacher)
-
-
-def split_mean(
-    student: Float[Tensor, "n c"],
-    teacher: Float[Tensor, "n c"],
-    partition: Partition,
-    temperature: float,
-    weights: tuple[float, ...],
-) -> Float[Tensor, ""]:
-    """Mean over the rows of w_0 between + sum_g w_(g+1) within_g, value and gradient from one look at the logits.
-
-    The mean is the exception to "a loss returns one value per row": as it is known what arrives at every row, the
-    forward pass can write the gradient while the row is in the cache. Equals the mean of :func:`split_kl`.
-
-    Args:
-        student, teacher, partition, temperature: as in :func:`split_kl`; only where :func:`has_split_mean`.
-        weights: of ``between`` and of every group's ``within``.
-    """
-    return compiled_mean(student, teacher, partition, temperature, weights)
 
 
 def _columns(x: Float[Tensor, "n g"], group: Sequence[int]) -> Float[Tensor, "n m"]:

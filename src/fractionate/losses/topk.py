@@ -12,8 +12,7 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float, Int
-from .ranking import top_classes
-from .split import widen
+from ..kernels import top_classes, widen
 
 Scaling = Literal["sign_safe", "literal"]
 SCALINGS: tuple[Scaling, ...] = ("sign_safe", "literal")

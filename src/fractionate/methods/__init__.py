@@ -1,37 +1,25 @@
 """Every method as a function with keyword-only arguments that returns a :class:`Method`."""
 
-from .adkd import adkd
-from .crld import crld
-from .ctkd import ctkd
+from __future__ import annotations
+
 from .deepkd import deepkd
-from .dgkd import dgkd
-from .dist import dist
-from .dist_gdkd import dist_gdkd
-from .dkd import dkd, dkd_top1
-from .dot import dot
-from .extra import with_extra
-from .gdkd import gdkd, gdkd3
-from .gdkd_auto import gdkd_auto_weight, ls_gdkd
+from .dgkd import dgkd, rld
+from .dist import dist, dist_gdkd
+from .dkd import adkd, dkd, dkd_top1
+from .gdkd import gdkd, gdkd3, gdkd_auto_weight
 from .gdkd_k import gdkd_auto_k, gdkd_class_k
-from .grouped import grouped
-from .kd import kd
-from .logit_mse import logit_mse
-from .lskd import lskd
+from .groups import grouped, sgdkd, skd
+from .kd import ctkd, kd, logit_mse
+from .lskd import ls_gdkd, lskd
 from .method import Method, Part, Task
 from .mlkd import mlkd
-from .nkd import nkd
-from .ofa import ofa
-from .random_subsets import sgdkd, skd
-from .resplit import only, resplit
-from .reweighted import reweighted
-from .rld import rld
-from .sdd import sdd
+from .restream import dot, only, resplit, reweighted
+from .soft_targets import nkd, ofa, ttm, wttm
 from .streams import Stream, UpdateRule
-from .swap import sld, swap
 from .teachers import mixture_of_teachers, per_teacher
-from .topk_plugins import with_contrast, with_scaled_teacher, with_top_cosine
-from .topkd import topkd
-from .ttm import ttm, wttm
+from .topkd import topkd, with_contrast, with_scaled_teacher, with_top_cosine
+from .views import crld, sld, swap
+from .wrappers import sdd, with_extra
 
 __all__ = [
     "Method",

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .._choices import choose, unknown
+from .._choices import choose
 from ..rows import Logits, can_look
 
 if TYPE_CHECKING:
     from .method import Method
-
-P = ParamSpec("P")
-
-
-def preset(function: Callable[P, Method]) -> Callable[P, Method]:
-    """Remember how a method was made, and name the nearest argument when one is misspelled."""
-    signature = inspect.signature(function)
-    flags = {name for name, parameter in signature.parameters.items() if parameter.annotation in ("bool", bool)}
-
-    @functools.wraps(function)
-    def build(*args: P.args, **kwargs: P.kwargs) -> Method:
-        from .origin import Call
-
-        for name in kwargs:
-            if name not in signature.parameters:
-                raise TypeError(unknown(f"argument of {function.__name__}", name, signature.parameters))
-            if name in flags and not isinstance(kwargs[name], bool):  # "no" would pass for True
-                raise ValueError(f"{function.__name__}: {name} must be True or False, got {kwargs[name]!r}")
-        given = dict(signature.bind(*args, **kwargs).arguments)
-        return replace(function(*args, **kwargs), origin=Call(build, given))
-
-    return build
 
 
 def check_numbers(where: str, **values: float) -> None:

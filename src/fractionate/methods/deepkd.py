@@ -8,11 +8,11 @@ from typing import Literal
 
 from .._choices import choose
 from ..schedules import Schedule, times, warmup
-from .checks import check_numbers, preset
-from .inner import KdForm
-from .mask import Mask, check_keep
+from .checks import check_numbers
 from .method import Method, Part
+from .presets import preset
 from .streams import Stream, UpdateRule
+from .terms import KdForm, Mask, check_keep
 
 Rule = Literal["paper", "published-code"]
 DecayOn = Literal["task", "target", "decoupled"]

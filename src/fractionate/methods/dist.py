@@ -1,4 +1,4 @@
-"""DIST: correlations instead of divergences."""
+"""DIST: correlations instead of divergences, and beside GDKD's divergences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..losses.relations import column_correlation, row_correlation
+from .._choices import choose
+from ..kernels import KL, KLS
+from ..losses import by_top, column_correlation, row_correlation, split_kl
 from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive
+from .gdkd import gdkd_parts
 from .method import Method, Part, Task, Terms
+from .presets import preset
 
 Hard = Literal["error", "argmax"]
 
@@ -77,6 +81,86 @@ def dist(
         },
         terms=at(temperature),
         tempered=at,
+        task=Task(label_smoothing),
+        hard=hard,
+        row_wise=False,
+    )
+
+
+@preset
+def dist_gdkd(
+    *,
+    k: int = 5,
+    w0: float = 1.0,
+    w1: float = 1.0,
+    w2: float = 8.0,
+    beta: float = 2.0,
+    gamma: float = 2.0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    gather: bool = False,
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """DIST plus GDKD; the warm-up is GDKD's alone.
+
+    L = ce_weight CE + T^2 [ beta (1 - mean rho over rows) + gamma (1 - mean rho over classes) ] + W(e) L_gdkd
+    L_gdkd = T^2 mean[ w0 between + w1 within[top] + w2 within[rest] ]
+
+    Args:
+        k, w0, w1, w2: as in :func:`gdkd`.
+        beta, gamma: weights of ``inter`` (correlation along a row) and ``intra`` (along a class), as in :func:`dist`.
+        temperature: T of all terms.
+        warmup: W, epochs over which GDKD's weights grow linearly; 1 = none.
+        kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        gather: take the columns of ``intra`` over all processes, as in :func:`dist`.
+
+    Returns:
+        Method with components ``task``, ``inter``, ``intra``, ``between``, ``top``, ``other``. Under :func:`deepkd` the
+        correlations belong to the task stream, like MLKD's.
+
+    Raises:
+        ValueError: k outside 1..c-1, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625); DIST is arXiv 2205.10536.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.dist_gdkd(k=3).components(lg))
+        ['task', 'inter', 'intra', 'between', 'top', 'other']
+    """
+    check_count("dist_gdkd", "k", k, 1)
+    check_positive("dist_gdkd", temperature=temperature)
+    check_not_negative("dist_gdkd", w0=w0, w1=w1, w2=w2)
+    check_not_negative("dist_gdkd", beta=beta, gamma=gamma)
+    choose("kl direction", kl, KLS)
+    check_common("dist_gdkd", ce_weight, warmup, label_smoothing, hard)
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        split = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature, kl)
+        rows = row_correlation(lg.student, lg.teacher, temperature)
+        columns = column_correlation(lg.student, lg.teacher, temperature, lg.weight, gather=gather)
+        return {
+            "inter": temperature**2 * (1 - rows),
+            "intra": (temperature**2 * (1 - columns.mean())).expand(lg.rows),
+            "between": split.between,
+            "top": split.within[:, 0],
+            "other": split.within[:, 1],
+        }
+
+    divergences = gdkd_parts(w0, w1, w2, warmup, ce_weight)
+    return Method(
+        name="dist_gdkd",
+        parts={
+            "task": divergences.pop("task"),
+            "inter": Part(constant(beta), "task"),
+            "intra": Part(constant(gamma), "task"),
+            **divergences,
+        },
+        terms=terms,
         task=Task(label_smoothing),
         hard=hard,
         row_wise=False,

@@ -1,21 +1,24 @@
-"""DKD: the label against the rest, each with its own weight."""
+"""DKD: the label against the rest, each with its own weight; ADKD has a weight of its own for every class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from .._choices import choose
-from ..losses import by_target, by_teacher_top1
-from ..losses.split import KL, KLS
+from ..kernels import KL, KLS
+from ..losses import by_target, by_teacher_top1, class_mean, confidence_ratio
 from ..rows import Logits, Progress
-from ..schedules import constant
+from ..schedules import Schedule, constant, cosine
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive, preset
-from .mask import Mask
+from .checks import check_common, check_not_negative, check_numbers, check_positive
 from .method import Method, Part, Task, Terms
-from .split_terms import SplitTerms
+from .presets import preset
+from .terms import Mask, SplitTerms
 
 Hard = Literal["error", "argmax"]
 
@@ -143,3 +146,116 @@ def _check(where: str, alpha: float, beta: float, temperature: float, kl: str) -
     check_positive(where, temperature=temperature)
     check_not_negative(where, alpha=alpha, beta=beta)
     choose("kl direction", kl, KLS)
+
+
+@dataclass(frozen=True)
+class Faded:
+    """A warm-up multiplied by a second schedule."""
+
+    warmup: Schedule
+    gamma: Schedule
+
+    def __call__(self, progress: Progress) -> float:
+        """Value at this point of training."""
+        return self.warmup(progress) * self.gamma(progress)
+
+
+@preset
+def adkd(
+    *,
+    betas: Sequence[float] | Tensor | None = None,
+    alpha: float = 1.0,
+    gamma_start: float = 1.0,
+    gamma_end: float = 0.1,
+    beta_max: float = 1e4,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Adaptive DKD: the non-target weight of a class grows with the teacher's confidence on it.
+
+    L = ce_weight CE + W(e) mean[ alpha TCKD + gamma(e) beta_y NCKD ], both times T^2
+
+    with beta_c the mean of p^T_(1) / p^T_(2) (at T) over the images of class c, and gamma a half cosine over training.
+
+    Args:
+        betas: beta of every class, c numbers: ``fractionate.losses.class_mean(losses.confidence_ratio(teacher, T),
+            target, c)`` over the training set. ``None`` computes them from the rows of each batch instead, which
+            makes the value of a row depend on its batch.
+        alpha: weight of ``target`` (TCKD).
+        gamma_start, gamma_end: gamma in the first and in the last epoch.
+        beta_max: limit of the ratio p_(1) / p_(2), so that a saturated teacher stays finite (ours); read only without
+            ``betas``.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`dkd`.
+
+    Returns:
+        Method with components ``task``, ``target``, ``nontarget``; beta_y is inside ``nontarget``, gamma(e) is its
+        weight.
+
+    Raises:
+        ValueError: fewer than 3 classes, soft labels, betas that are not c finite numbers, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> a, b = (fr.methods.adkd(betas=[beta] * 10).components(lg)["nontarget"] for beta in (1.0, 3.0))
+        >>> bool(torch.allclose(3 * a, b))
+        True
+    """
+    check_positive("adkd", temperature=temperature)
+    check_not_negative("adkd", alpha=alpha)
+    check_numbers("adkd", gamma_start=gamma_start, gamma_end=gamma_end, beta_max=beta_max)
+    if beta_max < 1:
+        raise ValueError(f"adkd: beta_max limits a ratio of at least 1, got {beta_max!r}")
+    choose("kl direction", kl, KLS)
+    check_common("adkd", ce_weight, warmup, label_smoothing, hard)
+    given = None if betas is None else _checked_betas(betas)
+
+    def beta_of(lg: Logits) -> Tensor:
+        if given is not None:
+            return _table(given, lg)[lg.labels]
+        ratio = confidence_ratio(lg.teacher, temperature, most=beta_max)
+        return class_mean(ratio, lg.labels, lg.classes, lg.weight)[lg.labels]
+
+    def build(mask: Mask) -> Method:
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            target, nontarget, _ = mask.decoupled(lg, progress, temperature, kl)
+            return {"target": target, "nontarget": beta_of(lg) * nontarget}
+
+        faded = Faded(warmup_to(1.0, warmup), cosine(gamma_start, gamma_end))
+        return Method(
+            name="adkd",
+            parts={
+                "task": Part(constant(ce_weight), "task"),
+                "target": Part(warmup_to(alpha, warmup), "target"),
+                "nontarget": Part(faded, "nontarget"),
+            },
+            terms=terms,
+            task=Task(label_smoothing),
+            needs_labels=True,
+            hard=hard,
+            row_wise=given is not None,
+            decouple=lambda mask, form: build(mask),
+        )
+
+    return build(Mask())
+
+
+def _checked_betas(betas: Sequence[float] | Tensor) -> Tensor:
+    """``[c]`` float64 on the CPU."""
+    table = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+    if table.ndim != 1 or not len(table) or not bool(table.isfinite().all()):
+        raise ValueError(f"adkd: betas must be one finite number per class, got {betas!r}")
+    return table
+
+
+def _table(betas: Tensor, lg: Logits) -> Tensor:
+    if len(betas) != lg.classes:
+        raise ValueError(f"adkd: betas hold {len(betas)} classes, the logits have {lg.classes}")
+    dtype = torch.float64 if lg.teacher.dtype == torch.float64 else torch.float32
+    return betas.to(dtype).to(lg.teacher.device)

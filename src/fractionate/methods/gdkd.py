@@ -1,17 +1,21 @@
-"""GDKD and GDKD3: the teacher's best classes against the rest."""
+"""GDKD: the teacher's best classes against the rest, with constant weights or the teacher's masses."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
 from .._choices import choose
-from ..losses import by_top, by_top1_top
-from ..losses.split import KL, KLS
+from ..kernels import KL, KLS
+from ..losses import by_top, by_top1_top, split_kl
+from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_positive
 from .method import Method, Part, Task
-from .split_terms import SplitTerms
+from .presets import preset
+from .terms import SplitTerms
 
 Hard = Literal["error", "argmax"]
 
@@ -139,3 +143,80 @@ def _check(where: str, w0: float, w1: float, w2: float, temperature: float, kl: 
     check_positive(where, temperature=temperature)
     check_not_negative(where, w0=w0, w1=w1, w2=w2)
     choose("kl direction", kl, KLS)
+
+
+Version = Literal["v1", "v2", "v3"]
+VERSIONS: tuple[Version, ...] = ("v1", "v2", "v3")
+
+
+@preset
+def gdkd_auto_weight(
+    *,
+    version: Version = "v1",
+    k: int = 5,
+    w0: float = 1.0,
+    m1: float = 6.0,
+    m2: float = 14.0,
+    w1: float = 1.0,
+    w2: float = 8.0,
+    temperature: float = 4.0,
+    warmup: float = 20,
+    kl: KL = "forward",
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """GDKD whose weights follow the teacher: the mass of a group, per row, times a constant.
+
+    L = ce_weight CE + W(e) T^2 mean[ w0 between + c1 within[top] + c2 within[rest] ]
+    v1: c1 = m1 b_top, c2 = m2 b_rest;   v2: c1 = w1, c2 = m2 b_rest;   v3: c1 = m1 b_top, c2 = w2
+
+    with b the teacher's mass of the group at T. Version ``"v1"`` with m1 = m2 = 1 is exactly KD.
+
+    Args:
+        version: which groups carry their mass: ``"v1"`` both, ``"v2"`` the rest, ``"v3"`` the top.
+        k: size of the top group, 1..c-1.
+        w0: weight of ``between``.
+        m1, m2: factors of the masses of top and rest, where the version uses them. Tuned per pair in the source; the
+            defaults are those of ResNet32x4 to ResNet8x4.
+        w1, w2: constant weights of top and rest, where the version uses them.
+        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+
+    Returns:
+        Method with components ``task``, ``between``, ``top``, ``other``; the masses are inside the components.
+
+    Raises:
+        ValueError: k outside 1..c-1, an unknown version, an argument out of range.
+
+    Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> list(fr.methods.gdkd_auto_weight(version="v2", k=3).components(lg))
+        ['task', 'between', 'top', 'other']
+    """
+    choose("gdkd_auto_weight version", version, VERSIONS)
+    check_count("gdkd_auto_weight", "k", k, 1)
+    check_positive("gdkd_auto_weight", temperature=temperature)
+    check_not_negative("gdkd_auto_weight", w0=w0, m1=m1, m2=m2, w1=w1, w2=w2)
+    choose("kl direction", kl, KLS)
+    check_common("gdkd_auto_weight", ce_weight, warmup, label_smoothing, hard)
+    top_mass, rest_mass = version in ("v1", "v3"), version in ("v1", "v2")
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        split = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature, kl)
+        shared = split.mass * split.within
+        return {
+            "between": split.between,
+            "top": (shared if top_mass else split.within)[:, 0],
+            "other": (shared if rest_mass else split.within)[:, 1],
+        }
+
+    return Method(
+        name="gdkd_auto_weight",
+        parts=gdkd_parts(w0, m1 if top_mass else w1, m2 if rest_mass else w2, warmup, ce_weight),
+        terms=terms,
+        task=Task(label_smoothing),
+        hard=hard,
+    )

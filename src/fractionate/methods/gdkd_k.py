@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from .._choices import choose
-from ..losses import Partition, split_kl
-from ..losses.sizes import auto_k, by_top_sizes, class_auto_k
-from ..losses.split import KL, KLS
+from ..kernels import KL, KLS, Partition
+from ..losses import auto_k, by_top_sizes, class_auto_k, split_kl
 from ..rows import Logits, Progress
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
+from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive
 from .gdkd import gdkd_parts
 from .method import Method, Task
+from .presets import preset
 
 Hard = Literal["error", "argmax"]
 

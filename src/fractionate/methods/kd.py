@@ -1,19 +1,27 @@
-"""KD and its decoupled twin."""
+"""KD with its decoupled twin, a temperature learned against the student (CTKD), and logit matching."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
+from .._choices import choose
+from .._typing import Float
+from ..losses import logit_distance
 from ..losses import whole as one_group
+from ..rows import Logits, Progress
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive, preset
-from .inner import Decoupled, KdForm, at, kd_rows
-from .mask import Mask
+from .checks import check_common, check_count, check_not_negative, check_positive
+from .mapped import on_twin
 from .method import Method, Part, Task
-from .split_terms import SplitTerms
+from .presets import preset
+from .terms import Decoupled, KdForm, Mask, SplitTerms, at, kd_rows
 
 Hard = Literal["error", "argmax"]
 
@@ -79,3 +87,160 @@ def kd(
         )
 
     return replace(whole, decouple=decouple)
+
+
+Ramp = Literal["cosine", "linear"]
+_KD = kd()
+
+
+@preset
+def ctkd(
+    method: Method = _KD,
+    *,
+    t_start: float = 1.0,
+    t_end: float = 20.0,
+    ramp_epochs: int = 10,
+    schedule: Ramp = "cosine",
+    ce_weight: float | None = None,
+    warmup: float | None = None,
+    label_smoothing: float | None = None,
+    hard: Hard | None = None,
+) -> Method:
+    """Curriculum temperature: one temperature for all rows, trained to make the student's task harder.
+
+    T = t_start + t_end sigmoid(theta); the gradient of theta is multiplied by lambda(e), from 0 to -1 over
+    ``ramp_epochs`` epochs, so that the student's optimizer climbs in theta
+
+    theta starts at 1 (T = 15.6). It is the parameter of ``method.module``, an ``nn.Module`` with a state dict; add it
+    to the optimizer. ``method.module().item()`` is the current T.
+
+    Args:
+        method: a method whose temperature can be a tensor: kd, dkd, nkd, ofa, dist, also standardised.
+        t_start, t_end: T lies in (t_start, t_start + t_end).
+        ramp_epochs: length of the ramp of lambda.
+        schedule: ``"cosine"``, (cos(pi min(e, E) / E) + 1) / 2 - 1; or ``"linear"``, -min(e, E - 1) / E, which as
+            published stops one step before -1.
+        ce_weight, warmup, label_smoothing, hard: those of ``method`` unless given.
+
+    Returns:
+        Method with the components, weights and streams of ``method``.
+
+    Raises:
+        ValueError: a method whose temperature cannot be learned, an argument out of range.
+
+    Source: arXiv 2211.16231 and zhengli97/CTKD (the global form). The published optimizer decays theta like a weight.
+
+    Example:
+        >>> import fractionate as fr
+        >>> m = fr.methods.ctkd(fr.methods.dkd())
+        >>> round(m.module().item(), 3)
+        15.621
+    """
+    check_positive("ctkd", t_start=t_start, t_end=t_end)
+    check_count("ctkd", "ramp_epochs", ramp_epochs, 1)
+    choose("ctkd schedule", schedule, ("cosine", "linear"))
+    common = {"ce_weight": ce_weight, "warmup": warmup, "label_smoothing": label_smoothing, "hard": hard}
+    given = {name: value for name, value in common.items() if value is not None}
+    if given:
+        method = method.with_args(**given)
+    temperature = Temperature(t_start, t_end)
+
+    def learned(inner: Method) -> Method:
+        at = inner.tempered
+        if at is None:
+            raise ValueError(
+                f"ctkd: {inner.name} has no temperature that can be learned; use it over kd, dkd, nkd, ofa or dist, "
+                f"also standardised, and put other wrappers around it: sdd(ctkd(kd()))"
+            )
+
+        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+            factor = reversal(progress.epoch, ramp_epochs, schedule)
+            return at(temperature(factor))(lg, progress)
+
+        return replace(
+            inner,
+            name=f"{inner.name}+ctkd",
+            terms=terms,
+            tempered=None,
+            module=temperature,
+            decouple=on_twin(inner, learned),
+        )
+
+    return learned(method)
+
+
+class Temperature(nn.Module):
+    """T = start + end sigmoid(theta), with a gradient that can be scaled or reversed.
+
+    Args:
+        start: lower limit of T.
+        end: T stays below start + end.
+    """
+
+    def __init__(self, start: float, end: float) -> None:
+        super().__init__()
+        self.start, self.end = start, end
+        self.theta = nn.Parameter(torch.ones(()))
+
+    def forward(self, factor: float = 1.0) -> Float[Tensor, ""]:
+        """T, through which theta receives ``factor`` times its gradient."""
+        value = self.start + self.end * self.theta.sigmoid()
+        fixed = value.detach()
+        return fixed + factor * (value - fixed)
+
+
+def reversal(epoch: int, ramp_epochs: int, schedule: Ramp = "cosine") -> float:
+    """Factor lambda on the gradient of theta in an epoch (from 1).
+
+    Example:
+        >>> [round(reversal(e, 10), 3) for e in (1, 5, 10, 200)]
+        [-0.024, -0.5, -1.0, -1.0]
+    """
+    if schedule == "linear":
+        return -min(epoch, ramp_epochs - 1) / ramp_epochs
+    return (math.cos(math.pi * min(epoch, ramp_epochs) / ramp_epochs) + 1) / 2 - 1
+
+
+@preset
+def logit_mse(
+    *,
+    weight: float = 1.0,
+    center: bool = False,
+    ce_weight: float = 1.0,
+    warmup: float = 1,
+    label_smoothing: float = 0.0,
+    hard: Hard = "error",
+) -> Method:
+    """Mean squared error of the logits: what KD becomes for a large temperature, if the rows are centred.
+
+    L = ce_weight CE + weight W(e) mean (1 / C) |z^S - z^T|^2
+
+    Args:
+        weight: weight of ``mse``.
+        center: subtract the mean of every row first, so that a shift of the logits costs nothing.
+        ce_weight, warmup, label_smoothing, hard: as in :func:`kd`; reads no label.
+
+    Returns:
+        Method with components ``task``, ``mse``.
+
+    Source: logit matching, "Do deep nets really need to be deep?" (arXiv 1312.6184).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]), torch.tensor([0]))
+        >>> [float(fr.methods.logit_mse(center=c).components(lg)["mse"]) for c in (False, True)]
+        [5.0, 1.0]
+    """
+    check_not_negative("logit_mse", weight=weight)
+    check_common("logit_mse", ce_weight, warmup, label_smoothing, hard)
+
+    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
+        return {"mse": logit_distance(lg.student, lg.teacher, center=center)}
+
+    return Method(
+        name="logit_mse",
+        parts={"task": Part(constant(ce_weight), "task"), "mse": Part(warmup_to(weight, warmup))},
+        terms=terms,
+        task=Task(label_smoothing),
+        hard=hard,
+    )

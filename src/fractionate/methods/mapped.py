@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..rows import Logits
-from .method import Method, RowMap, Terms
 
-MethodMap = Callable[[Method], Method]
-TermsMap = Callable[[Terms], Terms]
+if TYPE_CHECKING:
+    from .method import Method, RowMap, Terms
+
+    MethodMap = Callable[[Method], Method]
+    TermsMap = Callable[[Terms], Terms]
 
 
 def mapped(method: Method, change: RowMap, finish: MethodMap) -> Method:

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from .._typing import Float
-from ..losses.ce import cross_entropy
+from ..losses import cross_entropy
 from ..optim.momenta import Momenta
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import Schedule
 from .checks import check_finite, check_rows
-from .origin import Call as Call
-from .split_terms import SplitTerms
+from .presets import Call as Call
 from .streams import Stream, UpdateRule, merged_streams
+from .terms import SplitTerms
 
 Role = Literal["task", "target", "nontarget"]
 Terms = Callable[[Logits, Progress], dict[str, Tensor]]

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from ..losses.relations import batch_relation, class_relation
-from ..losses.split import widen
+from ..kernels import widen
+from ..losses import batch_relation, class_relation
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive, preset
-from .inner import Decoupled, Inner, InnerWeights, KdForm, kd_rows
-from .mask import Mask
+from .checks import check_common, check_not_negative, check_positive
 from .method import Method, Part, RowMap, Task, Terms, sum_of
+from .presets import preset
+from .terms import Decoupled, Inner, InnerWeights, KdForm, Mask, kd_rows
 
 Hard = Literal["error", "argmax"]
 Form = Literal["masked", "published-code", "one_view"]

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..losses.split import widen
-from ..losses.transforms import mixture_logits
+from ..kernels import widen
+from ..losses import mixture_logits
 from ..rows import Logits, Progress
 from ..schedules import times
-from .checks import check_count, check_not_negative, check_numbers, check_positive, preset
+from .checks import check_count, check_not_negative, check_numbers, check_positive
 from .mapped import every_view, mapped, on_twin, over_terms
 from .method import Method, Part, Terms
+from .presets import preset
 from .streams import Stream, UpdateRule
 
 

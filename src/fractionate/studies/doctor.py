@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..data import Batch, Source
-from ..losses.c_library import state
+from ..kernels import state
 from ..monitors import norms
 from ..rows import Progress
 from ..train import Run, Training, prepare

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..losses.split import widen
+from ..kernels import widen
 from ..methods import Method
 from . import properties as law
 from .facts import Contract

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..losses.regions import region_logits
+from ..losses import region_logits
 from ..rows import Logits
 from .teacher import LiveTeacher, Teacher
 

@@ -1,11 +1,14 @@
-"""How a method was made: the call, so that it can be made again with other arguments."""
+"""How a method was made: the call, so that it can be made again, and the decorators that remember it."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from .._choices import unknown
 
 if TYPE_CHECKING:
     from .method import Method
@@ -59,3 +62,43 @@ class Call:
         parameter = self._parameters.get(name)
         default = None if parameter is None or parameter.default is parameter.empty else parameter.default
         return self.given.get(name, default)
+
+
+P = ParamSpec("P")
+
+
+def preset(function: Callable[P, Method]) -> Callable[P, Method]:
+    """Remember how a method was made, and name the nearest argument when one is misspelled."""
+    signature = inspect.signature(function)
+    flags = {name for name, parameter in signature.parameters.items() if parameter.annotation in ("bool", bool)}
+
+    @functools.wraps(function)
+    def build(*args: P.args, **kwargs: P.kwargs) -> Method:
+        for name in kwargs:
+            if name not in signature.parameters:
+                raise TypeError(unknown(f"argument of {function.__name__}", name, signature.parameters))
+            if name in flags and not isinstance(kwargs[name], bool):  # "no" would pass for True
+                raise ValueError(f"{function.__name__}: {name} must be True or False, got {kwargs[name]!r}")
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        return replace(function(*args, **kwargs), origin=Call(build, given))
+
+    return build
+
+
+@dataclass(frozen=True)
+class Reconstructed(Call):
+    """A call whose text ends in ``[reconstruction]``."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} [reconstruction]"
+
+
+def reconstruction(function: Callable[P, Method]) -> Callable[P, Method]:
+    """Put on a preset: its methods print as ``<Method name(...) [reconstruction]>``, also inside wrappers."""
+
+    @functools.wraps(function)
+    def build(*args: P.args, **kwargs: P.kwargs) -> Method:
+        method = function(*args, **kwargs)
+        return replace(method, origin=Reconstructed(build, method.origin.given if method.origin else {}))
+
+    return build

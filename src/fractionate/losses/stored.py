@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from .._typing import Float, Int
+from ..kernels import Group, Partition, split, top_classes, widen
 from ..rows import Logits, can_look
-from .partition import Group, Partition
-from .ranking import top_classes
-from .split import split_kl, widen
 
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 
@@ -155,7 +153,7 @@ def coarse(lg: Logits, top: TopLogits) -> Logits:
 def _rest(z: Tensor, listed: Tensor, temperature: float) -> Tensor:
     """``[n]`` T log sum exp(z / T) over the classes that are not listed, in float32 (float64 stays)."""
     # The split's fused path gives the two masses without temporaries of the size of the logits.
-    masses = split_kl(z, z.detach(), Partition((Group(listed),), z.shape[1]), temperature).log_mass[1]
+    masses = split(z, z.detach(), Partition((Group(listed),), z.shape[1]), temperature, "forward")[3]
     inside = (widen(z.gather(1, listed)) / temperature).logsumexp(1)
     return temperature * (inside + masses[:, 1] - masses[:, 0])
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Float, Int
-from ..rows import can_look
+from ..rows.checks import can_look
 
 # From this many classes per wanted one, looking at blocks is as fast as torch.topk on CPU, and needs no second look.
 MANY = 4096

@@ -1,60 +1,13 @@
-"""Partitions of the classes, one per row: the only thing in which the KL methods differ.
-
-A partition lists the members of all groups but the last; the last group is the rest and is never written out.
-"""
+"""Partitions and sets of classes, one per row: the only thing in which the KL methods differ."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .._typing import Bool, Int
-from ..rows import Logits
-from .ranking import top_classes
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Members of one group in every row.
-
-    Args:
-        index: ``[n, m]`` class indices.
-        valid: ``[n, m]`` which entries count, for groups whose size differs from row to row; all if ``None``.
-        first_counts: whether the first entry counts in every row, though others may not.
-    """
-
-    index: Int[Tensor, "n m"]
-    valid: Bool[Tensor, "n m"] | None = None
-    first_counts: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Partition:
-    """Disjoint groups of classes per row; all classes that are in none of ``groups`` form the last group.
-
-    Args:
-        groups: every group but the last (none at all: one group, the whole row).
-        classes: number of classes c.
-    """
-
-    groups: tuple[Group, ...]
-    classes: int
-
-    @property
-    def size(self) -> int:
-        """Number of groups, the rest included."""
-        return len(self.groups) + 1
-
-    def members(self, n: int, device: torch.device) -> Bool[Tensor, "n c"]:
-        """``[n, c]`` mask of the classes that are in a listed group."""
-        mask = torch.zeros(n, self.classes + 1, dtype=torch.bool, device=device)
-        for group in self.groups:
-            # An entry that does not count is written to a column that is cut off again.
-            index = group.index if group.valid is None else group.index.where(group.valid, self.classes)
-            mask = mask.scatter(1, index, True)
-        return mask[:, : self.classes]
+from .._typing import Bool, Float
+from ..kernels import Group, Partition, top_classes
+from ..rows import Logits, Progress
 
 
 def whole(lg: Logits) -> Partition:
@@ -148,3 +101,78 @@ def need_classes(where: str, classes: int, least: int) -> None:
 def _need_k(where: str, k: int, low: int, high: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int) or not low <= k <= high:
         raise ValueError(f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}")
+
+
+# An operator of its own, because torch.compile cannot create a generator inside a compiled function; the position is
+# made of SymInts, so that another step does not compile again.
+@torch.library.custom_op(
+    "fractionate::uniform", mutates_args=(), schema="(Tensor like, SymInt seed, SymInt epoch, SymInt step) -> Tensor"
+)
+def _uniform(like: Tensor, seed: int, epoch: int, step: int) -> Tensor:
+    mixed = ((seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63
+    generator = torch.Generator(device=like.device).manual_seed(mixed)
+    return torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
+
+
+@_uniform.register_fake
+def _(like: Tensor, seed: int, epoch: int, step: int) -> Tensor:
+    return torch.empty(like.shape, device=like.device, dtype=torch.float32)
+
+
+def draws(lg: Logits, seed: int, progress: Progress) -> Float[Tensor, "n c"]:
+    """One uniform number per row and class; the same for the same seed, epoch and step.
+
+    Example:
+        >>> lg = Logits(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0, 1]))
+        >>> bool((draws(lg, 0, Progress(step=7)) == draws(lg, 0, Progress(step=7))).all())
+        True
+    """
+    return _uniform(lg.teacher, seed, progress.epoch, progress.step)
+
+
+def by_target_random(lg: Logits, eta: float, seed: int, progress: Progress) -> Partition:
+    """{label}, {random non-targets}, {rest}: every non-target joins with probability eta.
+
+    At least one non-target stays in the rest: if all would join, the one drawn last stays.
+
+    Args:
+        lg: rows.
+        eta: probability of joining, in [0, 1].
+        seed: of the draw.
+        progress: position in training; another step draws another group.
+
+    Source: ZaberKo/GDKD (SGDKD).
+    """
+    label = lg.labels[:, None]
+    u = draws(lg, seed, progress).scatter(1, label, -1.0)
+    joins = (u < eta).scatter(1, u.argmax(1, keepdim=True), False).scatter(1, label, False)
+    every = torch.arange(lg.classes, device=joins.device).expand(lg.rows, -1)
+    return Partition((Group(label), Group(every, joins)), lg.classes)
+
+
+def random_classes(lg: Logits, eta: float, seed: int, progress: Progress) -> Bool[Tensor, "n c"]:
+    """Random classes: every class joins with probability eta; there may be none.
+
+    Args:
+        lg, eta, seed, progress: as in :func:`by_target_random`.
+
+    Source: ZaberKo/GDKD (SKD).
+    """
+    return draws(lg, seed, progress) < eta
+
+
+def below_target(lg: Logits) -> Bool[Tensor, "n c"]:
+    """Classes that the teacher puts strictly below the label; none where the label is the teacher's minimum.
+
+    Args:
+        lg: rows with labels.
+
+    Source: arXiv 2408.07703 (MCD).
+
+    Example:
+        >>> lg = Logits(torch.zeros(1, 4), torch.tensor([[1.0, 3.0, 2.0, 2.0]]), torch.tensor([2]))
+        >>> below_target(lg)
+        tensor([[ True, False, False, False]])
+    """
+    need_classes("below_target", lg.classes, 3)
+    return lg.rank_by < lg.rank_by.gather(1, lg.labels[:, None])

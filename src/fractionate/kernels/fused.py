@@ -11,54 +11,21 @@ w_g what arrives for ``within``; q is the softmax inside the group.
 
 from __future__ import annotations
 
+import functools
+import warnings
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import rest
-from .backend import rest_code
-from .c_split import compiled_serves, compiled_split
-from .partition import Group, Partition
-from .plain import KL, Parts, kl_rows, needs_plain_gradient, plain_gradient, transformed
+from .plain import Group, Partition, Parts, kl_rows, needs_plain_gradient, plain_gradient
 from .rest import KEEP, Look, number, read_small, write_small
 
 
-def why_not_fused(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
-) -> str | None:
-    """The reason why only the plain path can be used; ``None`` if the fused one can."""
-    reason = why_plain(temperature, kl)
-    if reason or compiled_serves(student, teacher):
-        return reason
-    if partition.groups and not _anchored(partition.groups[0]):
-        return "the first entry of the first group must count in every row"
-    if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
-        return "the listed groups may leave no class for the rest"
-    return None
-
-
-def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
-    """The reason why only the plain path can be used, whatever the logits and the partition."""
-    if kl != "forward":
-        return f"it computes forward KL, not {kl!r}"
-    if isinstance(temperature, Tensor):
-        return "a tensor temperature may need a gradient"
-    if torch.compiler.is_compiling():
-        return "torch.compile fuses the plain path itself"
-    if transformed():
-        return "torch.func transforms need the plain path"
-    return None
-
-
-def fused_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
-    """The same four tensors as the plain path."""
-    if compiled_serves(student, teacher):
-        return compiled_split(student, teacher, partition, temperature)
-    return _FusedSplit.apply(student, teacher.detach(), partition, temperature)
-
-
-def _anchored(group: Group) -> bool:
+def anchored(group: Group) -> bool:
+    """Whether a class of the group is sure to count in every row, so that it can stand in for those that do not."""
     return group.valid is None or group.first_counts
 
 
@@ -69,6 +36,11 @@ def _listed(partition: Partition) -> Tensor | None:
     first = partition.groups[0].index[:, :1]
     parts = [g.index if g.valid is None else g.index.where(g.valid, first) for g in partition.groups]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def torch_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
+    """The same four tensors as the plain path."""
+    return _FusedSplit.apply(student, teacher.detach(), partition, temperature)
 
 
 class _FusedSplit(torch.autograd.Function):
@@ -194,3 +166,42 @@ def _listed_group(x: Tensor, group: Group, per_t: Tensor) -> _Listed:
         return _Listed(top, (q[0] * (logs[0] - logs[1])).sum(1), log_sum, q)
     within = kl_rows(logs[0], logs[1]).masked_fill(gone[:, 0], 0.0)
     return _Listed(top.masked_fill(gone, -torch.inf), within, log_sum, q.masked_fill(gone, 0.0))
+
+
+# The kernel compares every listed class with every block of a row, which only pays while they are few.
+MOST_LISTED = 32
+
+
+def rest_code(logits: Tensor, index: Tensor | None) -> ModuleType:
+    """The module whose ``read_rest`` and ``write_rest`` serve these logits.
+
+    Args:
+        logits: ``[n, c]``; float64 stays with torch, which computes it exactly.
+        index: ``[n, m]`` listed classes.
+    """
+    few = index is None or index.shape[1] <= MOST_LISTED
+    if logits.device.type != "cuda" or logits.dtype == torch.float64 or not few:
+        return rest
+    return kernels(logits.device) or rest
+
+
+@functools.cache
+def kernels(device: torch.device) -> ModuleType | None:
+    """The Triton kernels, if they run on this device: imported at the first use, tried once on one row."""
+    from . import triton_split
+
+    if not triton_split.AVAILABLE:
+        return None
+    try:
+        row = torch.zeros(1, 4, device=device)
+        best, total, _ = triton_split.read_rest(row, row, None, 1.0)
+        triton_split.write_rest(row, row, best, total, 1.0, torch.empty_like(row))
+    except Exception as error:  # a missing C compiler, an old GPU, a broken installation: Triton raises all kinds
+        warnings.warn(
+            f"fractionate: Triton is installed but does not run on {device} ({type(error).__name__}: {error}); "
+            f"losses take the slower torch path there",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return triton_split

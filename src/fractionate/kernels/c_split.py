@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from .c_library import library
-from .partition import Group, Partition
-from .plain import Parts, needs_plain_gradient, plain_gradient
+from .plain import Group, Partition, Parts, needs_plain_gradient, plain_gradient
 
 # The order of the enumeration in split.c.
 PLAIN = (Tensor, torch.nn.Parameter)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..losses.top_logits import TopLogits, coarse
+from ..losses import TopLogits, coarse
+from ..methods import Method
+from ..methods.presets import Call
 from ..rows import Logits, Progress
-from .method import Method
-from .origin import Call
 
 # Methods whose terms are forms of one partition into the teacher's best classes and the rest, at one temperature, and
 # the number of classes they list; wrappers that leave the terms as they are.

@@ -1,18 +1,61 @@
-"""The plain path of split_kl: ordinary tensor operations, differentiable any number of times.
+"""What a partition of the classes is, and the plain path: tensor operations, differentiable any number of times.
 
-It is the reference of the fused path, and serves what that one does not: reverse KL, a learned temperature,
+The plain path is the reference of the others, and serves what they do not: reverse KL, a learned temperature,
 torch.compile and torch.func, double backward.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from .._typing import Bool, Float
-from .partition import Partition
+from .._typing import Bool, Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Members of one group in every row.
+
+    Args:
+        index: ``[n, m]`` class indices.
+        valid: ``[n, m]`` which entries count, for groups whose size differs from row to row; all if ``None``.
+        first_counts: whether the first entry counts in every row, though others may not.
+    """
+
+    index: Int[Tensor, "n m"]
+    valid: Bool[Tensor, "n m"] | None = None
+    first_counts: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Disjoint groups of classes per row; all classes that are in none of ``groups`` form the last group.
+
+    Args:
+        groups: every group but the last (none at all: one group, the whole row).
+        classes: number of classes c.
+    """
+
+    groups: tuple[Group, ...]
+    classes: int
+
+    @property
+    def size(self) -> int:
+        """Number of groups, the rest included."""
+        return len(self.groups) + 1
+
+    def members(self, n: int, device: torch.device) -> Bool[Tensor, "n c"]:
+        """``[n, c]`` mask of the classes that are in a listed group."""
+        mask = torch.zeros(n, self.classes + 1, dtype=torch.bool, device=device)
+        for group in self.groups:
+            # An entry that does not count is written to a column that is cut off again.
+            index = group.index if group.valid is None else group.index.where(group.valid, self.classes)
+            mask = mask.scatter(1, index, True)
+        return mask[:, : self.classes]
+
 
 KL = Literal["forward", "reverse", "both"]
 KLS: tuple[KL, ...] = ("forward", "reverse", "both")
