@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._typing import Float
 from ..losses import TopLogits
-from ..methods import Method
+from ..methods.method import Method
 from ..methods.streams import merged_streams
 from ..rows import Logits, Progress
 from .stored import check_stored, on_top_logits
@@ -183,7 +183,7 @@ def linear_loss(
         row_weight: ``[...]`` weight of each token in the mean; 1 if not given.
         ignore_index: tokens with this label are dropped from every term; ``None`` keeps all.
         chunk: tokens whose logits are held at once; a few [chunk, c] float32 tensors are the largest temporaries.
-        progress: position in training.
+        progress: position in training; without one every schedule stands at its end, so there is no warm-up.
         count: divide the sum over tokens by this instead of by the (weighted) number of kept tokens: the tokens of
             all accumulated batches (``num_items_in_batch`` of the Hugging Face trainer).
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-
-from torch import Tensor
+from functools import partial
 
 from ..losses import TopLogits, coarse
-from ..methods import Method
-from ..methods.presets import Call
+from ..methods.arguments import Call
+from ..methods.method import Method
+from ..methods.terms import Components, Terms, around
 from ..rows import Logits, Progress
 
 # Methods whose terms are forms of one partition into the teacher's best classes and the rest, at one temperature, and
@@ -33,11 +32,11 @@ def on_top_logits(method: Method, top: TopLogits) -> Method:
         ValueError: another method, a temperature other than the stored one, a listed group larger than the stored k.
     """
     check_stored(method, top)
+    return around(method, partial(_on_stored, top=top))
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return method.terms(coarse(lg, top), progress)
 
-    return replace(method, terms=terms)
+def _on_stored(inner: Terms, lg: Logits, progress: Progress, top: TopLogits) -> Components:
+    return inner(coarse(lg, top), progress)
 
 
 def check_stored(method: Method, top: TopLogits) -> None:

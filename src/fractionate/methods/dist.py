@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Unpack
 
 from torch import Tensor
 
-from .._choices import choose
-from ..kernels import KL, KLS
-from ..losses import by_top, column_correlation, row_correlation, split_kl
+from ..kernels import KL
+from ..losses import by_top, column_correlation, row_correlation
 from ..rows import Logits, Progress
 from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .gdkd import gdkd_parts
-from .method import Method, Part, Task, Terms
-from .presets import preset
-
-Hard = Literal["error", "argmax"]
+from .arguments import Common, check_count, check_not_negative, check_positive, with_common
+from .inner import Mask
+from .method import Method, Part, Weights, distillation
+from .split import Readings, split_method
+from .terms import NO_LABEL, Components, OnRows, RowMap, Terms, as_terms
 
 
-@preset
+@with_common()
 def dist(
     *,
     beta: float = 2.0,
@@ -28,10 +27,7 @@ def dist(
     temperature: float = 4.0,
     scale: bool = True,
     gather: bool = False,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """DIST: Pearson correlation of the probabilities along every row and along every class.
 
@@ -61,33 +57,11 @@ def dist(
     """
     check_positive("dist", temperature=temperature)
     check_not_negative("dist", beta=beta, gamma=gamma)
-    check_common("dist", ce_weight, warmup, label_smoothing, hard)
-
-    def at(temperature: float | Tensor) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            square = temperature * temperature if scale else 1.0
-            inter = 1 - row_correlation(lg.student, lg.teacher, temperature)
-            columns = column_correlation(lg.student, lg.teacher, temperature, lg.weight, gather=gather)
-            return {"inter": square * inter, "intra": (square * (1 - columns.mean())).expand(lg.rows)}
-
-        return terms
-
-    return Method(
-        name="dist",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            "inter": Part(warmup_to(beta, warmup)),
-            "intra": Part(warmup_to(gamma, warmup)),
-        },
-        terms=at(temperature),
-        tempered=at,
-        task=Task(label_smoothing),
-        hard=hard,
-        row_wise=False,
-    )
+    weights: Weights = {"inter": (beta, None), "intra": (gamma, None)}
+    return distillation("dist", Correlations(temperature, scale, gather), weights, row_wise=False, **common)
 
 
-@preset
+@with_common(warmup=20)
 def dist_gdkd(
     *,
     k: int = 5,
@@ -97,12 +71,9 @@ def dist_gdkd(
     beta: float = 2.0,
     gamma: float = 2.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
     gather: bool = False,
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """DIST plus GDKD; the warm-up is GDKD's alone.
 
@@ -133,35 +104,72 @@ def dist_gdkd(
         ['task', 'inter', 'intra', 'between', 'top', 'other']
     """
     check_count("dist_gdkd", "k", k, 1)
-    check_positive("dist_gdkd", temperature=temperature)
     check_not_negative("dist_gdkd", w0=w0, w1=w1, w2=w2)
     check_not_negative("dist_gdkd", beta=beta, gamma=gamma)
-    choose("kl direction", kl, KLS)
-    check_common("dist_gdkd", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        split = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature, kl)
-        rows = row_correlation(lg.student, lg.teacher, temperature)
-        columns = column_correlation(lg.student, lg.teacher, temperature, lg.weight, gather=gather)
-        return {
-            "inter": temperature**2 * (1 - rows),
-            "intra": (temperature**2 * (1 - columns.mean())).expand(lg.rows),
-            "between": split.between,
-            "top": split.within[:, 0],
-            "other": split.within[:, 1],
-        }
-
-    divergences = gdkd_parts(w0, w1, w2, warmup, ce_weight)
-    return Method(
-        name="dist_gdkd",
+    parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
+    inner = split_method("dist_gdkd", partial(by_top, k=k), parts, temperature=temperature, kl=kl, **common)
+    divergences = dict(inner.parts)
+    return replace(
+        inner,
         parts={
             "task": divergences.pop("task"),
             "inter": Part(constant(beta), "task"),
             "intra": Part(constant(gamma), "task"),
             **divergences,
         },
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
+        terms=Both(Correlations(temperature, True, gather), as_terms(inner.terms)),
+        streams=(),
         row_wise=False,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Correlations:
+    """DIST's terms: 1 - the correlation along rows and along classes, times T^2 if ``scale``."""
+
+    temperature: float | Tensor
+    scale: bool
+    gather: bool
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """``inter`` per row, and ``intra``, one number for all rows."""
+        square = self.temperature * self.temperature if self.scale else 1.0
+        inter = 1 - row_correlation(lg.student, lg.teacher, self.temperature)
+        columns = column_correlation(lg.student, lg.teacher, self.temperature, lg.weight, gather=self.gather)
+        return {"inter": square * inter, "intra": (square * (1 - columns.mean())).expand(lg.rows)}
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The same at another temperature."""
+        return replace(self, temperature=temperature)
+
+    def on(self, change: RowMap) -> Terms:
+        """The correlations of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """Refused."""
+        raise ValueError(NO_LABEL)
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """Two sets of terms of the same rows."""
+
+    first: Terms
+    second: Terms
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The components of both."""
+        return {**self.first(lg, progress), **self.second(lg, progress)}
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Both at this temperature."""
+        return Both(self.first.at(temperature), self.second.at(temperature))
+
+    def on(self, change: RowMap) -> Terms:
+        """Both on changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """Both masked."""
+        return Both(self.first.masked(mask), self.second.masked(mask))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,27 +13,23 @@ from .._choices import choose
 from ..kernels import KL, KLS
 from ..losses import by_target, by_teacher_top1, class_mean, confidence_ratio
 from ..rows import Logits, Progress
-from ..schedules import Schedule, constant, cosine
+from ..schedules import Schedule, cosine
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_numbers, check_positive
-from .method import Method, Part, Task, Terms
-from .presets import preset
-from .terms import Mask, SplitTerms
+from .arguments import Common, check_not_negative, check_numbers, check_positive, with_common
+from .inner import Mask
+from .method import Method, distillation
+from .split import Readings, split_method
+from .terms import NO_TEMPERATURE, Components, OnRows, RowMap, Terms
 
-Hard = Literal["error", "argmax"]
 
-
-@preset
+@with_common(warmup=20)
 def dkd(
     *,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Decoupled knowledge distillation: KL of {label, rest} and KL inside the rest, weighted apart.
 
@@ -44,7 +40,7 @@ def dkd(
         alpha: weight of ``target`` (TCKD).
         beta: weight of ``nontarget`` (NCKD).
         temperature: T.
-        warmup: W, epochs over which the distillation weights grow linearly; 1 = none.
+        warmup: W, epochs over which the distillation weights grow linearly, where a loop passes ``Progress``; 1 = none.
         kl: direction inside the non-targets: ``"forward"`` (teacher first), ``"reverse"``, ``"both"``.
         ce_weight: weight of the cross-entropy.
         label_smoothing: in the cross-entropy only.
@@ -64,45 +60,19 @@ def dkd(
         >>> list(fr.methods.dkd(beta=2).components(lg))
         ['task', 'target', 'nontarget']
     """
-    _check("dkd", alpha, beta, temperature, kl)
-    check_common("dkd", ce_weight, warmup, label_smoothing, hard)
-
-    def masked(mask: Mask, temperature: float | Tensor) -> Terms:
-        if mask.keep is None:
-            return SplitTerms(lambda lg, progress: by_target(lg), {"target": None, "nontarget": 1}, temperature, kl)
-
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            target, nontarget, _ = mask.decoupled(lg, progress, temperature, kl)
-            return {"target": target, "nontarget": nontarget}
-
-        return terms
-
-    def build(mask: Mask) -> Method:
-        return Method(
-            name="dkd",
-            parts=_parts(alpha, beta, warmup, ce_weight),
-            terms=masked(mask, temperature),
-            task=Task(label_smoothing),
-            needs_labels=True,
-            hard=hard,
-            decouple=lambda mask, form: build(mask),
-            tempered=lambda value: masked(mask, value),
-        )
-
-    return build(Mask())
+    check_not_negative("dkd", alpha=alpha, beta=beta)
+    parts: Readings = {"target": (None, alpha, "target"), "nontarget": (1, beta, "nontarget")}
+    return split_method("dkd", by_target, parts, temperature=temperature, kl=kl, needs_labels=True, **common)
 
 
-@preset
+@with_common(warmup=20)
 def dkd_top1(
     *,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """DKD with the teacher's best class in the place of the label; reads no label.
 
@@ -122,30 +92,9 @@ def dkd_top1(
         >>> fr.methods.dkd_top1().needs_labels
         False
     """
-    _check("dkd_top1", alpha, beta, temperature, kl)
-    check_common("dkd_top1", ce_weight, warmup, label_smoothing, hard)
-
-    return Method(
-        name="dkd_top1",
-        parts=_parts(alpha, beta, warmup, ce_weight),
-        terms=SplitTerms(lambda lg, progress: by_teacher_top1(lg), {"target": None, "nontarget": 1}, temperature, kl),
-        task=Task(label_smoothing),
-        hard=hard,
-    )
-
-
-def _parts(alpha: float, beta: float, warmup: float, ce_weight: float) -> dict[str, Part]:
-    return {
-        "task": Part(constant(ce_weight), "task"),
-        "target": Part(warmup_to(alpha, warmup), "target"),
-        "nontarget": Part(warmup_to(beta, warmup), "nontarget"),
-    }
-
-
-def _check(where: str, alpha: float, beta: float, temperature: float, kl: str) -> None:
-    check_positive(where, temperature=temperature)
-    check_not_negative(where, alpha=alpha, beta=beta)
-    choose("kl direction", kl, KLS)
+    check_not_negative("dkd_top1", alpha=alpha, beta=beta)
+    parts: Readings = {"target": (None, alpha, "target"), "nontarget": (1, beta, "nontarget")}
+    return split_method("dkd_top1", by_teacher_top1, parts, temperature=temperature, kl=kl, **common)
 
 
 @dataclass(frozen=True)
@@ -160,7 +109,7 @@ class Faded:
         return self.warmup(progress) * self.gamma(progress)
 
 
-@preset
+@with_common(warmup=20)
 def adkd(
     *,
     betas: Sequence[float] | Tensor | None = None,
@@ -169,11 +118,8 @@ def adkd(
     gamma_end: float = 0.1,
     beta_max: float = 1e4,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Adaptive DKD: the non-target weight of a class grows with the teacher's confidence on it.
 
@@ -213,37 +159,16 @@ def adkd(
     if beta_max < 1:
         raise ValueError(f"adkd: beta_max limits a ratio of at least 1, got {beta_max!r}")
     choose("kl direction", kl, KLS)
-    check_common("adkd", ce_weight, warmup, label_smoothing, hard)
     given = None if betas is None else _checked_betas(betas)
-
-    def beta_of(lg: Logits) -> Tensor:
-        if given is not None:
-            return _table(given, lg)[lg.labels]
-        ratio = confidence_ratio(lg.teacher, temperature, most=beta_max)
-        return class_mean(ratio, lg.labels, lg.classes, lg.weight)[lg.labels]
-
-    def build(mask: Mask) -> Method:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            target, nontarget, _ = mask.decoupled(lg, progress, temperature, kl)
-            return {"target": target, "nontarget": beta_of(lg) * nontarget}
-
-        faded = Faded(warmup_to(1.0, warmup), cosine(gamma_start, gamma_end))
-        return Method(
-            name="adkd",
-            parts={
-                "task": Part(constant(ce_weight), "task"),
-                "target": Part(warmup_to(alpha, warmup), "target"),
-                "nontarget": Part(faded, "nontarget"),
-            },
-            terms=terms,
-            task=Task(label_smoothing),
-            needs_labels=True,
-            hard=hard,
-            row_wise=given is not None,
-            decouple=lambda mask, form: build(mask),
-        )
-
-    return build(Mask())
+    faded = Faded(warmup_to(1.0, common["warmup"]), cosine(gamma_start, gamma_end))
+    return distillation(
+        "adkd",
+        AdaptiveTerms(temperature, kl, given, beta_max),
+        {"target": (alpha, "target"), "nontarget": (faded, "nontarget")},
+        needs_labels=True,
+        row_wise=given is not None,
+        **common,
+    )
 
 
 def _checked_betas(betas: Sequence[float] | Tensor) -> Tensor:
@@ -259,3 +184,44 @@ def _table(betas: Tensor, lg: Logits) -> Tensor:
         raise ValueError(f"adkd: betas hold {len(betas)} classes, the logits have {lg.classes}")
     dtype = torch.float64 if lg.teacher.dtype == torch.float64 else torch.float32
     return betas.to(dtype).to(lg.teacher.device)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveTerms:
+    """ADKD's terms.
+
+    Args:
+        temperature, kl: as in :func:`adkd`.
+        betas: ``[c]`` beta of every class, or ``None`` for those of each batch.
+        beta_max: limit of a beta of the batch.
+        mask: the non-targets that NCKD looks at.
+    """
+
+    temperature: float
+    kl: KL
+    betas: Tensor | None
+    beta_max: float
+    mask: Mask = Mask()
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """TCKD, and NCKD times the beta of the label's class."""
+        target, nontarget, _ = self.mask.decoupled(lg, progress, self.temperature, self.kl)
+        return {"target": target, "nontarget": self._betas(lg)[lg.labels] * nontarget}
+
+    def _betas(self, lg: Logits) -> Tensor:
+        if self.betas is not None:
+            return _table(self.betas, lg)
+        ratio = confidence_ratio(lg.teacher, self.temperature, most=self.beta_max)
+        return class_mean(ratio, lg.labels, lg.classes, lg.weight)
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused: beta depends on the temperature."""
+        raise ValueError(NO_TEMPERATURE)
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same under a mask."""
+        return replace(self, mask=mask)

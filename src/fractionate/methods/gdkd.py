@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor
+from functools import partial
+from typing import Literal, Unpack
 
 from .._choices import choose
-from ..kernels import KL, KLS
-from ..losses import by_top, by_top1_top, split_kl
-from ..rows import Logits, Progress
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .method import Method, Part, Task
-from .presets import preset
-from .terms import SplitTerms
-
-Hard = Literal["error", "argmax"]
+from ..kernels import KL
+from ..losses import by_top, by_top1_top
+from .arguments import Common, check_count, check_not_negative, with_common
+from .method import Method
+from .split import Mass, Readings, split_method
 
 
-@preset
+@with_common(warmup=20)
 def gdkd(
     *,
     k: int = 5,
@@ -28,12 +21,9 @@ def gdkd(
     w1: float = 1.0,
     w2: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
     largest: bool = True,
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Generalised DKD: {teacher's top k}, {rest}, each part with its own weight; reads no label.
 
@@ -63,24 +53,12 @@ def gdkd(
         ['task', 'between', 'top', 'other']
     """
     check_count("gdkd", "k", k, 1)
-    _check("gdkd", w0, w1, w2, temperature, kl)
-    check_common("gdkd", ce_weight, warmup, label_smoothing, hard)
-
-    return Method(
-        name="gdkd",
-        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=SplitTerms(
-            lambda lg, progress: by_top(lg, k, largest=largest),
-            {"between": None, "top": 0, "other": 1},
-            temperature,
-            kl,
-        ),
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+    check_not_negative("gdkd", w0=w0, w1=w1, w2=w2)
+    parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
+    return split_method("gdkd", partial(by_top, k=k, largest=largest), parts, temperature=temperature, kl=kl, **common)
 
 
-@preset
+@with_common(warmup=20)
 def gdkd3(
     *,
     k: int = 4,
@@ -88,11 +66,8 @@ def gdkd3(
     w1: float = 1.0,
     w2: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """GDKD with three groups: {teacher's best}, {ranks 2..k}, {rest}; made for transformer teachers.
 
@@ -115,41 +90,16 @@ def gdkd3(
         [0.0, 0.0, 0.0, 0.0]
     """
     check_count("gdkd3", "k", k, 2)
-    _check("gdkd3", w0, w1, w2, temperature, kl)
-    check_common("gdkd3", ce_weight, warmup, label_smoothing, hard)
-
-    return Method(
-        name="gdkd3",
-        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=SplitTerms(
-            lambda lg, progress: by_top1_top(lg, k), {"between": None, "top": 1, "other": 2}, temperature, kl
-        ),
-        task=Task(label_smoothing),
-        hard=hard,
-    )
-
-
-def gdkd_parts(w0: float, w1: float, w2: float, warmup: float, ce_weight: float) -> dict[str, Part]:
-    """Parts of every GDKD form; ``between`` plays the role of the target part."""
-    return {
-        "task": Part(constant(ce_weight), "task"),
-        "between": Part(warmup_to(w0, warmup), "target"),
-        "top": Part(warmup_to(w1, warmup), "nontarget"),
-        "other": Part(warmup_to(w2, warmup), "nontarget"),
-    }
-
-
-def _check(where: str, w0: float, w1: float, w2: float, temperature: float, kl: str) -> None:
-    check_positive(where, temperature=temperature)
-    check_not_negative(where, w0=w0, w1=w1, w2=w2)
-    choose("kl direction", kl, KLS)
+    check_not_negative("gdkd3", w0=w0, w1=w1, w2=w2)
+    parts: Readings = {"between": (None, w0, "target"), "top": (1, w1, "nontarget"), "other": (2, w2, "nontarget")}
+    return split_method("gdkd3", partial(by_top1_top, k=k), parts, temperature=temperature, kl=kl, **common)
 
 
 Version = Literal["v1", "v2", "v3"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2", "v3")
 
 
-@preset
+@with_common(warmup=20)
 def gdkd_auto_weight(
     *,
     version: Version = "v1",
@@ -160,11 +110,8 @@ def gdkd_auto_weight(
     w1: float = 1.0,
     w2: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """GDKD whose weights follow the teacher: the mass of a group, per row, times a constant.
 
@@ -198,25 +145,11 @@ def gdkd_auto_weight(
     """
     choose("gdkd_auto_weight version", version, VERSIONS)
     check_count("gdkd_auto_weight", "k", k, 1)
-    check_positive("gdkd_auto_weight", temperature=temperature)
     check_not_negative("gdkd_auto_weight", w0=w0, m1=m1, m2=m2, w1=w1, w2=w2)
-    choose("kl direction", kl, KLS)
-    check_common("gdkd_auto_weight", ce_weight, warmup, label_smoothing, hard)
-    top_mass, rest_mass = version in ("v1", "v3"), version in ("v1", "v2")
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        split = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature, kl)
-        shared = split.mass * split.within
-        return {
-            "between": split.between,
-            "top": (shared if top_mass else split.within)[:, 0],
-            "other": (shared if rest_mass else split.within)[:, 1],
-        }
-
-    return Method(
-        name="gdkd_auto_weight",
-        parts=gdkd_parts(w0, m1 if top_mass else w1, m2 if rest_mass else w2, warmup, ce_weight),
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+    top, other = version in ("v1", "v3"), version in ("v1", "v2")  # which groups carry their mass
+    parts: Readings = {
+        "between": (None, w0, "target"),
+        "top": (Mass(0) if top else 0, m1 if top else w1, "nontarget"),
+        "other": (Mass(1) if other else 1, m2 if other else w2, "nontarget"),
+    }
+    return split_method("gdkd_auto_weight", partial(by_top, k=k), parts, temperature=temperature, kl=kl, **common)

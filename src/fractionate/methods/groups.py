@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor
+from functools import partial
+from typing import Unpack
 
 from .._choices import choose
 from ..kernels import KL, KLS
 from ..losses import by_mass, by_target_random, kl_inside, random_classes, split_kl
 from ..rows import Logits, Progress
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive
-from .method import Method, Part, Task
-from .presets import preset, reconstruction
+from .arguments import (
+    Common,
+    check_count,
+    check_not_negative,
+    check_numbers,
+    check_positive,
+    reconstruction,
+    with_common,
+)
+from .method import Method, Weights, distillation
+from .split import Mass, Readings, split_method
+from .terms import Components
 
-Hard = Literal["error", "argmax"]
 
-
-@preset
+@with_common(warmup=20)
 def skd(
     *,
     eta: float = 0.5,
     kd_weight: float = 8.0,
     seed: int = 0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Stochastic KD: KL restricted to a random subset of the classes.
 
@@ -60,23 +61,11 @@ def skd(
     """
     _check("skd", eta, seed, temperature, kl)
     check_not_negative("skd", kd_weight=kd_weight)
-    check_common("skd", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        subset = random_classes(lg, eta, seed, progress)
-        return {"kd": kl_inside(lg.student, lg.teacher, subset, temperature, kl)}
-
-    return Method(
-        name="skd",
-        parts={"task": Part(constant(ce_weight), "task"), "kd": Part(warmup_to(kd_weight, warmup))},
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-        row_wise=False,
-    )
+    terms = partial(_drawn_kd, eta=eta, seed=seed, temperature=temperature, kl=kl)
+    return distillation("skd", terms, {"kd": (kd_weight, None)}, row_wise=False, **common)
 
 
-@preset
+@with_common(warmup=20)
 def sgdkd(
     *,
     eta: float = 0.75,
@@ -84,11 +73,8 @@ def sgdkd(
     w1: float = 8.0,
     seed: int = 0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Stochastic GDKD: {label}, {random non-targets}, {rest}; the KL inside the rest is dropped.
 
@@ -118,26 +104,9 @@ def sgdkd(
     """
     _check("sgdkd", eta, seed, temperature, kl)
     check_not_negative("sgdkd", w0=w0, w1=w1)
-    check_common("sgdkd", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        part = by_target_random(lg, eta, seed, progress)
-        split = split_kl(lg.student, lg.teacher, part, temperature, kl)
-        return {"between": split.between, "random": split.within[:, 1]}
-
-    return Method(
-        name="sgdkd",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            "between": Part(warmup_to(w0, warmup), "target"),
-            "random": Part(warmup_to(w1, warmup), "nontarget"),
-        },
-        terms=terms,
-        task=Task(label_smoothing),
-        needs_labels=True,
-        hard=hard,
-        row_wise=False,
-    )
+    terms = partial(_drawn_group, eta=eta, seed=seed, temperature=temperature, kl=kl)
+    weights: Weights = {"between": (w0, "target"), "random": (w1, "nontarget")}
+    return distillation("sgdkd", terms, weights, needs_labels=True, row_wise=False, **common)
 
 
 def _check(where: str, eta: float, seed: int, temperature: float, kl: str) -> None:
@@ -146,11 +115,13 @@ def _check(where: str, eta: float, seed: int, temperature: float, kl: str) -> No
     if not 0 <= eta <= 1:
         raise ValueError(f"{where}: eta is a probability in 0..1, got {eta!r}")
     check_count(where, "seed", seed, 0)
+    if seed >= 2**63:
+        raise ValueError(f"{where}: seed must be below 2**63, got {seed!r}")
     choose("kl direction", kl, KLS)
 
 
 @reconstruction
-@preset
+@with_common()
 def grouped(
     *,
     theta: float = 0.9,
@@ -158,10 +129,7 @@ def grouped(
     w_primary: float = 1.0,
     w_secondary: float = 0.0,
     temperature: float = 4.0,
-    warmup: float = 1,
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Grouped KD: the shortest list of classes that holds most of the teacher's mass, against the rest.
 
@@ -196,23 +164,18 @@ def grouped(
     if theta > 1:
         raise ValueError(f"grouped: theta is a probability mass in (0, 1], got {theta!r}")
     check_not_negative("grouped", w_between=w_between, w_primary=w_primary, w_secondary=w_secondary)
-    check_common("grouped", ce_weight, warmup, label_smoothing, hard)
-    weights = {"between": w_between, "primary": w_primary}
+    parts: Readings = {"between": (None, w_between, None), "primary": (Mass(0), w_primary, None)}
     if w_secondary:
-        weights["secondary"] = w_secondary
+        parts = {**parts, "secondary": (Mass(1), w_secondary, None)}
+    partition = partial(by_mass, theta=theta, temperature=temperature)
+    return split_method("grouped", partition, parts, temperature=temperature, fixed=True, **common)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        split = split_kl(lg.student, lg.teacher, by_mass(lg, theta, temperature), temperature)
-        shared = split.mass * split.within
-        return {"between": split.between, "primary": shared[:, 0], "secondary": shared[:, 1]}
 
-    return Method(
-        name="grouped",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            **{name: Part(warmup_to(weight, warmup)) for name, weight in weights.items()},
-        },
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+def _drawn_kd(lg: Logits, progress: Progress, eta: float, seed: int, temperature: float, kl: KL) -> Components:
+    subset = random_classes(lg, eta, seed, progress)
+    return {"kd": kl_inside(lg.student, lg.teacher, subset, temperature, kl)}
+
+
+def _drawn_group(lg: Logits, progress: Progress, eta: float, seed: int, temperature: float, kl: KL) -> Components:
+    split = split_kl(lg.student, lg.teacher, by_target_random(lg, eta, seed, progress), temperature, kl)
+    return {"between": split.between, "random": split.within[:, 1]}

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from .._choices import choose
 from .._typing import Float
-from ..losses import logit_distance
-from ..losses import whole as one_group
+from ..losses import logit_distance, whole
 from ..rows import Logits, Progress
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .mapped import on_twin
-from .method import Method, Part, Task
-from .presets import preset
-from .terms import Decoupled, KdForm, Mask, SplitTerms, at, kd_rows
-
-Hard = Literal["error", "argmax"]
+from .arguments import Common, Hard, check_count, check_not_negative, check_positive, preset, with_common
+from .inner import Decoupled, InnerTerms, Mask
+from .method import Method, Weights, distillation
+from .split import split_method
+from .terms import Components, OnRows, RowMap, Terms, as_terms
 
 
-@preset
+@with_common(ce_weight=0.1)
 def kd(
     *,
     temperature: float = 4.0,
-    ce_weight: float = 0.1,
     kd_weight: float = 0.9,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Knowledge distillation: cross-entropy plus KL to the softened teacher.
 
@@ -61,32 +53,10 @@ def kd(
     """
     check_positive("kd", temperature=temperature)
     check_not_negative("kd", kd_weight=kd_weight)
-    check_common("kd", ce_weight, warmup, label_smoothing, hard)
-
-    weight = warmup_to(kd_weight, warmup)
-    task = Part(constant(ce_weight), "task")
-    whole = Method(
-        name="kd",
-        parts={"task": task, "kd": Part(weight)},
-        terms=SplitTerms(lambda lg, progress: one_group(lg), {"kd": 0}, temperature),
-        tempered=partial(at, kd_rows),
-        task=Task(label_smoothing),
-        hard=hard,
-    )
-
-    def decouple(mask: Mask, form: KdForm) -> Method:
-        inner = Decoupled(mask, form)
-        return replace(
-            whole,
-            parts={"task": task, "target": Part(weight, "target"), "nontarget": Part(weight, "nontarget")},
-            streams=(),
-            terms=at(inner, temperature),
-            tempered=partial(at, inner),
-            needs_labels=True,
-            row_wise=form == "per_row",
-        )
-
-    return replace(whole, decouple=decouple)
+    parts = InnerTerms(Decoupled(), temperature)
+    weights: Weights = {"target": (kd_weight, "target"), "nontarget": (kd_weight, "nontarget")}
+    twin = distillation("kd", parts, weights, needs_labels=True, **common)
+    return split_method("kd", whole, {"kd": (0, kd_weight, None)}, temperature=temperature, twin=twin, **common)
 
 
 Ramp = Literal["cosine", "linear"]
@@ -139,31 +109,27 @@ def ctkd(
     check_positive("ctkd", t_start=t_start, t_end=t_end)
     check_count("ctkd", "ramp_epochs", ramp_epochs, 1)
     choose("ctkd schedule", schedule, ("cosine", "linear"))
-    common = {"ce_weight": ce_weight, "warmup": warmup, "label_smoothing": label_smoothing, "hard": hard}
-    given = {name: value for name, value in common.items() if value is not None}
+    settings = {"ce_weight": ce_weight, "warmup": warmup, "label_smoothing": label_smoothing, "hard": hard}
+    given = {name: value for name, value in settings.items() if value is not None}
     if given:
         method = method.with_args(**given)
     temperature = Temperature(t_start, t_end)
 
     def learned(inner: Method) -> Method:
-        at = inner.tempered
-        if at is None:
+        terms = as_terms(inner.terms)
+        try:
+            terms.at(temperature())
+        except ValueError as error:
             raise ValueError(
-                f"ctkd: {inner.name} has no temperature that can be learned; use it over kd, dkd, nkd, ofa or dist, "
-                f"also standardised, and put other wrappers around it: sdd(ctkd(kd()))"
-            )
-
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            factor = reversal(progress.epoch, ramp_epochs, schedule)
-            return at(temperature(factor))(lg, progress)
-
+                f"ctkd: {inner.name} has no temperature that can be learned ({error}); use it over kd, dkd, gdkd, nkd, "
+                f"ofa or dist, also standardised, and put other wrappers around it: sdd(ctkd(kd()))"
+            ) from None
         return replace(
             inner,
             name=f"{inner.name}+ctkd",
-            terms=terms,
-            tempered=None,
+            terms=Learned(terms, temperature, ramp_epochs, schedule),
             module=temperature,
-            decouple=on_twin(inner, learned),
+            twin=None if inner.twin is None else learned(inner.twin),
         )
 
     return learned(method)
@@ -201,15 +167,12 @@ def reversal(epoch: int, ramp_epochs: int, schedule: Ramp = "cosine") -> float:
     return (math.cos(math.pi * min(epoch, ramp_epochs) / ramp_epochs) + 1) / 2 - 1
 
 
-@preset
+@with_common()
 def logit_mse(
     *,
     weight: float = 1.0,
     center: bool = False,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Mean squared error of the logits: what KD becomes for a large temperature, if the rows are centred.
 
@@ -232,15 +195,36 @@ def logit_mse(
         [5.0, 1.0]
     """
     check_not_negative("logit_mse", weight=weight)
-    check_common("logit_mse", ce_weight, warmup, label_smoothing, hard)
+    return distillation("logit_mse", partial(_squared, center=center), {"mse": (weight, None)}, **common)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return {"mse": logit_distance(lg.student, lg.teacher, center=center)}
 
-    return Method(
-        name="logit_mse",
-        parts={"task": Part(constant(ce_weight), "task"), "mse": Part(warmup_to(weight, warmup))},
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Terms at a temperature that is learned against them."""
+
+    inner: Terms
+    temperature: Temperature
+    ramp_epochs: int
+    schedule: Ramp
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The inner terms at the current temperature."""
+        factor = reversal(progress.epoch, self.ramp_epochs, self.schedule)
+        return self.inner.at(self.temperature(factor))(lg, progress)
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused."""
+        raise ValueError("its temperature is learned already")
+
+    def on(self, change: RowMap) -> Terms:
+        """Outside, unless some of the inner terms must read the rows as they are."""
+        inner = self.inner.on(change)
+        return OnRows(self, change) if isinstance(inner, OnRows) else replace(self, inner=inner)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The inner terms masked."""
+        return replace(self, inner=self.inner.masked(mask))
+
+
+def _squared(lg: Logits, progress: Progress, center: bool) -> Components:
+    return {"mse": logit_distance(lg.student, lg.teacher, center=center)}

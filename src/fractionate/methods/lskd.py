@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
-
-from torch import Tensor
+from functools import partial
+from typing import Literal, Unpack
 
 from .._choices import choose
 from ..kernels import KL, KLS
 from ..losses import Split, by_top, split_kl, standardize, zscored
 from ..rows import Logits, Progress, with_logits
 from ..schedules import times
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .gdkd import gdkd_parts
-from .mapped import every_view, mapped
-from .method import Method, Part, Task
-from .presets import preset
+from .arguments import Common, check_count, check_not_negative, check_positive, preset, with_common
+from .method import Method, Part, Weights, distillation
+from .terms import Components, EveryView, mapped
 
 
 @preset
@@ -57,7 +54,7 @@ def lskd(method: Method, *, temperature: float | None = 2.0, weight: float = 9.0
         parts = {n: p if n == "task" else Part(times(p.weight, weight), p.role) for n, p in inner.parts.items()}
         return replace(inner, name=f"{inner.name}+lskd", parts=parts)
 
-    return mapped(method, every_view(_standardized), finish)
+    return mapped(method, EveryView(_standardized), finish)
 
 
 def _standardized(lg: Logits) -> Logits:
@@ -66,14 +63,11 @@ def _standardized(lg: Logits) -> Logits:
     return replace(rows, teachers=tuple(standardize(t) for t in lg.teachers))
 
 
-Hard = Literal["error", "argmax"]
-
-
 Mode = Literal["global", "both", "other"]
 MODES: tuple[Mode, ...] = ("global", "both", "other")
 
 
-@preset
+@with_common(warmup=20)
 def ls_gdkd(
     *,
     mode: Mode = "global",
@@ -83,11 +77,8 @@ def ls_gdkd(
     w2: float = 8.0,
     kd_weight: float = 1.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """GDKD on standardised logits: of whole rows, of both groups, or of the rest alone.
 
@@ -124,22 +115,12 @@ def ls_gdkd(
     check_not_negative("ls_gdkd", kd_weight=kd_weight)
     check_not_negative("ls_gdkd", w0=w0, w1=w1, w2=w2)
     choose("kl direction", kl, KLS)
-    check_common("ls_gdkd", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        scored = _standardised_split(lg, mode, k, temperature, kl)
-        between = scored.between
-        if mode != "global":
-            between = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature).between
-        return {"between": between, "top": scored.within[:, 0], "other": scored.within[:, 1]}
-
-    return Method(
-        name="ls_gdkd",
-        parts=gdkd_parts(kd_weight * w0, kd_weight * w1, kd_weight * w2, warmup, ce_weight),
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+    weights: Weights = {
+        "between": (kd_weight * w0, "target"),
+        "top": (kd_weight * w1, "nontarget"),
+        "other": (kd_weight * w2, "nontarget"),
+    }
+    return distillation("ls_gdkd", partial(_scored, mode=mode, k=k, temperature=temperature, kl=kl), weights, **common)
 
 
 def _standardised_split(lg: Logits, mode: Mode, k: int, temperature: float, kl: KL) -> Split:
@@ -152,3 +133,11 @@ def _standardised_split(lg: Logits, mode: Mode, k: int, temperature: float, kl: 
     if mode == "both":
         student, teacher = zscored(student, teacher, top)
     return split_kl(student, teacher, part, temperature, kl)
+
+
+def _scored(lg: Logits, progress: Progress, mode: Mode, k: int, temperature: float, kl: KL) -> Components:
+    scored = _standardised_split(lg, mode, k, temperature, kl)
+    between = scored.between
+    if mode != "global":
+        between = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature).between
+    return {"between": between, "top": scored.within[:, 0], "other": scored.within[:, 1]}

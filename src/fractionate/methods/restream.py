@@ -8,9 +8,8 @@ from dataclasses import replace
 from .._choices import choose, unknown
 from ..optim.momenta import Orphan
 from ..schedules import times
-from .checks import check_numbers
+from .arguments import Call, check_numbers, preset
 from .method import Method, Part
-from .presets import Call, preset
 from .streams import Stream, UpdateRule
 
 
@@ -80,7 +79,7 @@ def only(method: Method, names: list[str] | tuple[str, ...] | str) -> Method:
         name=f"{method.name}[{'+'.join(kept)}]",
         parts={name: part for name, part in method.parts.items() if name in kept},
         streams=tuple(s for s in streams if s.components),
-        decouple=None,
+        twin=None,
         origin=Call(only, {"method": method, "names": kept}),
     )
 
@@ -163,5 +162,5 @@ def reweighted(method: Method, *, momentum: float = 0.9) -> Method:
         parts={name: Part(times(part.weight, gains[name]), part.role) for name, part in method.parts.items()},
         streams=(),
         update=UpdateRule(),
-        decouple=None,
+        twin=None,
     )

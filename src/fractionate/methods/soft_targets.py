@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Unpack
 
 from torch import Tensor
 
 from ..kernels import Partition, widen
 from ..losses import adaptive_cross_entropy, by_target, inside_cross_entropy, power_mass, split_kl, whole
 from ..rows import Logits, Progress
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive
-from .method import Method, Part, Task, Terms
-from .presets import preset
-from .terms import Mask
-
-Hard = Literal["error", "argmax"]
+from .arguments import Common, check_not_negative, check_positive, with_common
+from .inner import Mask
+from .method import Method, Weights, distillation
+from .terms import NO_LABEL, Components, OnRows, RowMap, Terms
 
 
-@preset
+@with_common()
 def nkd(
     *,
     gamma: float = 1.5,
     temperature: float = 1.0,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Normalised KD: the label weighted by the teacher's confidence, the other classes renormalised.
 
@@ -58,38 +53,8 @@ def nkd(
     """
     check_positive("nkd", temperature=temperature)
     check_not_negative("nkd", gamma=gamma)
-    check_common("nkd", ce_weight, warmup, label_smoothing, hard)
-
-    def masked(mask: Mask, temperature: float | Tensor) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            label = lg.labels[:, None]
-            log_q = widen(lg.student).log_softmax(1).gather(1, label)[:, 0]
-            a = widen(lg.teacher).softmax(1).gather(1, label)[:, 0]
-            kept = _kept(mask.partition(lg, progress), lg)
-            return {
-                "target": -a * log_q,
-                "nontarget": inside_cross_entropy(lg.student, lg.teacher, kept, temperature),
-            }
-
-        return terms
-
-    def build(mask: Mask) -> Method:
-        return Method(
-            name="nkd",
-            parts={
-                "task": Part(constant(ce_weight), "task"),
-                "target": Part(warmup_to(1.0, warmup), "target"),
-                "nontarget": Part(warmup_to(gamma, warmup), "nontarget"),
-            },
-            terms=masked(mask, temperature),
-            task=Task(label_smoothing),
-            needs_labels=True,
-            hard=hard,
-            decouple=lambda mask, form: build(mask),
-            tempered=lambda value: masked(mask, value),
-        )
-
-    return build(Mask())
+    weights: Weights = {"target": (1.0, "target"), "nontarget": (gamma, "nontarget")}
+    return distillation("nkd", NormalisedTerms(temperature), weights, needs_labels=True, **common)
 
 
 def _kept(partition: Partition, lg: Logits) -> Tensor:
@@ -99,16 +64,13 @@ def _kept(partition: Partition, lg: Logits) -> Tensor:
     return Partition(partition.groups[1:], lg.classes).members(lg.rows, lg.student.device)
 
 
-@preset
+@with_common()
 def ofa(
     *,
     gamma: float = 1.0,
     temperature: float = 1.0,
     weight: float = 1.0,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """The loss of one-for-all distillation: cross-entropy with a target whose label part is raised to a power.
 
@@ -136,34 +98,15 @@ def ofa(
     """
     check_positive("ofa", gamma=gamma, temperature=temperature)
     check_not_negative("ofa", weight=weight)
-    check_common("ofa", ce_weight, warmup, label_smoothing, hard)
-
-    def at(temperature: float | Tensor) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            return {"ofa": adaptive_cross_entropy(lg.student, lg.teacher, lg.labels, gamma, temperature)}
-
-        return terms
-
-    return Method(
-        name="ofa",
-        parts={"task": Part(constant(ce_weight), "task"), "ofa": Part(warmup_to(weight, warmup))},
-        terms=at(temperature),
-        tempered=at,
-        task=Task(label_smoothing),
-        needs_labels=True,
-        hard=hard,
-    )
+    return distillation("ofa", StressedTerms(gamma, temperature), {"ofa": (weight, None)}, needs_labels=True, **common)
 
 
-@preset
+@with_common()
 def ttm(
     *,
     l: float = 0.1,
     weight: float = 45.0,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Transformed teacher matching: KD without a temperature in the student.
 
@@ -185,22 +128,17 @@ def ttm(
         >>> fr.methods.ttm(l=0.5).components(fr.Logits(0.5 * z, z, torch.tensor([0])))["ttm"]
         tensor([0.])
     """
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return {"ttm": _transformed_kl(lg, l)}
-
-    return _build("ttm", l, weight, terms, ce_weight, warmup, label_smoothing, hard)
+    check_positive("ttm", l=l)
+    check_not_negative("ttm", weight=weight)
+    return distillation("ttm", partial(_powered, power=l), {"ttm": (weight, None)}, **common)
 
 
-@preset
+@with_common()
 def wttm(
     *,
     l: float = 0.2,
     weight: float = 4.0,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Weighted TTM: rows count by how much mass the power leaves, the more the flatter the teacher is.
 
@@ -223,34 +161,71 @@ def wttm(
         >>> bool(torch.isclose(weighted["wttm"], 3**0.5 * plain["ttm"]))
         True
     """
+    check_positive("wttm", l=l)
+    check_not_negative("wttm", weight=weight)
+    return distillation("wttm", partial(_weighted, power=l), {"wttm": (weight, None)}, **common)
 
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return {"wttm": power_mass(lg.teacher, l) * _transformed_kl(lg, l)}
 
-    return _build("wttm", l, weight, terms, ce_weight, warmup, label_smoothing, hard)
+def _powered(lg: Logits, progress: Progress, power: float) -> Components:
+    return {"ttm": _transformed_kl(lg, power)}
+
+
+def _weighted(lg: Logits, progress: Progress, power: float) -> Components:
+    return {"wttm": power_mass(lg.teacher, power) * _transformed_kl(lg, power)}
 
 
 def _transformed_kl(lg: Logits, power: float) -> Tensor:
     return split_kl(widen(lg.student), power * widen(lg.teacher), whole(lg)).within[:, 0]
 
 
-def _build(
-    name: str,
-    l: float,
-    weight: float,
-    terms: Terms,
-    ce_weight: float,
-    warmup: float,
-    label_smoothing: float,
-    hard: Hard,
-) -> Method:
-    check_positive(name, l=l)
-    check_not_negative(name, weight=weight)
-    check_common(name, ce_weight, warmup, label_smoothing, hard)
-    return Method(
-        name=name,
-        parts={"task": Part(constant(ce_weight), "task"), name: Part(warmup_to(weight, warmup))},
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
-    )
+@dataclass(frozen=True, eq=False)
+class NormalisedTerms:
+    """NKD's terms at a temperature, over the non-targets that a mask keeps."""
+
+    temperature: float | Tensor
+    mask: Mask = Mask()
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The label's cross-entropy at T = 1, and the one among the other classes at T."""
+        label = lg.labels[:, None]
+        log_q = widen(lg.student).log_softmax(1).gather(1, label)[:, 0]
+        a = widen(lg.teacher).softmax(1).gather(1, label)[:, 0]
+        kept = _kept(self.mask.partition(lg, progress), lg)
+        inside = inside_cross_entropy(lg.student, lg.teacher, kept, self.temperature)
+        return {"target": -a * log_q, "nontarget": inside}
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The same at another temperature."""
+        return replace(self, temperature=temperature)
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same under a mask."""
+        return replace(self, mask=mask)
+
+
+@dataclass(frozen=True, eq=False)
+class StressedTerms:
+    """OFA's terms: the exponent, and the temperature of both probabilities."""
+
+    gamma: float
+    temperature: float | Tensor
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The adaptive cross-entropy, ``[n]``."""
+        return {"ofa": adaptive_cross_entropy(lg.student, lg.teacher, lg.labels, self.gamma, self.temperature)}
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The same at another temperature."""
+        return replace(self, temperature=temperature)
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """Refused."""
+        raise ValueError(NO_LABEL)

@@ -1,209 +1,238 @@
-"""Terms that are read off one split, DeepKD's mask over its non-targets, and the inner loss of KD-like methods."""
+"""What a method computes, as a value: rows in, named components out; at another temperature, on changed rows, masked.
+
+Terms are frozen values made of module-level functions, so that a method compares by identity, pickles and deep-copies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..kernels import KL, Partition, has_split_mean, split_mean
-from ..losses import by_target, by_target_top, split_kl, whole
-from ..rows import Logits, Progress, weighted_mean
-from ..schedules import Schedule, phases, round_count
-from .checks import check_not_negative
+from ..rows import Logits, Progress
 
 if TYPE_CHECKING:
-    from .method import Role, Terms
+    from .inner import Mask
+    from .method import Method, Part
+
+Components = dict[str, Tensor]
+RowMap = Callable[[Logits], Logits]
+
+
+@runtime_checkable
+class Terms(Protocol):
+    """The components of a method other than ``task``, one value per row, without weights.
+
+    A plain function of (rows, progress) will do for a method of one's own: :func:`as_terms` makes terms of it.
+    """
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """Component -> ``[n]``."""
+        ...
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The same at another temperature, which may be a tensor that receives a gradient.
+
+        Raises:
+            ValueError: there is no temperature, or none that can be a tensor.
+        """
+        ...
+
+    def on(self, change: RowMap) -> Terms:
+        """The same on changed rows, wherever they may be changed."""
+        ...
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same with the non-targets of the label's partition masked.
+
+        Raises:
+            ValueError: the terms know no label's partition.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
-class SplitTerms:
-    """The terms of a method whose components are parts of one split; also their weighted mean at once.
+class Function:
+    """Terms of a plain function: no temperature that could be learned, no label's partition that could be masked."""
+
+    function: Callable[[Logits, Progress], Components]
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """What the function gives."""
+        return self.function(lg, progress)
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused."""
+        raise ValueError(NO_TEMPERATURE)
+
+    def on(self, change: RowMap) -> Terms:
+        """The function of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """Refused."""
+        raise ValueError(NO_LABEL)
+
+
+NO_TEMPERATURE = "there is no temperature that can be learned"
+NO_LABEL = "there is no label's partition whose non-targets could be masked"
+
+
+@dataclass(frozen=True, eq=False)
+class OnRows:
+    """Terms of changed rows."""
+
+    inner: Terms
+    change: RowMap
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The inner terms of the changed rows."""
+        return self.inner(self.change(lg), progress)
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The inner terms at this temperature, of the same rows."""
+        return replace(self, inner=self.inner.at(temperature))
+
+    def on(self, change: RowMap) -> Terms:
+        """Changed before the change that is already there."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The inner terms masked."""
+        return replace(self, inner=self.inner.masked(mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Terms made of other terms: what a wrapper does with them, with the same temperature and mask inside.
 
     Args:
-        partition: function of rows that gives the groups.
-        parts: component name -> the group whose ``within`` it is, or ``None`` for ``between``.
-        temperature: T.
-        kl: direction inside the groups.
-
-    Example:
-        >>> import torch
-        >>> from fractionate.losses import by_target
-        >>> terms = SplitTerms(lambda lg, progress: by_target(lg), {"target": None, "nontarget": 1}, 4.0)
-        >>> lg = Logits(torch.randn(2, 5), torch.randn(2, 5), torch.tensor([0, 1]))
-        >>> {name: x.shape for name, x in terms(lg, Progress()).items()}
-        {'target': torch.Size([2]), 'nontarget': torch.Size([2])}
+        inner: the terms of the wrapped method.
+        work: (inner terms, rows, progress) -> components.
     """
 
-    partition: Callable[[Logits, Progress], Partition]
-    parts: Mapping[str, int | None]
-    temperature: float | Tensor
-    kl: KL = "forward"
+    inner: Terms
+    work: Callable[[Terms, Logits, Progress], Components]
 
-    def __call__(self, lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        """Every component, ``[n]``."""
-        split = split_kl(lg.student, lg.teacher, self.partition(lg, progress), self.temperature, self.kl)
-        return {name: split.between if g is None else split.within[:, g] for name, g in self.parts.items()}
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """What is made of the inner terms."""
+        return self.work(self.inner, lg, progress)
 
-    def mean(self, lg: Logits, progress: Progress, weights: Mapping[str, float]) -> Tensor | None:
-        """Mean over the rows of the weighted components, from one look at the logits; ``None`` where that is no gain.
+    def at(self, temperature: float | Tensor) -> Terms:
+        """The same around the inner terms at this temperature."""
+        return replace(self, inner=self.inner.at(temperature))
 
-        Args:
-            lg: rows.
-            progress: position in training.
-            weights: weight of every component that counts.
-        """
-        temperature = self.temperature
-        if lg.weight is not None or isinstance(temperature, Tensor):
-            return None
-        if not has_split_mean(lg.student, lg.teacher, temperature, self.kl):
-            return None
-        partition = self.partition(lg, progress)
-        each = [0.0] * (partition.size + 1)
-        for name, g in self.parts.items():
-            each[0 if g is None else g + 1] = weights.get(name, 0.0)
-        return split_mean(lg.student, lg.teacher, partition, temperature, tuple(each))
+    def on(self, change: RowMap) -> Terms:
+        """Outside, unless some of the inner terms must read the rows as they are."""
+        inner = self.inner.on(change)
+        return OnRows(self, change) if isinstance(inner, OnRows) else replace(self, inner=inner)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same around the masked inner terms."""
+        return replace(self, inner=self.inner.masked(mask))
+
+
+def as_terms(terms: Callable[[Logits, Progress], Components]) -> Terms:
+    """Terms as they are, or those of a plain function."""
+    return terms if isinstance(terms, Terms) else Function(terms)
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Which non-target classes NCKD looks at.
+class EveryView:
+    """A change of rows applied to them, to their strong view and to their regions."""
+
+    change: RowMap
+
+    def __call__(self, lg: Logits) -> Logits:
+        """The changed rows."""
+        strong, regions = (None if view is None else self(view) for view in (lg.strong, lg.regions))
+        return replace(self.change(lg), strong=strong, regions=regions)
+
+
+@dataclass(frozen=True)
+class Then:
+    """Two changes of rows, one after the other."""
+
+    first: RowMap
+    second: RowMap
+
+    def __call__(self, lg: Logits) -> Logits:
+        """The changed rows."""
+        return self.second(self.first(lg))
+
+
+def unchanged(lg: Logits) -> Logits:
+    """The rows as they are."""
+    return lg
+
+
+def mapped(method: Method, change: RowMap, finish: Callable[[Method], Method]) -> Method:
+    """The method whose terms read changed rows; the task still reads the rows as they are.
 
     Args:
-        keep: number of classes, or a schedule that gives a fraction of them; ``None`` or 0 keeps all.
-        count_target: whether the label takes part in the ranking.
+        method: any method, alone or with streams of its own.
+        change: function from rows to rows that keeps their number and classes.
+        finish: what else the transform does, such as a new name; also done to the twin that :func:`deepkd` works on.
     """
-
-    keep: int | Schedule | None = None
-    count_target: bool = True
-
-    def count(self, progress: Progress, classes: int) -> int | None:
-        """k at this point of training; ``None`` when nothing is masked."""
-        most = classes if self.count_target else classes - 1
-        if self.keep is None or self.keep == 0:
-            return None
-        if isinstance(self.keep, phases):
-            return min(most, self.keep.count(progress, classes))
-        if callable(self.keep):
-            fraction = self.keep(progress)
-            if not 0 < fraction <= 1:
-                raise ValueError(
-                    f"keep: the schedule must return a fraction of the classes in (0, 1], got {fraction!r}"
-                )
-            return min(most, round_count(fraction * classes, classes))
-        return self.keep
-
-    def partition(self, lg: Logits, progress: Progress) -> Partition:
-        """{label}, {kept non-targets} and, if some are masked, {dropped}."""
-        k = self.count(progress, lg.classes)
-        return by_target(lg) if k is None else by_target_top(lg, k, count_target=self.count_target)
-
-    def decoupled(
-        self, lg: Logits, progress: Progress, temperature: float | Tensor, kl: KL = "forward"
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """TCKD, NCKD over the kept non-targets, and the teacher's non-target mass; ``[n]`` each.
-
-        TCKD and the mass always use the full distribution.
-        """
-        return decoupled(lg.student, lg.teacher, self.partition(lg, progress), temperature, kl)
+    twin = None if method.twin is None else mapped(method.twin, change, finish)
+    return replace(finish(replace(method, terms=as_terms(method.terms).on(change))), twin=twin)
 
 
-def decoupled(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL = "forward"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As :meth:`Mask.decoupled`, with a partition that serves several temperatures and students."""
-    split = split_kl(student, teacher, partition, temperature, kl)
-    if partition.size == 2:
-        return split.between, split.within[:, 1], split.mass[:, 1]
-    between, (log_mass, _) = split.between_merged([[0], [1, 2]])
-    return between, split.within[:, 1], log_mass[:, 1].exp()
+def around(method: Method, work: Callable[[Terms, Logits, Progress], Components], **changes: Any) -> Method:
+    """The method with its terms wrapped, and some fields changed.
+
+    Args:
+        method: any method.
+        work: as in :class:`Around`.
+        changes: fields of :class:`Method`.
+    """
+    return replace(method, terms=Around(as_terms(method.terms), work), **changes)
 
 
-def check_keep(keep: int | Schedule | None) -> None:
-    """``keep`` is an integer, a schedule or ``None``."""
-    if keep is None or callable(keep):
-        return
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+def beside(
+    method: Method,
+    name: str,
+    part: Part,
+    rows: Callable[[Logits], Tensor],
+    *,
+    needs_labels: bool = False,
+    row_wise: bool = True,
+) -> Method:
+    """The method with one more component, and its twin likewise.
+
+    Args:
+        method: any method in one stream.
+        name, part: of the component.
+        rows: its value, ``[n]``.
+        needs_labels, row_wise: what holds for it.
+
+    Raises:
+        ValueError: several streams, or a component of that name already there.
+    """
+    if name in method.parts:
+        raise ValueError(f"{method.name} already has a component {name!r}: {list(method.parts)}")
+    if len(method.streams) > 1:
         raise ValueError(
-            f"deepkd: keep is a number of classes (an integer, 0 = no mask) or a schedule that returns a "
-            f"fraction of the classes, such as fr.schedules.phases(plateau=.55); got {keep!r}"
+            f"{method.name} has several streams {[s.name for s in method.streams]}, so the stream of {name!r} is "
+            f"open: add it first, then wrap with dot(...), deepkd(...) or resplit(...)"
         )
+    twin = None
+    if method.twin is not None:
+        twin = beside(method.twin, name, part, rows, needs_labels=needs_labels, row_wise=row_wise)
+    return around(
+        method,
+        partial(_with_rows, name=name, rows=rows),
+        name=f"{method.name}+{name}",
+        parts={**method.parts, name: part},
+        streams=(replace(method.streams[0], components=(*method.parts, name)),),
+        needs_labels=method.needs_labels or needs_labels,
+        row_wise=method.row_wise and row_wise,
+        twin=twin,
+    )
 
 
-KdForm = Literal["per_row", "batch_means"]
-# Loss of a student at a temperature; an inner loss ranks the classes of some rows once and returns it.
-OfStudent = Callable[[Tensor, float | Tensor], dict[str, Tensor]]
-Inner = Callable[[Logits, Progress], OfStudent]
-
-
-def kd_rows(lg: Logits, progress: Progress) -> OfStudent:
-    """T^2 KL over all classes, per row."""
-
-    def of(student: Tensor, temperature: float | Tensor) -> dict[str, Tensor]:
-        return {"kd": split_kl(student, lg.teacher, whole(lg), temperature).within[:, 0]}
-
-    return of
-
-
-@dataclass(frozen=True)
-class Decoupled:
-    """TCKD and NCKD, the latter times (1 - a) unless the weights are constants (DKD).
-
-    Args:
-        mask: the non-targets that NCKD looks at.
-        form: (1 - a) ``"per_row"``, so that the sum is KD, or as its mean over the batch.
-        constant: leave (1 - a) out.
-    """
-
-    mask: Mask
-    form: KdForm = "per_row"
-    constant: bool = False
-
-    def __call__(self, lg: Logits, progress: Progress) -> OfStudent:
-        """``target`` and ``nontarget``, ``[n]`` each, of any student against the teacher of these rows."""
-        partition = self.mask.partition(lg, progress)
-
-        def of(student: Tensor, temperature: float | Tensor) -> dict[str, Tensor]:
-            target, nontarget, rest = decoupled(student, lg.teacher, partition, temperature)
-            if self.constant:
-                return {"target": target, "nontarget": nontarget}
-            share = weighted_mean(rest, lg.weight) if self.form == "batch_means" else rest
-            return {"target": target, "nontarget": share * nontarget}
-
-        return of
-
-
-def at(inner: Inner, temperature: float | Tensor) -> Terms:
-    """The inner loss at one temperature, as the terms of a method."""
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        return inner(lg, progress)(lg.student, temperature)
-
-    return terms
-
-
-@dataclass(frozen=True)
-class InnerWeights:
-    """alpha and beta of a method whose inner loss is KD, or DKD if one of them is given (the other is then 1)."""
-
-    alpha: float | None = None
-    beta: float | None = None
-
-    def check(self, where: str) -> None:
-        """Both are finite numbers where given."""
-        given = {"alpha": self.alpha, "beta": self.beta}
-        check_not_negative(where, **{name: value for name, value in given.items() if value is not None})
-
-    @property
-    def dkd(self) -> bool:
-        """Whether the inner loss is DKD."""
-        return self.alpha is not None or self.beta is not None
-
-    def weights(self, decoupled: bool) -> dict[str, tuple[float, Role | None]]:
-        """Weight and role of every part of the inner loss."""
-        if not decoupled:
-            return {"kd": (1.0, None)}
-        alpha, beta = (1.0 if x is None else x for x in (self.alpha, self.beta))
-        return {"target": (alpha, "target"), "nontarget": (beta, "nontarget")}
+def _with_rows(inner: Terms, lg: Logits, progress: Progress, name: str, rows: Callable[[Logits], Tensor]) -> Components:
+    return {**inner(lg, progress), name: rows(lg)}

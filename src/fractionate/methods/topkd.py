@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Unpack
 
 from torch import Tensor
 
@@ -12,18 +13,23 @@ from .._choices import choose
 from ..kernels import widen
 from ..losses import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
 from ..rows import Logits, Progress, with_logits
-from ..schedules import constant
 from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .mapped import every_view, mapped, on_twin, over_terms
-from .method import Method, Part, Role, Task, Terms
-from .presets import preset, reconstruction
-
-Hard = Literal["error", "argmax"]
+from .arguments import (
+    Common,
+    Role,
+    check_count,
+    check_not_negative,
+    check_positive,
+    preset,
+    reconstruction,
+    with_common,
+)
+from .method import Method, Part, distillation
+from .terms import Components, EveryView, beside, mapped
 
 
 @reconstruction
-@preset
+@with_common()
 def topkd(
     *,
     k: int = 5,
@@ -37,10 +43,7 @@ def topkd(
     lam_tdl: float = 1.0,
     scaling: Scaling = "sign_safe",
     center: bool = False,
-    warmup: float = 1,
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Top-k KD (reconstruction): contrast of whole logit vectors, and cosines on the top, bottom and middle classes.
 
@@ -75,44 +78,24 @@ def topkd(
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
-        >>> m = fr.methods.topkd(k=3)
-        >>> list(m.components(lg))
-        ['task', 'contrastive', 'decoupled']
-        >>> m
+        >>> fr.methods.topkd(k=3)
         <Method topkd(k=3) [reconstruction]>
+        >>> list(fr.methods.topkd(k=3).components(lg))
+        ['task', 'contrastive', 'decoupled']
     """
-    check_scaling("topkd", k, gamma, lam, kappa, scaling)
+    raised = Raised(k, gamma, lam, kappa, scaling)
+    raised.check("topkd")
     check_positive("topkd", tau=tau)
     check_not_negative("topkd", alpha=alpha, beta=beta, lam_con=lam_con, lam_tdl=lam_tdl)
-    check_common("topkd", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        scaled = scale_top(
-            lg.teacher, lg.labels, k=k, gamma=gamma, lam=lam, kappa=kappa, scaling=scaling, ranking=lg.rank_by
-        )
-        cosines = top_cosine(lg.student, scaled, lg.rank_by, k=k, alpha=alpha, beta=beta, center=center)
-        return {"contrastive": logit_contrast(lg.student, lg.teacher, tau=tau, weight=lg.weight), "decoupled": cosines}
-
-    return Method(
-        name="topkd",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            "contrastive": Part(warmup_to(lam_con, warmup)),
-            "decoupled": Part(warmup_to(lam_tdl, warmup)),
-        },
-        terms=terms,
-        task=Task(label_smoothing),
+    cosines = partial(_cosines, raised=raised, alpha=alpha, beta=beta, center=center)
+    return distillation(
+        "topkd",
+        partial(_both, cosines=cosines, tau=tau),
+        {"contrastive": (lam_con, None), "decoupled": (lam_tdl, None)},
         needs_labels=True,
-        hard=hard,
         row_wise=False,
+        **common,
     )
-
-
-def check_scaling(where: str, k: int, gamma: float, lam: float, kappa: float, scaling: str) -> None:
-    """The arguments of ``scale_top``."""
-    check_count(where, "k", k, 1)
-    check_not_negative(where, gamma=gamma, lam=lam, kappa=kappa)
-    choose(f"{where} scaling", scaling, SCALINGS)
 
 
 Rows = Callable[[Logits], Tensor]
@@ -151,19 +134,11 @@ def with_scaled_teacher(
         >>> list(fr.methods.with_scaled_teacher(fr.methods.kd(), k=3).components(lg))
         ['task', 'kd']
     """
-    check_scaling("with_scaled_teacher", k, gamma, lam, kappa, scaling)
+    raised = Raised(k, gamma, lam, kappa, scaling)
+    raised.check("with_scaled_teacher")
 
-    def raise_top(teacher: Tensor, lg: Logits, ranking: Tensor) -> Tensor:
-        return scale_top(teacher, lg.labels, k=k, gamma=gamma, lam=lam, kappa=kappa, scaling=scaling, ranking=ranking)
-
-    def scaled(lg: Logits) -> Logits:
-        changed = with_logits(lg, widen(lg.student), raise_top(lg.teacher, lg, lg.rank_by))
-        return replace(changed, teachers=tuple(raise_top(teacher, lg, teacher) for teacher in lg.teachers))
-
-    def finish(inner: Method) -> Method:
-        return replace(inner, name=f"{inner.name}+scaled_teacher", needs_labels=True)
-
-    return mapped(method, every_view(scaled), finish)
+    change = EveryView(raised)
+    return mapped(method, change, lambda m: replace(m, name=f"{m.name}+scaled_teacher", needs_labels=True))
 
 
 @reconstruction
@@ -193,16 +168,12 @@ def with_contrast(
 
     Example:
         >>> import fractionate as fr
-        >>> list(fr.methods.with_contrast(fr.methods.dkd()).parts)
-        ['task', 'target', 'nontarget', 'contrastive']
+        >>> list(fr.methods.with_contrast(fr.methods.kd()).parts)
+        ['task', 'kd', 'contrastive']
     """
     check_positive("with_contrast", tau=tau)
     part = _part("with_contrast", weight, warmup, role)
-
-    def rows(lg: Logits) -> Tensor:
-        return logit_contrast(lg.student, lg.teacher, tau=tau, weight=lg.weight)
-
-    return _added(method, "contrastive", part, rows, row_wise=False)
+    return beside(method, "contrastive", part, partial(_contrast, tau=tau), row_wise=False)
 
 
 @reconstruction
@@ -246,17 +217,12 @@ def with_top_cosine(
         >>> list(fr.methods.with_top_cosine(fr.methods.kd()).parts)
         ['task', 'kd', 'decoupled']
     """
-    check_scaling("with_top_cosine", k, gamma, lam, kappa, scaling)
+    raised = Raised(k, gamma, lam, kappa, scaling)
+    raised.check("with_top_cosine")
     check_not_negative("with_top_cosine", alpha=alpha, beta=beta)
     part = _part("with_top_cosine", weight, warmup, role)
-
-    def rows(lg: Logits) -> Tensor:
-        raised = scale_top(
-            lg.teacher, lg.labels, k=k, gamma=gamma, lam=lam, kappa=kappa, scaling=scaling, ranking=lg.rank_by
-        )
-        return top_cosine(lg.student, raised, lg.rank_by, k=k, alpha=alpha, beta=beta, center=center)
-
-    return _added(method, "decoupled", part, rows, needs_labels=True)
+    rows = partial(_cosines, raised=raised, alpha=alpha, beta=beta, center=center)
+    return beside(method, "decoupled", part, rows, needs_labels=True)
 
 
 def _part(where: str, weight: float, warmup: float, role: Role | None) -> Part:
@@ -266,30 +232,44 @@ def _part(where: str, weight: float, warmup: float, role: Role | None) -> Part:
     return Part(warmup_to(weight, warmup), role)
 
 
-def _added(
-    method: Method, name: str, part: Part, rows: Rows, *, needs_labels: bool = False, row_wise: bool = True
-) -> Method:
-    """The method with one more component, and its decoupled twin likewise."""
-    if name in method.parts:
-        raise ValueError(f"{method.name} already has a component {name!r}: {list(method.parts)}")
-    if len(method.streams) > 1:
-        raise ValueError(
-            f"{method.name} has several streams {[s.name for s in method.streams]}, so the stream of {name!r} is "
-            f"open: add it first, then wrap with dot(...), deepkd(...) or resplit(...)"
-        )
+@dataclass(frozen=True)
+class Raised:
+    """Rows with the teacher's top k and the label raised, see ``fractionate.losses.scale_top``."""
 
-    def more(terms: Terms) -> Terms:
-        return lambda lg, progress: {**terms(lg, progress), name: rows(lg)}
+    k: int
+    gamma: float
+    lam: float
+    kappa: float
+    scaling: Scaling
 
-    def again(twin: Method) -> Method:
-        return _added(twin, name, part, rows, needs_labels=needs_labels, row_wise=row_wise)
+    def check(self, where: str) -> None:
+        """The arguments of ``scale_top``."""
+        check_count(where, "k", self.k, 1)
+        check_not_negative(where, **self._strengths)
+        choose(f"{where} scaling", self.scaling, SCALINGS)
 
-    return replace(
-        over_terms(method, more),
-        name=f"{method.name}+{name}",
-        parts={**method.parts, name: part},
-        streams=(replace(method.streams[0], components=(*method.parts, name)),),
-        needs_labels=method.needs_labels or needs_labels,
-        row_wise=method.row_wise and row_wise,
-        decouple=on_twin(method, again),
-    )
+    @property
+    def _strengths(self) -> dict[str, float]:
+        return {"gamma": self.gamma, "lam": self.lam, "kappa": self.kappa}
+
+    def of(self, teacher: Tensor, lg: Logits, ranking: Tensor) -> Tensor:
+        """``[n, c]`` a raised teacher of these rows."""
+        return scale_top(teacher, lg.labels, k=self.k, scaling=self.scaling, ranking=ranking, **self._strengths)
+
+    def __call__(self, lg: Logits) -> Logits:
+        """The same rows with every teacher raised, still ranked by the raw one."""
+        changed = with_logits(lg, widen(lg.student), self.of(lg.teacher, lg, lg.rank_by))
+        return replace(changed, teachers=tuple(self.of(teacher, lg, teacher) for teacher in lg.teachers))
+
+
+def _contrast(lg: Logits, tau: float) -> Tensor:
+    return logit_contrast(lg.student, lg.teacher, tau=tau, weight=lg.weight)
+
+
+def _cosines(lg: Logits, raised: Raised, alpha: float, beta: float, center: bool) -> Tensor:
+    scaled = raised.of(lg.teacher, lg, lg.rank_by)
+    return top_cosine(lg.student, scaled, lg.rank_by, k=raised.k, alpha=alpha, beta=beta, center=center)
+
+
+def _both(lg: Logits, progress: Progress, cosines: Rows, tau: float) -> Components:
+    return {"decoupled": cosines(lg), "contrastive": _contrast(lg, tau)}

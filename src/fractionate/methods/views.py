@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, Unpack
 
 from torch import Tensor
 
@@ -13,18 +14,13 @@ from .._typing import Float
 from ..kernels import widen
 from ..losses import kl_rows, swap_target
 from ..rows import Logits, Progress, weighted_mean
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_count, check_not_negative, check_positive
-from .mapped import every_view, mapped
-from .method import Method, Part, Task
-from .presets import preset
-from .terms import Decoupled, Inner, InnerWeights, KdForm, Mask, kd_rows
-
-Hard = Literal["error", "argmax"]
+from .arguments import Common, check_count, check_not_negative, check_positive, preset, with_common
+from .inner import Decoupled, Inner, InnerWeights, KdRows, Mask
+from .method import Method, Weights, distillation
+from .terms import NO_TEMPERATURE, Components, EveryView, OnRows, RowMap, Terms, mapped
 
 
-@preset
+@with_common()
 def crld(
     *,
     wv_weight: float = 2.0,
@@ -34,10 +30,7 @@ def crld(
     tau_strong: float = 0.2,
     alpha: float | None = None,
     beta: float | None = None,
-    ce_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Cross-view regularised distillation: KD where the teacher is confident, within and across two views.
 
@@ -74,44 +67,42 @@ def crld(
     """
     check_positive("crld", temperature=temperature)
     check_not_negative("crld", wv_weight=wv_weight, cv_weight=cv_weight, tau_weak=tau_weak, tau_strong=tau_strong)
-    check_common("crld", ce_weight, warmup, label_smoothing, hard)
     inner = InnerWeights(alpha, beta)
     inner.check("crld")
 
-    def build(loss: Inner, fractions: bool) -> Method:
-        outer = {"within": wv_weight, "cross": cv_weight}
-        weights = inner.weights(decoupled=isinstance(loss, Decoupled))
-        named = {_name(o, i): (a * b, role) for i, (b, role) in weights.items() for o, a in outer.items()}
-        return Method(
-            name="crld",
-            parts={
-                "task": Part(constant(ce_weight), "task"),
-                **{name: Part(warmup_to(w, warmup), role) for name, (w, role) in named.items()},
-            },
-            terms=_CrossView(temperature, (tau_weak, tau_strong), loss, fractions),
-            task=Task(label_smoothing, 2),
-            needs_labels=isinstance(loss, Decoupled),
-            hard=hard,
-            views=2,
-            row_wise=not fractions,
-        )
+    def build(loss: Inner, twin: Method | None) -> Method:
+        outer, decoupled = {"within": wv_weight, "cross": cv_weight}, isinstance(loss, Decoupled)
+        weights: Weights = {
+            _name(o, i): (a * b, role) for i, (b, role) in inner.weights(decoupled).items() for o, a in outer.items()
+        }
+        terms = CrossView(temperature, (tau_weak, tau_strong), loss)
+        return distillation("crld", terms, weights, task_views=2, needs_labels=decoupled, twin=twin, **common)
 
-    def decouple(mask: Mask, form: KdForm) -> Method:
-        return build(Decoupled(mask, form, constant=inner.dkd), form == "batch_means")
-
-    return replace(build(Decoupled(Mask(), constant=True) if inner.dkd else kd_rows, False), decouple=decouple)
+    return build(Decoupled(constant=True) if inner.dkd else KdRows(), build(Decoupled(constant=inner.dkd), None))
 
 
-@dataclass(frozen=True)
-class _CrossView:
+@dataclass(frozen=True, eq=False)
+class CrossView:
     """CRLD's terms: the inner loss of the four pairs of views, masked by the teacher's confidence."""
 
     temperature: float
     thresholds: tuple[float, float]
     inner: Inner
-    fractions: bool
+    fractions: bool = False
 
-    def __call__(self, lg: Logits, progress: Progress) -> dict[str, Tensor]:
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused."""
+        raise ValueError(NO_TEMPERATURE)
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same with masked non-targets."""
+        return replace(self, inner=self.inner.masked(mask), fractions=mask.form == "batch_means")
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
         """Rows of the terms within a view and across the views."""
         assert lg.strong is not None  # check_rows refused rows without it
         weak, strong = lg, lg.strong
@@ -119,7 +110,7 @@ class _CrossView:
         # Either teacher ranks its classes once and serves both students.
         by_weak, by_strong = (self.inner(replace(view, weight=lg.weight), progress) for view in (weak, strong))
         pairs = {"within": (weak, strong), "cross": (strong, weak)}
-        rows: dict[str, Tensor] = {}
+        rows: Components = {}
         for (outer, (first, second)), mask in zip(pairs.items(), masks, strict=True):
             a, b = (of(s.student, self.temperature) for of, s in ((by_weak, first), (by_strong, second)))
             rows |= {_name(outer, name): mask * (a[name] + b[name]) for name in a}
@@ -159,22 +150,19 @@ def swap(method: Method) -> Method:
         tensor([0.])
     """
     return mapped(
-        method, every_view(_swapped), lambda inner: replace(inner, name=f"{inner.name}+swap", needs_labels=True)
+        method, EveryView(_swapped), lambda inner: replace(inner, name=f"{inner.name}+swap", needs_labels=True)
     )
 
 
-@preset
+@with_common()
 def sld(
     *,
     temperatures: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
     start_epoch: int = 150,
     detach: bool = True,
     views: Literal[1, 2] = 2,
-    ce_weight: float = 1.0,
     kd_weight: float = 1.0,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Swapped logit distillation: KD to the swapped teacher and, late in training, to the swapped student itself.
 
@@ -206,39 +194,9 @@ def sld(
         [0.0, 0.0]
     """
     _check(temperatures, start_epoch, views, kd_weight)
-    check_common("sld", ce_weight, warmup, label_smoothing, hard)
-    used = tuple(temperatures)
-
-    def of_view(lg: Logits, late: bool) -> tuple[Tensor, Tensor]:
-        aim = swap_target(lg.teacher, lg.labels)
-        kd = _sum([kl_rows(lg.student, aim, t) for t in used])
-        if not late:
-            return kd, 0 * kd
-        own = swap_target(lg.student, lg.labels)
-        own = own.detach() if detach else own
-        return kd, _sum([kl_rows(lg.student, own, t) for t in used])
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        late = progress.epoch > start_epoch
-        kd, own = of_view(lg, late)
-        if views == 2 and lg.strong is not None:
-            strong = of_view(lg.strong, late)
-            kd, own = kd + strong[0], own + strong[1]
-        return {"kd": kd, "self_kd": own}
-
-    return Method(
-        name="sld",
-        parts={
-            "task": Part(constant(ce_weight), "task"),
-            "kd": Part(warmup_to(kd_weight, warmup)),
-            "self_kd": Part(warmup_to(kd_weight, warmup)),
-        },
-        terms=terms,
-        task=Task(label_smoothing, views),
-        needs_labels=True,
-        hard=hard,
-        views=views,
-    )
+    terms = partial(_swapped_kd, temperatures=tuple(temperatures), start_epoch=start_epoch, detach=detach, views=views)
+    weights: Weights = {"kd": (kd_weight, None), "self_kd": (kd_weight, None)}
+    return distillation("sld", terms, weights, task_views=views, needs_labels=True, **common)
 
 
 def _swapped(lg: Logits) -> Logits:
@@ -264,3 +222,24 @@ def _check(temperatures: Sequence[float], start_epoch: int, views: int, kd_weigh
     check_count("sld", "start_epoch", start_epoch, 0)
     choose("sld option 'views'", str(views), ("1", "2"))
     check_not_negative("sld", kd_weight=kd_weight)
+
+
+def _swapped_kd(
+    lg: Logits, progress: Progress, temperatures: tuple[float, ...], start_epoch: int, detach: bool, views: int
+) -> Components:
+    late = progress.epoch > start_epoch
+    kd, own = _of_view(lg, temperatures, late, detach)
+    if views == 2 and lg.strong is not None:
+        strong = _of_view(lg.strong, temperatures, late, detach)
+        kd, own = kd + strong[0], own + strong[1]
+    return {"kd": kd, "self_kd": own}
+
+
+def _of_view(lg: Logits, temperatures: tuple[float, ...], late: bool, detach: bool) -> tuple[Tensor, Tensor]:
+    aim = swap_target(lg.teacher, lg.labels)
+    kd = _sum([kl_rows(lg.student, aim, t) for t in temperatures])
+    if not late:
+        return kd, 0 * kd
+    own = swap_target(lg.student, lg.labels)
+    own = own.detach() if detach else own
+    return kd, _sum([kl_rows(lg.student, own, t) for t in temperatures])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-from torch import Tensor
+from functools import partial
 
 from .._choices import choose, unknown
 from ..kernels import widen
 from ..losses import region_weights
 from ..rows import Logits, Progress
 from ..schedules import Schedule, as_schedule
-from .checks import check_count, check_numbers
-from .mapped import on_twin, over_terms
-from .method import Method, Part, Role, Terms
-from .presets import preset
+from .arguments import Role, check_count, check_numbers, preset
+from .method import Method, Part
 from .streams import Stream
+from .terms import Components, Terms, around
 
 
 @preset
@@ -58,23 +56,14 @@ def sdd(method: Method, *, scales: Sequence[int] = (1, 2, 4)) -> Method:
         raise ValueError(f"sdd: regions have one view, {method.name} needs {method.views}")
     count = sum(size * size for size in grids)
 
-    def on_regions(inner: Terms) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            weights = region_weights(lg, count)
-            assert lg.regions is not None  # region_weights refused rows without them
-            rows = inner(lg.regions, progress)
-            return {name: (weights * x.view(lg.rows, count)).mean(1) for name, x in rows.items()}
-
-        return terms
-
     def wrap(inner: Method) -> Method:
-        changed = over_terms(inner, on_regions)
-        return replace(
-            changed,
+        return around(
+            inner,
+            partial(_of_regions, count=count),
             name=f"{inner.name}+sdd",
             needs_labels=True,
             regions=grids,
-            decouple=on_twin(inner, wrap),
+            twin=None if inner.twin is None else wrap(inner.twin),
         )
 
     return wrap(method)
@@ -134,21 +123,14 @@ def with_extra(
         )
     part = Part(as_schedule(weight), role)
 
-    def adding(inner: Terms) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            if name not in lg.extra:
-                raise ValueError(f"with_extra: {unknown('entry of Logits.extra', name, lg.extra)}")
-            return {**inner(lg, progress), name: widen(lg.extra[name])}
-
-        return terms
-
     def wrap(inner: Method) -> Method:
-        return replace(
-            over_terms(inner, adding),
+        return around(
+            inner,
+            partial(_with_extra, name=name),
             name=f"{inner.name}+{name}",
             parts={**inner.parts, name: part},
             streams=_streams(inner, name, shift, role),
-            decouple=on_twin(inner, wrap),
+            twin=None if inner.twin is None else wrap(inner.twin),
         )
 
     return wrap(method)
@@ -160,3 +142,16 @@ def _streams(method: Method, name: str, shift: float, role: Role | None) -> tupl
     home = [s for s in method.streams if any(method.parts[c].role == role for c in s.components)]
     joined = home[0] if home else method.streams[0 if role == "task" else -1]
     return tuple(replace(s, components=(*s.components, name)) if s is joined else s for s in method.streams)
+
+
+def _of_regions(inner: Terms, lg: Logits, progress: Progress, count: int) -> Components:
+    weights = region_weights(lg, count)
+    assert lg.regions is not None  # region_weights refused rows without them
+    rows = inner(lg.regions, progress)
+    return {name: (weights * x.view(lg.rows, count)).mean(1) for name, x in rows.items()}
+
+
+def _with_extra(inner: Terms, lg: Logits, progress: Progress, name: str) -> Components:
+    if name not in lg.extra:
+        raise ValueError(f"with_extra: {unknown('entry of Logits.extra', name, lg.extra)}")
+    return {**inner(lg, progress), name: widen(lg.extra[name])}
