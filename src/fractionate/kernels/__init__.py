@@ -15,7 +15,7 @@ from .c_library import state
 from .c_split import compiled_mean, compiled_serves, compiled_split
 from .fused import anchored, torch_split
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
-from .ranking import top_classes
+from .ranking import top_classes, top_set
 
 __all__ = [
     "KL",
@@ -30,6 +30,7 @@ __all__ = [
     "split_mean",
     "state",
     "top_classes",
+    "top_set",
     "why_not_fused",
     "why_plain",
     "widen",
@@ -95,11 +96,12 @@ def fused_split(student: Tensor, teacher: Tensor, partition: Partition, temperat
 
 
 def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:
-    """Whether :func:`split_mean` works here: float32 on a CPU, compiled kernels, forward KL, no transform around it.
+    """Whether :func:`split_mean` works here: a CPU, compiled kernels, forward KL, no transform around it.
 
-    Half precision is left out because the gradient is written before a loss scale can reach it.
+    float16 is left out because the gradient is written before a loss scale can reach it; bfloat16 needs no scale.
     """
-    return not why_plain(temperature, kl) and student.dtype == torch.float32 and compiled_serves(student, teacher)
+    wide = student.dtype in (torch.float32, torch.bfloat16)
+    return not why_plain(temperature, kl) and wide and compiled_serves(student, teacher)
 
 
 def split_mean(

@@ -1,7 +1,8 @@
 """The C kernels of the fused split, compiled once by the user's own compiler and kept in the cache folder.
 
 Nothing of torch is included, so that takes about a second. Instructions are those that torch found on this processor,
-and the file's name says which, so a home folder may be shared by different machines. Where there is no compiler,
+and the file's name says which, so a home folder may be shared by different machines. It also holds a digest of the
+content, so that a file which was cut or overwritten is not loaded but built again. Where there is no compiler,
 or FRACTIONATE_KERNEL is "off", the losses take their path through torch; :func:`state` says which and why.
 """
 
@@ -92,16 +93,17 @@ def built() -> Path:
     compiler = shlex.split(os.environ.get(COMPILER, "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
     machine = "\n".join([*compiler, *fast, *PLAIN, platform.system(), platform.machine()])
     key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:24]
-    path = trusted_folder() / f"split-{key}.so"
-    if path.exists():
-        return path
+    folder = trusted_folder()
+    for path in sorted(folder.glob(f"split-{key}-*.so")):
+        if _whole(path):
+            return path
+        path.unlink(missing_ok=True)
     if not compiler[0]:
         raise Unusable(f"no C compiler found (cc, gcc; {COMPILER} names another)", loud=False)
     try:
-        _compile([*compiler, *fast], path)
+        return _compile([*compiler, *fast], folder, key)
     except Unusable:  # a compiler that does not know these options
-        _compile([*compiler, *PLAIN], path)
-    return path
+        return _compile([*compiler, *PLAIN], folder, key)
 
 
 def trusted_folder() -> Path:
@@ -139,9 +141,22 @@ def _trust(path: Path) -> None:
         raise Unusable(f"others can write to {path}, so it is not loaded; delete it, or name another place by {CACHE}")
 
 
-def _compile(command: list[str], path: Path) -> None:
+def _whole(path: Path) -> bool:
+    """Whether the file holds what was compiled: a library that was cut ends the process that loads it."""
+    try:
+        _trust(path)
+        return path.stem.rpartition("-")[2] == _digest(path)
+    except OSError:  # taken away, or unreadable
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+
+
+def _compile(command: list[str], folder: Path, key: str) -> Path:
     """Under a name of its own, then renamed: processes that do the same at the same time do not meet."""
-    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=folder)
     os.close(handle)
     try:
         done = subprocess.run(
@@ -156,7 +171,9 @@ def _compile(command: list[str], path: Path) -> None:
             said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
             raise Unusable(f"{command[0]} failed with {done.returncode}: {said}")
         os.chmod(name, 0o700)
+        path = folder / f"split-{key}-{_digest(Path(name))}.so"
         os.replace(name, path)
+        return path
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unusable(f"{command[0]} could not compile them: {error}") from None
     finally:

@@ -63,7 +63,7 @@ def compiled_split(student: Tensor, teacher: Tensor, partition: Partition, tempe
 def compiled_mean(
     student: Tensor, teacher: Tensor, partition: Partition, temperature: float, weights: tuple[float, ...]
 ) -> Tensor:
-    """Mean over the rows of weights[0] between + weights[1] within[:, 0] + ...; float32 only.
+    """Mean over the rows of weights[0] between + weights[1] within[:, 0] + ..., in float32.
 
     What arrives at every row is then known in advance, so the forward pass also writes the gradient.
     """
@@ -118,9 +118,13 @@ class _CompiledMean(torch.autograd.Function):
             return _mean_again(s, t, ctx.what, grad), None, None, None, None
         # Given away: whoever receives it may change it, and a second pass through the same loss makes its own.
         out, ctx.ready = ctx.ready, None
+        factor = grad.item()
+        if factor != 1.0 and s.dtype != torch.float32:  # rounded once, not before and after the factor
+            partition, temperature, weights = ctx.what
+            _, out = _mean(s, t, (partition, temperature, tuple(w * factor for w in weights)), True)
+            return out, None, None, None, None
         if out is None:
             _, out = _mean(s, t, ctx.what, True)
-        factor = grad.item()
         return out if factor == 1.0 else out.mul_(factor), None, None, None, None
 
 
@@ -130,7 +134,7 @@ def _mean(
     """The mean and, if wanted, its gradient."""
     partition, temperature, weights = what
     n = s.shape[0]
-    mean, out = s.new_empty(()), torch.empty_like(s) if wanted else None
+    mean, out = s.new_empty((), dtype=torch.float32), torch.empty_like(s) if wanted else None
     values = s.new_empty(n, dtype=torch.float64) if _workers(s) > 1 else None
     where = MEAN.pack(
         0 if out is None else out.data_ptr(),

@@ -129,6 +129,9 @@ def _group(
     kl: KL,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """KL inside one group and its log-sum-exp in teacher and student, relative to ``shift`` / T."""
+    if valid is None and s.shape[1] == 1:  # nothing inside, and no gradient that would only cancel in rounding
+        alone_t, alone_s = ((z[:, 0] - origin) / temperature for z, origin in ((t, shift[0]), (s, shift[1])))
+        return torch.zeros_like(s[:, 0]), alone_t, alone_s
     empty = torch.zeros_like(s[:, :1], dtype=torch.bool) if valid is None else ~valid.any(1, keepdim=True)
     logs, sums = [], []
     for z, origin in ((t, shift[0]), (s, shift[1])):

@@ -56,7 +56,7 @@ typedef struct {
 /* The gradient (NULL: none), one value per row (NULL: only their mean), their mean, and the share of one row in it; the
    weights of between and of every within follow directly behind. */
 typedef struct {
-    float *out;
+    void *out;
     int64_t out_row;
     double *values;
     float *mean;
@@ -214,6 +214,11 @@ static int64_t load(const Rows *a, int64_t row, Scratch *x) {
     return m;
 }
 
+/* Whether a listed group has one class here: nothing is inside it, and what arrives there would only cancel in float. */
+static int single(const Rows *a, const Scratch *x, int64_t group) {
+    return group + 1 < a->groups && x->group[group].count == 1;
+}
+
 /* Sums of all groups; the scratch buffers then hold exponentials, without meaning where the rest has listed classes. */
 static void sum_row(const Rows *a, Scratch *x, int64_t m) {
     const float rate = (float)(1.4426950408889634 / a->temperature);
@@ -330,7 +335,7 @@ int write_rows(const Rows *a, const Write *by, int64_t first, int64_t last) {
         for (int64_t g = a->groups - 1; g >= 0; g--) { /* the rest first: it writes all classes */
             const float *saved = by->saved + SAVED * (row * a->groups + g);
             const double mass_t = saved[4], mass_s = saved[5];
-            const double inside = within ? T * within[g * by->within_group] : 0;
+            const double inside = within && !single(a, &x, g) ? T * within[g * by->within_group] : 0;
             double sum = (mass_s - mass_t) * between;
             if (log_s) sum += (log_s[g * by->log_s_group] - mass_s * all) / T;
             const double by_t = inside * saved[2], by_s = (sum + inside) * saved[3];
@@ -361,12 +366,13 @@ int mean_rows(const Rows *a, const Mean *to, int64_t first, int64_t last) {
         if (m < 0) return free(x.memory), NO_SUCH_CLASS;
         sum_row(a, &x, m);
         double value = weights[0] * close_row(a, x.group);
-        float *out = to->out ? to->out + row * to->out_row : NULL;
+        char *written = to->out ? (char *)row_of(to->out, to->out_row, row, a->dtype) : NULL;
+        float *out = !written || a->dtype == FLOAT32 ? (float *)written : x.t;
         for (int64_t g = a->groups - 1; g >= 0; g--) {
             const Group *k = &x.group[g];
             value += weights[1 + g] * (T * T * k->within);
             if (!out) continue;
-            const double inside = weights[1 + g] * to->share * T;
+            const double inside = single(a, &x, g) ? 0 : weights[1 + g] * to->share * T;
             const double by_t = inside / k->sum_t, by_s = ((k->mass_s - k->mass_t) * between + inside) / k->sum_s;
             if (g == a->groups - 1) {
                 combine(x.t, x.s, a->classes, by_t, by_s, out);
@@ -376,6 +382,7 @@ int mean_rows(const Rows *a, const Mean *to, int64_t first, int64_t last) {
             }
         }
         for (int64_t j = 0; out && j < m; j++) out[x.where[j]] = x.lt[j];
+        if (out) narrow(out, a->dtype, a->classes, written);
         if (to->values) to->values[row] = value;
         sum += value;
     }

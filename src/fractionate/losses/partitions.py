@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Float
-from ..kernels import Group, Partition, top_classes
-from ..rows import Logits, Progress
+from ..kernels import Group, Partition, top_classes, top_set
+from ..rows import Logits, Progress, can_look
+
+MANY = 512  # from this many classes on, a mask takes its classes without ranking them
 
 
 def whole(lg: Logits) -> Partition:
@@ -77,6 +79,12 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
     need_classes("by_target_top", lg.classes, 3)
     _need_k("by_target_top", k, 1, lg.classes if count_target else lg.classes - 1)
     label = lg.labels[:, None]
+    if lg.classes >= MANY and can_look(lg.rank_by) and k > 1:  # where sorting is what costs
+        if count_target:
+            kept = top_set(lg.rank_by, k)
+            return Partition((Group(label), Group(kept, kept != label)), lg.classes)
+        others = top_set(lg.rank_by.scatter(1, label, -torch.inf), k)
+        return Partition((Group(label), Group(others)), lg.classes)
     ranked = top_classes(lg.rank_by, min(k + 1, lg.classes))
     other = ranked != label
     # Position of each class among the non-targets of its row: 1, 2, ...

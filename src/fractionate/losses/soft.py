@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Bool, Float, Int
-from ..kernels import KL, top_classes, widen
+from ..kernels import KL, Group, Partition, split, top_classes, widen
 from ..kernels import kl_rows as kl_of_logs
 from ..rows import Logits
+
+ABSENT = -1e30  # a logit whose exponential is 0 beside any other's; finite, so that differences of it are no NaN
 
 
 def cross_entropy(lg: Logits, label_smoothing: float = 0.0) -> Float[Tensor, " n"]:
@@ -160,17 +162,10 @@ def kl_inside(
         tensor([0.])
     """
     empty = ~inside.any(1, keepdim=True)
-    counts = inside | empty  # a row without members is taken whole, and cut off below
-    log_t, log_s = (_log_softmax(widen(z), counts, temperature) for z in (teacher.detach(), student))
-    rows = kl_of_logs(log_t, log_s) if kl != "reverse" else kl_of_logs(log_s, log_t)
-    if kl == "both":
-        rows = (rows + kl_of_logs(log_s, log_t)) / 2
-    return temperature**2 * rows.masked_fill(empty[:, 0], 0.0)
-
-
-def _log_softmax(z: Tensor, counts: Tensor, temperature: float) -> Tensor:
-    z = z.masked_fill(~counts, -torch.inf)
-    return ((z - z.detach().amax(1, keepdim=True)) / temperature).log_softmax(1)
+    absent = ~(inside | empty)  # a row without members is taken whole, and cut off below
+    s, t = (widen(z).masked_fill(absent, ABSENT) for z in (student, teacher.detach()))
+    rows = split(s, t, Partition((), inside.shape[1]), temperature, kl)[1][:, 0]
+    return rows.masked_fill(empty[:, 0], 0.0)
 
 
 def sample_confidence(lg: Logits, temperature: float = 1.0) -> Float[Tensor, " n"]:
@@ -189,16 +184,8 @@ def sample_confidence(lg: Logits, temperature: float = 1.0) -> Float[Tensor, " n
         >>> bool(sample_confidence(Logits(z, z, torch.tensor([0])))[0] == 0)
         True
     """
-    teacher = _log_odds(widen(lg.teacher), top_classes(lg.rank_by, 1), temperature)
-    student = _log_odds(widen(lg.student), lg.labels[:, None], temperature)
-    log_t, log_rest_t = F.logsigmoid(teacher), F.logsigmoid(-teacher)
-    log_s, log_rest_s = F.logsigmoid(student), F.logsigmoid(-student)
-    kl = log_t.exp() * (log_t - log_s) + log_rest_t.exp() * (log_rest_t - log_rest_s)
-    return temperature**2 * kl
-
-
-def _log_odds(z: Tensor, of: Int[Tensor, "n 1"], temperature: float) -> Tensor:
-    """log p / (1 - p) of one class per row."""
-    x = (z - z.detach().amax(1, keepdim=True)) / temperature
-    chosen = torch.zeros_like(x, dtype=torch.bool).scatter(1, of, True)
-    return x.gather(1, of)[:, 0] - x.masked_fill(chosen, -torch.inf).logsumexp(1)
+    best, label = top_classes(lg.rank_by, 1), lg.labels[:, None]
+    # The masses of {one class}, {rest} are what a split knows best: logarithms of both, at one look.
+    log_t = split(lg.teacher, lg.teacher, Partition((Group(best),), lg.classes), temperature, "forward")[2]
+    log_s = split(lg.student, lg.teacher, Partition((Group(label),), lg.classes), temperature, "forward")[3]
+    return temperature**2 * kl_of_logs(log_t, log_s)
