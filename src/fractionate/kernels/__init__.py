@@ -13,11 +13,19 @@ from torch import Tensor
 from .._typing import Float
 from .c_library import state
 from .c_split import compiled_mean, compiled_serves, compiled_split
+from .directed import FORWARD, Direction, as_direction, directed_split, divergence, jsd, skew, skew_reverse
 from .fused import anchored, torch_split
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
 from .ranking import top_classes, top_set
 
 __all__ = [
+    "FORWARD",
+    "Direction",
+    "as_direction",
+    "divergence",
+    "jsd",
+    "skew",
+    "skew_reverse",
     "KL",
     "KLS",
     "Group",
@@ -44,27 +52,37 @@ def split(
     temperature: float | Tensor,
     kl: KL,
     fused: bool | None = None,
+    direction: Direction = FORWARD,
 ) -> Parts:
     """``between`` [n], ``within`` [n, g] and the log masses [n, g] of teacher and student, by the fastest path.
 
     Args:
-        student, teacher, partition, temperature, kl, fused: as in :func:`fractionate.split_kl`.
+        student, teacher, partition, temperature, kl, fused, direction: as in :func:`fractionate.split_kl`.
 
     Raises:
         ValueError: ``fused=True`` where only the plain path works; the message says why.
     """
-    reason = why_not_fused(student, teacher, partition, temperature, kl)
+    reason = why_not_fused(student, teacher, partition, temperature, kl, direction)
     if fused and reason:
         raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
+    if direction != FORWARD:
+        return directed_split(student, teacher, partition, temperature, direction)
     if fused is False or reason:
         return plain_split(student, teacher, partition, temperature, kl)
     return fused_split(student, teacher, partition, float(temperature))
 
 
 def why_not_fused(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
+    student: Tensor,
+    teacher: Tensor,
+    partition: Partition,
+    temperature: float | Tensor,
+    kl: KL,
+    direction: Direction = FORWARD,
 ) -> str | None:
     """The reason why only the plain path can be used; ``None`` if the fused one can."""
+    if direction != FORWARD:
+        return f"it computes forward KL, not {direction}"
     reason = why_plain(temperature, kl)
     if reason or compiled_serves(student, teacher):
         return reason

@@ -7,7 +7,7 @@ torch.compile and torch.func, double backward.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,12 +70,10 @@ def plain_split(
     kl: KL,
 ) -> Parts:
     """``between`` [n], ``within`` [n, g] and the log masses [n, g] of teacher and student."""
-    s, t = widen(student), widen(teacher.detach())
-    groups = [_gathered(s, t, group.index, group.valid, temperature, kl) for group in partition.groups]
-    groups.append(_rest(s, t, partition, temperature, kl))
-    within, lse_t, lse_s = (torch.stack([group[i] for group in groups], 1) for i in range(3))
-    log_t, log_s = lse_t.log_softmax(1), lse_s.log_softmax(1)
+    groups = group_logs(student, teacher, partition, temperature)
+    log_t, log_s = (torch.stack([g.sums[i] for g in groups], 1).log_softmax(1) for i in range(2))
     square = temperature * temperature
+    within = torch.stack([_within(g, kl) for g in groups], 1)
     return square * kl_rows(log_t, log_s), square * within, log_t, log_s
 
 
@@ -106,18 +104,26 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _gathered(
-    s: Tensor, t: Tensor, index: Tensor, valid: Tensor | None, temperature: float | Tensor, kl: KL
-) -> tuple[Tensor, Tensor, Tensor]:
+class GroupLogs(NamedTuple):
+    """One group, teacher first: log-softmax inside ``[n, m]``, log-sum-exp ``[n]`` relative to the row's largest logit.
+
+    ``empty`` ``[n]`` marks rows in which the group has no class; ``None`` if there are none.
+    """
+
+    logs: tuple[Tensor, Tensor]
+    sums: tuple[Tensor, Tensor]
+    empty: Tensor | None
+
+
+def group_logs(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], partition: Partition, temperature: float | Tensor
+) -> list[GroupLogs]:
+    """Every group of a partition, the rest last."""
+    s, t = widen(student), widen(teacher.detach())
     shift = (t.amax(1), s.detach().amax(1))
-    return _group(s.gather(1, index), t.gather(1, index), valid, shift, temperature, kl)
-
-
-def _rest(
-    s: Tensor, t: Tensor, partition: Partition, temperature: float | Tensor, kl: KL
-) -> tuple[Tensor, Tensor, Tensor]:
-    valid = ~partition.members(len(s), s.device) if partition.groups else None
-    return _group(s, t, valid, (t.amax(1), s.detach().amax(1)), temperature, kl)
+    rest = ~partition.members(len(s), s.device) if partition.groups else None
+    members = [(s.gather(1, g.index), t.gather(1, g.index), g.valid) for g in partition.groups]
+    return [_group(*each, shift, temperature) for each in (*members, (s, t, rest))]
 
 
 def _group(
@@ -126,12 +132,10 @@ def _group(
     valid: Bool[Tensor, "n m"] | None,
     shift: tuple[Tensor, Tensor],
     temperature: float | Tensor,
-    kl: KL,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """KL inside one group and its log-sum-exp in teacher and student, relative to ``shift`` / T."""
+) -> GroupLogs:
     if valid is None and s.shape[1] == 1:  # nothing inside, and no gradient that would only cancel in rounding
         alone_t, alone_s = ((z[:, 0] - origin) / temperature for z, origin in ((t, shift[0]), (s, shift[1])))
-        return torch.zeros_like(s[:, 0]), alone_t, alone_s
+        return GroupLogs((torch.zeros_like(t), torch.zeros_like(s)), (alone_t, alone_s), None)
     empty = torch.zeros_like(s[:, :1], dtype=torch.bool) if valid is None else ~valid.any(1, keepdim=True)
     logs, sums = [], []
     for z, origin in ((t, shift[0]), (s, shift[1])):
@@ -145,12 +149,16 @@ def _group(
         total = x.logsumexp(1, keepdim=True)
         logs.append(x - total)
         sums.append((((best - origin[:, None]) / temperature) + total)[:, 0])
-    within = _directed(logs[0], logs[1], kl)
     if valid is None:
-        return within, sums[0], sums[1]
+        return GroupLogs((logs[0], logs[1]), (sums[0], sums[1]), None)
     gone = empty[:, 0]
     teacher, student = (x.masked_fill(gone, -torch.inf) for x in sums)
-    return within.masked_fill(gone, 0.0), teacher, student
+    return GroupLogs((logs[0], logs[1]), (teacher, student), gone)
+
+
+def _within(group: GroupLogs, kl: KL) -> Tensor:
+    value = _directed(*group.logs, kl)
+    return value if group.empty is None else value.masked_fill(group.empty, 0.0)
 
 
 def _directed(log_t: Tensor, log_s: Tensor, kl: KL) -> Tensor:

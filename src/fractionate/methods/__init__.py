@@ -9,6 +9,7 @@ from .method import Part as Part
 from .method import Task as Task
 from .restream import only as only
 from .restream import resplit as resplit
+from .row_weights import weighted_rows as weighted_rows
 from .streams import Stream as Stream
 from .streams import UpdateRule as UpdateRule
 from .terms import Terms as Terms
@@ -16,4 +17,4 @@ from .terms import Terms as Terms
 _CLASSES = ("Method", "Part", "Stream", "Task", "Terms", "UpdateRule")
 
 if not TYPE_CHECKING:  # type checkers take the imports above: they cannot follow a list that is computed
-    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, "only", "resplit"})]
+    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, "only", "resplit", "weighted_rows"})]

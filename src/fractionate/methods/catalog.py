@@ -22,6 +22,7 @@ from .dist import dist_gdkd as dist_gdkd
 from .dkd import adkd as adkd
 from .dkd import dkd as dkd
 from .dkd import dkd_top1 as dkd_top1
+from .dkd import drkl as drkl
 from .gdkd import gdkd as gdkd
 from .gdkd import gdkd3 as gdkd3
 from .gdkd import gdkd_auto_weight as gdkd_auto_weight
@@ -39,6 +40,8 @@ from .method import Method
 from .mlkd import mlkd as mlkd
 from .restream import dot as dot
 from .restream import reweighted as reweighted
+from .row_weights import ea as ea
+from .row_weights import wsld as wsld
 from .soft_targets import nkd as nkd
 from .soft_targets import ofa as ofa
 from .soft_targets import ttm as ttm
@@ -64,6 +67,7 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     kd,
     dkd,
     dkd_top1,
+    drkl,
     gdkd,
     gdkd3,
     gdkd_auto_weight,
@@ -84,6 +88,7 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     nkd,
     ttm,
     wttm,
+    wsld,
     ofa,
     sld,
     logit_mse,
@@ -104,6 +109,7 @@ WRAPPERS: dict[str, Callable[..., Method]] = _named(
     with_scaled_teacher,
     with_contrast,
     with_top_cosine,
+    ea,
 )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._choices import choose
-from ..kernels import KL, KLS
+from ..kernels import KL, KLS, Direction
 from ..losses import by_target, by_teacher_top1, class_mean, confidence_ratio
 from ..rows import Logits, Progress
 from ..schedules import Schedule, cosine
@@ -29,6 +29,7 @@ def dkd(
     beta: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """Decoupled knowledge distillation: KL of {label, rest} and KL inside the rest, weighted apart.
@@ -42,6 +43,7 @@ def dkd(
         temperature: T.
         warmup: W, epochs over which the distillation weights grow linearly, where a loop passes ``Progress``; 1 = none.
         kl: direction inside the non-targets: ``"forward"`` (teacher first), ``"reverse"``, ``"both"``.
+        direction: of both terms, as in :func:`kd`; against a mixture ``nontarget`` holds its masses.
         ce_weight: weight of the cross-entropy.
         label_smoothing: in the cross-entropy only.
         hard: what to do with soft labels: ``"error"``, or ``"argmax"`` for their most likely class.
@@ -62,7 +64,9 @@ def dkd(
     """
     check_not_negative("dkd", alpha=alpha, beta=beta)
     parts: Readings = {"target": (None, alpha, "target"), "nontarget": (1, beta, "nontarget")}
-    return split_method("dkd", by_target, parts, temperature=temperature, kl=kl, needs_labels=True, **common)
+    return split_method(
+        "dkd", by_target, parts, temperature=temperature, direction=direction, kl=kl, needs_labels=True, **common
+    )
 
 
 @with_common(warmup=20)
@@ -72,6 +76,7 @@ def dkd_top1(
     beta: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """DKD with the teacher's best class in the place of the label; reads no label.
@@ -80,7 +85,7 @@ def dkd_top1(
     k = 1, w0 = alpha, w2 = beta for every input.
 
     Args:
-        alpha, beta, temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`dkd`.
+        alpha, beta, temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`dkd`.
 
     Returns:
         Method with components ``task``, ``target``, ``nontarget``.
@@ -94,7 +99,9 @@ def dkd_top1(
     """
     check_not_negative("dkd_top1", alpha=alpha, beta=beta)
     parts: Readings = {"target": (None, alpha, "target"), "nontarget": (1, beta, "nontarget")}
-    return split_method("dkd_top1", by_teacher_top1, parts, temperature=temperature, kl=kl, **common)
+    return split_method(
+        "dkd_top1", by_teacher_top1, parts, temperature=temperature, direction=direction, kl=kl, **common
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,48 @@ class Faded:
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         return self.warmup(progress) * self.gamma(progress)
+
+
+@with_common()
+def drkl(*, gamma: float = 0.5, temperature: float = 1.0, **common: Unpack[Common]) -> Method:
+    """Decoupled reverse KL: DKD with both terms turned round, the student first.
+
+    L = ce_weight CE + W(e) T^2 mean[ KL( (sigma, 1 - sigma) || (a, 1 - a) ) + gamma KL( hat q || hat p ) ]
+
+    sigma and a are the student's and the teacher's probability of the label, hat q and hat p their distributions over
+    the other classes. Equals ``dkd(alpha=1, beta=gamma, direction="reverse")``.
+
+    Args:
+        gamma: weight of ``nontarget``.
+        temperature: T.
+        ce_weight, warmup, label_smoothing, hard: as in :func:`dkd`.
+
+    Returns:
+        Method with components ``task``, ``target``, ``nontarget``.
+
+    Raises:
+        ValueError: fewer than 3 classes, soft labels, an argument out of range.
+
+    Source: arXiv 2604.00223 (the formula was read second-hand), for language models; it states no cross-entropy.
+
+    Note:
+        In whole reverse KL the mismatch among the other classes pushes the label's logit up, even where the label's
+        probability is matched already; with a constant gamma in place of 1 - sigma that push is gone. The gradient of
+        the first term carries sigma (1 - sigma): a student that is surely wrong gets no push from it, so keep the
+        cross-entropy. ``dkd(kl="reverse")`` turns the second term only and is another loss.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> z = torch.randn(4, 10)
+        >>> rows = fr.methods.drkl().components(fr.Logits(z, z, torch.tensor([0, 1, 2, 3])))
+        >>> bool(rows["target"].abs().max() < 1e-6)
+        True
+    """
+    check_not_negative("drkl", gamma=gamma)
+    parts: Readings = {"target": (None, 1.0, "target"), "nontarget": (1, gamma, "nontarget")}
+    return split_method(
+        "drkl", by_target, parts, temperature=temperature, direction="reverse", needs_labels=True, **common
+    )
 
 
 @with_common(warmup=20)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal, Unpack
 
 from .._choices import choose
-from ..kernels import KL
+from ..kernels import KL, Direction
 from ..losses import by_top, by_top1_top
 from .arguments import Common, check_count, check_not_negative, with_common
 from .method import Method
@@ -23,6 +23,7 @@ def gdkd(
     temperature: float = 4.0,
     kl: KL = "forward",
     largest: bool = True,
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """Generalised DKD: {teacher's top k}, {rest}, each part with its own weight; reads no label.
@@ -35,6 +36,7 @@ def gdkd(
         temperature: T.
         warmup: W, epochs over which the distillation weights grow linearly; 1 = none.
         kl: direction inside the groups: ``"forward"`` (teacher first), ``"reverse"``, ``"both"``.
+        direction: of all terms, as in :func:`kd`; against a mixture ``top`` and ``other`` hold their masses.
         largest: ``False`` groups the k smallest logits ("worst" in the published code).
         ce_weight, label_smoothing, hard: as in :func:`dkd`.
 
@@ -55,7 +57,15 @@ def gdkd(
     check_count("gdkd", "k", k, 1)
     check_not_negative("gdkd", w0=w0, w1=w1, w2=w2)
     parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
-    return split_method("gdkd", partial(by_top, k=k, largest=largest), parts, temperature=temperature, kl=kl, **common)
+    return split_method(
+        "gdkd",
+        partial(by_top, k=k, largest=largest),
+        parts,
+        temperature=temperature,
+        direction=direction,
+        kl=kl,
+        **common,
+    )
 
 
 @with_common(warmup=20)
@@ -67,6 +77,7 @@ def gdkd3(
     w2: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """GDKD with three groups: {teacher's best}, {ranks 2..k}, {rest}; made for transformer teachers.
@@ -76,7 +87,7 @@ def gdkd3(
     Args:
         k: last rank of the middle group, 2..c-1; k = 2 makes the middle term exactly 0.
         w0, w1, w2: weights of ``between``, ``top`` (the middle group) and ``other``.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``.
@@ -92,7 +103,9 @@ def gdkd3(
     check_count("gdkd3", "k", k, 2)
     check_not_negative("gdkd3", w0=w0, w1=w1, w2=w2)
     parts: Readings = {"between": (None, w0, "target"), "top": (1, w1, "nontarget"), "other": (2, w2, "nontarget")}
-    return split_method("gdkd3", partial(by_top1_top, k=k), parts, temperature=temperature, kl=kl, **common)
+    return split_method(
+        "gdkd3", partial(by_top1_top, k=k), parts, temperature=temperature, direction=direction, kl=kl, **common
+    )
 
 
 Version = Literal["v1", "v2", "v3"]
@@ -111,6 +124,7 @@ def gdkd_auto_weight(
     w2: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """GDKD whose weights follow the teacher: the mass of a group, per row, times a constant.
@@ -127,7 +141,7 @@ def gdkd_auto_weight(
         m1, m2: factors of the masses of top and rest, where the version uses them. Tuned per pair in the source; the
             defaults are those of ResNet32x4 to ResNet8x4.
         w1, w2: constant weights of top and rest, where the version uses them.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``; the masses are inside the components.
@@ -152,4 +166,6 @@ def gdkd_auto_weight(
         "top": (Mass(0) if top else 0, m1 if top else w1, "nontarget"),
         "other": (Mass(1) if other else 1, m2 if other else w2, "nontarget"),
     }
-    return split_method("gdkd_auto_weight", partial(by_top, k=k), parts, temperature=temperature, kl=kl, **common)
+    return split_method(
+        "gdkd_auto_weight", partial(by_top, k=k), parts, temperature=temperature, direction=direction, kl=kl, **common
+    )

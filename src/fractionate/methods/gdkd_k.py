@@ -9,7 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..kernels import KL, Partition
+from ..kernels import KL, Direction, Partition
 from ..losses import auto_k, by_top_sizes, class_auto_k
 from ..rows import Logits
 from .arguments import Common, check_count, check_not_negative, check_numbers, with_common
@@ -27,6 +27,7 @@ def gdkd_auto_k(
     w2: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """GDKD with k per row: the classes above the first jump of the teacher's sorted probabilities.
@@ -40,7 +41,7 @@ def gdkd_auto_k(
         ratio: height of the jump, above 1 (which keeps k below c).
         cap: largest k.
         w0, w1, w2: weights of ``between``, ``top`` and ``other``.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``.
@@ -59,7 +60,9 @@ def gdkd_auto_k(
     _check("gdkd_auto_k", ratio, cap, w0, w1, w2)
     partition = partial(_by_jump, temperature=temperature, ratio=ratio, cap=cap)
     parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
-    return split_method("gdkd_auto_k", partition, parts, temperature=temperature, kl=kl, fixed=True, **common)
+    return split_method(
+        "gdkd_auto_k", partition, parts, temperature=temperature, direction=direction, kl=kl, fixed=True, **common
+    )
 
 
 @with_common(warmup=20)
@@ -73,6 +76,7 @@ def gdkd_class_k(
     w2: float = 8.0,
     temperature: float = 4.0,
     kl: KL = "forward",
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """GDKD with one k per label, from the teacher's mean distribution over the images of that label.
@@ -85,7 +89,7 @@ def gdkd_class_k(
             from the rows of each batch instead, which makes the value of a row depend on its batch.
         ratio, cap: of the jump, as in :func:`gdkd_auto_k`; read only without ``counts``.
         w0, w1, w2: weights of ``between``, ``top`` and ``other``.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``; row-wise if ``counts`` are given.
@@ -113,6 +117,7 @@ def gdkd_class_k(
         partition,
         parts,
         temperature=temperature,
+        direction=direction,
         kl=kl,
         needs_labels=True,
         row_wise=given is not None,

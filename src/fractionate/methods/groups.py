@@ -6,7 +6,7 @@ from functools import partial
 from typing import Unpack
 
 from .._choices import choose
-from ..kernels import KL, KLS
+from ..kernels import KL, KLS, Direction
 from ..losses import by_mass, by_target_random, kl_inside, random_classes, split_kl
 from ..rows import Logits, Progress
 from .arguments import (
@@ -129,6 +129,7 @@ def grouped(
     w_primary: float = 1.0,
     w_secondary: float = 0.0,
     temperature: float = 4.0,
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """Grouped KD: the shortest list of classes that holds most of the teacher's mass, against the rest.
@@ -144,7 +145,7 @@ def grouped(
         w_secondary: weight of ``secondary``; 0 leaves the component out.
         temperature: T.
         warmup: epochs over which the distillation weights grow linearly; 1 = none.
-        ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``primary`` (and ``secondary``); reads no label.
@@ -168,7 +169,7 @@ def grouped(
     if w_secondary:
         parts = {**parts, "secondary": (Mass(1), w_secondary, None)}
     partition = partial(by_mass, theta=theta, temperature=temperature)
-    return split_method("grouped", partition, parts, temperature=temperature, fixed=True, **common)
+    return split_method("grouped", partition, parts, temperature=temperature, direction=direction, fixed=True, **common)
 
 
 def _drawn_kd(lg: Logits, progress: Progress, eta: float, seed: int, temperature: float, kl: KL) -> Components:

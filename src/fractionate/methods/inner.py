@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from ..kernels import KL, Partition
+from ..kernels import FORWARD, KL, Direction, Partition
 from ..losses.partitions import by_target, by_target_top, whole
 from ..losses.split import split_kl
 from ..rows import Logits, Progress, weighted_mean
@@ -55,24 +56,37 @@ class Mask:
         return by_target(lg) if k is None else by_target_top(lg, k, count_target=self.count_target)
 
     def decoupled(
-        self, lg: Logits, progress: Progress, temperature: float | Tensor, kl: KL = "forward"
+        self,
+        lg: Logits,
+        progress: Progress,
+        temperature: float | Tensor,
+        kl: KL = "forward",
+        direction: Direction = FORWARD,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """TCKD, NCKD over the kept non-targets, and the teacher's non-target mass; ``[n]`` each.
+        """TCKD, NCKD over the kept non-targets, and the weight of NCKD in KD, the non-target mass; ``[n]`` each.
 
-        TCKD and the mass always use the full distribution.
+        TCKD and the mass always use the full distribution. The mass is the teacher's; of reverse KL the student's, and
+        1 against a mixture, whose NCKD holds its masses.
         """
-        return decoupled(lg.student, lg.teacher, self.partition(lg, progress), temperature, kl)
+        return decoupled(lg.student, lg.teacher, self.partition(lg, progress), temperature, kl, direction)
 
 
 def decoupled(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float | Tensor, kl: KL = "forward"
+    student: Tensor,
+    teacher: Tensor,
+    partition: Partition,
+    temperature: float | Tensor,
+    kl: KL = "forward",
+    direction: Direction = FORWARD,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :meth:`Mask.decoupled`, with a partition that serves several temperatures and students."""
-    split = split_kl(student, teacher, partition, temperature, kl)
-    if partition.size == 2:
-        return split.between, split.within[:, 1], split.mass[:, 1]
-    between, (log_mass, _) = split.between_merged([[0], [1, 2]])
-    return between, split.within[:, 1], log_mass[:, 1].exp()
+    split = split_kl(student, teacher, partition, temperature, kl, direction=direction)
+    between, log_mass = split.between, split.log_mass
+    if partition.size > 2:
+        between, log_mass = split.between_merged([[0], [1, 2]])
+    if direction.mixed:
+        return between, split.within[:, 1], torch.ones_like(between)
+    return between, split.within[:, 1], log_mass[direction.name == "reverse"][:, 1].exp()
 
 
 # Loss of a student at a temperature; an inner loss ranks the classes of some rows once and returns it.
@@ -116,18 +130,20 @@ class Decoupled:
         mask: the non-targets that NCKD looks at; its ``form`` says how (1 - a) counts.
         constant: leave (1 - a) out.
         kl: direction inside the non-targets.
+        direction: of both.
     """
 
     mask: Mask = Mask()
     constant: bool = False
     kl: KL = "forward"
+    direction: Direction = FORWARD
 
     def __call__(self, lg: Logits, progress: Progress) -> OfStudent:
         """``target`` and ``nontarget``, ``[n]`` each, of any student against the teacher of these rows."""
         partition = self.mask.partition(lg, progress)
 
         def of(student: Tensor, temperature: float | Tensor) -> Components:
-            target, nontarget, rest = decoupled(student, lg.teacher, partition, temperature, self.kl)
+            target, nontarget, rest = decoupled(student, lg.teacher, partition, temperature, self.kl, self.direction)
             if self.constant:
                 return {"target": target, "nontarget": nontarget}
             share = weighted_mean(rest, lg.weight) if self.mask.form == "batch_means" else rest

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from .._choices import choose
 from .._typing import Float
+from ..kernels import Direction, as_direction
 from ..losses import logit_distance, whole
 from ..rows import Logits, Progress
 from .arguments import Common, Hard, check_count, check_not_negative, check_positive, preset, with_common
 from .inner import Decoupled, InnerTerms, Mask
 from .method import Method, Weights, distillation
-from .split import split_method
+from .split import Readings, split_method
 from .terms import Components, OnRows, RowMap, Terms, as_terms
 
 
@@ -26,6 +27,7 @@ def kd(
     *,
     temperature: float = 4.0,
     kd_weight: float = 0.9,
+    direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
     """Knowledge distillation: cross-entropy plus KL to the softened teacher.
@@ -36,6 +38,8 @@ def kd(
         temperature: T.
         ce_weight: weight of the cross-entropy.
         kd_weight: weight of the ``kd`` component.
+        direction: ``"forward"`` KL(p^T || p^S), ``"reverse"``, ``fr.jsd(beta)``, ``fr.skew(lam)``,
+            ``fr.skew_reverse(lam)``, also as text, ``"jsd(beta=0.5)"``; T^2 stays in front.
         warmup: epochs over which the distillation weight grows linearly; 1 = none.
         label_smoothing: in the cross-entropy only.
         hard: as in every method; KD's terms read no label, so soft labels are fine.
@@ -53,10 +57,11 @@ def kd(
     """
     check_positive("kd", temperature=temperature)
     check_not_negative("kd", kd_weight=kd_weight)
-    parts = InnerTerms(Decoupled(), temperature)
+    parts = InnerTerms(Decoupled(direction=as_direction(direction)), temperature)
     weights: Weights = {"target": (kd_weight, "target"), "nontarget": (kd_weight, "nontarget")}
     twin = distillation("kd", parts, weights, needs_labels=True, **common)
-    return split_method("kd", whole, {"kd": (0, kd_weight, None)}, temperature=temperature, twin=twin, **common)
+    readings: Readings = {"kd": (0, kd_weight, None)}
+    return split_method("kd", whole, readings, temperature=temperature, direction=direction, twin=twin, **common)
 
 
 Ramp = Literal["cosine", "linear"]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Unpack
 from torch import Tensor
 
 from .._choices import choose
-from ..kernels import KL, KLS, Partition, has_split_mean, split_mean
+from ..kernels import FORWARD, KL, KLS, Direction, Partition, as_direction, has_split_mean, split_mean
 from ..losses.partitions import by_target
 from ..losses.split import Split, split_kl
 from ..rows import Logits, Progress
@@ -40,6 +40,7 @@ class SplitTerms:
         temperature: T.
         kl: direction inside the groups.
         fixed: whether the groups depend on the temperature, so that it cannot be learned.
+        direction: of the whole split.
 
     Example:
         >>> import torch
@@ -55,10 +56,12 @@ class SplitTerms:
     temperature: float | Tensor
     kl: KL = "forward"
     fixed: bool = False
+    direction: Direction = FORWARD
 
     def __call__(self, lg: Logits, progress: Progress) -> Components:
         """Every component, ``[n]``."""
-        split = split_kl(lg.student, lg.teacher, self.partition(lg), self.temperature, self.kl)
+        part = self.partition(lg)
+        split = split_kl(lg.student, lg.teacher, part, self.temperature, self.kl, direction=self.direction)
         return {name: _read(split, reading) for name, reading in self.parts.items()}
 
     def at(self, temperature: float | Tensor) -> Terms:
@@ -75,7 +78,7 @@ class SplitTerms:
         """{label}, {rest} with the rest masked."""
         if self.partition is not by_target:
             raise ValueError(NO_LABEL)
-        return InnerTerms(Decoupled(mask, constant=True, kl=self.kl), self.temperature)
+        return InnerTerms(Decoupled(mask, True, self.kl, self.direction), self.temperature)
 
     def mean(self, lg: Logits, progress: Progress, weights: Mapping[str, float]) -> Tensor | None:
         """Mean over the rows of the weighted components, from one look at the logits; ``None`` where that is no gain.
@@ -88,7 +91,7 @@ class SplitTerms:
         temperature = self.temperature
         if lg.weight is not None or isinstance(temperature, Tensor):
             return None
-        if not has_split_mean(lg.student, lg.teacher, temperature, self.kl):
+        if self.direction != FORWARD or not has_split_mean(lg.student, lg.teacher, temperature, self.kl):
             return None
         partition = self.partition(lg)
         each = [0.0] * (partition.size + 1)
@@ -103,6 +106,8 @@ def _read(split: Split, reading: Reading) -> Tensor:
     if reading is None:
         return split.between
     if isinstance(reading, Mass):
+        if split.direction.mixed:  # its masses are inside already
+            return split.within[:, reading.group]
         return split.mass[:, reading.group] * split.within[:, reading.group]
     return split.within[:, reading]
 
@@ -118,6 +123,7 @@ def split_method(
     row_wise: bool = True,
     twin: Method | None = None,
     fixed: bool = False,
+    direction: Direction | str = FORWARD,
     **common: Unpack[Common],
 ) -> Method:
     """A method that is one row of a table: a partition, and for every component what it reads, its weight and role.
@@ -126,7 +132,7 @@ def split_method(
         name: short name.
         partition: function of rows, such as ``by_target`` or ``partial(by_top, k=5)``.
         parts: component -> (what of the split, see :class:`SplitTerms`; weight; role under :func:`deepkd`).
-        temperature, kl, fixed: of the split.
+        temperature, kl, fixed, direction: of the split.
         needs_labels, row_wise, twin: as in :class:`Method`.
         common: the arguments that every method has.
 
@@ -135,11 +141,13 @@ def split_method(
     """
     check_positive(name, temperature=temperature)
     choose("kl direction", kl, KLS)
+    whole = as_direction(direction)
+    if kl != "forward" and whole != FORWARD:
+        raise ValueError(f"{name}: kl={kl!r} turns the KL inside the groups, direction={whole} all of it; give one")
+    readings = {component: reading for component, (reading, _, _) in parts.items()}
     return distillation(
         name,
-        SplitTerms(
-            partition, {component: reading for component, (reading, _, _) in parts.items()}, temperature, kl, fixed
-        ),
+        SplitTerms(partition, readings, temperature, kl, fixed, whole),
         {component: (weight, role) for component, (_, weight, role) in parts.items()},
         needs_labels=needs_labels,
         row_wise=row_wise,
