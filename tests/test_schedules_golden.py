@@ -10,7 +10,7 @@ import torch
 
 import fractionate as fr
 from fractionate.config.run import LearningRate
-from fractionate.methods.ctkd import reversal
+from fractionate.methods.kd import reversal
 from fractionate.train.schedule import scheduler
 from tests import golden
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from fractionate.studies.commands import COMMANDS, Train
 
 from fractionate._terminal import Steady, one_line, printable
 from fractionate.cli import _fields_together, _takers, main
-from fractionate.studies.commands import COMMANDS, Train
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
 WHERE = "fractionate.studies.inspect.print_methods"  # what `fractionate methods` calls

@@ -8,19 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` below finds the same names
     from . import losses, methods, models, monitors, optim, rows, schedules
-    from .losses import (
-        Partition,
-        Split,
-        TopLogits,
-        by_target,
-        by_target_top,
-        by_teacher_top1,
-        by_top,
-        by_top1_top,
-        split_kl,
-    )
+    from .kernels import Direction, Partition, jsd, skew, skew_reverse
+    from .language import LinearLogits, linear_loss, linear_stream_losses
+    from .losses import Split, TopLogits, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, split_kl
     from .methods import Method, only, resplit
-    from .methods.linear import LinearLogits, linear_loss, linear_stream_losses
     from .optim import AllReduce, Momenta, StreamAdamW, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
     from .rows import Logits, Progress
 
@@ -28,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AllReduce",
+    "Direction",
     "LinearLogits",
     "Logits",
     "Method",
@@ -45,6 +37,7 @@ __all__ = [
     "by_teacher_top1",
     "by_top",
     "by_top1_top",
+    "jsd",
     "linear_loss",
     "linear_stream_losses",
     "losses",
@@ -56,12 +49,21 @@ __all__ = [
     "resplit",
     "rows",
     "schedules",
+    "skew",
+    "skew_reverse",
     "split_kl",
     "stream_grads",
 ]
 
 _ROOMS = ("losses", "methods", "models", "monitors", "optim", "rows", "schedules")
-_HOMES = ("rows", "optim", "losses", "methods", "methods.linear")  # where the other names live, in the order of looking
+_HOMES = (
+    "rows",
+    "optim",
+    "kernels",
+    "losses",
+    "methods",
+    "language",
+)  # of the other names, in this order
 
 if not TYPE_CHECKING:  # a type checker would take any misspelled name for one of these
 

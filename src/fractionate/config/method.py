@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import schedules
 from .._choices import unknown
 from ..methods import Method, Part, Task, catalog
-from ..methods.checks import check_common
+from ..methods.arguments import check_common
 from ..rows import Logits, Progress
 from ..schedules import Schedule, constant
 

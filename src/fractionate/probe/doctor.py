@@ -14,7 +14,7 @@ import torch
 
 from ..config.run import Run
 from ..data import Batch, Source
-from ..losses.c_library import state
+from ..kernels import state
 from ..monitors import norms
 from ..rows import Progress
 from ..train.build import Training, autocast, fixed_threads, parameters, prepare

@@ -47,9 +47,14 @@ def chunked(loss: Callable[[Logits], dict[str, Tensor]], lg: Logits, size: int) 
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
+_LAST = 2**31 - 1  # an epoch and a step behind every schedule of a real run
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands; every schedule is a function of it.
+
+    A loss that is given no progress takes :meth:`end`: every schedule at its end, no warm-up.
 
     Args:
         step: optimizer steps done, from 0.
@@ -73,6 +78,16 @@ class Progress:
                 f"Progress: step counts from 0, epoch from 1 and epochs is at least 1, got "
                 f"step={self.step}, epoch={self.epoch}, epochs={self.epochs}"
             )
+
+    @classmethod
+    def end(cls) -> Progress:
+        """Where every schedule stands at its end: behind all warm-ups, ramps and phases.
+
+        Example:
+            >>> Progress.end().fraction, Progress.end().step_fraction
+            (1.0, 1.0)
+        """
+        return cls(step=_LAST, epoch=_LAST, epochs=_LAST, steps=_LAST + 1)
 
     @property
     def fraction(self) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._typing import Float, Int
 from ..data import Batch, Source, bounds, shares
-from ..losses.regions import region_logits
+from ..losses import region_logits
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World, current

@@ -47,6 +47,8 @@ class Contract:
         random: whether random numbers belong to the place of a row in the batch (then only its first rows are left
             standing when rows are dropped).
         needs_labels: whether a distillation component reads the label.
+        held_constant: whether a weight that depends on the student is kept out of the gradient, so that finite
+            differences disagree with it.
         roles: whether ``deepkd`` works on it.
         deepkd_keeps_loss: whether ``deepkd`` then leaves the whole loss as it is.
         streams: names of its gradient streams.
@@ -67,6 +69,7 @@ class Contract:
     class_symmetric: bool = True
     random: bool = False
     needs_labels: bool = False
+    held_constant: bool = False
     roles: bool = False
     deepkd_keeps_loss: bool = True
     streams: tuple[str, ...] = ("loss",)
