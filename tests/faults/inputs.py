@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from fractionate.data import Normalization, SmallImages
-from fractionate.data.cifar import cifar
+from fractionate.data.cifar import cifar, read_arrays
 from fractionate.data.folder import folder
-from fractionate.data.pickles import read_arrays
 from fractionate.models import create
 from fractionate.train import (
     Data,

@@ -1,15 +1,12 @@
 """Where batches come from. Every source is a :class:`Source`; the training loop needs nothing else."""
 
-from .augment import AUGMENTATIONS, Augmentation, cutout
-from .autoaugment import autoaugment
-from .batch import Batch, Normalization, Source
+from .augment import AUGMENTATIONS, Augmentation, autoaugment, cutout, randaugment
+from .batch import Batch, Divisible, Normalization, Source, bounds, part, pieces, shares
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .labelled import Labelled, Part, few, held_out
 from .mnist import fashion_mnist, mnist
-from .parts import Divisible, bounds, part, pieces, shares
-from .randaugment import randaugment
 from .small import Draw, SmallImages
 
 __all__ = [

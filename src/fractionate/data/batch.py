@@ -1,4 +1,4 @@
-"""What the training loop needs from data: a :class:`Source` of :class:`Batch`."""
+"""What the training loop needs from data: a :class:`Source` of :class:`Batch`, and the parts of a batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from .._typing import Float, Int
 
 CHUNK = 4096  # images at a time
+BORROWED = 2  # images in a part that would be empty: batch norm cannot work with one
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +127,66 @@ def _scale_and_shift(normalization: Normalization, device: torch.device) -> tupl
     scale = torch.tensor([1 / (255 * s) for s in normalization.std], device=device)
     shift = torch.tensor([m / s for m, s in zip(normalization.mean, normalization.std, strict=True)], device=device)
     return scale, shift
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A :class:`Source` that makes or loads one process's part of every batch without the others' images."""
+
+    def parts(self, epoch: int, index: int, count: int) -> Iterator[Batch]:
+        """As :func:`part` of every batch of the epoch."""
+        ...
+
+
+def shares(source: Source, epoch: int, index: int = 0, count: int = 1) -> Iterator[Batch]:
+    """One process's part of every batch of an epoch; together the parts are the batches of one process.
+
+    Args:
+        source: of whole batches.
+        epoch: from 1.
+        index: which part.
+        count: number of parts; their sizes differ by one image at most. A part that would be empty, of a batch with
+            fewer images than parts, holds borrowed images with a share of 0.
+
+    Example:
+        >>> import torch
+        >>> from fractionate.data import Normalization, SmallImages
+        >>> images = torch.zeros(10, 1, 2, 2, dtype=torch.uint8)
+        >>> data = SmallImages(images, torch.arange(10), 10, Normalization((0.5,), (0.5,)), batch_size=6, shuffle=False)
+        >>> [(batch.target.tolist(), batch.whole, batch.share) for batch in shares(data, 1, index=1, count=2)]
+        [([3, 4, 5], 6, 0.5), ([8, 9], 4, 0.5)]
+    """
+    if count == 1:
+        return source.batches(epoch)
+    if isinstance(source, Divisible):
+        return source.parts(epoch, index, count)
+    return (part(batch, index, count) for batch in source.batches(epoch))
+
+
+def part(batch: Batch, index: int, count: int) -> Batch:
+    """Part ``index`` of ``count`` of a batch; borrowed images with a share of 0 if there are too few."""
+    rows = bounds(len(batch), index, count)
+    if rows.start == rows.stop:
+        return replace(batch.at(slice(0, BORROWED)), share=0.0)
+    return batch.at(rows)
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """A batch in ``count`` parts that follow each other, fewer if it has not as many images."""
+    count = max(1, min(count, len(batch)))
+    return [batch] if count == 1 else [batch.at(bounds(len(batch), i, count)) for i in range(count)]
+
+
+def bounds(n: int, index: int, count: int) -> slice:
+    """Where part ``index`` of ``count`` lies among ``n`` images.
+
+    Example:
+        >>> [bounds(10, i, 4) for i in range(4)]
+        [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
+    return slice(index * n // count, (index + 1) * n // count)
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on ``device``; through pinned memory, so that the CPU does not wait for a GPU."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

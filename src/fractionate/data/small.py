@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Int
-from .augment import Augmentation
-from .batch import Batch, Normalization
-from .mixing import draw as mixture
-from .mixing import mixed
-from .parts import bounds, part
+from .augment.mixing import draw as mixture
+from .augment.mixing import mixed
+from .augment.policies import Augmentation
+from .batch import Batch, Normalization, bounds, part
 
 
 @dataclass(frozen=True, eq=False)

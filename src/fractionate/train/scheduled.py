@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.device import sent
+from ..data.batch import sent
 from ..rows import Progress
 from .prepare import Training
 
