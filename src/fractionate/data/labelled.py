@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,19 +25,27 @@ class Labelled:
         target: ``[n]`` int64.
         num_classes: number of classes.
         classes: their names, in the order of the labels; empty where a set has none.
+        listing: digest of the list of files that the images were read from; empty where they come from no files.
     """
 
     images: Tensor
     target: Int[Tensor, " n"]
     num_classes: int
     classes: tuple[str, ...] = ()
+    listing: str = ""
 
     def __len__(self) -> int:
         return self.target.shape[0]
 
     def at(self, index: Int[Tensor, " m"]) -> Labelled:
         """Some of the images, in the order of ``index``."""
-        return Labelled(self.images[index], self.target[index], self.num_classes, self.classes)
+        listing = self.listing and digest(self.listing, index.tolist())
+        return Labelled(self.images[index], self.target[index], self.num_classes, self.classes, listing)
+
+
+def digest(*values: object) -> str:
+    """32 hexadecimal digits that stand for some values."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:32]
 
 
 def held_out(target: Int[Tensor, " n"], share: float, seed: int = 0) -> Bool[Tensor, " n"]:
@@ -93,9 +102,10 @@ def few(images: Labelled, labels_per_class: int) -> Labelled:
     least = int(torch.bincount(images.target, minlength=images.num_classes).min())
     if not 1 <= labels_per_class <= least:
         raise ValueError(f"labels_per_class must lie in 1..{least}, got {labels_per_class}")
-    one_hot = images.target[:, None] == torch.arange(images.num_classes)
-    rank = one_hot.cumsum(0)[torch.arange(len(images)), images.target]
-    return images.at((rank <= labels_per_class).nonzero()[:, 0])
+    order = images.target.argsort(stable=True)  # class by class
+    count = torch.bincount(images.target, minlength=images.num_classes)
+    rank = torch.arange(len(images)) - (count.cumsum(0) - count)[images.target[order]]
+    return images.at(order[rank < labels_per_class].sort().values)
 
 
 def fetch(torchvision_name: str, root: Path, lacking: str, download: bool) -> None:
