@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch, Draw, SmallImages
+from ..data import Batch, Draw, Drawn, shares
 from ..rows import Progress
 from .guard import Guard
 from .prepare import Training, autocast
@@ -114,12 +114,12 @@ class Captured:
         if why := "there is no CUDA device" if recorder is None else _obstacle(training):
             self._refuse(why)
 
-    def batches(self, epoch: int) -> Iterator[Given]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Given]:
         """As those of the training images; draws in place of batches where a recording can show the images itself."""
         source = self.training.train
-        if isinstance(source, SmallImages) and source.drawn and not self.reason:
-            return source.draws(epoch)
-        return source.batches(epoch)
+        if isinstance(source, Drawn) and source.drawn and not self.reason:
+            return source.draws(epoch, start)
+        return shares(source, epoch, start=start)
 
     def __call__(self, given: Given, progress: Progress) -> Step:
         """One step; the tensors of its outcome are good until the next one."""
@@ -149,7 +149,7 @@ class Captured:
         """The batch itself."""
         if isinstance(given, Batch):
             return given
-        assert isinstance(self.training.train, SmallImages)
+        assert isinstance(self.training.train, Drawn)
         return self.training.train.shown(given)
 
     def _warm(self, given: Given, progress: Progress) -> Step:

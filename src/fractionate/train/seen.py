@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import SmallImages, Source
+from ..data import Source, normalization_of
 
 if TYPE_CHECKING:
     from .prepare import Training
@@ -21,14 +21,14 @@ def seen_images(source: Source) -> dict[str, Any] | None:
 
     Example:
         >>> import torch
-        >>> from fractionate.data import Normalization
+        >>> from fractionate.data import Normalization, SmallImages
         >>> pixels, rule = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Normalization((0.5,), (0.25,))
         >>> seen_images(SmallImages(pixels, torch.arange(2), 2, rule, batch_size=2, classes=("cat", "dog")))
         {'classes': ['cat', 'dog'], 'mean': [0.5], 'std': [0.25]}
     """
-    if not isinstance(source, SmallImages):
+    rule = normalization_of(source)
+    if rule is None:
         return None
-    rule = source.normalization
     return {"classes": list(source.classes), "mean": list(rule.mean), "std": list(rule.std)}
 
 
