@@ -20,6 +20,7 @@ from .source import (
     shares,
     stated,
 )
+from .survey import Survey, survey
 
 __all__ = [
     "AUGMENTATIONS",
@@ -34,6 +35,7 @@ __all__ = [
     "Drawn",
     "SmallImages",
     "Source",
+    "Survey",
     "autoaugment",
     "bounds",
     "cifar",
@@ -53,4 +55,5 @@ __all__ = [
     "randaugment",
     "shares",
     "stated",
+    "survey",
 ]
