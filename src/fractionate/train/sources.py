@@ -67,6 +67,7 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         seed=seed,
         device=device,
         classes=images.train.classes,
+        listing=images.train.listing,
     )
     test = SmallImages(
         images.test.images,
@@ -76,13 +77,15 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         batch_size=EVALUATION_BATCH,
         shuffle=False,
         device=device,
+        classes=images.test.classes,
+        listing=images.test.listing,
     )
     return train, test
 
 
 def data_root(data: Data) -> Path:
     """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
+    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data").expanduser()
 
 
 def _part(data: Data) -> Part:
