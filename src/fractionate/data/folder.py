@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .._choices import choose
+from .decoded import read_kept
 from .images import Progress, printable, read_images, short_side
 from .labelled import PARTS, Labelled, Part, digest, held_out
 from .layout import classes_of, find, parts_of, shown, told_unread
@@ -50,6 +51,8 @@ def folder(
     *,
     skip_broken: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Labelled:
     """Images of a folder, read into memory at one size; the class is the name of the folder they lie in.
 
@@ -65,6 +68,8 @@ def folder(
             first training image, at most 224 pixels.
         skip_broken: leave out files that cannot be read, with a warning that counts them.
         progress: told after every image how many of how many are read.
+        cache: folder where decoded pictures are kept for later runs; ``None`` keeps none.
+        say: gets the size of what is going to be kept, in words.
 
     Warns:
         UserWarning: files that are no pictures, or none that can be read here, are left out; counted by their endings.
@@ -86,7 +91,10 @@ def folder(
     target = torch.tensor(files.labels, dtype=torch.int64)
     _check_counts(target, classes, f"the {part} part of {printable(root)}")
     size = size or default_size(found.train.paths)
-    images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
+    if cache is None:
+        images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
+    else:
+        images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
     _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
     listing = digest(size, files.at(kept).listed(root))
