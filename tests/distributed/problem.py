@@ -66,11 +66,27 @@ class Double:
     def num_classes(self) -> int:
         return self.inner.num_classes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.inner.classes
+
+    @property
+    def count(self) -> int:
+        return self.inner.count
+
+    @property
+    def batch_size(self) -> int:
+        return self.inner.batch_size
+
+    @property
+    def variants(self) -> int | None:
+        return self.inner.variants
+
     def __len__(self) -> int:
         return len(self.inner)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        for batch in self.inner.batches(epoch):
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self.inner.batches(epoch, start):
             strong = None if batch.strong is None else batch.strong.double()
             pixels = batch.images.double()
             if self.broken and epoch == 1:

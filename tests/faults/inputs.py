@@ -16,9 +16,8 @@ from fractionate.config.files import from_yaml, read_config
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer
 from fractionate.data import Normalization, SmallImages
-from fractionate.data.cifar import cifar
+from fractionate.data.cifar import cifar, read_arrays
 from fractionate.data.folder import folder
-from fractionate.data.pickles import read_arrays
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.stop import deadline

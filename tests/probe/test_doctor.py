@@ -109,13 +109,13 @@ def test_images_that_are_not_normalised_are_seen(run: Run, tmp_path: Path) -> No
     train = prepare(run).train
 
     class Raw:
-        num_classes = 10
+        num_classes, classes, count, batch_size, variants = 10, (), train.count, train.batch_size, None
 
         def __len__(self) -> int:
             return len(train)
 
-        def batches(self, epoch: int) -> object:
-            return (replace(b, images=b.images * 60 + 120) for b in train.batches(epoch))
+        def batches(self, epoch: int, start: int = 0) -> object:
+            return (replace(b, images=b.images * 60 + 120) for b in train.batches(epoch, start))
 
     with pytest.raises(ValueError, match="expected about 0 and 1; look at the images"):
         room._normalization(Raw())

@@ -19,7 +19,7 @@ from fractionate.models import create
 from fractionate.models.cifar import CIFAR
 from fractionate.teachers.live import LiveTeacher, folded
 from fractionate.teachers.rowfile import HEADER, RowFile, open_rows
-from fractionate.teachers.table import TeacherTable, describe, fingerprint, shown, tabled
+from fractionate.teachers.table import TeacherTable, describe, fingerprint, tabled
 from fractionate.train.build import prepare
 from fractionate.train.loop import fit
 from tests.train.runs import teacher_file, tiny
@@ -96,7 +96,7 @@ def test_the_images_of_a_variant_are_those_of_the_batches(variant: int) -> None:
     data, found = source(), 0
     for batch in (b for epoch in range(1, 9) for b in data.batches(epoch)):
         for here in (batch.variant == variant).nonzero()[:, 0].tolist():
-            assert torch.equal(shown(data, batch.index[here, None], variant)[0], batch.images[here])
+            assert torch.equal(data.form(batch.index[here, None], variant)[0], batch.images[here])
             found += 1
     assert found > 0
 
@@ -129,7 +129,7 @@ def test_another_run_with_another_seed_reads_what_the_first_one_wrote(tmp_path: 
 
 def test_a_folded_teacher_and_its_original_share_a_file(tmp_path: Path) -> None:
     data, net = source(), network()
-    short = folded(net, shown(data, torch.arange(4), 0))
+    short = folded(net, data.form(torch.arange(4), 0))
     tabled(LiveTeacher(short), data, folder=tmp_path, mode="full", known_as=net, say=lambda _: None)
     table = TeacherTable(net, data, tmp_path)
     assert not bool(table.store.missing(torch.arange(COUNT * 18)).any())
@@ -327,7 +327,7 @@ def test_kept_logits_of_photographs_are_the_live_ones(real_test_images: Labelled
     scale = NORMALIZATION["cifar100"]
     photographs = SmallImages(some.images, some.target, 100, scale, batch_size=50, shift=4, flip=True)
     net = trained(CIFAR["resnet8x4"](100))
-    short = folded(net, shown(photographs, torch.arange(4), 0))
+    short = folded(net, photographs.form(torch.arange(4), 0))
     for _ in range(2):  # the second table reads the file of the first
         same_as_live(TeacherTable(short, photographs, tmp_path, known_as=net), photographs, epochs=2)
 

@@ -67,13 +67,32 @@ class Thinned:
         """Number of classes."""
         return self.source.num_classes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.source.classes
+
+    @property
+    def count(self) -> int:
+        """How many images are left."""
+        return -(-self.source.count // self.step)
+
+    @property
+    def batch_size(self) -> int:
+        """Largest number of images in a batch."""
+        return -(-self.source.batch_size // self.step)
+
+    @property
+    def variants(self) -> None:
+        """Not counted."""
+
     def __len__(self) -> int:
         return len(self.source)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches, most images left out."""
-        place = 0
-        for batch in self.source.batches(epoch):
+        place = start * self.source.batch_size
+        for batch in self.source.batches(epoch, start):
             kept = torch.arange(-place % self.step, len(batch), self.step, device=batch.images.device)
             place += len(batch)
             if len(kept):

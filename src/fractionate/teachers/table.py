@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .._choices import choose
-from ..data import Batch, SmallImages, Source
+from ..data import Batch, Countable, Source
 from ..world import current
 from .live import LiveTeacher, Teacher
 from .rowfile import RowFile, open_rows, size_of
@@ -56,7 +56,7 @@ class TeacherTable:
         ValueError: a source without countable variants, a disk without room, or a file with another teacher's logits.
 
     Example:
-        >>> from fractionate.data import Normalization
+        >>> from fractionate.data import Normalization, SmallImages
         >>> images = torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8)
         >>> source = SmallImages(images, torch.arange(6), 6, Normalization((0.5,), (0.5,)), batch_size=6, shift=1)
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
@@ -66,7 +66,7 @@ class TeacherTable:
     """
 
     net: nn.Module
-    source: SmallImages
+    source: Countable
     folder: Path | None = None
     dtype: torch.dtype = torch.float32
     known_as: nn.Module | None = None
@@ -75,9 +75,9 @@ class TeacherTable:
     _whole: list[Tensor] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.source, SmallImages):
-            raise ValueError(f"a teacher table needs SmallImages, whose crops can be counted; got {self.source!r}")
-        if self.source.augment or self.source.mixup or self.source.cutmix:
+        if not isinstance(self.source, Countable):
+            raise ValueError(f"a teacher table needs images whose crops can be counted; got {self.source!r}")
+        if self.source.variants is None:
             raise ValueError(UNCOUNTED.format("these images"))
         self.net.eval().requires_grad_(False)
         key = fingerprint(self.known_as or self.net, self.source)
@@ -129,13 +129,12 @@ class TeacherTable:
         self._whole[:] = [self.store.rows.to(self.source.device)]
 
     def _fill(self, parts: Iterator[tuple[int, Tensor]], report: Report | None) -> None:
-        steps = self.source.variants if self.source.flip else self.source.variants // 2
-        done, total = 0, self.source.count * steps
+        done, total = 0, self.source.count * len(self.source.forms)
         for variant, index in parts:
             at = variant * self.source.count + index
             missing = self.store.missing(at)
             if bool(missing.any()):
-                self.store.write(at[missing], self._live(shown(self.source, index[missing], variant)).cpu())
+                self.store.write(at[missing], self._live(self.source.form(index[missing], variant)).cpu())
             done += len(at)
             if report:
                 report(done, total)
@@ -143,7 +142,7 @@ class TeacherTable:
     def _everything(self) -> Iterator[tuple[int, Tensor]]:
         """Every variant with chunks of images, in the order of the file."""
         size = CHUNK.get(torch.device(self.source.device).type, SMALL)
-        for variant in range(0, self.source.variants, 1 if self.source.flip else 2):
+        for variant in self.source.forms:
             for start in range(0, self.source.count, size):
                 yield variant, torch.arange(start, min(start + size, self.source.count))
 
@@ -153,7 +152,7 @@ class TeacherTable:
         return logits.float().clone()
 
     def _classes(self) -> int:
-        return self._live(shown(self.source, torch.tensor([0]), 0)).shape[1]
+        return self._live(self.source.form(torch.tensor([0]), 0)).shape[1]
 
     def _probe(self) -> None:
         """Compare a few rows that were there with the network: code can change where weights and layers do not."""
@@ -161,7 +160,7 @@ class TeacherTable:
         some = there[torch.linspace(0, len(there) - 1, min(PROBES, len(there))).long()]
         for at in some[~self.store.missing(some)].tolist():
             variant, index = divmod(at, self.source.count)
-            expected = self._live(shown(self.source, torch.tensor([index]), variant))[0].cpu()
+            expected = self._live(self.source.form(torch.tensor([index]), variant))[0].cpu()
             error = float((self.store.rows[at].float() - expected).abs().max())
             if not error <= 1e-2 * float(expected.abs().max()):
                 raise ValueError(
@@ -200,9 +199,9 @@ def tabled(
         return teacher
     if not isinstance(teacher, LiveTeacher):
         raise ValueError(f"a teacher table is made from a LiveTeacher, got {type(teacher).__name__}")
-    if not isinstance(source, SmallImages):
+    if not isinstance(source, Countable):
         raise ValueError(
-            f"teacher_table={mode} needs images whose crops can be counted (SmallImages), got {type(source).__name__}; "
+            f"teacher_table={mode} needs images whose crops can be counted, got {type(source).__name__}; "
             f"use teacher_table=off"
         )
     table = TeacherTable(teacher.net, source, folder, dtype, known_as)
@@ -227,30 +226,14 @@ def describe(table: TeacherTable) -> str:
     )
 
 
-def shown(source: SmallImages, index: Tensor, variant: int) -> Tensor:
-    """``[n, ch, h, w]`` normalised images as ``Batch.variant`` counts their shifts and flips.
-
-    Args:
-        source: images; kept padded, one after the other.
-        index: which images.
-        variant: which shift and flip, the same for all.
-    """
-    corner, mirror = divmod(variant, 2)
-    row, column = divmod(corner, 2 * source.shift + 1)
-    height, width = (size - 2 * source.shift for size in source.images.shape[1:3])
-    cut = source.images[index.to(source.images.device), row : row + height, column : column + width]
-    cut = cut.permute(0, 3, 1, 2)
-    return source.normalization(cut.flip(3) if mirror else cut)
-
-
-def fingerprint(net: nn.Module, source: SmallImages) -> str:
+def fingerprint(net: nn.Module, source: Countable) -> str:
     """A hash of all that decides a table: weights, layers with their settings, images, normalization, augmentation."""
     found = hashlib.sha256(repr(net).encode())
     for name, module in net.named_modules():
         settings = {k: v for k, v in sorted(vars(module).items()) if isinstance(v, PLAIN) and k != "training"}
         found.update(f"{name} {type(module).__module__}.{type(module).__qualname__} {settings}".encode())
-    for name, tensor in [*net.state_dict().items(), ("images", source.images)]:
+    for name, tensor in net.state_dict().items():
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    found.update(f"{source.normalization} {source.shift} {source.flip}".encode())
+    source.feed(found.update)
     return found.hexdigest()

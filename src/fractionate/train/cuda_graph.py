@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch, Draw, SmallImages
-from ..data.device import sent
+from ..data import Batch, Draw, Drawn, shares
+from ..data.batch import sent
 from ..rows import Progress
 from ..teachers.table import TeacherTable
 from ..world import current
@@ -188,12 +188,12 @@ class Captured:
         if why := "there is no CUDA device" if recorder is None else _obstacle(training):
             self._refuse(why)
 
-    def batches(self, epoch: int) -> Iterator[Given]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Given]:
         """As those of the training images; draws in place of batches where a recording can show the images itself."""
         source = self.training.train
-        if isinstance(source, SmallImages) and source.drawn and not self.reason:
-            return source.draws(epoch)
-        return source.batches(epoch)
+        if isinstance(source, Drawn) and source.drawn and not self.reason:
+            return source.draws(epoch, start)
+        return shares(source, epoch, start=start)
 
     def __call__(self, given: Given, progress: Progress) -> Step:
         """One step; the tensors of its outcome are good until the next one."""
@@ -223,7 +223,7 @@ class Captured:
         """The batch itself."""
         if isinstance(given, Batch):
             return given
-        assert isinstance(self.training.train, SmallImages)
+        assert isinstance(self.training.train, Drawn)
         return self.training.train.shown(given)
 
     def _warm(self, given: Given, progress: Progress) -> Step:

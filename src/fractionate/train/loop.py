@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import nn
@@ -214,7 +213,7 @@ class Loop:
         while t.epoch < run.epochs:
             with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
-                for batch in islice(self._batches(), self.log.seen, None):
+                for batch in self._batches(self.log.seen):
                     self._step(batch)
                     self._advance(rates)
                     if self.log.seen < len(t.train):
@@ -245,12 +244,12 @@ class Loop:
         except Diverged as error:
             raise logits_diverged(t.method, t.epoch + 1, t.step - 1, error) from None
 
-    def _batches(self) -> Iterator[Given]:
-        """This process's parts of the batches of the epoch that is under way."""
+    def _batches(self, start: int) -> Iterator[Given]:
+        """This process's parts of the batches of the epoch that is under way, from number ``start`` on."""
         t = self.training
         if self.captured and not self.captured.reason:
-            return self.captured.batches(t.epoch + 1)
-        return shares(t.train, t.epoch + 1, self.world.rank, self.world.size)
+            return self.captured.batches(t.epoch + 1, start)
+        return shares(t.train, t.epoch + 1, self.world.rank, self.world.size, start)
 
     def _advance(self, rates: LRScheduler) -> None:
         """The next learning rate. torch warns where no step came before, as when the first one was left out."""

@@ -25,6 +25,7 @@ from ..data import (
     few,
     folder,
     mnist,
+    normalization_of,
 )
 from ..data.cifar import NORMALIZATION
 
@@ -40,14 +41,14 @@ def seen_images(source: Source) -> dict[str, Any] | None:
 
     Example:
         >>> import torch
-        >>> from fractionate.data import Normalization
+        >>> from fractionate.data import Normalization, SmallImages
         >>> pixels, rule = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Normalization((0.5,), (0.25,))
         >>> seen_images(SmallImages(pixels, torch.arange(2), 2, rule, batch_size=2, classes=("cat", "dog")))
         {'classes': ['cat', 'dog'], 'mean': [0.5], 'std': [0.25]}
     """
-    if not isinstance(source, SmallImages):
+    rule = normalization_of(source)
+    if rule is None:
         return None
-    rule = source.normalization
     return {"classes": list(source.classes), "mean": list(rule.mean), "std": list(rule.std)}
 
 
@@ -148,6 +149,7 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         seed=seed,
         device=device,
         classes=images.train.classes,
+        listing=images.train.listing,
     )
     test = SmallImages(
         images.test.images,
@@ -157,13 +159,15 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         batch_size=EVALUATION_BATCH,
         shuffle=False,
         device=device,
+        classes=images.test.classes,
+        listing=images.test.listing,
     )
     return train, test
 
 
 def data_root(data: Data) -> Path:
     """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
+    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data").expanduser()
 
 
 def _part(data: Data) -> Part:

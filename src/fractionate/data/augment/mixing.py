@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._typing import Int
-from .batch import Batch
-from .device import sent
+from ..._typing import Int
+from ..batch import Batch, sent
 
 
 @dataclass(frozen=True)
