@@ -10,7 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from fractionate.report import print_table, read_runs, table
-from fractionate.report.stats import Estimate, paired_difference, student_t_quantile
+from fractionate.report.words import Estimate, paired_difference, student_t_quantile
 from tests.report.synthetic import epoch_rows, write_run, write_study
 
 accuracies = st.lists(st.floats(0, 100), min_size=2, max_size=12)

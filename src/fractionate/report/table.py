@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
-from fractionate.report.stats import Difference, Estimate, paired_difference
 from fractionate.report.summary import Summary
+from fractionate.report.words import Difference, Estimate, paired_difference
 
 T = TypeVar("T")
 # Settings that belong to a method, or have a note or a column of their own, or change no number.
