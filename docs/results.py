@@ -16,7 +16,7 @@ from fractionate.recipes import RECIPES
 from fractionate.report import read_runs, table
 from fractionate.report.runs import RunRecord
 from fractionate.report.table import Row, Table, teachers
-from fractionate.report.words import gap, headline, number, spread
+from fractionate.report.words import finding, gap, number, spread
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -72,7 +72,7 @@ def _study(folder: Path) -> Iterator[str]:
         yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
         yield ""
     yield from _conditions(runs, against_labels)
-    yield " ".join(headline(against_labels.rows))
+    yield " ".join(finding(against_labels.rows))
     yield ""
     yield f"![Every seed, the mean, and the paired difference with its interval](_static/{_picture(folder)})"
     yield ""
@@ -93,7 +93,7 @@ def _conditions(runs: list[RunRecord], found: Table) -> Iterator[str]:
     yield f"- student {first.student}, {first.params:,} parameters" if first.params else f"- student {first.student}"
     for teacher in teachers(found.rows):
         size = f", {teacher.params:,} parameters" if teacher.params else ""
-        yield f"- teacher {teacher.name}{size}, {spread(teacher.top1)} % top-1"
+        yield f"- teacher {teacher.name}{size}, {spread(teacher.score)} % top-1"
     facts = [run.facts for run in runs if run.finished]
     for what, of in (
         ("hardware", lambda s: s.device),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fractionate.report.chart import Frame, Mark, Panel, Scale, path, rule, shortened, text, x_axis, y_axis
-from fractionate.report.panels import Axes, Series, accuracy_panel, curves_panel, late_range, series, shared_axes
+from fractionate.report.panels import Axes, Series, accuracy_panel, curves_panel, late_range, series, shared_axes, unit
 from fractionate.report.summary import Calibration
 from fractionate.report.table import Row
 from fractionate.report.words import LEVEL_TEXT, PERCENT, number, spread
@@ -16,7 +16,7 @@ HUES = 6
 NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
 ORDER = ("kd", "target", "nontarget", "between", "top", "other")
 """Components that have the same hue in every report; others take the hues that are left."""
-ACCURACY, COMPONENT, GSNR, COSINE = "test_top1", "component/", "gsnr/", "cosine/"
+TEST, COMPONENT, GSNR, COSINE = "test_", "component/", "gsnr/", "cosine/"
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,25 @@ def _accuracy(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
             "interval; a filled dot where it excludes zero, a hollow one where it does not."
         )
     panel = accuracy_panel(rows, inks)
-    return Figure("accuracy", "Accuracy at the last epoch", caption, (panel,), wide=True)
+    return Figure("accuracy", f"{_capital(rows[0].headline.name)} at the last epoch", caption, (panel,), wide=True)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _learning_curves(rows: Sequence[Row], inks: dict[str, str]) -> Figure | None:
-    found = (series(row.group, ACCURACY, row.label, inks[row.label]) for row in rows)
+    metric = rows[0].headline
+    found = (series(row.group, TEST + metric.key, row.label, inks[row.label]) for row in rows)
     lines = [line for line in found if line is not None]
     if not lines:
         return None
     x = shared_axes([lines], "", log=False).x
-    axes = Axes(x, late_range(lines), False, "test accuracy, %")
+    axes = Axes(x, late_range(lines), False, f"test {metric.name}{unit(metric)}")
     caption = "Mean over seeds after every epoch, with a band of one sample std."
     least = min(v for line in lines for v in line.values)
     if least < axes.y[0]:
-        start, first = (f"{number(v, 1)}{PERCENT}" for v in (axes.y[0], least))
+        start, first = (number(v, 1) + unit(metric).replace(", ", "\N{NO-BREAK SPACE}") for v in (axes.y[0], least))
         caption += f" The axis starts at {start}; the first epochs, from {first}, lie below it."
     panel = curves_panel("", lines, axes, wide=True)
     return Figure("curves", "Learning curves", caption, (panel,), wide=True)

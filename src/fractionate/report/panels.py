@@ -22,10 +22,13 @@ from fractionate.report.chart import (
     y_axis,
 )
 from fractionate.report.groups import Group
+from fractionate.report.summary import Headline
 from fractionate.report.table import Row, teachers
-from fractionate.report.words import LEVEL_TEXT, PERCENT, Estimate, gap, number, spread
+from fractionate.report.words import LEVEL_TEXT, Estimate, gap, measured, number, spread
 
 WIDTH, ROW, HEAD, FOOT = 1040.0, 46.0, 46.0, 44.0
+POINTS = 600
+"""A line has up to twice as many points: more than a screen shows."""
 REACH = 1.0
 """The teacher is drawn if it lies within this multiple of the students' range beyond them."""
 
@@ -41,7 +44,8 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
     marks = [text(0, _centre(i) + 4, shortened(row.label, labels - 14), f"name {inks[row.label]}", "start")
              for i, row in enumerate(rows)]  # fmt: skip
     marks += [rule(0, HEAD + ROW * i, WIDTH, HEAD + ROW * i, "row") for i in range(1, len(rows))]
-    marks += x_axis(accuracy, "test accuracy at the last epoch, %", grid=True)
+    metric = rows[0].headline
+    marks += x_axis(accuracy, f"test {metric.name} at the last epoch{unit(metric)}", grid=True)
     marks += _reference_lines(accuracy, rows, baseline)
     for i, row in enumerate(rows):
         marks += _seeds(accuracy, row, _centre(i), inks[row.label])
@@ -49,8 +53,13 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
     if baseline:
         marks += _differences(rows, baseline, inks, split, bottom)
     told = [f"{row.label} {spread(row.last)}" for row in rows]
-    summary = f"Test accuracy at the last epoch in percent, mean and std: {'; '.join(told)}."
+    summary = f"Test {metric.name} at the last epoch{unit(metric)}; mean and std: {'; '.join(told)}."
     return Panel(WIDTH, bottom + FOOT, "", summary, accuracy, tuple(marks), ())
+
+
+def unit(metric: Headline) -> str:
+    """``, %`` for the end of an axis' label; nothing for a metric without a unit."""
+    return f", {metric.unit}" if metric.unit else ""
 
 
 def _centre(index: int) -> float:
@@ -67,7 +76,7 @@ def _accuracy_frame(rows: Sequence[Row], left: float, right: float, bottom: floa
     for row in rows:
         values += [row.last.mean - (row.last.std or 0), row.last.mean + (row.last.std or 0)]
     low, high = extent(values)
-    tops = [teacher.top1.mean for teacher in teachers(rows) if teacher.top1]
+    tops = [teacher.score.mean for teacher in teachers(rows) if teacher.score]
     near = [top for top in tops if low - REACH * (high - low) < top < high + REACH * (high - low)]
     low, high = extent([*values, *near])
     return Frame(Scale(low, high, left, right), Scale(0, 1, bottom, HEAD))
@@ -79,11 +88,11 @@ def _reference_lines(frame: Frame, rows: Sequence[Row], baseline: Row | None) ->
         at = frame.x(baseline.last.mean)
         marks.append(rule(at, frame.top, at, frame.bottom, "reference"))
     for teacher in teachers(rows):
-        if teacher.top1 is None:
+        if teacher.score is None:
             continue
-        name, top1 = f"teacher {number(teacher.top1.mean)}", teacher.top1.mean
-        if frame.x.low <= top1 <= frame.x.high:
-            at = frame.x(top1)
+        name, score = f"teacher {number(teacher.score.mean)}", teacher.score.mean
+        if frame.x.low <= score <= frame.x.high:
+            at = frame.x(score)
             marks.append(rule(at, frame.top - 4, at, frame.bottom, "teacher"))
             anchor = "end" if at > (frame.left + frame.right) / 2 else "start"
             marks.append(text(at, frame.top - 10, name, "tick", anchor))
@@ -107,7 +116,7 @@ def _seeds(frame: Frame, row: Row, centre: float, ink: str) -> list[Mark]:
         if math.isfinite(value):
             at = centre + (i - (row.n - 1) / 2) * gap
             place: dict[str, str | float] = {"cx": frame.x(value), "cy": at, "r": 3.4}
-            tip = f"{row.label}, seed {seed}: {number(value)}{PERCENT}"
+            tip = f"{row.label}, seed {seed}: {measured(value, row.headline)}"
             marks.append(Mark("circle", {**place, "class": f"dot ring {ink}"}, tip=tip))
     return marks
 
@@ -117,7 +126,7 @@ def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], left:
     ends = [v for d in known for v in (d.mean, d.low, d.high) if v is not None]
     right = WIDTH - _room([gap(row.difference) for row in rows])
     frame = Frame(Scale(*extent([*ends, 0.0]), left, right), Scale(0, 1, bottom, HEAD))
-    label = f"difference to {shortened(baseline.label, 120)}, points ({LEVEL_TEXT} interval)"
+    label = f"difference to {shortened(baseline.label, 120)}, {baseline.headline.of} ({LEVEL_TEXT} interval)"
     marks = x_axis(frame, label, 4, grid=True)
     marks.append(rule(frame.x(0), frame.top, frame.x(0), frame.bottom, "reference"))
     for i, row in enumerate(rows):
@@ -142,7 +151,7 @@ def _interval(frame: Frame, row: Row, y: float, ink: str) -> list[Mark]:
         marks += [rule(end, y - 5, end, y + 5, f"bar {ink}") for end in (low, high)]
     kind = "dot ring" if found.verdict in ("above", "below") else "dot hollow"
     place: dict[str, str | float] = {"cx": frame.x(found.mean), "cy": y, "r": 5}
-    tip = f"{row.label}: {gap(found)} points"
+    tip = f"{row.label}: {gap(found)} {row.headline.of}"
     return [*marks, Mark("circle", {**place, "class": f"{kind} {ink}"}, tip=tip)]
 
 
@@ -172,6 +181,7 @@ def series(group: Group, column: str, label: str, ink: str) -> Series | None:
     epochs = sorted(set.intersection(*(set(c) for c in columns))) if columns else []
     if not epochs:
         return None
+    epochs = [*epochs[: -1 : max(1, len(epochs) // POINTS)], epochs[-1]]
     per_epoch = [(e, Estimate(tuple(c[e] for c in columns))) for e in epochs]
     mean = tuple((e, value.mean) for e, value in per_epoch)
     if len(columns) < 2:
