@@ -185,7 +185,7 @@ def luminance(colour):
 
 
 def schemes():
-    light, dark = (TEMPLATES / "style.css").read_text("utf-8").split("prefers-color-scheme: dark")
+    light, dark = (TEMPLATES / "chart.css").read_text("utf-8").split("prefers-color-scheme: dark")
     return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", half)) for half in (light, dark)]
 
 

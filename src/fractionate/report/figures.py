@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fractionate.report.chart import Frame, Mark, Panel, Scale, path, rule, shortened, text, x_axis, y_axis
-from fractionate.report.panels import Axes, Series, accuracy_panel, curves_panel, late_range, series, shared_axes, unit
-from fractionate.report.summary import Calibration
+from fractionate.report.chart import Panel, unit
+from fractionate.report.dots import accuracy_panel
+from fractionate.report.panels import (
+    Axes,
+    Series,
+    curves_panel,
+    late_range,
+    reliability_panel,
+    series,
+    shared_axes,
+)
 from fractionate.report.table import Row
-from fractionate.report.words import LEVEL_TEXT, PERCENT, number, spread
+from fractionate.report.words import LEVEL_TEXT, number
 
 HUES = 6
 NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
@@ -21,7 +28,10 @@ TEST, COMPONENT, GSNR, COSINE = "test_", "component/", "gsnr/", "cosine/"
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title; ``legend`` pairs names with inks, ``wide`` gives each a full row."""
+    """Panels under one title; ``legend`` pairs names with inks.
+
+    ``wide`` gives each panel a full row; where the screen has less room than that, ``narrow`` takes their place.
+    """
 
     key: str
     title: str
@@ -29,6 +39,7 @@ class Figure:
     panels: tuple[Panel, ...]
     legend: tuple[tuple[str, str], ...] = ()
     wide: bool = False
+    narrow: tuple[Panel, ...] = ()
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
@@ -40,8 +51,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     """
     if not rows:
         return []
-    inks = _inks([row.label for row in rows if not row.is_baseline])
-    inks |= {row.label: "k0" for row in rows if row.is_baseline}
+    inks = row_inks(rows)
     drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
     names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR))
     drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
@@ -49,6 +59,12 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
     drawn.append(_reliability(rows, inks))
     return [figure for figure in drawn if figure is not None and figure.panels]
+
+
+def row_inks(rows: Sequence[Row]) -> dict[str, str]:
+    """Label -> classes of its colour; the baseline is neutral."""
+    inks = _inks([row.label for row in rows if not row.is_baseline])
+    return inks | {row.label: "k0" for row in rows if row.is_baseline}
 
 
 COMPONENT_WORDS = (
@@ -105,8 +121,9 @@ def _accuracy(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
             f" Right: mean of the differences paired by seed, with its {LEVEL_TEXT} Student "
             "interval; a filled dot where it excludes zero, a hollow one where it does not."
         )
-    panel = accuracy_panel(rows, inks)
-    return Figure("accuracy", f"{_capital(rows[0].headline.name)} at the last epoch", caption, (panel,), wide=True)
+    title = f"{_capital(rows[0].headline.name)} at the last epoch"
+    panel, narrow = (accuracy_panel(rows, inks, narrow) for narrow in (False, True))
+    return Figure("accuracy", title, caption, (panel,), wide=True, narrow=(narrow,))
 
 
 def _capital(words: str) -> str:
@@ -126,8 +143,9 @@ def _learning_curves(rows: Sequence[Row], inks: dict[str, str]) -> Figure | None
     if least < axes.y[0]:
         start, first = (number(v, 1) + unit(metric).replace(", ", "\N{NO-BREAK SPACE}") for v in (axes.y[0], least))
         caption += f" The axis starts at {start}; the first epochs, from {first}, lie below it."
-    panel = curves_panel("", lines, axes, wide=True)
-    return Figure("curves", "Learning curves", caption, (panel,), wide=True)
+    panel, narrow = (curves_panel("", lines, axes, wide) for wide in (True, False))
+    legend = tuple((line.label, line.ink) for line in lines)
+    return Figure("curves", "Learning curves", caption, (panel,), legend, wide=True, narrow=(narrow,))
 
 
 def _per_method(
@@ -178,60 +196,3 @@ def _reliability(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
     )
     panels = tuple(panel for panel in found if panel is not None)
     return Figure("calibration", "Calibration", caption, panels)
-
-
-def pooled(bins: Sequence[Calibration]) -> Calibration:
-    """Bins of all seeds together, every image counted once.
-
-    Example:
-        >>> pooled([Calibration((0.8,), (1.0,), (1,)), Calibration((0.9,), (0.5,), (3,))]).accuracy
-        (0.625,)
-    """
-    counts = tuple(map(math.fsum, zip(*(b.count for b in bins), strict=True)))
-
-    def weighted(columns: Sequence[Sequence[float]]) -> tuple[float, ...]:
-        sums = [math.fsum(v * n for v, n in zip(cells, weights, strict=True))
-                for cells, weights in zip(zip(*columns, strict=True),
-                                          zip(*(b.count for b in bins), strict=True),
-                                          strict=True)]  # fmt: skip
-        return tuple(s / n if n else 0.0 for s, n in zip(sums, counts, strict=True))
-
-    return Calibration(weighted([b.confidence for b in bins]), weighted([b.accuracy for b in bins]), counts)
-
-
-def reliability_panel(row: Row, ink: str) -> Panel | None:
-    """Dots on the diagonal mean that confidence tells the truth; None if a seed has no bins."""
-    bins = [s.calibration for s in row.group.summaries if s.calibration is not None]
-    if len(bins) != row.n or len({len(b.count) for b in bins}) != 1:
-        return None
-    all_bins = pooled(bins)
-    total = math.fsum(all_bins.count)
-    if total <= 0:
-        return None
-    frame = Frame(Scale(0, 1, 46, 328), Scale(0, 1, 212, 46))
-    strip = Frame(frame.x, Scale(0, max(all_bins.count) / total, 252, 224))
-    marks = [text(0, 16, shortened(row.label, 210), "title", "start"), *y_axis(frame, "accuracy", 4)]
-    marks.append(text(328, 16, f"ECE {spread(row.ece, 1, scale=100)}{PERCENT}", "value", "end"))
-    marks += x_axis(strip, "confidence", 4)
-    marks.append(text(39, strip.bottom - 6, "share", anchor="end"))
-    marks.append(rule(frame.left, frame.bottom, frame.right, frame.top, "reference"))
-    used = [b for b in zip(all_bins.confidence, all_bins.accuracy, all_bins.count, strict=True)
-            if b[2] > 0]  # fmt: skip
-    line = path([(confidence, accuracy) for confidence, accuracy, _ in used], frame.x, frame.y)
-    marks.append(Mark("path", {"d": line, "class": f"line thin {ink}"}))
-    for confidence, accuracy, count in used:
-        marks += _bin(frame, strip, (confidence, accuracy, count / total), ink)
-    seen = f"{row.label}: expected calibration error {spread(row.ece, 1, scale=100)} percent"
-    return Panel(340, 294, row.label, f"{seen}, {len(used)} bins in use.", frame, tuple(marks), ())
-
-
-def _bin(frame: Frame, strip: Frame, values: tuple[float, float, float], ink: str) -> list[Mark]:
-    confidence, accuracy, share = values
-    x = frame.x(confidence)
-    place: dict[str, str | float] = {"cx": x, "cy": frame.y(accuracy)}
-    tip = (
-        f"confidence {number(confidence)}, accuracy {number(accuracy)}, {number(100 * share, 1)}{PERCENT} of the images"
-    )
-    radius = round(2.2 + 5.0 * math.sqrt(share), 2)
-    dot = Mark("circle", {**place, "r": radius, "class": f"dot ring {ink}"}, tip=tip)
-    return [dot, rule(x, strip.bottom, x, strip.y(share), f"bar wide {ink}")]

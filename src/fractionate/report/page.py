@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate.report.figures import figures
+from fractionate.report.dots import accuracy_panel
+from fractionate.report.figures import figures, row_inks
 from fractionate.report.runs import RunRecord, read_runs
 from fractionate.report.summary import shown
 from fractionate.report.table import Row, Table, table, teachers
@@ -78,6 +79,17 @@ def render(result: Table, title: str) -> str:
         level=LEVEL_TEXT,
         places=_places(result),
     )
+
+
+def accuracy_svg(rows: Sequence[Row], narrow: bool = False) -> str:
+    """The first figure of a page as an SVG file of its own, in light and in dark.
+
+    Args:
+        rows: of one setting, in the order in which they are drawn.
+        narrow: for screens of 400 pixels.
+    """
+    panel = accuracy_panel(rows, row_inks(rows), narrow)
+    return _environment().get_template("panel.svg.j2").render(p=panel)
 
 
 def _environment() -> Environment:

@@ -1,4 +1,4 @@
-"""The panels of a report: every seed with its difference to the baseline, and curves over epochs."""
+"""The small panels of a report: curves over epochs, and reliability diagrams."""
 
 from __future__ import annotations
 
@@ -22,137 +22,12 @@ from fractionate.report.chart import (
     y_axis,
 )
 from fractionate.report.groups import Group
-from fractionate.report.summary import Headline
-from fractionate.report.table import Row, teachers
-from fractionate.report.words import LEVEL_TEXT, Estimate, gap, measured, number, spread
+from fractionate.report.summary import Calibration
+from fractionate.report.table import Row
+from fractionate.report.words import PERCENT, Estimate, number, spread
 
-WIDTH, ROW, HEAD, FOOT = 1040.0, 46.0, 46.0, 44.0
 POINTS = 600
 """A line has up to twice as many points: more than a screen shows."""
-REACH = 1.0
-"""The teacher is drawn if it lies within this multiple of the students' range beyond them."""
-
-
-def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
-    """One line of dots per method; with a baseline, its interval of differences on the right."""
-    bottom = HEAD + ROW * len(rows)
-    labels = min(220.0, 16 + 8.2 * max(len(row.label) for row in rows))
-    baseline = next((row for row in rows if row.is_baseline), None)
-    split = 0.54 * WIDTH if baseline else WIDTH
-    middle = split - _room([spread(row.last) for row in rows])
-    accuracy = _accuracy_frame(rows, labels, middle, bottom)
-    marks = [text(0, _centre(i) + 4, shortened(row.label, labels - 14), f"name {inks[row.label]}", "start")
-             for i, row in enumerate(rows)]  # fmt: skip
-    marks += [rule(0, HEAD + ROW * i, WIDTH, HEAD + ROW * i, "row") for i in range(1, len(rows))]
-    metric = rows[0].headline
-    marks += x_axis(accuracy, f"test {metric.name} at the last epoch{unit(metric)}", grid=True)
-    marks += _reference_lines(accuracy, rows, baseline)
-    for i, row in enumerate(rows):
-        marks += _seeds(accuracy, row, _centre(i), inks[row.label])
-        marks.append(text(middle + 14, _centre(i) + 4, spread(row.last), "value", "start"))
-    if baseline:
-        marks += _differences(rows, baseline, inks, split, bottom)
-    told = [f"{row.label} {spread(row.last)}" for row in rows]
-    summary = f"Test {metric.name} at the last epoch{unit(metric)}; mean and std: {'; '.join(told)}."
-    return Panel(WIDTH, bottom + FOOT, "", summary, accuracy, tuple(marks), ())
-
-
-def unit(metric: Headline) -> str:
-    """``, %`` for the end of an axis' label; nothing for a metric without a unit."""
-    return f", {metric.unit}" if metric.unit else ""
-
-
-def _centre(index: int) -> float:
-    return HEAD + ROW * (index + 0.5)
-
-
-def _room(words: Sequence[str]) -> float:
-    """Pixels that the longest of some values needs."""
-    return 24 + 7.3 * max(map(len, words))
-
-
-def _accuracy_frame(rows: Sequence[Row], left: float, right: float, bottom: float) -> Frame:
-    values = [v for row in rows for v in row.last.values]
-    for row in rows:
-        values += [row.last.mean - (row.last.std or 0), row.last.mean + (row.last.std or 0)]
-    low, high = extent(values)
-    tops = [teacher.score.mean for teacher in teachers(rows) if teacher.score]
-    near = [top for top in tops if low - REACH * (high - low) < top < high + REACH * (high - low)]
-    low, high = extent([*values, *near])
-    return Frame(Scale(low, high, left, right), Scale(0, 1, bottom, HEAD))
-
-
-def _reference_lines(frame: Frame, rows: Sequence[Row], baseline: Row | None) -> list[Mark]:
-    marks = []
-    if baseline and math.isfinite(baseline.last.mean):
-        at = frame.x(baseline.last.mean)
-        marks.append(rule(at, frame.top, at, frame.bottom, "reference"))
-    for teacher in teachers(rows):
-        if teacher.score is None:
-            continue
-        name, score = f"teacher {number(teacher.score.mean)}", teacher.score.mean
-        if frame.x.low <= score <= frame.x.high:
-            at = frame.x(score)
-            marks.append(rule(at, frame.top - 4, at, frame.bottom, "teacher"))
-            anchor = "end" if at > (frame.left + frame.right) / 2 else "start"
-            marks.append(text(at, frame.top - 10, name, "tick", anchor))
-        else:
-            marks.append(text(frame.right, frame.top - 10, f"{name}, off this axis", "tick", "end"))
-    return marks
-
-
-def _seeds(frame: Frame, row: Row, centre: float, ink: str) -> list[Mark]:
-    """The std as a bar, the mean as a line, every seed as a dot (in the order of the seeds)."""
-    marks = []
-    mean, std = row.last.mean, row.last.std
-    if math.isfinite(mean):
-        if std:
-            low, high = frame.x(mean - std), frame.x(mean + std)
-            box: dict[str, str | float] = {"x": low, "y": centre - 13, "width": high - low}
-            marks.append(Mark("rect", {**box, "height": 26, "class": f"band {ink}"}))
-        marks.append(rule(frame.x(mean), centre - 13, frame.x(mean), centre + 13, f"mean {ink}"))
-    gap = min(6.0, 18.0 / max(1, row.n - 1))
-    for i, (seed, value) in enumerate(zip(row.group.seeds, row.last.values, strict=True)):
-        if math.isfinite(value):
-            at = centre + (i - (row.n - 1) / 2) * gap
-            place: dict[str, str | float] = {"cx": frame.x(value), "cy": at, "r": 3.4}
-            tip = f"{row.label}, seed {seed}: {measured(value, row.headline)}"
-            marks.append(Mark("circle", {**place, "class": f"dot ring {ink}"}, tip=tip))
-    return marks
-
-
-def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], left: float, bottom: float) -> list[Mark]:
-    known = [row.difference for row in rows if row.difference is not None]
-    ends = [v for d in known for v in (d.mean, d.low, d.high) if v is not None]
-    right = WIDTH - _room([gap(row.difference) for row in rows])
-    frame = Frame(Scale(*extent([*ends, 0.0]), left, right), Scale(0, 1, bottom, HEAD))
-    label = f"difference to {shortened(baseline.label, 120)}, {baseline.headline.of} ({LEVEL_TEXT} interval)"
-    marks = x_axis(frame, label, 4, grid=True)
-    marks.append(rule(frame.x(0), frame.top, frame.x(0), frame.bottom, "reference"))
-    for i, row in enumerate(rows):
-        at = _centre(i) + 4
-        if row.is_baseline:
-            marks.append(text(frame.right + 14, at, "baseline", "tick", "start"))
-        else:
-            marks += _interval(frame, row, _centre(i), inks[row.label])
-            marks.append(text(frame.right + 14, at, gap(row.difference), "value", "start"))
-    return marks
-
-
-def _interval(frame: Frame, row: Row, y: float, ink: str) -> list[Mark]:
-    """A filled dot where the interval excludes zero, a hollow one where it does not."""
-    found = row.difference
-    if found is None or not math.isfinite(found.mean):
-        return []
-    marks = []
-    if found.low is not None and found.high is not None:
-        low, high = frame.x(found.low), frame.x(found.high)
-        marks.append(rule(low, y, high, y, f"bar {ink}"))
-        marks += [rule(end, y - 5, end, y + 5, f"bar {ink}") for end in (low, high)]
-    kind = "dot ring" if found.verdict in ("above", "below") else "dot hollow"
-    place: dict[str, str | float] = {"cx": frame.x(found.mean), "cy": y, "r": 5}
-    tip = f"{row.label}: {gap(found)} {row.headline.of}"
-    return [*marks, Mark("circle", {**place, "class": f"{kind} {ink}"}, tip=tip)]
 
 
 @dataclass(frozen=True)
@@ -282,3 +157,60 @@ def _summary(title: str, lines: Sequence[Series]) -> str:
             f"to {number(line.mean[-1][1], 3)} in epoch {line.mean[-1][0]:.0f}"
             for line in lines]  # fmt: skip
     return f"{title}: {'; '.join(ends)}." if title else f"{'; '.join(ends)}."
+
+
+def pooled(bins: Sequence[Calibration]) -> Calibration:
+    """Bins of all seeds together, every image counted once.
+
+    Example:
+        >>> pooled([Calibration((0.8,), (1.0,), (1,)), Calibration((0.9,), (0.5,), (3,))]).accuracy
+        (0.625,)
+    """
+    counts = tuple(map(math.fsum, zip(*(b.count for b in bins), strict=True)))
+
+    def weighted(columns: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        sums = [math.fsum(v * n for v, n in zip(cells, weights, strict=True))
+                for cells, weights in zip(zip(*columns, strict=True),
+                                          zip(*(b.count for b in bins), strict=True),
+                                          strict=True)]  # fmt: skip
+        return tuple(s / n if n else 0.0 for s, n in zip(sums, counts, strict=True))
+
+    return Calibration(weighted([b.confidence for b in bins]), weighted([b.accuracy for b in bins]), counts)
+
+
+def reliability_panel(row: Row, ink: str) -> Panel | None:
+    """Dots on the diagonal mean that confidence tells the truth; None if a seed has no bins."""
+    bins = [s.calibration for s in row.group.summaries if s.calibration is not None]
+    if len(bins) != row.n or len({len(b.count) for b in bins}) != 1:
+        return None
+    all_bins = pooled(bins)
+    total = math.fsum(all_bins.count)
+    if total <= 0:
+        return None
+    frame = Frame(Scale(0, 1, 46, 328), Scale(0, 1, 212, 46))
+    strip = Frame(frame.x, Scale(0, max(all_bins.count) / total, 252, 224))
+    marks = [text(0, 16, shortened(row.label, 210), "title", "start"), *y_axis(frame, "accuracy", 4)]
+    marks.append(text(328, 16, f"ECE {spread(row.ece, 1, scale=100)}{PERCENT}", "value", "end"))
+    marks += x_axis(strip, "confidence", 4)
+    marks.append(text(39, strip.bottom - 6, "share", anchor="end"))
+    marks.append(rule(frame.left, frame.bottom, frame.right, frame.top, "reference"))
+    used = [b for b in zip(all_bins.confidence, all_bins.accuracy, all_bins.count, strict=True)
+            if b[2] > 0]  # fmt: skip
+    line = path([(confidence, accuracy) for confidence, accuracy, _ in used], frame.x, frame.y)
+    marks.append(Mark("path", {"d": line, "class": f"line thin {ink}"}))
+    for confidence, accuracy, count in used:
+        marks += _bin(frame, strip, (confidence, accuracy, count / total), ink)
+    seen = f"{row.label}: expected calibration error {spread(row.ece, 1, scale=100)} percent"
+    return Panel(340, 294, row.label, f"{seen}, {len(used)} bins in use.", frame, tuple(marks), ())
+
+
+def _bin(frame: Frame, strip: Frame, values: tuple[float, float, float], ink: str) -> list[Mark]:
+    confidence, accuracy, share = values
+    x = frame.x(confidence)
+    place: dict[str, str | float] = {"cx": x, "cy": frame.y(accuracy)}
+    tip = (
+        f"confidence {number(confidence)}, accuracy {number(accuracy)}, {number(100 * share, 1)}{PERCENT} of the images"
+    )
+    radius = round(2.2 + 5.0 * math.sqrt(share), 2)
+    dot = Mark("circle", {**place, "r": radius, "class": f"dot ring {ink}"}, tip=tip)
+    return [dot, rule(x, strip.bottom, x, strip.y(share), f"bar wide {ink}")]
