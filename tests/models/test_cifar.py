@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fractionate.models.cifar import ALIASES, CIFAR
-from fractionate.models.cifar_resnet import ResNet
-from fractionate.models.cifar_vgg import VGG
-from fractionate.models.cifar_wrn import WideResNet
+from fractionate.models.plain import VGG
+from fractionate.models.residual import ResNet, WideResNet
 from tests import golden
 from tests.asserts import assert_equal
 from tests.golden.weights import fill

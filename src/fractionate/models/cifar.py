@@ -6,12 +6,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .cifar_deep_resnet import Basic, Bottleneck, DeepResNet
-from .cifar_mobilenet import MobileNetV2
-from .cifar_resnet import NARROW, WIDE, ResNet
-from .cifar_shufflenet import ShuffleNetV1, ShuffleNetV2
-from .cifar_vgg import VGG
-from .cifar_wrn import WideResNet
+from .mobile import MobileNetV2, ShuffleNetV1, ShuffleNetV2
+from .plain import VGG
+from .residual import NARROW, WIDE, Basic, Bottleneck, DeepResNet, ResNet, WideResNet
 
 # Every name takes the number of classes.
 CIFAR: dict[str, Callable[[int], nn.Module]] = {

@@ -12,8 +12,8 @@ from torch import nn
 
 from .._choices import choose, unknown
 from .cifar import ALIASES, CIFAR
-from .cifar_wrn import WideResNet
-from .convnet import ConvNet
+from .plain import ConvNet
+from .residual import WideResNet
 from .stem import STEMS, Stem, small_stem
 
 # Every network of this package. A new one is one more row; the function takes the number of classes.
@@ -40,7 +40,7 @@ def create(
         pretrained: load the library's default weights (torchvision and timm only).
         stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a
             3 x 3 convolution of stride 1, no pooling (:func:`fractionate.models.stem.small_stem`).
-        published_bn: as in :class:`~fractionate.models.cifar_wrn.WideResNet`; wide ResNets only.
+        published_bn: as in :class:`~fractionate.models.residual.WideResNet`; wide ResNets only.
 
     Raises:
         ValueError: an unknown name (the nearest one is named), ``pretrained`` where there are no weights, or an option
