@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fractionate.studies.commands import COMMANDS, Train
 
 from fractionate._terminal import Steady, one_line, printable
 from fractionate.cli import _fields_together, _takers, main
+from fractionate.commands.table import COMMANDS, Train
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
-WHERE = "fractionate.studies.inspect.print_methods"  # what `fractionate methods` calls
+WHERE = "fractionate.probe.measure.print_methods"  # what `fractionate methods` calls
 SHORT = ("train", "digits", "epochs=1", "data.passes=1", "--method", "ce")
 
 
