@@ -131,8 +131,9 @@ def split_kl(
         >>> bool(torch.isclose(s.total[0], kd))
         True
     """
-    choose("kl direction", kl, KLS)
-    whole = as_direction(direction)
+    if kl not in KLS:
+        choose("kl direction", kl, KLS)
+    whole = direction if isinstance(direction, Direction) else as_direction(direction)
     if whole != FORWARD and kl != "forward":
         raise ValueError(f"split_kl: kl={kl!r} turns the KL inside the groups, direction={whole} all of it; give one")
     if not isinstance(temperature, Tensor) and not temperature > 0:
