@@ -15,7 +15,7 @@ from typing import Any
 
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
-from ..tasks.classification import Evaluation
+from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
 from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_atomically, write_state
 from .lock import locked
@@ -128,7 +128,7 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
-        self.lines.append(_line(record.columns()))
+        self.lines.append(_line({"schema": SCHEMA, "headline": HEADLINE, **record.columns()}))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])

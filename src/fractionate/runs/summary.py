@@ -15,7 +15,7 @@ import torch
 
 from .. import __version__
 from ..config.run import Run
-from ..tasks.classification import Evaluation
+from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
 from ..train.build import Training, merging
 from ..train.loop import Loop
 from ..train.sources import seen_images
@@ -39,6 +39,8 @@ def summarize(
     run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
     method = run.method.build()
     return {
+        "schema": SCHEMA,
+        "headline": HEADLINE,
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
