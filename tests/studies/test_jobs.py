@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fractionate.config.run import Network, Optimizer
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped, deadline
 from fractionate.studies import jobs as jobs_module
 from fractionate.studies.display import Lines, display
