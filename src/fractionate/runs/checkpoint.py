@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config.files import to_plain
 from ..train.generators import random_state, set_random_state
@@ -71,9 +71,14 @@ def _sync_folder(folder: Path) -> None:
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """The state dict as safetensors."""
+    write_weights(net.state_dict(), path)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """The same of a state dict."""
     from safetensors.torch import save
 
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
 
 
 def save_checkpoint(
