@@ -15,6 +15,7 @@ import pytest
 from fractionate.cli import main
 from fractionate.config.run import Network
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from tests.train.runs import teacher_file, tiny
 
 pytestmark = pytest.mark.slow

@@ -19,6 +19,7 @@ from fractionate.export.folder import export_run
 from fractionate.export.formats import FORMATS, compare
 from fractionate.models import Description, create, load_exported
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from tests.train.runs import teacher_file, tiny
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.kill import outcome
 
 from fractionate.config.run import Network, Optimizer, Run
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
 from tests.runs.test_resume import stop_after
 from tests.train.runs import teacher_file, tiny

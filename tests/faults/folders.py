@@ -23,6 +23,7 @@ from fractionate.config.run import Data, Network, Optimizer, Run
 from fractionate.report import read_runs
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.lock import locked
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped, deadline
 from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.studies.train import resume_run

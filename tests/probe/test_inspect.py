@@ -15,6 +15,7 @@ from fractionate.config.files import to_yaml
 from fractionate.config.run import Data, Network
 from fractionate.probe.measure import Conditions, evaluate_network, evaluate_run
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from tests.train.runs import teacher_file, tiny
 
 

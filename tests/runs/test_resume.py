@@ -18,6 +18,7 @@ from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimi
 from fractionate.models import create
 from fractionate.runs.checkpoint import random_state, set_random_state
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped
 from fractionate.train.build import prepare
 from fractionate.train.loop import Average

@@ -14,6 +14,7 @@ from fractionate.config.method import MethodSpec
 from fractionate.config.run import Monitors, Network, Run
 from fractionate.runs.checkpoint import read_checkpoint, write_atomically
 from fractionate.runs.folder import RunFolder, kept_names
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped, deadline, duration
 from fractionate.train.loop import Record
 from tests.train.runs import tiny

@@ -11,6 +11,7 @@ from fractionate.cli import main
 from fractionate.commands.options import names_and_changes
 from fractionate.config.run import Network
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
 from tests.runs.test_resume import outcome, stop_after
 from tests.train.runs import teacher_file, tiny

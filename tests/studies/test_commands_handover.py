@@ -13,6 +13,7 @@ from rich.console import Console
 from fractionate.commands.handover import Evaluate, Export
 from fractionate.models import load_exported
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from tests.train.runs import teacher_file, tiny
 
 

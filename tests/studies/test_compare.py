@@ -88,3 +88,14 @@ def test_the_methods_shown_exist() -> None:
 def test_methods_that_differ_have_folders_that_differ() -> None:
     names = ["dkd", "dkd(beta=2)", "dkd(beta=2)+dot", "dkd+dot", "dkd(kl=reverse)", "dkd(beta=-2)", "dkd(beta=2.5)"]
     assert len({folder_name(MethodSpec.parse(name)) for name in names}) == len(names)
+
+
+def test_a_long_method_has_a_folder_of_a_hundred_characters_that_is_its_own() -> None:
+    def named(weight: float) -> str:
+        wrappers = f"deepkd(delta_task=0.0500000001, delta_target=0.0500000001)+lskd(weight={weight})"
+        return folder_name(MethodSpec.parse(f"dkd(alpha=1.0000000001, beta=2.0000000001)+{wrappers}"))
+
+    names = {named(1.5), named(2.5)}
+    assert len(names) == 2
+    assert {len(name) for name in names} == {100}
+    assert named(1.5) == named(1.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from dataclasses import replace
 from io import StringIO
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from fractionate.config.run import Network, Optimizer
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped, deadline
 from fractionate.studies import jobs as jobs_module
 from fractionate.studies.display import Lines, display
@@ -230,3 +232,42 @@ def test_a_deadline_ends_all_jobs_and_a_later_call_goes_on(tmp_path: Path, taugh
     assert not any(job.folder.exists() for job in work)
     listened(work, workers=1, options=Options(resume=True, deadline=deadline("1h")))
     assert all(RunFolder(job.folder).finished for job in work)
+
+
+FAILURES = {
+    "killed": (ChildProcessError, "the process of job 0 was killed by SIGKILL"),
+    "ended": (ChildProcessError, "the process of job 0 ended with code 3"),
+    "memory": (MemoryError, None),
+    "deaf": (RuntimeError, "Deaf: 1 and 2"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", FAILURES)
+def test_however_a_process_fails_the_others_stop_saved_and_the_failure_is_heard_of(
+    how: str, tmp_path: Path, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNLUCKY_AFTER", str(tmp_path / "seed-1" / "metrics.jsonl"))  # the other one has begun
+    work = [replace(job, run=replace(job.run, epochs=100_000)) for job in jobs(tmp_path, taught, 3)]
+    student = Network(f"tests.studies.unlucky:{how}")
+    work[0] = replace(work[0], run=replace(work[0].run, student=student))
+    kind, words = FAILURES[how]
+    with pytest.warns(UserWarning, match="job 0 failed.*the other runs stop"), pytest.raises(kind, match=words):
+        listened(work, workers=2)
+    assert (work[1].folder / "last.ckpt").is_file()
+    assert not work[2].folder.exists()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_a_failure_while_others_say_more_than_a_pipe_holds_does_not_block_them(tmp_path: Path, taught: str) -> None:
+    """The listener fails: nobody wants the events any more, and yet they are read."""
+    work = [replace(job, run=replace(job.run, epochs=100_000)) for job in jobs(tmp_path, taught, 2)]
+
+    def listen(event: Event) -> None:
+        if event.epoch > 1:
+            raise ValueError("heard enough")
+
+    with pytest.raises(ValueError, match="heard enough"):
+        run_jobs(work, Options(), listen, workers=2)
+    assert not multiprocessing.active_children()

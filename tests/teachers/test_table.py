@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -303,6 +304,58 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(ValueError, match="may grow to"):
         open_rows(tmp_path / "a", "key", 10**13, 100, torch.float32)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_flipped_bit_of_a_row_is_noticed(dtype: torch.dtype) -> None:
+    file = open_rows(None, "", 1, 3, dtype)
+    file.write(torch.tensor([0]), torch.tensor([[1.5, -2.0, 0.0]]))
+    numbers = file.rows.view(torch.int32 if dtype == torch.float32 else torch.int16)
+    bits = 8 * dtype.itemsize
+    for column in range(3):
+        for bit in range(bits):
+            flip = (1 << bit) - (1 << bits if bit == bits - 1 else 0)
+            numbers[0, column] ^= flip
+            assert file.missing(torch.tensor([0])).tolist() == [True], (column, bit)
+            numbers[0, column] ^= flip
+    assert file.missing(torch.tensor([0])).tolist() == [False]
+
+
+def test_a_row_whose_checksum_is_zero_counts_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zlib.crc32", lambda row: 0)
+    file = open_rows(None, "", 2, 3, torch.float32)
+    file.write(torch.tensor([0]), torch.ones(1, 3))
+    assert file.missing(torch.arange(2)).tolist() == [False, True]
+
+
+def test_a_file_of_the_release_with_weak_checksums_is_built_again(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    open_rows(path, "key", 4, 3, torch.float32).write(torch.tensor([1]), torch.ones(1, 3))
+    path.write_bytes(path.read_bytes().replace(b'"fractionate rows": 2', b'"fractionate rows": 1', 1))
+    with pytest.warns(UserWarning, match="written by another release .*format 1, now 2.* built again"):
+        file = open_rows(path, "key", 4, 3, torch.float32)
+    assert bool(file.missing(torch.arange(4)).all())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no way to reserve")
+def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the process dies of SIGBUS while it writes to the mapped file."""
+    file = open_rows(tmp_path / "a", "key", 100_000, 10, torch.float32)
+    file.write(torch.tensor([5]), torch.ones(1, 10))
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"cannot grow .no space left.*teacher_table=off"):
+        file.write(torch.tensor([50_000]), torch.ones(1, 10))
+    file.write(torch.tensor([6]), torch.ones(1, 10))  # its block is there
+    assert file.missing(torch.tensor([5, 6, 50_000])).tolist() == [False, False, True]
+    monkeypatch.undo()
+    file.write(torch.tensor([50_000]), torch.ones(1, 10))
+    assert not bool(file.missing(torch.tensor([50_000])).any())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -13,6 +13,7 @@ from torch import nn
 from fractionate.config.run import Data, Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
+from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
 from tests.train.runs import teacher_file, tiny

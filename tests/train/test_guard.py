@@ -18,6 +18,7 @@ from fractionate.config.run import Network, Run
 from fractionate.methods import Method, Part
 from fractionate.runs.checkpoint import read_checkpoint
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped
 from fractionate.schedules import constant
 from fractionate.train.build import Training

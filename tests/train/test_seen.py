@@ -15,6 +15,7 @@ from fractionate.data import Normalization, SmallImages
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training, prepare
 from fractionate.train.sources import check_seen
 from tests.train.runs import tiny

@@ -14,6 +14,7 @@ from ..config.run import Data, Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
+from ..runs.origin import student_problem
 from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import build, fixed_threads, place
@@ -106,6 +107,8 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION
     """
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
+    if problem := student_problem(facts, folder):
+        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
     if teacher is not None and (missing := _no_weights(teacher)):
         console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)

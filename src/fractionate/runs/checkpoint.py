@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config.files import to_plain
 from ..train.generators import random_state, set_random_state
@@ -19,14 +20,17 @@ from ..train.loop import Loop
 
 END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comment
 SEAL = b"sha256:"
+Write = Callable[[io.BufferedIOBase], None]
 
 
-def write_atomically(path: Path, content: bytes | str, keep: Path | None = None) -> None:
+def write_atomically(
+    path: Path, content: bytes | str | Callable[[io.BufferedIOBase], None], keep: Path | None = None
+) -> None:
     """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
 
     Args:
         path: file.
-        content: all of it.
+        content: all of it, or a function that writes it.
         keep: what the old file is renamed to; otherwise it is gone.
 
     Raises:
@@ -39,11 +43,13 @@ def write_atomically(path: Path, content: bytes | str, keep: Path | None = None)
         ...     [f.name for f in Path(folder).iterdir()]
         ['a.txt']
     """
-    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
@@ -71,9 +77,14 @@ def _sync_folder(folder: Path) -> None:
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """The state dict as safetensors."""
+    write_weights(net.state_dict(), path)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """The same of a state dict."""
     from safetensors.torch import save
 
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
 
 
 def save_checkpoint(
@@ -112,9 +123,7 @@ def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping
         "config": to_plain(t.run),
         "notes": dict(notes or {}),
     }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, sealed(buffer.getvalue()), keep)
+    write_atomically(path, partial(_save_sealed, state), keep)
 
 
 def restore(loop: Loop, path: Path) -> None:
@@ -194,8 +203,56 @@ def sealed(archive: bytes) -> bytes:
         {'x': 1}
     """
     body = archive[:-2]  # the length of the comment comes last
-    seal = SEAL + hashlib.sha256(body).hexdigest().encode()
-    return body + len(seal).to_bytes(2, "little") + seal
+    return body + _comment(hashlib.sha256(body).hexdigest())
+
+
+class Sealing:
+    """A file to which torch saves, and which ends as :func:`sealed` says, without a copy of it in memory.
+
+    Args:
+        file: where the bytes go.
+    """
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.rest = b""  # the last two bytes, of which it is not yet known whether they are the last
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Part of the archive. torch forgets an error that is raised here, so it is kept."""
+        view = memoryview(data).cast("B")
+        parts = (self.rest, view[:-2]) if len(view) >= 2 else ((self.rest + bytes(view))[:-2],)
+        self.rest = bytes(view[-2:]) if len(view) >= 2 else (self.rest + bytes(view))[-2:]
+        try:
+            for part in parts:
+                self.digest.update(part)
+                self.file.write(part)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back but two bytes."""
+
+    def end(self) -> None:
+        """Write the seal in place of the length of an empty comment."""
+        self.file.write(_comment(self.digest.hexdigest()))
+
+
+def _save_sealed(state: Mapping[str, Any], file: io.BufferedIOBase) -> None:
+    target = Sealing(file)
+    try:
+        torch.save(state, cast(IO[bytes], target))  # it needs write and flush alone
+    except Exception as error:
+        raise target.failure or error from error
+    target.end()
+
+
+def _comment(digest: str) -> bytes:
+    """A zip archive's comment with its length before it."""
+    seal = SEAL + digest.encode()
+    return len(seal).to_bytes(2, "little") + seal
 
 
 def _verify(content: bytes, path: Path) -> None:

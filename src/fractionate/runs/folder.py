@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,12 +16,19 @@ from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
 from ..train.loop import Loop, Record
-from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_atomically, write_state
+from .checkpoint import (
+    load_state,
+    read_checkpoint,
+    save_checkpoint,
+    save_weights,
+    write_atomically,
+    write_state,
+)
 from .lock import locked
-from .summary import summarize
+from .origin import CHECKPOINT, STUDENT, Origin, file_digest, origin_of, replaced
+from .summary import finite, summarize
 
-CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "last.ckpt"
-STUDENT, SUMMARY = "student.safetensors", "summary.json"
+CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 PREVIOUS, BROKEN, DIVERGED = "previous.ckpt", "broken.ckpt", "DIVERGED.ckpt"
 # the summary first: deleting starts by making the run unfinished
 FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED)
@@ -38,6 +44,7 @@ class RunFolder:
 
     path: Path
     changes: list[dict[str, Any]] = field(default_factory=list, init=False, compare=False)
+    origin: Origin = field(default_factory=dict, init=False, compare=False, repr=False)  # what the run is made of
     lines: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # of the metrics
 
     @property
@@ -73,8 +80,8 @@ class RunFolder:
             raise ValueError(f"{self.path} holds {state}; {ways}")
         return there
 
-    def start(self, run: Run, *, overwrite: bool = False) -> None:
-        """Make the folder and write the config.
+    def start(self, run: Run, *, overwrite: bool = False, origin: Origin | None = None) -> None:
+        """Make the folder and write the config; ``origin`` is what the run is made of besides.
 
         Raises:
             ValueError: a run is already there and ``overwrite`` is off.
@@ -84,6 +91,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self.lines.clear()
+        self.changes.clear()
+        self.origin.update(origin or {})
         write_atomically(self.path / CONFIG, to_yaml(run))
 
     def resume(self, loop: Loop) -> bool:
@@ -96,15 +105,17 @@ class RunFolder:
 
         Raises:
             ValueError: no checkpoint that is here can be read, it has more epochs than the config asks for, or the
-                config has changed in a field that cannot change under way.
+                config has changed in a field that cannot change under way, or the images or the teacher's weights are
+                others.
         """
         world = loop.world
         path, state = world.on_main(self._newest)
         if path is None or state is None:
             return False
         changed = changed_fields(from_plain(state["config"], f"{path}, config"), loop.training.run)
-        load_state(loop, state, path)
         training, notes = loop.training, state.get("notes", {})
+        changed |= world.on_main(lambda: self._compare(loop, notes.get("made of", {}), "teacher.checkpoint" in changed))
+        load_state(loop, state, path)
         if (begun := training.epoch + (loop.log.seen > 0)) > training.run.epochs:
             raise ValueError(f"{path} is at epoch {begun}, the config ends at {training.run.epochs}")
         self.changes[:] = notes.get("changes", [])
@@ -115,6 +126,15 @@ class RunFolder:
         self.lines[:] = lines.splitlines(keepends=True) if isinstance(lines, str) else lines
         world.on_main(lambda: self._rewind(training.run))
         return True
+
+    def _compare(self, loop: Loop, before: Origin, other_file: bool) -> dict[str, list[Any]]:
+        """What the run is made of otherwise than before, as far as that is allowed: it is said."""
+        now = origin_of(loop)
+        other = replaced(before, now, self.path / CHECKPOINT, other_file=other_file)
+        if other:
+            warnings.warn(f"{self.path} goes on with other weights of the teacher than it began with", stacklevel=4)
+        self.origin.update({name: digest or before.get(name) for name, digest in now.items()})
+        return other
 
     def _rewind(self, run: Run) -> None:
         """Bring the files to where a checkpoint stands."""
@@ -170,7 +190,8 @@ class RunFolder:
         """
         save_weights(loop.net, self.student)
         facts = summarize(loop, self.metrics(), test, command, self.changes)
-        write_atomically(self.path / SUMMARY, json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n")
+        facts["made_of"] = {**self.origin, "student": file_digest(self.student)}
+        write_atomically(self.path / SUMMARY, json.dumps(finite(facts), indent=1, allow_nan=False) + "\n")
         for path in (self.path / PREVIOUS, self.path / BROKEN, *self._older()):
             path.unlink(missing_ok=True)
         return facts
@@ -240,7 +261,7 @@ class RunFolder:
         return sorted(found, key=lambda path: int("0" + "".join(filter(str.isdigit, path.stem))))
 
     def _notes(self, loop: Loop) -> dict[str, Any]:
-        return {"metrics": self.lines[: loop.training.epoch], "changes": self.changes}
+        return {"metrics": self.lines[: loop.training.epoch], "changes": self.changes, "made of": self.origin}
 
     def _sweep(self) -> None:
         """Remove what a process that was killed while writing left behind."""
@@ -260,13 +281,4 @@ def kept_names(count: int) -> list[str]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return json.dumps(_finite(row), allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no inf and no NaN: they become null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(row), allow_nan=False) + "\n"

@@ -18,6 +18,7 @@ from ..train.checks import check_training
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
 from .folder import RunFolder
+from .origin import check_teacher, origin_of, restore_student
 from .stop import Reason, Stop, Stopped
 
 Listener = Callable[[Record], None]
@@ -99,7 +100,7 @@ def run_in_folder(
         if resume and (done := world.on_main(lambda: _finished(target, run))):  # by another run meanwhile
             return done
         if not (resume and target.resume(loop)):
-            world.on_main(lambda: target.start(run, overwrite=overwrite or resume))
+            world.on_main(lambda: target.start(run, overwrite=overwrite or resume, origin=origin_of(loop)))
         saver = Saver(target, loop, stop, save_seconds, save_steps)
         try:
             return _train(target, loop, saver, on_record, on_step, command)
@@ -199,12 +200,15 @@ def _first(reasons: Sequence[Reason | None]) -> Reason | None:
 
 
 def _finished(target: RunFolder, run: Run) -> dict[str, Any] | None:
-    """The summary, if the run is finished."""
+    """The summary, if the run is finished; its weights are written again if they are gone."""
     if not target.finished:
         return None
     if other := differences(target.config(), run):
         raise ValueError(f"{target.path} holds a finished run with another {', '.join(other)}; --overwrite replaces it")
-    return target.summary()
+    facts = target.summary()
+    check_teacher(facts, run, target.path)
+    restore_student(target.path)
+    return facts
 
 
 def _kept(error: Diverged, target: RunFolder, loop: Loop) -> Diverged:

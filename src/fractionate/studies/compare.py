@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from .teachers import trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LONGEST, DIGEST = 100, 8  # characters of a name, and of the digest at the end of one that was cut
 
 
 def compare(
@@ -133,11 +136,18 @@ def student_jobs(specs: Sequence[MethodSpec], student: Callable[..., Run], seeds
 def file_name(text: str) -> str:
     """A name as part of a file name.
 
+    File systems end at 255 bytes: a long name is cut, and a digest of the whole tells it from others that begin so.
+
     Example:
         >>> file_name("timm:resnet18")
         'timm_resnet18'
+        >>> len(file_name("dkd" + "+lskd" * 100))
+        100
     """
-    return "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
+    name = "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - DIGEST - 1]}-{hashlib.sha256(text.encode()).hexdigest()[:DIGEST]}"
 
 
 def folder_name(method: MethodSpec) -> str:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
 from ..config.run import Run
 from ..runs.runner import SAVE_SECONDS, run_in_folder
-from ..runs.stop import Stop, Stopped
+from ..runs.stop import Stop
 from ..train.loop import Record
 from ..world import current
+from .crew import Crew, without_interrupts
 from .display import Board, boards
 
 
@@ -84,21 +76,21 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
         ValueError: two jobs with the same folder.
         Stopped: a signal (the first one; a second one ends everything at once) or the deadline ended a job early; it
             and those that have not begun go on when they are asked for again with ``resume``.
-        Exception: whatever the first failing job raised; jobs that have not begun are dropped.
+        ChildProcessError: the process of a job was killed or ended by itself.
+        Exception: whatever the first failing job raised. Jobs that have not begun are dropped; those of other processes
+            stop, saved.
     """
     if workers > 1 and not current().alone:
         raise ValueError("torchrun has started the processes already: leave --workers out")
     folders = [job.folder for job in jobs]
     if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
         raise ValueError(f"two runs would be written to {twice[0]}; name every method once")
-    for event in _here(jobs, options, listen) if workers == 1 else _in_processes(jobs, options, workers):
-        listen(event)
-
-
-def _here(jobs: Sequence[Job], options: Options, listen: Listener) -> Iterator[Event]:
+    if workers > 1:
+        _in_processes(jobs, options, listen, min(workers, len(jobs)))
+        return
     with Stop(options.deadline) as stop:
         for number, job in enumerate(jobs):
-            yield _train(number, job, options, listen, stop)
+            listen(_train(number, job, options, listen, stop))
 
 
 def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
@@ -133,79 +125,17 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
     return Event(number, epochs, epochs, facts["last_top1"], done=True)
 
 
-# Of a worker process, set once when it starts: where events go, and whether the starting process asks to stop.
-_outbox: SimpleQueue[Event | None] | None = None
-_flag: Flag | None = None
-
-
-def _in_processes(jobs: Sequence[Job], options: Options, workers: int) -> Iterator[Event]:
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
-    inbox: SimpleQueue[Event | None] = context.SimpleQueue()
-    flag = context.Event()
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_open, initargs=(inbox, flag))
-    with Stop(options.deadline, then=flag.set) as stop:
+def _in_processes(jobs: Sequence[Job], options: Options, listen: Listener, workers: int) -> None:
+    crew = Crew(jobs, options, listen, _train)
+    with Stop(options.deadline) as stop:
         try:
-            with _without_interrupts():  # Ctrl-C reaches every process of a terminal; this one passes it on
-                futures = [pool.submit(_train_there, n, job, options) for n, job in enumerate(jobs)]
-            for future in futures:
-                future.add_done_callback(lambda _: inbox.put(None))
-            waiting = len(futures)
-            while waiting:
-                event = inbox.get()
-                if event is not None:
-                    yield event
-                    continue
-                waiting -= 1
-                failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
-                if failed:
-                    _raise(failed, stop)
+            with without_interrupts():  # Ctrl-C reaches every process of a terminal; this one passes it on
+                for _ in range(workers):
+                    crew.hire()
+            crew.work(stop)
         except KeyboardInterrupt:  # the second one
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()
+            crew.kill()
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _raise(failed: Future[None], stop: Stop) -> None:
-    """The error of a job; a stop with the reason that this process knows."""
-    try:
-        failed.result()
-    except Stopped as stopped:
-        raise Stopped(stop.reason or stopped.reason, stopped.where) from None
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile never receive SIGINT."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _open(queue: SimpleQueue[Event | None], flag: Flag) -> None:
-    global _outbox, _flag
-    _outbox, _flag = queue, flag
-    threading.Thread(target=_follow, daemon=True).start()
-
-
-def _follow() -> None:
-    """End with the process that started this one, even if that was killed; checkpoints survive it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _train_there(number: int, job: Job, options: Options) -> None:
-    assert _outbox is not None
-    assert _flag is not None
-    send = partial(SimpleQueue.put, _outbox)
-    with Stop(options.deadline, elsewhere=_flag.is_set) as stop:
-        send(_train(number, job, options, send, stop))
+            crew.dismiss()
+    crew.judge(stop)

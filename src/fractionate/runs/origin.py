@@ -1,0 +1,126 @@
+"""What a run is made of besides its config: digests of the teacher's weights and of the images, to know them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config.run import Run
+from ..data import fingerprint_of
+from ..train.loop import Loop
+from .checkpoint import read_checkpoint, write_weights
+
+CHUNK = 1 << 20
+CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
+Origin = dict[str, str | None]
+
+
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file, in hexadecimal digits; ``None`` without one.
+
+    Example:
+        >>> file_digest(Path("nowhere")) is None
+        True
+    """
+    if not path.is_file():
+        return None
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(CHUNK):
+            found.update(part)
+    return found.hexdigest()
+
+
+def teacher_digest(run: Run) -> str | None:
+    """SHA-256 of the file with the teacher's weights; ``None`` where the run has no such file."""
+    weights = run.teacher.checkpoint if run.teacher else None
+    return file_digest(Path(weights)) if weights else None
+
+
+def origin_of(loop: Loop) -> Origin:
+    """Digests of the teacher's weights and of both sets of images; ``None`` for what cannot be known again."""
+    training = loop.training
+    return {
+        "teacher": teacher_digest(training.run),
+        "train": fingerprint_of(training.train),
+        "test": fingerprint_of(training.test),
+    }
+
+
+def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: bool) -> dict[str, list[Any]]:
+    """What a run that goes on was made of otherwise, with the old and the new digest, as far as that is allowed.
+
+    Args:
+        before: what the checkpoint says; what it does not say is not compared.
+        now: what is there.
+        path: the checkpoint.
+        other_file: whether the config names another file of the teacher's weights: then that is what is wanted.
+
+    Raises:
+        ValueError: other images, or other weights under the name of the teacher's.
+    """
+    other = [name for name, digest in now.items() if before.get(name) and digest and before[name] != digest]
+    for name in ("train", "test"):
+        if name in other:
+            images = "training images" if name == "train" else "test images"
+            raise ValueError(
+                f"the {images} differ from those that {path} was trained on (files added, left out, changed or moved "
+                f"between classes): put them back, or start anew with --overwrite"
+            )
+    if "teacher" in other and not other_file:
+        raise ValueError(
+            f"the teacher's weights differ from those that {path} was taught by, though the file has the same name: "
+            f"put the former file back, name another one by teacher.checkpoint=FILE, or start anew with --overwrite"
+        )
+    return {f"{name} (sha256)": [before[name], now[name]] for name in other}
+
+
+def check_teacher(facts: Any, run: Run, folder: Path) -> None:
+    """Refuse a finished run whose teacher had other weights than the file of that name holds now.
+
+    Args:
+        facts: its summary; one that says nothing about the teacher passes.
+        run: the config that is asked for.
+        folder: of the run.
+
+    Raises:
+        ValueError: other weights.
+    """
+    then, now = _made_of(facts, "teacher"), teacher_digest(run)
+    if run.teacher and then and now and then != now:
+        raise ValueError(
+            f"{folder} holds a finished run that was taught by other weights than {run.teacher.checkpoint} holds now; "
+            f"--overwrite replaces it"
+        )
+
+
+def restore_student(folder: Path) -> None:
+    """Write the weights of a finished run again if they are gone: its last checkpoint holds them.
+
+    Raises:
+        ValueError: the checkpoint is gone too, or cannot be read.
+    """
+    if (folder / STUDENT).is_file():
+        return
+    try:
+        state = read_checkpoint(folder / CHECKPOINT)
+    except ValueError as error:
+        raise ValueError(f"{folder / STUDENT} is gone: {error}; --overwrite trains it again") from error
+    write_weights(state.get("average") or state["student"], folder / STUDENT)
+
+
+def student_problem(facts: Any, folder: Path) -> str | None:
+    """In words, why the trained weights are not those that the finished run left; ``None`` if they are."""
+    then, now = _made_of(facts, "student"), file_digest(folder / STUDENT)
+    if then is None or now in (None, then):
+        return None
+    return f"{folder / STUDENT} is not the file that this run wrote (its SHA-256 is another one)"
+
+
+def _made_of(facts: Any, name: str) -> str | None:
+    """A digest of a summary; ``None`` in those of older releases."""
+    made = facts.get("made_of") if isinstance(facts, dict) else None
+    found = made.get(name) if isinstance(made, dict) else None
+    return found if isinstance(found, str) else None

@@ -1,0 +1,157 @@
+"""A run remembers what it was made of: other images or another teacher never slip in under the same names."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from fractionate.config.run import Data, Network, Run
+from fractionate.probe.measure import evaluate_run
+from fractionate.runs.checkpoint import read_checkpoint, sealed
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.origin import file_digest
+from fractionate.runs.runner import run_in_folder
+from fractionate.runs.stop import Stopped
+from tests.runs.test_resume import outcome, stop_after
+from tests.train.runs import teacher_file, tiny
+
+
+@pytest.fixture
+def taught(tmp_path: Path) -> Run:
+    return tiny("kd", teacher=Network("convnet_8_16", teacher_file(tmp_path)))
+
+
+def photos(root: Path) -> Path:
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for n in range(8):
+            shade = (20 * n, 90, 40 if label == "cat" else 200)
+            Image.new("RGB", (8 + n % 3, 8), shade).save(root / label / f"{n}.png")
+    return root
+
+
+def of(root: Path) -> Run:
+    data = Data(name="folder", root=str(root), size=8, batch_size=5)
+    return tiny("ce", student=Network("resnet8"), data=data)
+
+
+def stopped(run: Run, folder: Path) -> None:
+    with pytest.raises(Stopped):
+        run_in_folder(run, folder, stop=stop_after(3))
+
+
+def retrain(run: Run, name: str = "") -> Run:
+    """Another teacher, in the same file or in another one."""
+    assert run.teacher is not None
+    assert run.teacher.checkpoint is not None
+    file = Path(run.teacher.checkpoint)
+    weights = {k: v + 0.1 if v.is_floating_point() else v for k, v in load_file(file).items()}
+    target = file.with_name(name or file.name)
+    save_file(weights, target)
+    return replace(run, teacher=replace(run.teacher, checkpoint=str(target)))
+
+
+def test_a_summary_says_what_the_run_was_made_of(taught: Run, tmp_path: Path) -> None:
+    made = run_in_folder(taught, tmp_path / "run")["made_of"]
+    assert made["teacher"] == file_digest(tmp_path / "teacher.safetensors")
+    assert made["student"] == file_digest(tmp_path / "run" / "student.safetensors")
+    assert made["train"] != made["test"]
+    assert len(made["train"]) == 32
+
+
+def test_a_teacher_that_was_replaced_is_refused(taught: Run, tmp_path: Path) -> None:
+    stopped(taught, tmp_path / "run")
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    retrain(taught)
+    with pytest.raises(ValueError, match=r"teacher's weights differ .* teacher.checkpoint=FILE, .* --overwrite"):
+        run_in_folder(taught, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+
+
+def test_another_teacher_that_is_named_is_taken_said_and_recorded(taught: Run, tmp_path: Path) -> None:
+    stopped(taught, tmp_path / "run")
+    with pytest.warns(UserWarning, match="other weights of the teacher"):
+        facts = run_in_folder(retrain(taught, "other.safetensors"), tmp_path / "run", resume=True)
+    fields = facts["changes"][0]["fields"]
+    assert fields["teacher (sha256)"] == [
+        file_digest(tmp_path / name) for name in ("teacher.safetensors", "other.safetensors")
+    ]
+
+
+def test_a_teacher_that_only_moved_is_the_same(taught: Run, tmp_path: Path) -> None:
+    stopped(taught, tmp_path / "run")
+    assert taught.teacher is not None
+    moved = shutil.copy(tmp_path / "teacher.safetensors", tmp_path / "moved.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        facts = run_in_folder(
+            replace(taught, teacher=replace(taught.teacher, checkpoint=str(moved))), tmp_path / "run", resume=True
+        )
+    assert set(facts["changes"][0]["fields"]) == {"teacher.checkpoint"}
+
+
+def test_a_finished_run_of_another_teacher_is_not_taken_for_this_one(taught: Run, tmp_path: Path) -> None:
+    run_in_folder(taught, tmp_path / "run")
+    retrain(taught)
+    with pytest.raises(ValueError, match="taught by other weights"):
+        run_in_folder(taught, tmp_path / "run", resume=True)
+
+
+def test_images_that_moved_between_classes_are_refused_and_a_folder_that_moved_is_not(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos")
+    run_in_folder(of(root), tmp_path / "whole")
+    stopped(of(root), tmp_path / "run")
+    shutil.copytree(root, tmp_path / "moved")
+    (root / "cat" / "1.png").rename(root / "dog" / "1b.png")
+    with pytest.raises(ValueError, match=r"training images differ .* put them back"):
+        run_in_folder(of(root), tmp_path / "run", resume=True)
+    run_in_folder(of(tmp_path / "moved"), tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run")[:2] == outcome(tmp_path / "whole")[:2]
+
+
+def test_a_run_of_an_older_release_goes_on(taught: Run, tmp_path: Path) -> None:
+    stopped(taught, tmp_path / "run")
+    path = tmp_path / "run" / "last.ckpt"
+    state = read_checkpoint(path)
+    del state["notes"]["made of"]
+    torch.save(state, path)
+    path.write_bytes(sealed(path.read_bytes()))
+    retrain(taught)
+    assert run_in_folder(taught, tmp_path / "run", resume=True)["changes"] == []
+
+
+@pytest.mark.parametrize("ema", [None, 0.8])
+def test_weights_of_a_finished_run_that_are_gone_are_written_again(
+    ema: float | None, taught: Run, tmp_path: Path
+) -> None:
+    run = replace(taught, ema=ema)
+    run_in_folder(run, tmp_path)
+    student = RunFolder(tmp_path).student
+    before = student.read_bytes()
+    student.unlink()
+    run_in_folder(run, tmp_path, resume=True)
+    assert student.read_bytes() == before
+    student.unlink()
+    (tmp_path / "last.ckpt").unlink()
+    with pytest.raises(ValueError, match=r"student.safetensors is gone: .* --overwrite"):
+        run_in_folder(run, tmp_path, resume=True)
+
+
+def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp_path: Path) -> None:
+    run_in_folder(tiny("ce"), tmp_path)
+    out = StringIO()
+    evaluate_run(tmp_path, Console(file=out))
+    assert "not the file" not in out.getvalue()
+    student = RunFolder(tmp_path).student
+    save_file({k: v + 0.01 if v.is_floating_point() else v for k, v in load_file(student).items()}, student)
+    evaluate_run(tmp_path, Console(file=out, width=500))
+    assert "is not the file that this run wrote" in out.getvalue()

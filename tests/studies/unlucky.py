@@ -1,0 +1,66 @@
+"""Networks that end their run, each in its own way, once the file of the variable UNLUCKY_AFTER is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fractionate.models import create
+
+
+class Deaf(Exception):
+    """An error that does not come back from pickle."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class Unlucky(nn.Module):
+    """A small network that ends after a few steps."""
+
+    def __init__(self, num_classes: int, end: Callable[[], None]) -> None:
+        super().__init__()
+        self.net, self.end, self.steps = create("convnet_4_8", num_classes=num_classes), end, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += self.training
+        if self.steps == 8:
+            limit = time.monotonic() + 60
+            while not Path(os.environ["UNLUCKY_AFTER"]).exists() and time.monotonic() < limit:
+                time.sleep(0.05)
+            self.end()
+        logits: Tensor = self.net(x)
+        return logits
+
+
+def killed(num_classes: int) -> nn.Module:
+    """As by ``kill -9``, or by a system without memory."""
+    return Unlucky(num_classes, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def ended(num_classes: int) -> nn.Module:
+    """Without a word."""
+    return Unlucky(num_classes, lambda: os._exit(3))
+
+
+def memory(num_classes: int) -> nn.Module:
+    """No memory for Python."""
+
+    def end() -> None:
+        raise MemoryError
+
+    return Unlucky(num_classes, end)
+
+
+def deaf(num_classes: int) -> nn.Module:
+    """With an error that no other process can build again."""
+
+    def end() -> None:
+        raise Deaf(1, 2)
+
+    return Unlucky(num_classes, end)
