@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from fractionate.config.method import MethodSpec
 from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
 from fractionate.models import create
 from fractionate.probe import doctor as room
@@ -69,6 +70,7 @@ def test_labels_alone_need_no_teacher(tmp_path: Path) -> None:
             "batches",
             "data.batch_size is 30, but an epoch shows only 20",
         ),
+        ({"method": MethodSpec("dist"), "accumulate": 2}, "batches", "a batch cannot go through in parts"),
         ({"data": Data(labels_per_class=1000)}, "data", "labels_per_class must lie in"),
         ({"student": Network("convnet_8_61")}, "networks", "unknown model 'convnet_8_61'"),
         ({"teacher": Network("convnet_8_16", "nowhere.pth")}, "networks", "no checkpoint at nowhere.pth"),

@@ -155,6 +155,18 @@ def test_a_teacher_is_used_on_whatever_it_was_trained_and_never_mistaken_for_ano
     assert RunFolder(tmp_path / "teacher").config().epochs == 2
 
 
+def test_what_cannot_be_learnt_from_any_teacher_is_refused_before_one_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["digits", "--method", "dist", "accumulate=2"]
+    assert train(*words, "--out", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "a batch cannot go through in parts" in error
+    assert not (tmp_path / "teacher").exists()
+    assert main(["doctor", *words]) == 2
+    assert "a batch cannot go through in parts" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_data_set_without_a_recipe_is_pointed_to_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("cifar10") == 2
     assert "take the settings of another: cifar100 data.name=cifar10" in capsys.readouterr().err

@@ -18,9 +18,8 @@ from ..kernels import state
 from ..monitors import norms
 from ..rows import Progress
 from ..train.build import Training, autocast, fixed_threads, parameters, prepare
-from ..train.checks import check_batches, check_classes, check_teacher, teacher_net
-from ..train.health import check_weights
-from ..train.sources import check_seen, sources
+from ..train.checks import check_training
+from ..train.sources import sources
 from ..train.step import rows_of, train_step
 from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
 
@@ -218,10 +217,7 @@ def _normalization(train: Source) -> str:
 
 def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> str:
     training = prepare(run, train=train, test=test)
-    check_weights("student", training.student)
-    if (teacher := teacher_net(training)) is not None:
-        check_weights("teacher", teacher)
-    check_classes(training)
+    check_training(training, needs=("networks",))
     ready.append(training)
     size = sum(p.numel() for p in training.student.parameters())
     against = f", teacher {training.teacher_params:,}" if training.teacher_params else ""
@@ -229,8 +225,7 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 
 
 def _teacher(training: Training) -> str:
-    check_seen(training)
-    check_teacher(training)
+    check_training(training, needs=("teacher",))
     found = training.teacher_test
     assert found is not None
     seen = f"{found.top1:.2f} % top-1 on {sum(found.calibration.count)} images, evenly taken out of all"
@@ -240,7 +235,7 @@ def _teacher(training: Training) -> str:
 
 
 def _batches(training: Training) -> str:
-    check_batches(training)
+    check_training(training, needs=("config", "data"))
     return f"{len(training.train)} steps per epoch, {len(training.train) * training.run.epochs:,} in all"
 
 

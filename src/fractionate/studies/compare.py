@@ -74,7 +74,11 @@ def compare(
         raise ValueError(f"{twice[0]} is named twice; name every method once")
 
     def drafted() -> list[Run]:
-        return [found.student(spec, found.teacher().student, **length) for spec in specs]
+        return [found.student(spec, found.teacher().student, **length) for spec in specs if not there(spec)]
+
+    def there(spec: MethodSpec) -> bool:
+        kept = (RunFolder(out / folder_name(spec) / f"seed-{seed}") for seed in range(seeds))
+        return options.resume and all(folder.finished for folder in kept)
 
     with_teacher = trained_teacher(found.teacher(), out / "teacher", console, options, found.expected, drafted)
     jobs = student_jobs(specs, partial(found.student, teacher=with_teacher, **length), seeds, out)

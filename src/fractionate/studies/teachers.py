@@ -13,7 +13,7 @@ from ..probe.doctor import Thinned
 from ..runs.folder import RunFolder
 from ..tasks.classification import evaluate
 from ..train.build import build, fixed_threads, place, prepare
-from ..train.checks import check_batches, check_classes, check_labels, check_method
+from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.health import check_weights
 from ..train.sources import sources
 from .display import display
@@ -32,7 +32,7 @@ def check_students(runs: Sequence[Run]) -> None:
         runs: of students, all on the same images.
 
     Raises:
-        ValueError: networks, batches or a method that do not fit the data, as
+        ValueError: settings, networks, batches or a method that do not fit each other or the data, as
             :func:`fractionate.train.checks.check_training` says it.
     """
     if not runs:
@@ -43,10 +43,7 @@ def check_students(runs: Sequence[Run]) -> None:
     for run in runs:
         made = train if run.data == runs[0].data else sources(run.data, run.seed, place(run.device))[0]
         training = prepare(replace(run, teacher_table="off"), train=made, test=few)
-        check_classes(training)
-        check_labels(training)
-        check_batches(training)
-        check_method(training)
+        check_training(training, needs=BEFORE_A_TEACHER)
 
 
 LUCK = 2.0  # points above guessing that a network without knowledge may have
@@ -92,8 +89,7 @@ def trained_teacher(
             )
     if there.finished and not other:
         run, options = kept, replace(options, overwrite=False, resume=True)
-    else:
-        check_students(students())
+    check_students(students())
     job = Job(f"teacher {run.student.name}", run, folder)
     with display(console, [job], "teacher", ends=False) as listen:
         run_jobs([job], options, listen)

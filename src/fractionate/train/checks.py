@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,37 +21,22 @@ from .step import rows_of
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
 
+Need = Literal["config", "data", "networks", "teacher"]
+
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-def check_training(training: Training, teacher_at_least: float | None = None) -> None:
-    """Refuse what cannot work.
-
-    Args:
-        training: from :func:`prepare`.
-        teacher_at_least: smallest accuracy of the teacher, in percent.
-
-    Raises:
-        ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
-            weak or was trained on other images, classes without images, batches that are too large or too small, or a
-            method that these rows do not suit.
-    """
-    check_weights("student", training.student)
-    if (teacher := teacher_net(training)) is not None:
-        check_weights("teacher", teacher)
-    check_classes(training)
-    check_seen(training)
-    check_teacher(training, teacher_at_least)
-    check_labels(training)
-    check_batches(training)
-    check_parts(training, current().size)
-    check_method(training)
 
 
 def teacher_net(training: Training) -> nn.Module | None:
     """The teacher's network, where there is one behind the logits (a live teacher, a table of them)."""
     net = getattr(training.teacher, "net", None)
     return net if isinstance(net, nn.Module) else None
+
+
+def check_finite(training: Training) -> None:
+    """Refuse weights that are NaN or infinite."""
+    check_weights("student", training.student)
+    if (teacher := teacher_net(training)) is not None:
+        check_weights("teacher", teacher)
 
 
 def check_classes(training: Training) -> None:
@@ -110,14 +97,20 @@ def check_batches(training: Training) -> None:
         _check_one(training, shown)
 
 
-def check_parts(training: Training, processes: int = 1) -> None:
-    """Refuse steps that cannot be divided as asked for."""
-    run, source = training.run, training.train
+def check_accumulation(training: Training) -> None:
+    """Refuse to take a batch in parts whose rows the method compares with each other."""
+    run = training.run
     if run.accumulate > 1 and not training.method.row_wise:
         raise ValueError(
             f"accumulate={run.accumulate}: {run.method.title} compares the rows of a batch with each other, so a batch "
             f"cannot go through in parts; use accumulate=1"
         )
+
+
+def check_shares(training: Training, processes: int | None = None) -> None:
+    """Refuse batches that cannot be divided among the processes, all of them if no number is given."""
+    run, source = training.run, training.train
+    processes = processes or current().size
     if not stated(source):
         return
     if source.batch_size < processes:
@@ -146,6 +139,39 @@ def check_method(training: Training) -> None:
     finally:
         student.train()
         set_random_state(state)
+
+
+# Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
+BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
+    "config": (check_accumulation,),
+    "data": (check_labels, check_batches, check_shares),
+    "networks": (check_finite, check_classes, check_method),
+    "teacher": (check_seen, check_teacher),
+}
+BEFORE_A_TEACHER: tuple[Need, ...] = ("config", "data", "networks")
+
+
+def check_training(
+    training: Training, teacher_at_least: float | None = None, *, needs: Sequence[Need] = tuple(BY_NEED)
+) -> None:
+    """Refuse what cannot work.
+
+    Args:
+        training: from :func:`prepare`.
+        teacher_at_least: smallest accuracy of the teacher, in percent.
+        needs: which checks of :data:`BY_NEED`; :data:`BEFORE_A_TEACHER` are those that a teacher without knowledge
+            passes.
+
+    Raises:
+        ValueError: weights that are NaN, networks with another number of classes than the data, a teacher that is too
+            weak or was trained on other images, classes without images, batches that are too large or too small, or a
+            method that these rows do not suit.
+    """
+    for need in needs:
+        for check in BY_NEED[need]:
+            check(training)
+    if "teacher" in needs:
+        check_teacher(training, teacher_at_least)
 
 
 def _check_one(training: Training, shown: int) -> None:
