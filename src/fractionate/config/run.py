@@ -108,9 +108,10 @@ class LearningRate:
         schedule: ``"constant"``, ``"step"`` or ``"cosine"``.
         milestones: with ``"step"``, epochs after which the rate is multiplied by ``decay``.
         decay: that factor.
-        minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``.
-        warmup_epochs: before this epoch the rate grows linearly from ``warmup_start``.
-        warmup_start: first factor.
+        minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``, as in published code;
+            0 = none is named: the cosine then goes to 0, which would come after the last epoch.
+        warmup_epochs: during so many epochs the rate grows linearly from ``warmup_start``.
+        warmup_start: first factor; with a ``minimum``, the factor before the first epoch.
         per: how often the rate changes: once per ``"epoch"``, as in the published runs, or with every ``"step"``.
     """
 
