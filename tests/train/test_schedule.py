@@ -57,18 +57,48 @@ def test_a_constant_rate_stays() -> None:
 
 def test_a_run_as_short_as_its_warm_up_has_a_rate() -> None:
     rate = LearningRate("cosine", warmup_epochs=2)
-    assert factor(rate, 2, 2) == 1.0
+    assert [factor(rate, epoch, 2) for epoch in (1, 2)] == pytest.approx([0.1, 0.55])
 
 
-def test_a_rate_per_step_ends_every_epoch_at_that_epochs_rate() -> None:
-    rate = LearningRate("cosine", warmup_epochs=1, per="step")
+@pytest.mark.parametrize("epochs", [1, 2, 7, 30])
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_cosine_is_that_of_torch_and_no_epoch_stands_still(epochs: int, steps: int, per: str) -> None:
+    ours, torchs = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3) for _ in range(2))
+    a = scheduler(ours, LearningRate("cosine", per=per), epochs, steps)  # type: ignore[arg-type]
+    b = torch.optim.lr_scheduler.CosineAnnealingLR(torchs, epochs * (steps if per == "step" else 1))
+    for step in range(1, epochs * steps + 1):
+        assert ours.param_groups[0]["lr"] == pytest.approx(torchs.param_groups[0]["lr"], rel=1e-9)
+        assert ours.param_groups[0]["lr"] > 0
+        for clock in (ours, a, torchs):
+            clock.step()
+        if per == "step" or step % steps == 0:
+            b.step()
+
+
+def test_one_epoch_has_the_whole_rate() -> None:
+    assert used(LearningRate("cosine"), 0.1, 1) == [0.1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_warm_up_begins_at_its_start_and_ends_at_the_whole_rate(schedule: str, per: str) -> None:
+    rate = LearningRate(schedule, warmup_epochs=2, warmup_start=0.2, per=per)  # type: ignore[arg-type]
+    assert used(rate, 1.0, 6)[:3] == pytest.approx([0.2, 0.6, 1.0])
+
+
+@pytest.mark.parametrize("minimum", [0.0, 0.01])
+def test_a_rate_per_step_meets_that_of_every_epoch(minimum: float) -> None:
+    """At its first step; at its last one where a minimum is named."""
+    rate = LearningRate("cosine", minimum=minimum, warmup_epochs=1, per="step")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     steps, found = scheduler(optimizer, rate, epochs=4, steps=5), []
     for _ in range(20):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         steps.step()
-    assert found[4::5] == pytest.approx([0.5 * factor(rate, epoch, 4) for epoch in (1, 2, 3, 4)])
+    met = found[4::5] if minimum else found[::5]
+    assert met == pytest.approx([0.5 * factor(rate, epoch, 4) for epoch in (1, 2, 3, 4)])
     assert found[:5] == sorted(found[:5])
     assert found[5:] == sorted(found[5:], reverse=True)
 

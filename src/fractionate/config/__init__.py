@@ -2,9 +2,11 @@
 
 from .files import changed_fields, differences, from_yaml, override, read_config, to_yaml
 from .method import MethodSpec, Wrapper
-from .run import Data, LearningRate, Monitors, Network, Optimizer, Parallel, Run
+from .run import SGD, AdamW, Data, LearningRate, Monitors, Network, Optimizer, Parallel, Run
 
 __all__ = [
+    "SGD",
+    "AdamW",
     "Data",
     "LearningRate",
     "MethodSpec",

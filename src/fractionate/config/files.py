@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
-import types
-import typing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._choices import unknown
-from .method import MethodSpec, Wrapper
-from .run import Network, Run
+from .method import MethodSpec
+from .run import SGD, AdamW, Network, Run
+from .validation import KINDS, optimizer_kind, validated
 from .yaml import load_yaml, read_text
 
 Plain = dict[str, Any]
@@ -29,7 +26,8 @@ def to_plain(run: Run) -> Plain:
 def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
     """Check plain data and make the run of it.
 
-    Two short forms are understood: ``method: dkd+deepkd`` and ``student: NAME``.
+    Three short forms are understood: ``method: dkd+deepkd``, ``student: NAME`` and ``optimizer: adamw``. An optimizer
+    without a name is ``sgd``.
 
     Args:
         data: as :func:`to_plain` gives it; fields left out keep their defaults.
@@ -38,13 +36,8 @@ def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
     Raises:
         ValueError: an unknown key, or a value of a wrong type or out of range; says which and what was expected.
     """
-    from pydantic import ValidationError
-
     full = _long_forms(data)
-    try:
-        return _adapter().validate_json(json.dumps(full, default=str))
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_explain(error.errors()[0])}{_more(error.error_count())}") from None
+    return validated(json.dumps(full, default=str), optimizer_kind(full, where), where)
 
 
 def to_yaml(run: Run) -> str:
@@ -99,6 +92,9 @@ def read_config(path: str | Path) -> Run:
 def override(run: Run, changes: Sequence[str]) -> Run:
     """Change fields by ``path=value``, the value in YAML.
 
+    Another ``optimizer.name`` brings that optimizer's own learning rate and weight decay, unless they are among the
+    changes; how gradients are clipped and what decays stays.
+
     Raises:
         ValueError: not of that form, or as :func:`from_plain`.
 
@@ -107,7 +103,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
         >>> override(run, ["optimizer.lr=5e-2", "student=convnet_4_8"]).optimizer.lr
         0.05
     """
-    data = to_plain(run)
+    data, given = to_plain(run), set()
     for change in changes:
         path, equals, text = change.partition("=")
         if not (path and equals):
@@ -121,7 +117,10 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
         place[last] = load_yaml(text, path)
+        given.add(path.strip())
         data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
+    if isinstance(data["optimizer"], dict) and "optimizer" not in given:
+        data["optimizer"] = _switched(run.optimizer, data["optimizer"], given)
     return from_plain(data, "settings")
 
 
@@ -159,13 +158,6 @@ def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
 
 
-@functools.cache
-def _adapter() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Run)
-
-
 def _long_forms(data: Mapping[str, Any]) -> Plain:
     full = dict(data)
     if isinstance(full.get("method"), str):
@@ -173,45 +165,35 @@ def _long_forms(data: Mapping[str, Any]) -> Plain:
     for role in ("student", "teacher"):
         if isinstance(full.get(role), str):
             full[role] = dataclasses.asdict(Network(full[role]))
+    if isinstance(optimizer := full.get("optimizer"), str):
+        full["optimizer"] = {"name": optimizer}
+    elif isinstance(optimizer, dict):
+        full["optimizer"] = {"name": "sgd", **optimizer}  # files of before there were two
     return full
 
 
-def _explain(error: Mapping[str, Any]) -> str:
-    """One of pydantic's errors as a sentence."""
-    place, kind = error["loc"], error["type"]
-    path = ".".join(str(key) for key in place)
-    if kind == "unexpected_keyword_argument":
-        parent = [str(key) for key in place[:-1]]
-        if deeper := [] if parent else _deeper(path):
-            return f"unknown key {path!r}: did you mean {' or '.join(deeper)}?"
-        return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1])])
-    if kind == "value_error":
-        return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
-    if kind == "missing":
-        return f"{path} is missing"
-    return f"{path}: {error['msg'].replace('Input should be', 'expected')}, got {error['input']!r}"
+def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
+    """The optimizer's fields after a change of its name: those that the other kind does not have must be as by default.
 
-
-def _more(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
-
-
-def _deeper(name: str) -> list[str]:
-    """Where a field of that name lies, one level down."""
-    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name])]
-
-
-def _fields(place: Sequence[int | str]) -> list[str]:
-    """The fields that exist at a place of the config."""
-    here: Any = Run
-    for key in place:
-        if isinstance(key, int):
-            here = Wrapper  # the only list of dataclasses
-            continue
-        hint = typing.get_type_hints(here)[key]
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        here = next((o for o in options if dataclasses.is_dataclass(o)), hint)
-    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []
+    Raises:
+        ValueError: one of them is not.
+    """
+    kind = KINDS.get(now["name"])
+    if kind in (None, type(before)):
+        return now
+    old, new = ({f.name: f.default for f in dataclasses.fields(k)} for k in (before, kind))
+    kept = {"name", "clip", "clip_streams", "decay"}
+    for name, value in now.items():
+        if name in old and name not in new and value != old[name]:
+            raise ValueError(
+                f"settings: optimizer.{name}={value} belongs to {before.name}, not to {now['name']}; put it back with "
+                f"optimizer.{name}={json.dumps(old[name])}"
+            )
+    return {
+        name: value
+        for name, value in now.items()
+        if name in kept or (f"optimizer.{name}" in given and name not in old.keys() - new.keys())
+    }
 
 
 # Under these a position inside the run means something else, or the weights do not fit.

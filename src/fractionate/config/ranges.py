@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .run import Data, LearningRate, Optimizer, Run
+    from .run import SGD, AdamW, Data, LearningRate, Run
 
 SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
 EPOCHS = 1_000_000
@@ -52,17 +52,37 @@ def check_data(data: Data) -> None:
         _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken")
 
 
-def check_optimizer(optimizer: Optimizer) -> None:
+def check_sgd(optimizer: SGD) -> None:
     """Numbers in range; that every stream's shifted momentum is, too, is looked at with the method."""
-    for name, value in (("lr", optimizer.lr), ("clip", optimizer.clip), ("clip_streams", optimizer.clip_streams)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be above 0{'' if value <= 0 else ' and finite'}, got {value}")
-    within(0, weight_decay=optimizer.weight_decay)
+    _check_shared(optimizer)
     within(0, 1, dampening=optimizer.dampening)
-    if not 0 <= optimizer.momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {optimizer.momentum}")
+    _check_coefficients(momentum=optimizer.momentum)
     if optimizer.nesterov and (optimizer.dampening or not optimizer.momentum):
         raise ValueError("nesterov needs momentum above 0 and dampening 0")
+
+
+def check_adamw(optimizer: AdamW) -> None:
+    """Numbers in range, as in :func:`check_sgd`."""
+    _check_shared(optimizer)
+    _check_positive(eps=optimizer.eps, clip_rms=optimizer.clip_rms)
+    _check_coefficients(beta1=optimizer.beta1, beta2=optimizer.beta2)
+
+
+def _check_shared(optimizer: SGD | AdamW) -> None:
+    _check_positive(lr=optimizer.lr, clip=optimizer.clip, clip_streams=optimizer.clip_streams)
+    within(0, weight_decay=optimizer.weight_decay)
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0{'' if value <= 0 else ' and finite'}, got {value}")
+
+
+def _check_coefficients(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}")
 
 
 def check_learning_rate(rate: LearningRate) -> None:
@@ -98,8 +118,21 @@ def check_run(run: Run) -> None:
             f"parallel.sync=update exchanges no gradients, but {against} reads those of all processes before the "
             f"step; use parallel.sync=gradients"
         )
+    if run.optimizer.name == "adamw":
+        _check_with_adamw(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
+
+
+def _check_with_adamw(run: Run) -> None:
+    """No option that needs moves which are affine in the gradients, or a step that reads no count from the host."""
+    if run.parallel.sync == "update":
+        raise ValueError(
+            "parallel.sync=update averages what every process's own gradients move, which is not what adamw does with "
+            "the gradients of all; use parallel.sync=gradients"
+        )
+    if run.graph:
+        raise ValueError("graph=true cannot record adamw, which counts its steps on the host; use graph=false")
 
 
 def _untabled(run: Run) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from .method import MethodSpec
-from .ranges import check_data, check_learning_rate, check_optimizer, check_run
+from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
@@ -78,16 +78,23 @@ class Network:
     published_bn: bool = False
 
 
+Decay = Literal["all", "weights"]
+
+
 @dataclass(frozen=True)
-class Optimizer:
-    """StreamSGD; ``momentum`` is the base that every stream shifts.
+class SGD:
+    """:class:`fractionate.StreamSGD`; ``momentum`` is the base that every stream shifts.
 
     Args:
+        name: ``"sgd"``.
         lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
+        decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
+            biases and norms.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
         clip_streams: largest norm of each stream's gradient, before ``clip``.
     """
 
+    name: Literal["sgd"] = field(default="sgd", kw_only=True)
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -95,9 +102,50 @@ class Optimizer:
     dampening: float = 0.0
     clip: float | None = None
     clip_streams: float | None = None
+    decay: Decay = "all"
 
     def __post_init__(self) -> None:
-        check_optimizer(self)
+        check_sgd(self)
+
+    @property
+    def base(self) -> float:
+        """The momentum that every stream shifts."""
+        return self.momentum
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """:class:`fractionate.StreamAdamW`; ``beta1`` is the base that every stream shifts.
+
+    Args:
+        name: ``"adamw"``.
+        lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
+        beta1: coefficient of the first moments.
+        decay, clip, clip_streams: as in :class:`SGD`.
+    """
+
+    name: Literal["adamw"] = field(default="adamw", kw_only=True)
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    gain: Literal["normalised", "heavy-ball"] = "normalised"
+    clip: float | None = None
+    clip_streams: float | None = None
+    clip_rms: float | None = None
+    decay: Decay = "all"
+
+    def __post_init__(self) -> None:
+        check_adamw(self)
+
+    @property
+    def base(self) -> float:
+        """The momentum that every stream shifts."""
+        return self.beta1
+
+
+Optimizer = SGD  # the name that it had while it was the only one
 
 
 @dataclass(frozen=True)
@@ -108,9 +156,10 @@ class LearningRate:
         schedule: ``"constant"``, ``"step"`` or ``"cosine"``.
         milestones: with ``"step"``, epochs after which the rate is multiplied by ``decay``.
         decay: that factor.
-        minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``.
-        warmup_epochs: before this epoch the rate grows linearly from ``warmup_start``.
-        warmup_start: first factor.
+        minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``, as in published code;
+            0 = none is named: the cosine then goes to 0, which would come after the last epoch.
+        warmup_epochs: during so many epochs the rate grows linearly from ``warmup_start``.
+        warmup_start: first factor; with a ``minimum``, the factor before the first epoch.
         per: how often the rate changes: once per ``"epoch"``, as in the published runs, or with every ``"step"``.
     """
 
@@ -216,7 +265,7 @@ class Run:
     method: MethodSpec
     teacher: Network | None = None
     data: Data = field(default_factory=Data)
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: SGD | AdamW = field(default_factory=SGD)
     learning_rate: LearningRate = field(default_factory=LearningRate)
     monitors: Monitors = field(default_factory=Monitors)
     parallel: Parallel = field(default_factory=Parallel)
@@ -240,4 +289,4 @@ class Run:
 
     def __post_init__(self) -> None:
         check_run(self)
-        self.method.build().momenta(self.optimizer.momentum, self.merge)
+        self.method.build().momenta(self.optimizer.base, self.merge)

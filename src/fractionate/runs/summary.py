@@ -62,7 +62,7 @@ def summarize(
         "teacher_params": training.teacher_params,
         "teacher_top1": training.teacher_test.top1 if training.teacher_test else None,
         "streams": {s.name: list(s.components) for s in method.streams},
-        "backward_passes": len(method.momenta(run.optimizer.momentum, merging(run, method))),
+        "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
         "processes": loop.world.size,

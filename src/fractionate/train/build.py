@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config.run import Network, Run
+from ..config.run import Decay, Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
-from ..optim import StreamSGD
+from ..optim import Momenta, StreamAdamW, StreamSGD
 from ..tasks.classification import Evaluation, measure, predict, region_rows
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
@@ -74,7 +75,7 @@ class Training:
         student: network that is trained.
         teacher: where teacher logits come from, if the method reads them.
         train, test: batches.
-        optimizer: holds one buffer per stream.
+        optimizer: holds one buffer per stream, or one first moment per coefficient.
         teacher_test: the teacher's metrics on the test images.
         teacher_top1: its class for every test image.
         teacher_params: its number of parameters.
@@ -88,7 +89,7 @@ class Training:
     teacher: Teacher | None
     train: Source
     test: Source
-    optimizer: StreamSGD
+    optimizer: StreamSGD | StreamAdamW
     teacher_test: Evaluation | None = None
     teacher_top1: Tensor | None = None
     teacher_params: int | None = None
@@ -139,7 +140,7 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=_optimizer(run, student, method, merge),
+        optimizer=stream_optimizer(run, parameters(student, method), method.momenta(run.optimizer.base, merge)),
         watch=Watch(run.monitors) if watched else None,
     )
     return _compared_with(training, teacher) if teacher else training
@@ -154,8 +155,11 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 
 
 def merging(run: Run, method: Method) -> bool | None:
-    """Whether to join streams with equal momentum: as the config says, else wherever it is exact."""
-    return method.exact_merge(run.optimizer.weight_decay) if run.merge is None else run.merge
+    """Whether to join streams with equal momentum: as the config says, else wherever the optimizer says it is exact."""
+    if run.merge is not None:
+        return run.merge
+    apart = method.momenta(run.optimizer.base, merge=False)
+    return stream_optimizer(run, [nn.Parameter(torch.zeros(1, 1))], apart).merges_exactly
 
 
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
@@ -206,16 +210,42 @@ def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test:
     student.train()
 
 
-def _optimizer(run: Run, student: nn.Module, method: Method, merge: bool | None) -> StreamSGD:
-    o = run.optimizer
+def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) -> StreamSGD | StreamAdamW:
+    """The config's optimizer, by name; with ``decay="weights"`` in two groups of parameters, the second without decay.
+
+    Raises:
+        ValueError: momenta that this optimizer does not follow.
+    """
+    o, params = run.optimizer, _groups(trained, run.optimizer.decay)
+    if o.name == "adamw":
+        return StreamAdamW(
+            params,
+            lr=o.lr,
+            betas=momenta,
+            beta2=o.beta2,
+            eps=o.eps,
+            weight_decay=o.weight_decay,
+            gain=o.gain,
+            clip_rms=o.clip_rms,
+        )
     return StreamSGD(
-        parameters(student, method),
+        params,
         lr=o.lr,
-        momentum=method.momenta(o.momentum, merge),
+        momentum=momenta,
         weight_decay=o.weight_decay,
         dampening=o.dampening,
         nesterov=o.nesterov,
     )
+
+
+def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
+    if decay == "all":
+        return trained
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1]},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:

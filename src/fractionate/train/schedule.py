@@ -10,25 +10,41 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..config.run import LearningRate
 
 
-def factor(rate: LearningRate, epoch: float, epochs: int) -> float:
+def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
     """Learning rate of an epoch as a fraction of the base rate.
+
+    For epoch e of E, with w epochs of warm-up from s, and t = e - 1 the epochs that are over,
+
+        e <= w:  s + (1 - s) t / w
+        cosine:  (1 + cos(pi (t - w) / (E - w))) / 2
+
+    as torch's ``CosineAnnealingLR`` gives it: the first epoch has the whole rate, and 0 would come after the last one.
+    A schedule that names a ``minimum`` follows the published code: t = e, and the last epoch has that minimum.
 
     Args:
         rate: the schedule.
-        epoch: from 1; a rate that changes with every step takes the share of the run that is over, in epochs.
+        epoch: from 1.
         epochs: of the whole run.
 
     Example:
         >>> steps = LearningRate("step", milestones=(150, 180))
         >>> [round(factor(steps, e, 240), 4) for e in (150, 151, 181)]
         [1.0, 0.1, 0.01]
+        >>> [round(factor(LearningRate("cosine"), e, 4), 4) for e in (1, 2, 3, 4)]
+        [1.0, 0.8536, 0.5, 0.1464]
     """
-    if epoch < rate.warmup_epochs:
-        return rate.warmup_start + (1 - rate.warmup_start) * epoch / rate.warmup_epochs
+    return _at(rate, epoch - 1, 1, epochs)
+
+
+def _at(rate: LearningRate, before: float, length: float, epochs: int) -> float:
+    """The factor of a stretch of training of that ``length``, when ``before`` epochs are over."""
+    over = before + length if rate.minimum else before
+    if over < rate.warmup_epochs:
+        return rate.warmup_start + (1 - rate.warmup_start) * over / rate.warmup_epochs
     if rate.schedule == "step":
-        return rate.decay ** sum(milestone < epoch for milestone in rate.milestones)
+        return rate.decay ** sum(milestone <= before for milestone in rate.milestones)
     if rate.schedule == "cosine" and epochs > rate.warmup_epochs:
-        done = (epoch - rate.warmup_epochs) / (epochs - rate.warmup_epochs)
+        done = (over - rate.warmup_epochs) / (epochs - rate.warmup_epochs)
         return rate.minimum + (1 - rate.minimum) * (1 + math.cos(math.pi * done)) / 2
     return 1.0
 
@@ -50,13 +66,14 @@ def scheduler(optimizer: Optimizer, rate: LearningRate, epochs: int, steps: int,
         >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> rates = scheduler(sgd, LearningRate("cosine", per="step"), epochs=1, steps=2)
         >>> [round(sgd.param_groups[0]["lr"], 3)]
-        [0.5]
+        [1.0]
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
 
     def at(step: int) -> float:
-        position = (step + 1) / steps if rate.per == "step" else step // steps + 1
-        return factor(rate, position, epochs)
+        if rate.per == "epoch":
+            return factor(rate, step // steps + 1, epochs)
+        return _at(rate, step / steps, 1 / steps, epochs)
 
     return LambdaLR(optimizer, at, last_epoch=done - 1)

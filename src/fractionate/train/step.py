@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
-from ..optim import AllReduce, StreamGrads, StreamSGD, UpdateAllReduce, clip_streams, clip_total, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks.classification import Diverged, region_rows
 from ..teachers.live import Teacher
@@ -129,7 +129,7 @@ def differentiate(
 def train_step(
     trained: Sequence[Tensor],
     method: Method,
-    optimizer: StreamSGD,
+    optimizer: StreamOptimizer,
     lg: Logits,
     progress: Progress,
     merge: bool | None = None,
