@@ -2,6 +2,7 @@
 
 from .checkpoints import load_checkpoint
 from .exported import Description, Exported, load_exported, save_exported
+from .foreign import classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .zoo import MODELS, create
 
@@ -10,8 +11,12 @@ __all__ = [
     "ConvNet",
     "Description",
     "Exported",
+    "classes_of",
+    "copy_of",
     "create",
     "load_checkpoint",
     "load_exported",
+    "logits_of",
+    "pick_logits",
     "save_exported",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._typing import Float
 from .checkpoints import load_checkpoint
-from .stem import Stem
+from .libraries import Stem
 from .zoo import create
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the names that timm and the hubs look for

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fractionate import models
-from fractionate.models.stem import PLACES, small_stem
+from fractionate.models.libraries import PLACES, small_stem
 
 TORCHVISION = ["resnet18", "densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf", "mobilenet_v2", "efficientnet_b0"]
 TIMM = ["resnet18", "resnet26d", "densenet121", "regnety_002", "efficientnet_b0", "mobilenetv3_small_050"]

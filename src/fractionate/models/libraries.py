@@ -1,10 +1,15 @@
-"""Stems for small images: networks made for 224 x 224 throw most of a 32 x 32 image away in their first layers."""
+"""Networks of other libraries, and their stems for small images, of which those for 224 x 224 throw most away."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from types import ModuleType
 from typing import Literal
 
 from torch import nn
+
+from .._choices import unknown
 
 Stem = Literal["default", "small"]
 STEMS: tuple[Stem, ...] = ("default", "small")
@@ -82,3 +87,38 @@ def _three_by_three(old: nn.Conv2d) -> nn.Conv2d:
 
 def _those_that_can() -> str:
     return "; ".join(f"{library}: {', '.join(kinds)}" for library, kinds in PLACES.items())
+
+
+def _import(name: str, needed_by: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something it imports is not
+        raise ImportError(
+            f"{needed_by} needs the package {name!r}, which is not installed: pip install 'fractionate[models]'"
+        ) from error
+
+
+def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    models = _import("torchvision", f"model 'torchvision:{name}'").models
+    if name not in models.list_models():
+        raise ValueError(unknown("torchvision model", name, models.list_models()))
+    if not pretrained:
+        return models.get_model(name, num_classes=num_classes)
+    try:
+        return models.get_model(name, weights="DEFAULT", num_classes=num_classes)
+    except ValueError as error:  # torchvision insists on the classes its weights were trained for
+        raise ValueError(
+            f"torchvision:{name}: the pretrained weights do not have {num_classes} classes: {error}"
+        ) from error
+
+
+def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    timm = _import("timm", f"model 'timm:{name}'")
+    if name.split(".")[0] not in timm.list_models():
+        raise ValueError(unknown("timm model", name, timm.list_models()))
+    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+
+
+LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {"torchvision": _torchvision, "timm": _timm}
