@@ -151,6 +151,13 @@ def test_a_failure_in_training_only_says_so() -> None:
         classes_of(Wrapped(lambda z, training: z / 0 if not training else {}["x"]), IMAGES, trained=True)
 
 
+@pytest.mark.parametrize("net", [Wrapped(lambda z, _: z.detach()), Wrapped(lambda z, _: z).requires_grad_(False)])
+def test_a_network_without_anything_to_train_is_refused_only_where_it_is_trained(net: nn.Module) -> None:
+    assert classes_of(net, IMAGES) == 3
+    with pytest.raises(ValueError, match="nothing in the network Wrapped can be trained"):
+        classes_of(net, IMAGES, trained=True)
+
+
 def test_counting_classes_leaves_modes_statistics_and_weights_alone() -> None:
     net = Wrapped(lambda z, training: z).train()
     net.norm.eval()
@@ -275,3 +282,8 @@ def test_code_of_somebody_else_does_not_run_unless_it_may(file: Path) -> None:
     with pytest.raises(ValueError, match=r"runs the code of .*trust"):
         models.create(f"{file}:good", num_classes=3, own_code=False)
     assert models.create("convnet_4_8", num_classes=3, own_code=False).fc.out_features == 3
+
+
+def test_a_network_is_built_without_values_where_the_caller_asks_for_that(file: Path) -> None:
+    with torch.device("meta"):
+        assert models.create(f"{file}:good", num_classes=3).weight.is_meta

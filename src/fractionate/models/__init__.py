@@ -4,7 +4,7 @@ from .checkpoints import load_checkpoint
 from .exported import Description, Exported, load_exported, save_exported
 from .foreign import classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
-from .zoo import MODELS, create
+from .zoo import MODELS, create, is_own_code
 
 __all__ = [
     "MODELS",
@@ -14,6 +14,7 @@ __all__ = [
     "classes_of",
     "copy_of",
     "create",
+    "is_own_code",
     "load_checkpoint",
     "load_exported",
     "logits_of",

@@ -101,10 +101,10 @@ def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained
         net: network.
         images: a few, as it takes them.
         what: as in :func:`logits_of`.
-        trained: try it in training mode too, where many networks return more.
+        trained: try it in training mode too, where many networks return more, and see that there is something to train.
 
     Raises:
-        ValueError: as :func:`logits_of`.
+        ValueError: as :func:`logits_of`, or nothing to train.
 
     Example:
         >>> classes_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2), trained=True)
@@ -113,9 +113,14 @@ def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained
     modes = {module: module.training for module in net.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
+        if trained and len(images) > 1:  # one image is too few for many batch norms
+            with torch.enable_grad():
+                if not logits_of(net.train(), images, what).requires_grad:
+                    raise ValueError(
+                        f"nothing in the {what} {_name(net)} can be trained: its logits depend on no weight that "
+                        f"requires a gradient (all are frozen, or forward detaches them)"
+                    )
         with torch.no_grad():
-            if trained and len(images) > 1:  # one image is too few for many batch norms
-                logits_of(net.train(), images, what)
             return logits_of(net.eval(), images, what).shape[1]
     finally:
         for module, mode in modes.items():
@@ -169,7 +174,7 @@ def build_own(source: str, function: str, num_classes: int) -> nn.Module:
     for place, tensor in [*net.named_parameters(), *net.named_buffers()]:
         if is_lazy(tensor):
             raise ValueError(f"{name}: {place!r} has no shape yet (a lazy layer); run the network once in {function}")
-        if tensor.is_meta:
+        if tensor.is_meta and torch.get_default_device().type != "meta":
             raise ValueError(f"{name}: {place!r} lies on the meta device and has no values; build it on the CPU")
     return net
 

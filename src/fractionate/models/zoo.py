@@ -65,13 +65,24 @@ def create(
             small_stem(net, library, rest)
     else:
         _refuse_library_options(name, pretrained, stem)
-        net = _yours(name, num_classes, own_code) if colon else _ours(name, num_classes)
+        net = _yours(name, num_classes, own_code) if is_own_code(name) else _ours(name, num_classes)
     if published_bn:
         if not isinstance(net, WideResNet):
             wide = ", ".join(n for n in MODELS if n.startswith("wrn"))
             raise ValueError(f"model {name!r} has no option published_bn; the wide ResNets have it: {wide}")
         net.published_bn = True
     return net
+
+
+def is_own_code(name: str) -> bool:
+    """Whether building a network of this name runs a function that is neither this package's nor a library's.
+
+    Example:
+        >>> [is_own_code(name) for name in ("resnet20", "timm:resnet18", "my_nets:small", "my_nets.py:small")]
+        [False, False, True, True]
+    """
+    library, colon, _ = name.partition(":")
+    return bool(colon) and library not in LIBRARIES
 
 
 def _refuse_library_options(name: str, pretrained: bool, stem: Stem) -> None:
