@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..models import create
+from ..models import create, is_own_code
 from ..recipes import placed
 from ..recipes.papers import paper
 from ..recipes.scale import lasting
@@ -204,9 +204,9 @@ def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
 
 
 def _check_exists(network: Network) -> None:
-    """Refuse what cannot be built before a teacher trains for it, without building it."""
+    """Refuse what cannot be built before a teacher trains for it, without building it; code of one's own is run."""
     try:
-        with torch.device("meta"):
+        with torch.device("cpu" if is_own_code(network.name) else "meta"):
             create(network.name, num_classes=2, stem=network.stem, published_bn=network.published_bn)
     except RuntimeError:  # a network that computes with its weights while it is built: it exists
         return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
-from ..data import Batch, SmallImages
+from ..data import SmallImages
+from ..models import classes_of, copy_of
 from ..rows import Progress
 from .checkpoint import random_state, set_random_state
 from .prepare import Training, autocast
@@ -57,9 +56,11 @@ def check_classes(training: Training) -> None:
     classes = training.train.num_classes
     batch = next(iter(training.test.batches(1)))
     few = batch.at(slice(0, 2))
-    found = {"student": _logits(training.student, few)}
+    state = random_state()
+    found = {"student": classes_of(training.student, few.images, "student", trained=True)}
     if (teacher := teacher_net(training)) is not None:
-        found["teacher"] = _logits(teacher, few)
+        found["teacher"] = classes_of(teacher, few.images, "teacher")
+    set_random_state(state)
     for what, count in found.items():
         if count != classes:
             raise ValueError(f"the {what} gives {count} logits per image, the data have {classes} classes")
@@ -154,7 +155,7 @@ def check_method(training: Training) -> None:
 def _check_one(training: Training, shown: int) -> None:
     """Batch norm over feature maps larger than one pixel works with one image, others do not: try."""
     batch = next(iter(training.test.batches(1)))
-    net = copy.deepcopy(training.student).train()
+    net = copy_of(training.student).train()
     state = random_state()
     try:
         with torch.no_grad():
@@ -166,17 +167,3 @@ def _check_one(training: Training, shown: int) -> None:
         raise ValueError(f"{where}, which batch norm cannot be trained on: change data.batch_size ({error})") from error
     finally:
         set_random_state(state)
-
-
-def _logits(net: nn.Module, batch: Batch) -> int:
-    training, state = net.training, random_state()
-    net.eval()
-    try:
-        with torch.no_grad():
-            z = net(batch.images)
-    except RuntimeError as error:
-        raise ValueError(f"the network cannot take these images: {' '.join(str(error).split())[:200]}") from error
-    finally:
-        net.train(training)
-        set_random_state(state)
-    return int(z.shape[-1])

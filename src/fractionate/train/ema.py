@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
+
+from ..models import copy_of
 
 
 class Average:
@@ -32,7 +32,7 @@ class Average:
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.net = copy_of(net).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .._choices import choose
 from ..data import Batch, SmallImages, Source
+from ..models import logits_of
 from .rowfile import RowFile, open_rows, size_of
 from .teacher import LiveTeacher, Teacher
 from .world import current
@@ -149,7 +150,7 @@ class TeacherTable:
 
     def _live(self, images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
-            logits = self.net(images)
+            logits = logits_of(self.net, images, "teacher")
         return logits.float().clone()
 
     def _classes(self) -> int:

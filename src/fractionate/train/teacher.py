@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..models import logits_of
 
 
 class Teacher(Protocol):
@@ -44,7 +45,7 @@ class LiveTeacher:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
         with torch.inference_mode():
-            weak = self.net(batch.images)
-            strong = None if batch.strong is None else self.net(batch.strong)
+            weak = logits_of(self.net, batch.images, "teacher")
+            strong = None if batch.strong is None else logits_of(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
