@@ -4,6 +4,7 @@ from .checkpoints import load_checkpoint
 from .exported import Description, Exported, load_exported, save_exported
 from .foreign import classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
+from .preprocessing import Preprocessing, preprocessing_of
 from .zoo import MODELS, create, is_own_code
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ConvNet",
     "Description",
     "Exported",
+    "Preprocessing",
     "classes_of",
     "copy_of",
     "create",
@@ -19,5 +21,6 @@ __all__ = [
     "load_exported",
     "logits_of",
     "pick_logits",
+    "preprocessing_of",
     "save_exported",
 ]

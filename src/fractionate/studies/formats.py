@@ -48,7 +48,7 @@ Writer = Callable[[nn.Module, Description, Tensor, Path], Written]
 def safetensors(net: nn.Module, description: Description, images: Tensor, folder: Path) -> Written:
     """Weights and a config, which :func:`fractionate.models.load_exported` reads."""
     save_exported(net, description, folder)
-    difference = compare(load_exported(folder).net, net, images, "safetensors", tolerance=0.0)
+    difference = compare(load_exported(folder, own_code=True).net, net, images, "safetensors", tolerance=0.0)
     also = '; timm.create_model("local-dir:FOLDER", pretrained=True) reads it too' if description.timm_name else ""
     return Written("safetensors", "model.safetensors", difference, len(images), f"with config.json{also}")
 
