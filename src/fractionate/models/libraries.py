@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+import torch
 from torch import nn
 
 from .._choices import unknown
+from .foreign import in_words
 
 Stem = Literal["default", "small"]
 STEMS: tuple[Stem, ...] = ("default", "small")
@@ -48,7 +51,7 @@ def small_stem(net: nn.Module, library: str, name: str) -> None:
 
     Args:
         net: as the library built it.
-        library: where it comes from, ``"torchvision"`` or ``"timm"``.
+        library: where it comes from, ``"torchvision"``, ``"timm"`` or ``"hf"``, where no stem is known.
         name: for the message.
 
     Raises:
@@ -57,7 +60,7 @@ def small_stem(net: nn.Module, library: str, name: str) -> None:
     Source: arXiv 1512.03385, section 4.2 (the stem for 32 x 32 images).
     """
     kind = type(net).__name__
-    if kind not in PLACES[library]:
+    if kind not in PLACES.get(library, {}):
         raise ValueError(
             f"{library}:{name} cannot take stem='small': no convolution and pooling are known that could safely be "
             f"replaced in {kind}; they are in {_those_that_can()}"
@@ -95,8 +98,9 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
+        remedy = "'fractionate[models]'" if name in LIBRARIES else name
         raise ImportError(
-            f"{needed_by} needs the package {name!r}, which is not installed: pip install 'fractionate[models]'"
+            f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
         ) from error
 
 
@@ -121,4 +125,31 @@ def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
 
 
-LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {"torchvision": _torchvision, "timm": _timm}
+def _transformers(folder: str, num_classes: int, pretrained: bool) -> nn.Module:
+    """An image classifier from a folder of transformers; nothing is downloaded, and no code of the folder is run."""
+    name, path = f"hf:{folder}", Path(folder).expanduser()
+    library = _import("transformers", f"model {name!r}")
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"model {name!r}: {path} is no folder of a transformers model (it has no config.json); download it first"
+        )
+    build, safe = library.AutoModelForImageClassification, {"local_files_only": True, "trust_remote_code": False}
+    try:
+        if not pretrained:
+            return build.from_config(library.AutoConfig.from_pretrained(path, num_labels=num_classes, **safe))
+        net = build.from_pretrained(path, **safe).float()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a damaged folder, nearly any
+        raise ValueError(f"model {name!r} cannot be built: {in_words(error)}") from error
+    if (found := net.config.num_labels) != num_classes:
+        raise ValueError(f"{name}: the pretrained weights do not have {num_classes} classes but {found}")
+    return net
+
+
+# A new library is one more row; the function takes the name there, the number of classes and whether to load weights.
+LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "hf": _transformers,
+}

@@ -37,10 +37,11 @@ def create(
 
     Args:
         name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
-            ``"timm:resnet18"``; or a function of yours, called as ``function(num_classes=...)``:
-            ``"package.module:function"``, installed or in the current folder, or ``"path/to/file.py:function"``.
+            ``"timm:resnet18"``; ``"hf:path/to/folder"``, an image classifier of transformers that lies there; or a function
+            of yours, called as ``function(num_classes=...)``: ``"package.module:function"``, installed or in the
+            current folder, or ``"path/to/file.py:function"``.
         num_classes: number of logits.
-        pretrained: load the library's default weights (torchvision and timm only).
+        pretrained: load the library's default weights (torchvision, timm and hf only).
         stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a
             3 x 3 convolution of stride 1, no pooling (:func:`fractionate.models.libraries.small_stem`).
         published_bn: as in :class:`~fractionate.models.residual.WideResNet`; wide ResNets only.
@@ -101,7 +102,8 @@ def _ours(name: str, num_classes: int) -> nn.Module:
     name = ALIASES.get(name, name)
     if name not in MODELS:
         raise ValueError(
-            f"{unknown('model', name, MODELS)}, torchvision:NAME, timm:NAME, module:function, file.py:function"
+            f"{unknown('model', name, MODELS)}, torchvision:NAME, timm:NAME, hf:FOLDER, module:function, "
+            f"file.py:function"
         )
     return MODELS[name](num_classes)
 
