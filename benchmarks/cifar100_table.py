@@ -16,14 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fractionate.recipes.papers import paper, papers
+from fractionate.config.files import differences, override
+from fractionate.config.method import MethodSpec, Wrapper
+from fractionate.config.run import Network, Run
+from fractionate.papers.recipes import paper, papers
 from fractionate.recipes.teachers import alone_top1, teacher_run
+from fractionate.runs.folder import DIVERGED, RunFolder
+from fractionate.runs.stop import Stopped, deadline
 from fractionate.studies.display import display
 from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.studies.teachers import trained_teacher
-from fractionate.train import Diverged, MethodSpec, Network, Run, RunFolder, Stopped, Wrapper, deadline, override
-from fractionate.train.configfile import differences
-from fractionate.train.runfolder import DIVERGED
+from fractionate.train.log import Diverged
 
 from .keep import KEPT, keep
 from .teachers import keep_teachers

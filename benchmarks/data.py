@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fractionate.data import Normalization, SmallImages, randaugment
-from fractionate.data.autoaugment import SCALES
-from fractionate.data.randaugment import STRONG
+from fractionate.data.augment.policies import SCALES, STRONG
 
 from .measure import Work, agree, interleave, spread
 from .record import append, parser, prepare, rows, show

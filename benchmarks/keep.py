@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from fractionate.train.runfolder import CONFIG, METRICS, STUDENT, SUMMARY
+from fractionate.runs.folder import CONFIG, METRICS, STUDENT, SUMMARY
 
 SMALL = (CONFIG, METRICS, SUMMARY)
 TEACHER = "teacher"

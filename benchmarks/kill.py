@@ -25,12 +25,14 @@ from pathlib import Path
 
 import torch
 
+from fractionate.config.files import override
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
 from fractionate.data.digits import digits
 from fractionate.models import create
-from fractionate.train import Data, LearningRate, MethodSpec, Monitors, Network, Optimizer, Run, execute, save_weights
-from fractionate.train.configfile import override
-from fractionate.train.prepare import prepare
-from fractionate.train.runfolder import RunFolder
+from fractionate.runs.checkpoint import save_weights
+from fractionate.runs.folder import RunFolder
+from fractionate.train.build import prepare
 
 METHODS = ("kd", "dkd+deepkd(rule=published-code)", "ctkd", "crld")
 # What else the data and the teacher may come through, as changes of the config.
@@ -120,7 +122,7 @@ def train_in_fork(run: Run, folder: Path, kill_after: float | None = None) -> bo
         code = 1
         try:
             os.environ["FRACTIONATE_CACHE"] = f"{folder}-cache"  # every run fills a table of its own
-            execute(run, folder, resume=True, save_steps=SAVE_STEPS)
+            run_in_folder(run, folder, resume=True, save_steps=SAVE_STEPS)
             code = 0
         except Exception:
             traceback.print_exc()

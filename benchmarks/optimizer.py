@@ -1,4 +1,4 @@
-"""The update alone: StreamSGD against loops over tensors and against torch.optim.SGD, on the tensors of real students.
+"""The update alone: streams against loops over tensors and against torch.optim, on the tensors of real students.
 
 Run ``python -m benchmarks.optimizer [--device cuda]``.
 """
@@ -26,6 +26,8 @@ CODE = fr.methods.deepkd(fr.methods.dkd(), delta=DELTA, rule="published-code")
 STUDENTS = ("resnet8x4", "resnet110", "vgg13")
 LOOPS, TWO, THREE = "loops, three buffers", "StreamSGD, two streams", "StreamSGD, three streams"
 ONE, SGD, SGD_LOOP = "StreamSGD, one stream", "torch SGD (foreach)", "torch SGD (its default)"
+ADAM_ONE, ADAM_TWO = "StreamAdamW, one stream", "StreamAdamW, two streams"
+ADAM, ADAM_FUSED = "torch AdamW (foreach)", "torch AdamW (fused)"
 CODE_LOOPS, CODE_OURS = "loops, published code", "StreamSGD, published code"
 MOMENTA = {name: MOMENTUM + d for name, d in (("task", DELTA), ("target", -DELTA), ("nontarget", DELTA))}
 
@@ -61,6 +63,36 @@ def torch_sgd(net: nn.Module, grads: dict[str, list[Tensor]], foreach: bool | No
     return opt.step
 
 
+def adamw_streams(net: nn.Module, grads: dict[str, list[Tensor]], merged: bool) -> Work:
+    """StreamAdamW on the two streams of DeepKD, or on their sum."""
+    params = tuple(net.parameters())
+    momenta = {"+".join(STREAMS): MOMENTUM} if merged else DEEPKD.momenta(MOMENTUM)
+    opt = fr.StreamAdamW(params, lr=LR / 100, betas=momenta, weight_decay=DECAY)
+    given = {name: tuple(_sum(grads, name.split("+"))) for name in momenta}
+    return lambda: opt.step(fr.StreamGrads(given, params))
+
+
+def torch_adamw(net: nn.Module, grads: dict[str, list[Tensor]], fused: bool) -> Work:
+    """torch's own, on the summed gradient."""
+    for p, g in zip(net.parameters(), _sum(grads, STREAMS), strict=True):
+        p.grad = g
+    kernels = {"fused": True} if fused else {"foreach": True}
+    return torch.optim.AdamW(net.parameters(), lr=LR / 100, weight_decay=DECAY, **kernels).step
+
+
+def adamw_contenders(net: nn.Module) -> dict[str, tuple[nn.Module, Work]]:
+    """Each with parameters of its own."""
+    grads = {name: [1e-3 * torch.randn_like(p) for p in net.parameters()] for name in STREAMS}
+    nets = {name: copy.deepcopy(net) for name in (ADAM_ONE, ADAM_TWO, ADAM, ADAM_FUSED)}
+    works = {
+        ADAM_ONE: adamw_streams(nets[ADAM_ONE], grads, merged=True),
+        ADAM_TWO: adamw_streams(nets[ADAM_TWO], grads, merged=False),
+        ADAM: torch_adamw(nets[ADAM], grads, fused=False),
+        ADAM_FUSED: torch_adamw(nets[ADAM_FUSED], grads, fused=True),
+    }
+    return {name: (nets[name], work) for name, work in works.items()}
+
+
 def contenders(net: nn.Module) -> dict[str, tuple[nn.Module, Work]]:
     """Each with parameters of its own."""
     grads = {name: [1e-3 * torch.randn_like(p) for p in net.parameters()] for name in STREAMS}
@@ -87,6 +119,12 @@ def check(net: nn.Module) -> None:
             work()
     for a, b in ((TWO, LOOPS), (THREE, LOOPS), (CODE_OURS, CODE_LOOPS), (ONE, SGD), (SGD_LOOP, SGD)):
         agree(moved(made[a][0], net), moved(made[b][0], net), f"{a} and {b}")
+    made = adamw_contenders(net)
+    for _, work in made.values():
+        for _ in range(3):
+            work()
+    for name in (ADAM_ONE, ADAM_FUSED):
+        agree(moved(made[name][0], net), moved(made[ADAM][0], net), f"{name} and {ADAM}")
 
 
 def _sum(grads: dict[str, list[Tensor]], names: Sequence[str]) -> list[Tensor]:
@@ -103,10 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tensors = list(net.parameters())
         case = f"{name}: {len(tensors)} tensors, {sum(p.numel() for p in tensors)} parameters, {device.type}"
         check(net)
-        works = {name: work for name, (_, work) in contenders(net).items()}
-        found = rows(case, interleave(works, rounds, device), LOOPS)
-        show(found)
-        append(found, options.csv, device)
+        for made, against in ((contenders(net), LOOPS), (adamw_contenders(net), ADAM)):
+            works = {name: work for name, (_, work) in made.items()}
+            found = rows(case, interleave(works, rounds, device), against)
+            show(found)
+            append(found, options.csv, device)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ from pathlib import Path
 
 import torch
 
+from fractionate.config.files import override
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Run
 from fractionate.recipes.cifar100 import student
-from fractionate.train import Loop, MethodSpec, Network, Run, override, prepare
+from fractionate.train.build import prepare
+from fractionate.train.loop import Loop
 
 from .record import Row, append, parser, show
 from .record import prepare as prepared

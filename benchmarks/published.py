@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fractionate.recipes.papers import paper
+from fractionate.papers.recipes import paper
 from fractionate.recipes.teachers import alone_top1
-from fractionate.train.runfolder import SUMMARY
+from fractionate.runs.folder import SUMMARY
 
 from .cifar100_table import LABELS, Entry, plan
 

@@ -29,7 +29,7 @@ from torch import multiprocessing, nn
 import fractionate as fr
 from fractionate.models.cifar import CIFAR
 from fractionate.train.step import differentiate
-from fractionate.train.world import Wishes, current, joined
+from fractionate.world import Wishes, current, joined
 
 from .communication import payload
 from .measure import Work, agree, interleave, moved

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from fractionate.train import RunFolder
+from fractionate.runs.folder import RunFolder
 
 KEPT = Path(__file__).parent / "teachers"
 FACTS = "teachers.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fractionate.methods import catalog
 
-HEAD = re.compile(r"^(?:(Args|Returns|Raises|Warns|Example):$|Source: )", re.MULTILINE)
+HEAD = re.compile(r"^(?:(Args|Returns|Raises|Warns|Note|Example):$|Source: )", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\S[^:]*): (.*)$")
 ARXIV = re.compile(r"(?:arXiv )?\b(\d{4}\.\d{5})\b")
 REPOSITORY = re.compile(r"(?<![\w/])([A-Za-z][\w-]*/[A-Za-z][\w.-]*\w)")

@@ -1,11 +1,12 @@
 """Write the pages that are made of the package's own tables: python docs/generate.py (docs/conf.py runs it).
 
-docs/methods/*.md come from the catalog, its docstrings and docs/methods/notes.toml; docs/differences.md from
-docs/differences.csv; docs/numerics.md from the cases that docs/numerics.py computes.
+docs/methods/*.md come from the catalog and its docstrings (older notes lie in docs/methods/notes.toml);
+docs/differences.md from docs/differences.csv; docs/numerics.md from the cases that docs/numerics.py computes.
 """
 
 import csv
 import inspect
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -58,7 +59,7 @@ def method_page(name: str) -> str:
         *doc.head,
         f"**Source:** {source(doc.sections['Source'])} Symbols: [notation](index.md#notation).",
         "## What to know",
-        NOTES[name].strip(),
+        note(name, doc),
         "## Example",
         f"```python\n{inspect.cleandoc(doc.sections['Example'])}\n```",
         "## Arguments",
@@ -71,6 +72,13 @@ def method_page(name: str) -> str:
         cost(name),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def note(name: str, doc: Parts) -> str:
+    """When the method fails and what to know: from the notes, or the ``Note:`` of its docstring."""
+    if name in NOTES:
+        return NOTES[name].strip()
+    return "\n\n".join(markdown(paragraph) for paragraph in re.split(r"\n\s*\n", doc.sections["Note"]))
 
 
 def arguments_table(name: str, doc: Parts) -> str:

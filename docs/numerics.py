@@ -22,8 +22,8 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits, methods, testing
-from fractionate.losses import c_split
-from fractionate.losses.c_library import library
+from fractionate.kernels import c_split
+from fractionate.kernels.c_library import library
 from fractionate.testing.inputs import cast
 
 TEMPERATURES = (0.5, 1.0, 3.0, 4.0, 20.0)

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from fractionate.recipes.papers import PaperRecipe, papers
+from fractionate.papers.recipes import PaperRecipe, papers
 
 PAGE = Path(__file__).parent / "recipes.md"
 BEGIN = "<!-- counts: written by `python docs/recipes_table.py`, checked by a test -->"

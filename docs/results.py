@@ -8,15 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from draw_results import chart
-
 from fractionate.recipes import RECIPES
 from fractionate.report import read_runs, table
+from fractionate.report.page import accuracy_svg
 from fractionate.report.runs import RunRecord
 from fractionate.report.table import Row, Table, teachers
-from fractionate.report.words import gap, headline, number, spread
+from fractionate.report.words import finding, gap, number, spread
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -44,16 +41,20 @@ def page(folder: Path = ROWS) -> str:
 
 
 def pictures(folder: Path = ROWS) -> dict[str, str]:
-    """File name -> SVG of every study."""
-    return {_picture(study): chart(table(read_runs([study])).rows, _title(study)) for study in _studies(folder)}
+    """File name -> SVG of every study, for wide and for narrow screens; the best mean stands on top."""
+    drawn = {}
+    for study in _studies(folder):
+        rows = sorted(table(read_runs([study])).rows, key=lambda row: -row.last.mean)
+        drawn |= {_picture(study): accuracy_svg(rows), _picture(study, "-narrow"): accuracy_svg(rows, narrow=True)}
+    return drawn
 
 
 def _studies(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
 
 
-def _picture(study: Path) -> str:
-    return f"results-{study.name}.svg"
+def _picture(study: Path, form: str = "") -> str:
+    return f"results-{study.name}{form}.svg"
 
 
 def _title(study: Path) -> str:
@@ -72,9 +73,12 @@ def _study(folder: Path) -> Iterator[str]:
         yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
         yield ""
     yield from _conditions(runs, against_labels)
-    yield " ".join(headline(against_labels.rows))
+    yield " ".join(finding(against_labels.rows))
     yield ""
-    yield f"![Every seed, the mean, and the paired difference with its interval](_static/{_picture(folder)})"
+    yield "<picture>"
+    yield f'<source media="(max-width: 640px)" srcset="_static/{_picture(folder, "-narrow")}">'
+    yield f'<img src="_static/{_picture(folder)}" alt="Every seed, the mean, and the paired difference">'
+    yield "</picture>"
     yield ""
     yield from _published(folder)
     yield from _rows(against_labels, runs)
@@ -93,7 +97,7 @@ def _conditions(runs: list[RunRecord], found: Table) -> Iterator[str]:
     yield f"- student {first.student}, {first.params:,} parameters" if first.params else f"- student {first.student}"
     for teacher in teachers(found.rows):
         size = f", {teacher.params:,} parameters" if teacher.params else ""
-        yield f"- teacher {teacher.name}{size}, {spread(teacher.top1)} % top-1"
+        yield f"- teacher {teacher.name}{size}, {spread(teacher.score)} % top-1"
     facts = [run.facts for run in runs if run.finished]
     for what, of in (
         ("hardware", lambda s: s.device),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fractionate as fr
-from fractionate.losses.split import widen
+from fractionate.kernels import widen
 from fractionate.methods import Method, Part, Task
 from fractionate.schedules import constant, warmup
 from fractionate.testing import CHECKS, Contract, check_method

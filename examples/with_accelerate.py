@@ -32,7 +32,7 @@ def train(data: Problem, accelerator: Accelerator) -> nn.Module:
         generator=torch.Generator().manual_seed(0),  # the order does not depend on the number of processes
     )
     loader = accelerator.prepare(loader)
-    optimizer = fr.StreamSGD(student.parameters(), lr=0.02, momentum=METHOD.momenta(0.9), weight_decay=5e-4)
+    optimizer = fr.StreamAdamW(student.parameters(), lr=0.01, betas=METHOD.momenta(0.9), weight_decay=0.05)
     reduce = fr.AllReduce() if accelerator.num_processes > 1 else None
     for epoch in range(1, EPOCHS + 1):
         for images, labels in loader:

@@ -14,8 +14,8 @@ import torch
 from benchmarks import losses, measure, optimizer, record, step
 
 BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
-BASE = {"step": {step.ONE}, "losses": {losses.THEIRS, losses.FLOOR}, "optimizer": {optimizer.LOOPS}}
-CONTENDERS = {"step": 5, "losses": 6 * len(losses.METHODS), "optimizer": 8}
+BASE = {"step": {step.ONE}, "losses": {losses.THEIRS, losses.FLOOR}, "optimizer": {optimizer.LOOPS, optimizer.ADAM}}
+CONTENDERS = {"step": 5, "losses": 6 * len(losses.METHODS), "optimizer": 12}
 OPTIONS = {"losses": ["--no-memory"]}
 
 

@@ -17,9 +17,12 @@ import torch
 from benchmarks import cifar100_table, gpu_session, pace, published, teachers
 from safetensors.torch import load_file
 
+from fractionate.config.files import override, to_yaml
+from fractionate.config.run import Network
+from fractionate.runs.folder import RunFolder
 from fractionate.studies.jobs import Job, Options
-from fractionate.train import Diverged, Network, RunFolder, override, to_yaml
-from fractionate.train.networks import build
+from fractionate.train.build import build
+from fractionate.train.log import Diverged
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 import results

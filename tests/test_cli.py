@@ -12,8 +12,8 @@ import pytest
 
 import fractionate
 from fractionate.cli import main
-from fractionate.studies.commands import COMMANDS
-from fractionate.train import RunFolder
+from fractionate.commands.table import COMMANDS
+from fractionate.runs.folder import RunFolder
 
 SHORT = ("epochs=1", "data.passes=1")
 
@@ -101,7 +101,7 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fractionate.studies.inspect.print_methods", interrupt)
+    monkeypatch.setattr("fractionate.probe.measure.print_methods", interrupt)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "fractionate: interrupted\n"
 

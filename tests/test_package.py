@@ -1,5 +1,6 @@
 """The package as strangers get it: what importing it loads, and what its wheel holds."""
 
+import ast
 import json
 import os
 import re
@@ -16,12 +17,14 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fractionate"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# Prints what `import fractionate` loads beyond what `import torch` already did.
+# Prints what `import fractionate` and its public names load beyond what `import torch` already did.
 LOADED_BY_THE_IMPORT = """
 import json, sys
 import torch
 before = set(sys.modules)
 import fractionate
+for name in fractionate.__all__:
+    getattr(fractionate, name)
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(new - set(sys.stdlib_module_names))))
 """
@@ -53,6 +56,22 @@ assert not {hidden!r} & set(sys.modules)
 """
 
 
+# Loads every room in a process that has loaded no other, and prints those that cannot be the first.
+EVERY_ROOM_FIRST = """
+import os, sys
+import torch
+for room in {rooms!r}:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            __import__("fractionate." + room)
+        except BaseException as error:
+            print(room, error, flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
 def in_fresh_interpreter(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -74,8 +93,40 @@ def optional_packages() -> set[str]:
     return {imported_as.get(name, name) for name in names}
 
 
-def test_importing_the_package_loads_nothing_but_torch() -> None:
+def test_importing_the_package_and_using_its_names_loads_nothing_but_torch() -> None:
     assert json.loads(in_fresh_interpreter(LOADED_BY_THE_IMPORT)) == ["fractionate"]
+
+
+def test_importing_the_package_alone_does_not_even_load_torch() -> None:
+    in_fresh_interpreter("import sys, fractionate; dir(fractionate); assert 'torch' not in sys.modules")
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """The public names as the package's `if TYPE_CHECKING:` imports them, each with the module it comes from."""
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    return {a.name: f"fractionate.{line.module or ''}".rstrip(".") for line in block.body for a in line.names}
+
+
+def test_a_name_is_at_run_time_what_type_checkers_take_it_for() -> None:
+    package, declared = import_module("fractionate"), names_for_type_checkers()
+    assert sorted(declared) == sorted(package.__all__)
+    assert set(package.__all__) <= set(dir(package))
+    for name, home in declared.items():
+        room = f"{home}.{name}"
+        expected = import_module(room) if home == "fractionate" else getattr(import_module(home), name)
+        assert getattr(package, name) is expected
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(AttributeError, match="splitkl"):
+        _ = import_module("fractionate").splitkl
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_every_room_may_be_loaded_first() -> None:
+    rooms = sorted(each.stem for each in SOURCE.iterdir() if each.suffix == ".py" or (each / "__init__.py").exists())
+    assert in_fresh_interpreter(EVERY_ROOM_FIRST.format(rooms=[r for r in rooms if r[:2] != "__"])) == ""
 
 
 def test_the_core_trains_a_step_while_every_optional_package_is_hidden() -> None:

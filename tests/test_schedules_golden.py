@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import fractionate as fr
-from fractionate.methods.ctkd import reversal
-from fractionate.train import LearningRate
+from fractionate.config.run import LearningRate
+from fractionate.methods.kd import reversal
 from fractionate.train.schedule import scheduler
 from tests import golden
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import platform
 import re
 import sys
+import sysconfig
+import tempfile
+import traceback
+import typing
 import warnings
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from ._choices import unknown
+from ._terminal import Steady, one_line
 
 if TYPE_CHECKING:
-    from .studies.commands import Command
+    from .commands.table import Command
 
 ABOUT = "Knowledge distillation on PyTorch. To see it at work: fractionate demo. Options: fractionate COMMAND --help."
 BAD_INPUT = 2
 PEER_LOST = 69  # EX_UNAVAILABLE of sysexits.h
+NO_READER = 141  # as shells report a process that SIGPIPE has ended
+LASTING = ("demo", "compare", "train", "study", "tune", "export")  # what they leave is worth more than what they print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,25 +38,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; by default those of the process.
 
     Returns:
-        Exit code: 0; 2 for bad input (one line on standard error); 130 and 143 after SIGINT and SIGTERM, 75 when a time
-        budget is used up (a run in progress is saved then, and --resume goes on; 0 under torchrun --max-restarts, which
-        would start it again); 69 when another process of the same run is lost.
+        Exit code: 0; 2 if it could not be done (one line on standard error says why); 130 and 143 after SIGINT and
+        SIGTERM, 75 when a time budget is used up (a run in progress is saved then, and --resume goes on; 0 under
+        torchrun --max-restarts, which would start it again); 69 when another process of the same run is lost; 141 when
+        nobody reads what a command prints. Training goes on without a reader.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    lasting = bool(words) and words[0] in LASTING
+    out, err = Steady(sys.stdout, _goes_on if lasting else None), Steady(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _answer(words)
+        out.end()
+        if out.failure is not None and not lasting and code == 0:
+            code = NO_READER if out.failure.errno == errno.EPIPE else BAD_INPUT
+            if code == BAD_INPUT:
+                _say(f"standard output cannot be written: {out.failure.strerror}")
+        err.end()
+    return code
+
+
+def _goes_on(failure: OSError) -> None:
+    _say(f"standard output cannot be written ({failure.strerror}); the work goes on without it")
+
+
+def _say(message: object) -> None:
+    """One line on standard error."""
+    print(f"fractionate: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def _answer(words: list[str]) -> int:
+    """Exit code of the words; whatever goes wrong is said in one line."""
     if words in (["--version"], ["-V"]):
         print(f"fractionate {__version__}")
         return 0
     try:
         command = _parse(words)
-        if command is not None:
-            return _run(command, ("fractionate", *words))
+        return 0 if command is None else _run(command, ("fractionate", *words))
     except KeyboardInterrupt:
-        print("fractionate: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except (ValueError, ArithmeticError, ImportError, OSError) as error:
-        print(f"fractionate: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+        _say(error)
+    except SystemExit as end:  # of a module that was imported for its network
+        _say(f"a module that this command has loaded ends the program (sys.exit, code {end.code})")
+    except Exception as error:
+        _say(_fault(error, words))
+    return BAD_INPUT
 
 
 def _run(command: Command, words: tuple[str, ...]) -> int:
@@ -54,29 +91,30 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     from rich.console import Console
 
     from .optim import PeerLost
-    from .train import Stopped, duration
-    from .train.world import Elsewhere, joined, launched, restarts, speaks
+    from .runs.stop import Stopped, duration
+    from .world import Elsewhere, joined, launched, restarts, speaks
 
     timeout = getattr(command, "timeout", None)
     if timeout is None and launched() > 1:
         raise ValueError(f"{words[1]} runs in one process; of all commands only train divides its work over many")
 
     def say(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"fractionate: {' '.join(str(message).split())}", file=sys.stderr)
+        _say(message)
 
     try:
         with warnings.catch_warnings():
             warnings.showwarning = say
             with joined(timeout=duration(timeout or "10m")) as world:
-                command(Console(quiet=not world.main), words)
+                # The file by name: rich then knows its encoding, and draws boxes of ASCII where they have to be.
+                command(Console(file=sys.stdout, quiet=not world.main), words)
     except Elsewhere:
         return BAD_INPUT
     except PeerLost as lost:
-        say(str(lost))
+        _say(lost)
         return PEER_LOST
     except Stopped as stopped:
         if speaks():
-            say(str(stopped))
+            _say(stopped)
         return 0 if restarts() else stopped.exit_code  # torchrun would take any other code for a failure
     return 0
 
@@ -90,16 +128,17 @@ def _parse(words: list[str]) -> Command | None:
     try:
         import tyro
 
-        from .studies.commands import COMMANDS, FLAGS, options
-    except ImportError as error:
+        from .commands.table import COMMANDS, options
+    except ModuleNotFoundError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
-    named = words and not words[0].startswith("-")
-    if named and words[0] not in COMMANDS:
-        raise ValueError(unknown("command", words[0], COMMANDS))
+    args = words or ["--help"]
+    if not args[0].startswith("-"):
+        if args[0] not in COMMANDS:
+            raise ValueError(unknown("command", args[0], COMMANDS))
+        args = _fields_together(args, *_takers(COMMANDS[args[0]]))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            args = _fields_together(words, FLAGS) or ["--help"]
             return tyro.cli(options(), prog="fractionate", description=ABOUT, args=args)
     except SystemExit as end:
         if end.code in (0, None):
@@ -107,34 +146,52 @@ def _parse(words: list[str]) -> Command | None:
         raise ValueError(_sentence(complaint.getvalue())) from None
 
 
-def _fields_together(words: list[str], flags: Collection[str] = ()) -> list[str]:
-    """Positional words may stand anywhere on the line; argparse wants them side by side.
+def _takers(command: type) -> tuple[set[str], set[str]]:
+    """The options of a command that take no word, and those that take several."""
+    flags, several = {"-h", "--help"}, set()
+    for name, hint in typing.get_type_hints(command).items():
+        option = name.replace("_", "-")
+        if hint is bool:
+            flags |= {f"--{option}", f"--no-{option}"}
+        elif typing.get_origin(hint) is tuple:
+            several.add(f"--{option}")
+    return flags, several
 
-    These are the words before the first option, those after a flag, and every ``field=value`` that is no option's.
+
+def _fields_together(words: list[str], flags: Collection[str] = (), several: Collection[str] = ()) -> list[str]:
+    """Positional words may stand anywhere on the line; the parser wants them side by side.
+
+    Neither tyro nor argparse does it: ``parse_intermixed_args`` refuses sub-commands, and both give a
+    ``field=value`` behind ``--methods kd dkd`` to that option.
 
     Args:
         words: after the program's name.
         flags: options that take no value.
+        several: options that take every word up to the next option, a second one like ``field=value`` left out.
 
     Example:
         >>> _fields_together(["train", "digits", "--seeds", "1", "epochs=3"])
         ['train', 'digits', 'epochs=3', '--seeds', '1']
         >>> _fields_together(["train", "--resume", "runs/kd", "--seeds", "1"], {"--resume"})
         ['train', 'runs/kd', '--resume', '--seeds', '1']
+        >>> _fields_together(["compare", "--methods", "kd", "dkd", "epochs=3"], several={"--methods"})
+        ['compare', 'epochs=3', '--methods', 'kd', 'dkd']
     """
-    moved: list[str] = []
+    free: list[str] = []
     rest: list[str] = []
-    before, value = "", False  # the word before, and whether an option has its first value still to come
+    option, values = "", 0  # the option that takes words, and how many it has
     for word in words[1:]:
-        option = word.startswith("-")
-        free = not before or before in flags  # no option takes this word
-        if not option and not value and (free or re.match(r"[\w.]+=", word)):
-            moved.append(word)
-        else:
+        if re.match(r"--?[A-Za-z]", word):
+            name, has_value, _ = word.partition("=")
+            name = name.replace("_", "-")
+            option, values = ("" if has_value or name in flags else name), 0
             rest.append(word)
-            value = option and word not in flags and "=" not in word
-            before = ("" if "=" in word else word) if option else before
-    return [*words[:1], *moved, *rest]
+        elif option and (not values or (option in several and not re.match(r"[\w.]+=", word))):
+            values += 1
+            rest.append(word)
+        else:
+            free.append(word)
+    return [*words[:1], *free, *rest]
 
 
 def _sentence(box: str) -> str:
@@ -149,6 +206,40 @@ def _sentence(box: str) -> str:
     first, *more = [" ".join(p) for p in paragraphs if p]
     meant = next((re.findall(r"--[\w-]+", p) for p in more if p.startswith("Perhaps you meant")), [])
     return f"{first}; did you mean {meant[0]}?" if meant else first
+
+
+def _fault(error: Exception, words: Sequence[str]) -> str:
+    """The sentence for an exception that nobody foresaw; its traceback goes to a file."""
+    text = str(error)
+    if isinstance(error, MemoryError) or re.search(r"out of memory|can.t allocate memory|not enough memory", text):
+        return "out of memory; smaller parts of a step need less (accumulate=2), and so does a smaller data.batch_size"
+    frame = _culprit(error)
+    said = f"{type(error).__name__}: {text.strip().partition(chr(10))[0]} ({frame.filename}:{frame.lineno})"
+    if not _ours(frame.filename):
+        said += "; that file is no part of fractionate"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="fractionate-", suffix=".txt", delete=False
+        ) as file:
+            torch = sys.modules.get("torch")
+            file.write(f"fractionate {__version__}, torch {getattr(torch, '__version__', 'not loaded')}\n")
+            file.write(f"Python {platform.python_version()}, {platform.platform()}\nfractionate {' '.join(words)}\n\n")
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return f"this was not foreseen: {said}"
+    return f"this was not foreseen: {said}; if it is a fault of fractionate, please report it with {file.name}"
+
+
+def _culprit(error: Exception) -> traceback.FrameSummary:
+    """Where it was raised; inside a library: who called that."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+    candidates = [f for f in frames if _ours(f.filename) or not f.filename.startswith((*libraries, "<"))]
+    return (candidates or frames)[-1]
+
+
+def _ours(file: str) -> bool:
+    return Path(file).is_relative_to(Path(__file__).parent)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .optim import StreamGrads
+from .optim import StreamAdamW, StreamGrads
+from .optim.sharded import local
+
+__all__ = ["GSNR", "Gsnr", "cosines", "norms", "shares"]
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,46 @@ def shares(grads: StreamGrads | Mapping[str, object]) -> dict[str, float]:
     sizes = norms(grads)
     total = sum(sizes.values())
     return {name: size / total if total else 0.0 for name, size in sizes.items()}
+
+
+@dataclass(frozen=True)
+class UpdateRms:
+    """Root mean square of an AdamW step in units of the learning rate.
+
+    Args:
+        overall: over all weights.
+        largest: of the tensor that stepped farthest.
+    """
+
+    overall: float
+    largest: float
+
+
+@torch.no_grad()
+def update_rms(optimizer: StreamAdamW) -> UpdateRms:
+    """How far the last step of :class:`StreamAdamW` went, in units of ``lr`` and without weight decay.
+
+    rms = sqrt(mean u^2), u = sum_c gain_c m_c / (1 - b_c^t) / (sqrt(v) / sqrt(1 - beta2^t) + eps). About 1 at most
+    where streams are independent. Far above 1 they cancel in v, which looks at their sum, while moments of unequal
+    memory do not: bound it by ``clip_rms``, or choose closer coefficients. Of parameters in shards this process's part
+    is seen.
+
+    Args:
+        optimizer: after a step; 0 before the first.
+
+    Example:
+        >>> import fractionate as fr
+        >>> p = torch.zeros(2)
+        >>> optimizer = fr.StreamAdamW([p], betas={"a": 0.9, "b": 0.5})
+        >>> optimizer.step({"a": [torch.ones(2)], "b": [torch.ones(2)]})
+        >>> round(update_rms(optimizer).overall, 6)
+        1.0
+    """
+    moves = [u for u in local(optimizer.updates().values()) if u.numel()]
+    squares = [float(_wide(u).square().sum()) for u in moves]
+    means = [square / u.numel() for square, u in zip(squares, moves, strict=True)]
+    weights = sum(u.numel() for u in moves)
+    return UpdateRms((sum(squares) / weights) ** 0.5 if weights else 0.0, max(means, default=0.0) ** 0.5)
 
 
 def _flat(grads: Mapping[str, object]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from fractionate.data import Labelled, cifar
-from fractionate.data.pickles import read_arrays
+from fractionate.data.cifar import read_arrays
 from tests.data import cifar_files
 
 CIFAR = list(cifar_files.FILES)

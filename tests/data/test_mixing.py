@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fractionate.data import Batch, Normalization, SmallImages
-from fractionate.data.mixing import Mix, draw, mixed
+from fractionate.data.augment.mixing import Mix, draw, mixed
 
 IDENTITY = Normalization((0.0,), (1.0,))
 

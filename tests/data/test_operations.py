@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from fractionate.data.autoaugment import SCALES
-from fractionate.data.operations import apply
-from fractionate.data.randaugment import STRONG, grey_square
+from fractionate.data.augment.operations import apply
+from fractionate.data.augment.policies import SCALES, STRONG, grey_square
 from tests.data import pillow
 
 # Operation, and a range of levels that contains those of every policy.

@@ -39,13 +39,14 @@ class Plain:
     """A source that knows nothing of parts."""
 
     def __init__(self, inner: Source) -> None:
-        self.inner, self.num_classes = inner, inner.num_classes
+        self.inner, self.num_classes, self.classes = inner, inner.num_classes, inner.classes
+        self.count, self.batch_size, self.variants = inner.count, inner.batch_size, inner.variants
 
     def __len__(self) -> int:
         return len(self.inner)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        return self.inner.batches(epoch)
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        return self.inner.batches(epoch, start)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from fractionate.data import AUGMENTATIONS, autoaugment, randaugment
-from fractionate.data.autoaugment import CIFAR10, ENHANCEMENTS, SCALES
-from fractionate.data.randaugment import STRONG
+from fractionate.data.augment.policies import CIFAR10, ENHANCEMENTS, SCALES, STRONG
 from tests.data import pillow
 
 NAMES = {operation: name for name, (operation, _, _) in SCALES.items()}

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from fractionate.cli import main
-from fractionate.train import Loop
+from fractionate.train.loop import Loop
 
 step = Loop._step
 

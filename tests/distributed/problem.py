@@ -12,23 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
-from fractionate.train import (
-    Diverged,
-    Loop,
-    MethodSpec,
-    Network,
-    Optimizer,
-    Parallel,
-    Run,
-    evaluate,
-    prepare,
-    restore,
-    save_checkpoint,
-)
-from fractionate.train.table import TeacherTable, fingerprint
-from fractionate.train.world import current
+from fractionate.runs.checkpoint import restore, save_checkpoint
+from fractionate.tasks.classification import evaluate
+from fractionate.teachers.table import TeacherTable, fingerprint
+from fractionate.train.build import prepare
+from fractionate.train.log import Diverged
+from fractionate.train.loop import Loop
+from fractionate.world import current
 
 Numbers = dict[str, Tensor]
 
@@ -72,11 +66,27 @@ class Double:
     def num_classes(self) -> int:
         return self.inner.num_classes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.inner.classes
+
+    @property
+    def count(self) -> int:
+        return self.inner.count
+
+    @property
+    def batch_size(self) -> int:
+        return self.inner.batch_size
+
+    @property
+    def variants(self) -> int | None:
+        return self.inner.variants
+
     def __len__(self) -> int:
         return len(self.inner)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        for batch in self.inner.batches(epoch):
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self.inner.batches(epoch, start):
             strong = None if batch.strong is None else batch.strong.double()
             pixels = batch.images.double()
             if self.broken and epoch == 1:

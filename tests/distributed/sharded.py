@@ -16,7 +16,7 @@ from torch import Tensor, multiprocessing, nn
 from torch.utils.checkpoint import checkpoint
 
 import fractionate as fr
-from fractionate import Method, StreamSGD
+from fractionate import Method, StreamAdamW, StreamSGD
 from fractionate.optim import StreamGrads, clip_streams, clip_total, unsharded
 
 CLASSES, BATCH, STEPS = 6, 8, 4
@@ -68,6 +68,7 @@ class Case:
     clip: Callable[[StreamGrads], StreamGrads] | None = None
     listed: bool = False  # parameters in place of the module
     recompute: bool = False
+    adamw: bool = False
 
 
 DEEPKD = Case(fr.methods.deepkd(DKD), merge=False)
@@ -85,6 +86,8 @@ CASES = {
     "hybrid": replace(DEEPKD, hybrid=True, clip=lambda g: clip_total(clip_streams(g, 0.1), 0.1)),
     "parameters listed": replace(DEEPKD, listed=True),
     "activations recomputed": replace(DEEPKD, recompute=True),
+    "adamw, one stream": Case(adamw=True),
+    "adamw": replace(DEEPKD, adamw=True),
 }
 
 
@@ -116,8 +119,10 @@ def student(case: Case, seed: int = 0) -> Student:
     return net
 
 
-def optimizer(net: nn.Module, case: Case) -> StreamSGD:
+def optimizer(net: nn.Module, case: Case) -> StreamSGD | StreamAdamW:
     momenta = case.method.momenta(0.9, merge=case.merge)
+    if case.adamw:
+        return StreamAdamW(net.parameters(), lr=0.01, betas=momenta, weight_decay=case.weight_decay)
     return StreamSGD(net.parameters(), lr=0.05, momentum=momenta, weight_decay=case.weight_decay)
 
 
@@ -142,7 +147,7 @@ def gradients(net: nn.Module, case: Case, params: list[Tensor], step: int) -> St
     return grads if case.clip is None else case.clip(grads)
 
 
-def train(net: nn.Module, opt: StreamSGD, case: Case, steps: range = range(STEPS)) -> Numbers:
+def train(net: nn.Module, opt: StreamSGD | StreamAdamW, case: Case, steps: range = range(STEPS)) -> Numbers:
     """The weights, and what was seen on the way."""
     params = list(net.parameters())
     for step in steps:
@@ -155,7 +160,9 @@ def train(net: nn.Module, opt: StreamSGD, case: Case, steps: range = range(STEPS
         opt.step(grads)
     weights = unsharded(net.state_dict())
     buffers = unsharded(opt.state_dict())["state"]
-    return weights | {f"buffer {i} {name}": x for i, found in buffers.items() for name, x in found.items()}
+    return weights | {
+        f"buffer {i} {name}": torch.as_tensor(x) for i, found in buffers.items() for name, x in found.items()
+    }
 
 
 def outcome(case: Case) -> Numbers:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fractionate.cli import main
-from fractionate.train import Network, RunFolder, execute
+from fractionate.config.run import Network
+from fractionate.runs.folder import RunFolder
 from tests.train.runs import teacher_file, tiny
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def config(tmp_path: Path) -> Path:
     """A run of two streams with a teacher, for as long as is wanted."""
     run = tiny("dkd+deepkd", teacher=Network("convnet_8_16", checkpoint=teacher_file(tmp_path)), save_every=1)
-    execute(run, tmp_path / "config-only")
+    run_in_folder(run, tmp_path / "config-only")
     return tmp_path / "config-only" / "config.yaml"
 
 

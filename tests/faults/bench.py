@@ -15,9 +15,10 @@ from typing import Any, Literal
 import pytest
 from benchmarks.kill import outcome
 
-from fractionate.train import Network, Optimizer, Run, Stopped, execute
+from fractionate.config.run import Network, Optimizer, Run
+from fractionate.runs.stop import Stopped
+from tests.runs.test_resume import stop_after
 from tests.train.runs import teacher_file, tiny
-from tests.train.test_resume import stop_after
 
 Lost = Literal["nothing begun", "nothing", "recovered", "saved", "last good state", "diverged", "only read"]
 
@@ -65,11 +66,11 @@ class Bench:
 
     def train(self, **changes: Any) -> None:
         """Train the run, some fields changed, in its folder."""
-        execute(replace(self.run, **changes), self.out, save_steps=2)
+        run_in_folder(replace(self.run, **changes), self.out, save_steps=2)
 
     def teach(self, **changes: Any) -> None:
         """The same with the teacher."""
-        execute(replace(self.taught, **changes), self.out)
+        run_in_folder(replace(self.taught, **changes), self.out)
 
     def stopped(self) -> Path:
         """A folder in which the run was stopped in the middle of its second epoch."""
@@ -85,7 +86,7 @@ class Bench:
 
     def go_on(self, **changes: Any) -> None:
         """Resume, some fields of the config changed."""
-        execute(replace(self.run, **changes), self.out, resume=True)
+        run_in_folder(replace(self.run, **changes), self.out, resume=True)
 
     def note(self) -> None:
         """Remember what is in the folder now."""
@@ -117,10 +118,10 @@ def ready(what: str) -> Path:
     folder = Path(tempfile.mkdtemp())
     run = tiny("ce", optimizer=Optimizer(lr=0.01))
     if what == "whole":
-        execute(run, folder)
+        run_in_folder(run, folder)
         return folder
     with pytest.raises(Stopped):
-        execute(run, folder, save_steps=2, stop=stop_after(STOPPED_AT))
+        run_in_folder(run, folder, save_steps=2, stop=stop_after(STOPPED_AT))
     return folder
 
 

@@ -18,29 +18,20 @@ import pytest
 import torch
 from rich.console import Console
 
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Data, Network, Optimizer, Run
 from fractionate.report import read_runs
-from fractionate.studies.again import resume_run
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.lock import locked
+from fractionate.runs.stop import Stop, Stopped, deadline
 from fractionate.studies.jobs import Job, Options, run_jobs
-from fractionate.train import (
-    Data,
-    MethodSpec,
-    Network,
-    Optimizer,
-    Run,
-    RunFolder,
-    Stop,
-    Stopped,
-    Training,
-    deadline,
-    execute,
-    measure,
-)
-from fractionate.train.lock import locked
-from fractionate.train.prepare import prepare
+from fractionate.studies.train import resume_run
+from fractionate.tasks.classification import measure
+from fractionate.train.build import Training, prepare
 from tests.faults.bench import STOPPED_AT, Bench, Fault
 from tests.faults.inputs import Code
+from tests.runs.test_resume import stop_after
 from tests.train.test_guard import broken
-from tests.train.test_resume import stop_after
 
 GARBAGE = b'{"epoch": 1, "train_loss": \xff\n'
 
@@ -65,7 +56,7 @@ def go_on_from(b: Bench, **damage: Callable[[bytes], bytes]) -> None:
 def three_damaged(b: Bench) -> None:
     """A run that keeps three checkpoints goes on from the third."""
     with contextlib.suppress(Stopped):
-        execute(replace(b.run, keep=3), b.out, save_steps=2, stop=stop_after(STOPPED_AT))
+        run_in_folder(replace(b.run, keep=3), b.out, save_steps=2, stop=stop_after(STOPPED_AT))
     for name in ("last", "previous"):
         damaged(b.out / f"{name}.ckpt", flipped)
     b.go_on(keep=3)
@@ -132,7 +123,7 @@ def metrics_full(b: Bench) -> None:
         (b.out / "metrics.jsonl").symlink_to("/dev/full")
 
     try:
-        execute(b.run, b.out, on_record=fill, save_steps=2)
+        run_in_folder(b.run, b.out, on_record=fill, save_steps=2)
     finally:
         (b.out / "metrics.jsonl").unlink()
 
@@ -142,7 +133,7 @@ def signalled(b: Bench, *numbers: signal.Signals) -> None:
         for number in numbers:
             signal.raise_signal(number)
 
-    execute(b.run, b.out, on_record=send, save_steps=2)
+    run_in_folder(b.run, b.out, on_record=send, save_steps=2)
 
 
 def method_breaks(b: Bench, at: Callable[[int], bool], allowed: int = 0) -> None:
@@ -151,8 +142,8 @@ def method_breaks(b: Bench, at: Callable[[int], bool], allowed: int = 0) -> None
         training.method = broken(at)
         return training
 
-    b.patch.setattr(sys.modules["fractionate.train.execute"], "prepare", prepared)
-    execute(replace(b.taught, skip_nonfinite=allowed), b.out)
+    b.patch.setattr(sys.modules["fractionate.runs.runner"], "prepare", prepared)
+    run_in_folder(replace(b.taught, skip_nonfinite=allowed), b.out)
 
 
 def broken_weights(b: Bench) -> None:
@@ -165,8 +156,8 @@ def broken_weights(b: Bench) -> None:
         seen.append(prepare(run))
         return seen[0]
 
-    b.patch.setattr(sys.modules["fractionate.train.execute"], "prepare", prepared)
-    execute(b.run, b.out, on_record=spoil, save_steps=2)
+    b.patch.setattr(sys.modules["fractionate.runs.runner"], "prepare", prepared)
+    run_in_folder(b.run, b.out, on_record=spoil, save_steps=2)
 
 
 def finished_with(b: Bench, name: str, content: bytes) -> Path:
@@ -177,9 +168,9 @@ def finished_with(b: Bench, name: str, content: bytes) -> Path:
 def merged_then_apart(b: Bench) -> None:
     run = replace(b.taught, method=MethodSpec.parse("dkd+deepkd"))
     with pytest.raises(Stopped):
-        execute(run, b.out, stop=stop_after(5))
+        run_in_folder(run, b.out, stop=stop_after(5))
     b.note()
-    execute(replace(run, merge=False), b.out, resume=True)
+    run_in_folder(replace(run, merge=False), b.out, resume=True)
 
 
 def resumed(folder: Path) -> None:
@@ -226,7 +217,7 @@ FAULTS = [
     Fault("resuming at fewer epochs than are done", lambda b: (b.stopped(), b.go_on(epochs=1)), "nothing"),
     Fault(
         "resuming inside an epoch with another method",
-        lambda b: (b.stopped(), execute(b.taught, b.out, resume=True)),
+        lambda b: (b.stopped(), run_in_folder(b.taught, b.out, resume=True)),
         "nothing",
     ),
     Fault("resuming merged streams apart", merged_then_apart, "nothing"),
@@ -249,7 +240,7 @@ FAULTS = [
     Fault("Ctrl-C", lambda b: signalled(b, signal.SIGINT), "saved"),
     Fault("SIGTERM", lambda b: signalled(b, signal.SIGTERM), "saved"),
     Fault("Ctrl-C twice", lambda b: signalled(b, signal.SIGINT, signal.SIGINT), "last good state"),
-    Fault("a time budget that ends before training", lambda b: execute(b.run, b.out, stop=Stop(deadline(0)))),
+    Fault("a time budget that ends before training", lambda b: run_in_folder(b.run, b.out, stop=Stop(deadline(0)))),
     Fault("the disk full from the start", lambda b: full_after(b, 0)),
     Fault("the disk full at a checkpoint", lambda b: full_after(b, 6), "last good state"),
     Fault("a checkpoint larger than files may be", too_large, "last good state"),

@@ -12,25 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from fractionate.config.files import from_yaml, read_config
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer
 from fractionate.data import Normalization, SmallImages
-from fractionate.data.cifar import cifar
+from fractionate.data.cifar import cifar, read_arrays
 from fractionate.data.folder import folder
-from fractionate.data.pickles import read_arrays
 from fractionate.models import create
-from fractionate.train import (
-    Data,
-    LearningRate,
-    MethodSpec,
-    Monitors,
-    Network,
-    Optimizer,
-    deadline,
-    from_yaml,
-    read_config,
-    save_weights,
-)
+from fractionate.runs.checkpoint import save_weights
+from fractionate.runs.stop import deadline
+from fractionate.train.build import prepare
 from fractionate.train.checks import check_training
-from fractionate.train.prepare import prepare
 from tests.faults.bench import Bench, Fault
 
 BASE = "student: convnet_4_8\nmethod: ce\n"

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fractionate.cli import _parse
+from fractionate.commands.table import COMMANDS, FLAGS
+from fractionate.config.files import from_yaml, override, to_plain
+from fractionate.config.method import MethodSpec
 from fractionate.report import read_runs
-from fractionate.studies.commands import COMMANDS, FLAGS
-from fractionate.train import MethodSpec, RunFolder, from_yaml, override
-from fractionate.train.checkpoint import read_checkpoint, sealed
-from fractionate.train.configfile import to_plain
+from fractionate.runs.checkpoint import read_checkpoint, sealed
+from fractionate.runs.folder import RunFolder
 from tests.faults.bench import ready
 from tests.train.runs import tiny
 

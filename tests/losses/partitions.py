@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fractionate.losses.partition import Group, Partition
+from fractionate.kernels.plain import Group, Partition
 from tests.cases import random_logits
 from tests.reference.split import Groups
 

@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import fractionate as fr
-from fractionate.losses import c_library
+from fractionate.kernels import c_library
 from tests import cases
 from tests.asserts import assert_equal
 
@@ -147,9 +147,34 @@ def test_a_cache_that_cannot_be_written_is_reported(cache: Path) -> None:
         assert c_library.library() is None
 
 
+DAMAGE = {
+    "cut": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "zeroed": lambda content: bytes(len(content)),
+    "one bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "a text": lambda content: b"not a library",
+}
+
+
+@needs_compiler
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_library_is_built_again(damage: Callable[[bytes], bytes], cache: Path) -> None:
+    """In a process of its own: loading a cut library ends the process."""
+    first = c_library.built()
+    whole = first.read_bytes()
+    first.write_bytes(damage(whole))
+    code = "from fractionate.kernels import c_library; assert c_library.library() is not None, c_library.state()"
+    env = os.environ | {"PYTHONPATH": str(c_library.SOURCE.parents[2])}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (file,) = next(cache.iterdir()).iterdir()
+    assert file.read_bytes() == whole
+
+
 @needs_compiler
 def test_processes_that_compile_at_the_same_time_do_not_meet(cache: Path) -> None:
-    code = "from fractionate.losses import c_library; assert c_library.library() is not None"
+    code = "from fractionate.kernels import c_library; assert c_library.library() is not None"
     env = os.environ | {"PYTHONPATH": str(c_library.SOURCE.parents[2])}
     running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
     assert [each.wait(timeout=300) for each in running] == [0, 0, 0]

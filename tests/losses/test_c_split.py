@@ -12,11 +12,11 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses import c_split
-from fractionate.losses.c_library import library
-from fractionate.losses.c_split import compiled_mean, compiled_serves, compiled_split
-from fractionate.losses.partition import Group, Partition, whole
-from fractionate.losses.plain import plain_split
+from fractionate.kernels import c_split
+from fractionate.kernels.c_library import library
+from fractionate.kernels.c_split import compiled_mean, compiled_serves, compiled_split
+from fractionate.kernels.plain import Group, Partition, plain_split
+from fractionate.losses.partitions import whole
 from tests import cases
 from tests.asserts import assert_equal
 from tests.losses.partitions import Problem, problems

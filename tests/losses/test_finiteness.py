@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fractionate import Logits
-from fractionate.losses import rest
+from fractionate.kernels import rest
 from tests.reference import published_operations as published
 from tests.test_docs import script
 

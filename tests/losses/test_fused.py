@@ -15,11 +15,10 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses import c_split
-from fractionate.losses import fused as path
-from fractionate.losses.fused import why_not_fused
-from fractionate.losses.partition import Partition
-from fractionate.losses.rest import CHUNK, KEEP
+from fractionate.kernels import c_split, why_not_fused
+from fractionate.kernels import fused as path
+from fractionate.kernels.plain import Partition
+from fractionate.kernels.rest import CHUNK, KEEP
 from fractionate.losses.split import Split
 from tests import cases
 from tests.asserts import assert_equal

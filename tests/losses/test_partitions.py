@@ -12,8 +12,8 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses.partition import Partition
-from fractionate.losses.ranking import top_classes
+from fractionate.kernels.plain import Partition
+from fractionate.kernels.ranking import top_classes
 from tests import cases
 from tests.reference import split as twin
 

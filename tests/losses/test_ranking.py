@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fractionate.losses import ranking
-from fractionate.losses.ranking import ranked_by_blocks, top_classes
+from fractionate.kernels import ranking
+from fractionate.kernels.ranking import ranked_by_blocks, top_classes
 
 
 def sorted_stably(logits: Tensor, k: int, largest: bool) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses.partition import Partition
+from fractionate.kernels.plain import Partition
 from tests import cases
 from tests.asserts import assert_compiles_like_eager
 

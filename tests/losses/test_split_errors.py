@@ -39,7 +39,7 @@ LOGITS = {
     "label too large": (lambda: Logits(z(), z(), y(0, 1, 2, 5)), r"labels.*0\.\.4.*got 0\.\.5"),
     "label negative": (lambda: Logits(z(), z(), y(0, -1, 2, 3)), r"labels.*0\.\.4.*got -1\.\.3"),
     "label count": (lambda: Logits(z(), z(), y(0, 1)), r"target.*\[n\]=\[4\].*\[2\]"),
-    "label dtype": (lambda: Logits(z(), z(), y().int()), r"int64.*int32"),
+    "label dtype": (lambda: Logits(z(), z(), y().bool()), r"integers.*bool"),
     "soft shape": (lambda: Logits(z(), z(), z(c=6)), r"soft labels.*\[4, 5\].*\[4, 6\]"),
     "weight shape": (lambda: Logits(z(), z(), y(), weight=torch.ones(3)), r"weight.*\[4\].*\[3\]"),
     "strong shape": (

@@ -15,7 +15,7 @@ import torch
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses import backend, rest, triton_split
+from fractionate.kernels import fused, rest, triton_split
 from tests import cases
 from tests.asserts import assert_equal
 
@@ -82,23 +82,23 @@ def on_cuda(dtype: torch.dtype = torch.bfloat16, listed: int = 1) -> tuple[Simpl
 
 @pytest.fixture(autouse=True)
 def _no_memory_of_earlier_devices() -> None:
-    backend.kernels.cache_clear()
+    fused.kernels.cache_clear()
 
 
 def test_kernels_serve_cuda_except_float64_and_long_lists(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    monkeypatch.setattr(backend, "kernels", lambda device: triton_split)
-    assert backend.rest_code(torch.zeros(2, 3), None) is rest
-    assert backend.rest_code(on_cuda()[0], None) is triton_split
+    monkeypatch.setattr(fused, "kernels", lambda device: triton_split)
+    assert fused.rest_code(torch.zeros(2, 3), None) is rest
+    assert fused.rest_code(on_cuda()[0], None) is triton_split
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        assert backend.rest_code(*on_cuda(dtype)) is triton_split
-    assert backend.rest_code(*on_cuda(torch.float64)) is rest
-    assert backend.rest_code(*on_cuda(listed=backend.MOST_LISTED)) is triton_split
-    assert backend.rest_code(*on_cuda(listed=backend.MOST_LISTED + 1)) is rest
+        assert fused.rest_code(*on_cuda(dtype)) is triton_split
+    assert fused.rest_code(*on_cuda(torch.float64)) is rest
+    assert fused.rest_code(*on_cuda(listed=fused.MOST_LISTED)) is triton_split
+    assert fused.rest_code(*on_cuda(listed=fused.MOST_LISTED + 1)) is rest
 
 
 def test_without_triton_torch_does_it(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
     monkeypatch.setattr(triton_split, "AVAILABLE", False)
-    assert backend.rest_code(*on_cuda()) is rest
+    assert fused.rest_code(*on_cuda()) is rest
 
 
 def test_a_triton_that_does_not_run_is_reported_once(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
@@ -110,8 +110,8 @@ def test_a_triton_that_does_not_run_is_reported_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
     where = torch.device("cuda", 0)
     with pytest.warns(RuntimeWarning, match="does not run on cuda:0 .RuntimeError: no C compiler.*slower torch path"):
-        assert backend.kernels(where) is None
-    assert backend.kernels(where) is None  # no second warning: warnings of the package are errors in the tests
+        assert fused.kernels(where) is None
+    assert fused.kernels(where) is None  # no second warning: warnings of the package are errors in the tests
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the benchmark would measure")

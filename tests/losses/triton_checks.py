@@ -11,8 +11,9 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits
-from fractionate.losses import fused, triton_split
-from fractionate.losses.partition import Partition, whole
+from fractionate.kernels import fused, triton_split
+from fractionate.kernels.plain import Partition
+from fractionate.losses.partitions import whole
 from fractionate.losses.split import Split
 from tests import cases
 from tests.asserts import assert_equal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fractionate.losses import triton_split
+from fractionate.kernels import triton_split
 
 
 @pytest.mark.parametrize(("architecture", "dtype"), [(80, "fp32"), (90, "bf16")])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Method, Progress
-from fractionate.methods.ctkd import Temperature, reversal
+from fractionate.methods.kd import Temperature, reversal
 from tests import asserts, cases, golden
 
 M = fr.methods

@@ -6,7 +6,7 @@ import pytest
 
 import fractionate as fr
 from fractionate import Method
-from fractionate.losses import partition
+from fractionate.losses import partitions
 from tests import cases
 
 M = fr.methods
@@ -23,12 +23,12 @@ RANKINGS = {
 
 @pytest.mark.parametrize(("method", "expected"), RANKINGS.values(), ids=RANKINGS)
 def test_every_view_is_ranked_once(method: Method, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rank, made = partition.top_classes, []
+    rank, made = partitions.top_classes, []
 
     def counted(*arguments: object, **options: object) -> object:
         made.append(arguments)
         return rank(*arguments, **options)
 
-    monkeypatch.setattr(partition, "top_classes", counted)
+    monkeypatch.setattr(partitions, "top_classes", counted)
     method.components(cases.easy(), fr.Progress(epoch=200))
     assert len(made) == expected

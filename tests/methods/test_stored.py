@@ -13,9 +13,9 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits, Method, TopLogits
-from fractionate.losses import Group, Partition
-from fractionate.losses.top_logits import coarse
-from fractionate.methods.stored import on_top_logits
+from fractionate.kernels.plain import Group, Partition
+from fractionate.language.stored import on_top_logits
+from fractionate.losses.stored import coarse
 from tests import cases
 from tests.asserts import assert_equal, assert_same
 from tests.methods.language import gradients, words

@@ -198,7 +198,7 @@ def seen_by(wrap: Callable[[Method], Method], lg: Logits) -> Logits:
         seen.append(rows)
         return {"kd": rows.student.sum(1)}
 
-    wrap(replace(M.kd(), terms=terms, tempered=None, decouple=None, origin=None)).components(lg)
+    wrap(replace(M.kd(), terms=terms, twin=None, origin=None)).components(lg)
     return seen[0]
 
 

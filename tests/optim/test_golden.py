@@ -1,4 +1,4 @@
-"""Every golden trajectory through method, stream_grads and StreamSGD."""
+"""Every golden trajectory through method, stream_grads and the optimizer of its case."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tests import golden
 from tests.golden.network import SAVED_AFTER, Network, batches
 
 TRAJECTORIES = golden.cases("optim")
+ADAMW = [golden.Case(record) for record in golden.table("optim_adamw.json")["cases"]]
 
 
 def base(loss: Mapping[str, Any]) -> Method:
     """The losses that ``hyper.loss`` describes."""
-    common = {"ce_weight": loss["ce_weight"], "temperature": loss["temperature"]}
+    common = {"ce_weight": loss.get("ce_weight", 1.0), "temperature": loss["temperature"]}
     if loss["kind"] == "kd":
         return fr.methods.kd(kd_weight=loss["kd_weight"], **common)
     if loss["kind"] == "deepkd-kd":
@@ -45,15 +46,29 @@ def method_of(case: golden.Case) -> Method:
     return fr.methods.deepkd(over, rule=rule, kd_form="batch_means", **shifts(h))
 
 
+def adamw_method_of(case: golden.Case) -> Method:
+    """Streams whose coefficients are those of the case, shifted from 0.9."""
+    over = base(case.hyper["loss"])
+    deltas = [b - 0.9 for b in case.hyper.get("beta1", dict.fromkeys(case.record["loss_columns"], 0.9)).values()]
+    if len(deltas) == 2:
+        return fr.methods.dot(over, delta=deltas[1])
+    names = ("delta_task", "delta_target", "delta_nontarget")
+    return fr.methods.deepkd(over, kd_form="batch_means", **dict(zip(names, deltas, strict=True)))
+
+
+def optimizer_of(case: golden.Case, net: Network, method: Method, merge: bool | None) -> fr.StreamSGD | fr.StreamAdamW:
+    h = case.hyper
+    common = {"lr": h["lr_per_step"][0], "weight_decay": h["weight_decay"]}
+    if "momentum" in h:
+        return fr.StreamSGD(net.parameters(), momentum=method.momenta(h["momentum"], merge=merge), **common)
+    moments = {"beta2": h.get("beta2", 0.999), "eps": h["eps"], "gain": h.get("gain", "normalised")}
+    return fr.StreamAdamW(net.parameters(), betas=method.momenta(0.9, merge=merge), **moments, **common)
+
+
 def assert_follows(case: golden.Case, method: Method, merge: bool | None) -> None:
     """20 steps; parameters after steps 1, 5, 10 and 20 at the golden tolerance."""
     h, net = case.hyper, Network(case)
-    opt = fr.StreamSGD(
-        net.parameters(),
-        lr=h["lr_per_step"][0],
-        momentum=method.momenta(h["momentum"], merge=merge),
-        weight_decay=h["weight_decay"],
-    )
+    opt = optimizer_of(case, net, method, merge)
     columns = []
     for step, (x, target, teacher) in enumerate(batches(case), start=1):
         opt.param_groups[0]["lr"] = h["lr_per_step"][step - 1]
@@ -74,6 +89,12 @@ def assert_follows(case: golden.Case, method: Method, merge: bool | None) -> Non
 @pytest.mark.parametrize("case", TRAJECTORIES, ids=lambda case: case.id)
 def test_the_package_follows_the_golden_trajectory(case: golden.Case) -> None:
     assert_follows(case, method_of(case), merge=None)
+
+
+@pytest.mark.parametrize("merge", [None, False], ids=["merged", "separate"])
+@pytest.mark.parametrize("case", ADAMW, ids=lambda case: case.id)
+def test_adamw_over_streams_follows_its_golden_trajectory(case: golden.Case, merge: bool | None) -> None:
+    assert_follows(case, adamw_method_of(case), merge)
 
 
 @pytest.mark.parametrize("case", [c for c in TRAJECTORIES if c.method != "SGD-baseline"], ids=lambda case: case.id)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractionate.optim import StreamSGD
-from fractionate.optim.heavy_ball import _foreach, _fusible, heavy_ball
+from fractionate.optim.arithmetic import _foreach, fusible, heavy_ball
 
 CASES = [
     {"momentum": m, "decay": d, "dampening": k, "nesterov": n, "first": f}
@@ -56,14 +56,14 @@ def test_a_learning_rate_may_be_a_tensor(case: dict[str, float]) -> None:
 
 def test_tensors_that_do_not_lie_alike_take_the_general_way() -> None:
     p, g, v = (tensors(torch.float32) for _ in range(3))
-    assert _fusible(p, g, v)
+    assert fusible(p, g, v)
     last = torch.channels_last
     turned = [x.to(memory_format=last) if x.ndim == 4 else x for x in g]
-    assert not _fusible(p, turned, v)
-    assert not _fusible(p, g, [x.T if x.ndim == 2 else x for x in v])
-    assert not _fusible([*p, torch.zeros(3, dtype=torch.float64)], [*g, torch.zeros(3)], [*v, torch.zeros(3)])
-    assert not _fusible([torch.zeros(4, 6)[:, ::2]], [torch.zeros(4, 6)[:, ::2]], [])
-    assert _fusible(*([x.to(memory_format=last) if x.ndim == 4 else x for x in y] for y in (p, g, v)))
+    assert not fusible(p, turned, v)
+    assert not fusible(p, g, [x.T if x.ndim == 2 else x for x in v])
+    assert not fusible([*p, torch.zeros(3, dtype=torch.float64)], [*g, torch.zeros(3)], [*v, torch.zeros(3)])
+    assert not fusible([torch.zeros(4, 6)[:, ::2]], [torch.zeros(4, 6)[:, ::2]], [])
+    assert fusible(*([x.to(memory_format=last) if x.ndim == 4 else x for x in y] for y in (p, g, v)))
 
 
 @pytest.mark.parametrize(

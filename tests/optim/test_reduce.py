@@ -87,6 +87,24 @@ def test_parts_of_other_streams_are_refused() -> None:
         fr.stream_grads(losses(net), net, onto=before)
 
 
+@pytest.mark.usefixtures("one_process")
+def test_moves_that_are_not_affine_in_the_gradient_are_not_averaged() -> None:
+    fr.UpdateAllReduce(fr.StreamSGD(network().parameters()))
+    with pytest.raises(ValueError, match=r"StreamAdamW are not affine.*fr\.AllReduce"):
+        fr.UpdateAllReduce(fr.StreamAdamW(network().parameters()))
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("make", [fr.StreamSGD, fr.StreamAdamW])
+def test_sums_that_lie_in_the_memory_of_the_part_before_are_not_held_twice(make: type) -> None:
+    net, reduce = network(), fr.AllReduce()
+    opt = make(net.parameters(), 0.1, {"all": 0.9, "head": 0.5})
+    opt.hold(fr.stream_grads(losses(net), net, reduce=reduce))
+    again = fr.stream_grads(losses(net), net, reduce=reduce)
+    with pytest.raises(ValueError, match=r"memory of the gradients held before, which AllReduce uses again"):
+        opt.hold(again)
+
+
 @pytest.mark.parametrize("maker", [fr.AllReduce, lambda: fr.UpdateAllReduce(fr.StreamSGD(network().parameters()))])
 def test_without_processes_the_way_to_get_them_is_said(maker: type) -> None:
     with pytest.raises(ValueError, match="start the program with torchrun"):

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from fractionate.config.files import from_yaml, to_yaml
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network
 from fractionate.recipes import RECIPES, digits, find
-from fractionate.train import MethodSpec, Network, from_yaml, to_yaml
 
 TAUGHT = Network("convnet_16_32_64", "teacher.safetensors")
 

@@ -85,3 +85,14 @@ def write_run(folder, method="dkd", seed=0, epochs=40, finished=True, **changes)
 def write_study(parent, methods=tuple(COMPONENTS), seeds=3):
     """Run folders of some methods with some seeds each."""
     return [write_run(Path(parent) / f"{method}-{seed}", method, seed) for method in methods for seed in range(seeds)]
+
+
+def as_schema_1(folder, headline):
+    """The same run as newer folders are written, by a task with another headline."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    renamed = {key.replace("_top1", f"_{headline}"): value for key, value in summary.items()}
+    (folder / "summary.json").write_text(json.dumps({"schema": 1, "headline": headline, **renamed}), encoding="utf-8")
+    rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").replace("test_top1", f"test_{headline}")
+    rows = rows.replace('{"epoch"', f'{{"schema": 1, "headline": "{headline}", "epoch"')
+    (folder / "metrics.jsonl").write_text(rows, encoding="utf-8")
+    return folder

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.report.chart import Frame, Scale, band, extent, path
-from fractionate.report.curves import Series, end_labels, late_range
-from fractionate.report.reliability import pooled
+from fractionate.report.panels import Series, end_labels, late_range, pooled
 from fractionate.report.summary import Calibration
 
 reals = st.floats(-1e6, 1e6)

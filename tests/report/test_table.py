@@ -10,7 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from fractionate.report import print_table, read_runs, table
-from fractionate.report.stats import Estimate, paired_difference, student_t_quantile
+from fractionate.report.words import Estimate, paired_difference
 from tests.report.synthetic import epoch_rows, write_run, write_study
 
 accuracies = st.lists(st.floats(0, 100), min_size=2, max_size=12)
@@ -26,12 +26,6 @@ def test_mean_and_std_are_those_of_numpy_with_divisor_n_minus_1(values):
     estimate = Estimate(tuple(values))
     assert estimate.mean == pytest.approx(np.mean(values), abs=1e-9)
     assert estimate.std == pytest.approx(np.std(values, ddof=1), abs=1e-9)
-
-
-@given(st.integers(1, 60), st.floats(0.5, 0.9999))
-def test_student_quantiles_are_those_of_scipy(dof, probability):
-    exact = stats.t.ppf(probability, dof)
-    assert student_t_quantile(probability, dof) == pytest.approx(exact, rel=1e-7, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=2, max_size=12))

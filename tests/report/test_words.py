@@ -1,7 +1,7 @@
 import pytest
 
 from fractionate.report import read_runs, table
-from fractionate.report.words import headline
+from fractionate.report.words import finding
 from tests.report.synthetic import write_run
 
 
@@ -12,7 +12,7 @@ def sentences(tmp_path, **finals):
         for method, values in finals.items()
         for seed, top1 in enumerate(values)
     ]
-    return headline(table(read_runs(folders)).rows)
+    return finding(table(read_runs(folders)).rows)
 
 
 def test_the_headline_claims_only_what_exceeds_the_spread(tmp_path):

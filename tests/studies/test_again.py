@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from fractionate.cli import main
-from fractionate.studies.words import names_and_changes
-from fractionate.train import Network, RunFolder, Stopped, execute
+from fractionate.commands.options import names_and_changes
+from fractionate.config.run import Network
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.stop import Stopped
+from tests.runs.test_resume import outcome, stop_after
 from tests.train.runs import teacher_file, tiny
-from tests.train.test_resume import outcome, stop_after
 
 
 def stopped(folder: Path, teacher: str) -> None:
     with pytest.raises(Stopped):
-        execute(tiny("dkd", teacher=Network("convnet_8_16", checkpoint=teacher)), folder, stop=stop_after(6))
+        run_in_folder(tiny("dkd", teacher=Network("convnet_8_16", checkpoint=teacher)), folder, stop=stop_after(6))
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def half(tmp_path: Path) -> Path:
 
 def test_a_run_goes_on_from_its_folder_alone(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    execute(RunFolder(half).config(), tmp_path / "whole")
+    run_in_folder(RunFolder(half).config(), tmp_path / "whole")
     assert main(["train", "--resume", os.path.relpath(half)]) == 0
     assert outcome(half)[:2] == outcome(tmp_path / "whole")[:2]
     assert RunFolder(half).summary()["changes"] == []
@@ -58,7 +60,7 @@ def test_several_seeds_go_on_with_the_command_that_began_them(tmp_path: Path) ->
     assert main([*words, str(tmp_path / "whole")]) == 0
     run = RunFolder(tmp_path / "whole" / "ce" / "seed-0").config()
     with pytest.raises(Stopped):
-        execute(run, tmp_path / "parts" / "ce" / "seed-0", stop=stop_after(3))
+        run_in_folder(run, tmp_path / "parts" / "ce" / "seed-0", stop=stop_after(3))
     assert main([*words, str(tmp_path / "parts"), "--resume"]) == 0
     for seed in ("seed-0", "seed-1"):
         whole, parts = (outcome(tmp_path / name / "ce" / seed) for name in ("whole", "parts"))

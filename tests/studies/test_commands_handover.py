@@ -10,16 +10,16 @@ import pytest
 import tyro
 from rich.console import Console
 
+from fractionate.commands.handover import Evaluate, Export
 from fractionate.models import load_exported
-from fractionate.studies.commands_handover import Evaluate, Export
-from fractionate.train import RunFolder, execute
+from fractionate.runs.folder import RunFolder
 from tests.train.runs import teacher_file, tiny
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    execute(tiny("ce", epochs=1), folder / "run")
+    run_in_folder(tiny("ce", epochs=1), folder / "run")
     return folder / "run"
 
 

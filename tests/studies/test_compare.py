@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fractionate.config.method import MethodSpec
 from fractionate.recipes import RECIPES
 from fractionate.recipes.digits import ENOUGH
+from fractionate.runs.folder import RunFolder
 from fractionate.studies.compare import compare, every_method, folder_name
-from fractionate.train import MethodSpec, RunFolder
 
 
 @pytest.fixture(scope="module")

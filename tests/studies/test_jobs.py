@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fractionate.config.run import Network, Optimizer
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.stop import Stopped, deadline
 from fractionate.studies import jobs as jobs_module
 from fractionate.studies.display import Lines, display
 from fractionate.studies.jobs import Event, Job, Options, run_jobs
-from fractionate.train import Network, Optimizer, RunFolder, Stopped, deadline, execute, prepare
+from fractionate.train.build import prepare
 from tests.train.runs import teacher_file, tiny
 
 
@@ -213,7 +216,7 @@ def test_a_resumed_job_tells_first_where_it_goes_on(tmp_path: Path, taught: str)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute(job.run, job.folder, on_step=end, save_steps=1)
+        run_in_folder(job.run, job.folder, on_step=end, save_steps=1)
     events = listened([job], workers=1, options=Options(resume=True))
     assert events[:2] == [Event(0, 0, 3), Event(0, 0.75, 3)]  # of four steps to an epoch, three were saved
     assert events[2].epoch > 0.75

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from fractionate.cli import main
-from fractionate.recipes.papers import paper
+from fractionate.config.files import to_yaml
+from fractionate.papers.recipes import paper
+from fractionate.runs.folder import RunFolder
 from fractionate.studies.train import for_teacher
-from fractionate.train import RunFolder, to_yaml
 
 CLASSES = 100
 NETS = ["--teacher", "resnet8", "--student", "wrn_16_1"]

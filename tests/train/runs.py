@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Data, LearningRate, Network, Optimizer, Run
 from fractionate.models import create
-from fractionate.train import Data, LearningRate, MethodSpec, Network, Optimizer, Run, save_weights
+from fractionate.runs.checkpoint import save_weights
 
 
 def tiny(method: str | MethodSpec = "dkd", **changes: Any) -> Run:

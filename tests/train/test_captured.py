@@ -20,15 +20,17 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Data, LearningRate, Monitors, Network, Run
 from fractionate.methods import catalog
 from fractionate.models import create
 from fractionate.rows import Progress
-from fractionate.train import Data, LearningRate, Loop, MethodSpec, Monitors, Network, Run, Training, prepare
-from fractionate.train.captured import Captured, Outcome
-from fractionate.train.checkpoint import restore, save_checkpoint
-from fractionate.train.guard import Guard
-from fractionate.train.scheduled import Noted
-from fractionate.train.step import Step, parameters
+from fractionate.runs.checkpoint import restore, save_checkpoint
+from fractionate.train.build import Training, parameters, prepare
+from fractionate.train.cuda_graph import Captured, Noted, Outcome
+from fractionate.train.health import Guard
+from fractionate.train.loop import Loop
+from fractionate.train.step import Step
 from tests.train.runs import tiny
 
 NET = "convnet_gap_8_16"
@@ -61,7 +63,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("fractionate") and hasattr(module, "can_look"):
             monkeypatch.setattr(module, "can_look", lambda x: False)
-    monkeypatch.setattr("fractionate.train.guard._on_cpu", lambda grads: False)
+    monkeypatch.setattr("fractionate.train.health._on_cpu", lambda grads: False)
 
 
 class Operations:
@@ -209,7 +211,7 @@ def test_what_waits_for_the_host_is_noticed(operation: Callable[[Tensor], Any]) 
 @pytest.mark.parametrize("method", ["ce", *(m for m in catalog.METHODS if m not in READS_STEPS), *WRAPPED])
 def test_no_step_asks_the_host_for_anything(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device without values, where a question would have no answer; from the images' shift to the new weights."""
-    module = sys.modules["fractionate.train.prepare"]
+    module = sys.modules["fractionate.train.build.prepare"]
     monkeypatch.setattr(torch, "autocast", NoCast)
     monkeypatch.setattr(module, "place", lambda name: torch.device("meta"))
     monkeypatch.setattr(module, "_compared_with", lambda training, teacher: training)

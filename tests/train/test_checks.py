@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from fractionate.config.run import Data, Network, Run
 from fractionate.models import create
-from fractionate.train import Data, Network, Run, Training, execute, save_weights
-from fractionate.train import prepare as really_prepare
+from fractionate.runs.checkpoint import save_weights
+from fractionate.train.build import Training
+from fractionate.train.build import prepare as really_prepare
 from tests.train.runs import teacher_file, tiny
 
 
@@ -23,7 +25,7 @@ def run(tmp_path: Path) -> Run:
 
 def refused(run: Run, folder: Path, message: str, **options: float) -> None:
     with pytest.raises(ValueError, match=message):
-        execute(run, folder / "run", **options)
+        run_in_folder(run, folder / "run", **options)
     assert not (folder / "run").exists()
 
 
@@ -31,7 +33,7 @@ def with_parts(monkeypatch: pytest.MonkeyPatch, **parts: nn.Module) -> None:
     def prepare(run: Run) -> Training:
         return really_prepare(run, **parts)
 
-    monkeypatch.setattr(sys.modules["fractionate.train.execute"], "prepare", prepare)
+    monkeypatch.setattr(sys.modules["fractionate.runs.runner"], "prepare", prepare)
 
 
 def linear(classes: int) -> nn.Module:
@@ -113,7 +115,7 @@ def test_a_batch_of_one_with_batch_norm(
 
 
 def test_a_batch_of_one_is_fine_where_batch_norm_sees_several_pixels(run: Run, tmp_path: Path) -> None:
-    facts = execute(replace(run, data=Data(labels_per_class=2, batch_size=19), epochs=1), tmp_path / "run")
+    facts = run_in_folder(replace(run, data=Data(labels_per_class=2, batch_size=19), epochs=1), tmp_path / "run")
     assert facts["epochs"] == 1
 
 

@@ -10,21 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
 from fractionate.data import Normalization, SmallImages
-from fractionate.train import (
-    Data,
-    Diverged,
-    Loop,
-    Monitors,
-    Network,
-    Optimizer,
-    Run,
-    Training,
-    fit,
-    prepare,
-    restore,
-    save_checkpoint,
-)
+from fractionate.runs.checkpoint import restore, save_checkpoint
+from fractionate.train.build import Training, prepare
+from fractionate.train.log import Diverged
+from fractionate.train.loop import Loop, fit
 from tests.train.runs import teacher_file, tiny
 
 METHODS = ("ce", "kd", "dkd", "dkd+dot", "dkd+deepkd", "dkd+deepkd(rule=published-code)", "ctkd")

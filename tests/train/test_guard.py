@@ -13,14 +13,20 @@ import torch
 from torch import Tensor
 
 from fractionate import Logits, Progress, methods
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Run
 from fractionate.methods import Method, Part
+from fractionate.runs.checkpoint import read_checkpoint
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.stop import Stop, Stopped
 from fractionate.schedules import constant
-from fractionate.train import Diverged, Loop, MethodSpec, Network, Run, RunFolder, Stop, Stopped, Training, execute
-from fractionate.train import prepare as really_prepare
-from fractionate.train.checkpoint import read_checkpoint
-from fractionate.train.guard import Guard, NotFinite
+from fractionate.train.build import Training
+from fractionate.train.build import prepare as really_prepare
+from fractionate.train.health import Guard, NotFinite
+from fractionate.train.log import Diverged
+from fractionate.train.loop import Loop
+from tests.runs.test_resume import outcome, stop_after
 from tests.train.runs import teacher_file, tiny
-from tests.train.test_resume import outcome, stop_after
 
 Bad = Callable[[int], bool]
 
@@ -52,7 +58,7 @@ def with_method(monkeypatch: pytest.MonkeyPatch, method: Method) -> None:
         training.method = method
         return training
 
-    monkeypatch.setattr(sys.modules["fractionate.train.execute"], "prepare", prepare)
+    monkeypatch.setattr(sys.modules["fractionate.runs.runner"], "prepare", prepare)
 
 
 def test_a_gradient_that_is_not_finite_is_named_and_the_state_before_it_is_kept(
@@ -61,7 +67,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_the_state_before_it_is_kept(
     with_method(monkeypatch, broken(lambda step: step == 6))
     message = r"epoch 2, step 6: the gradient of component 'root' in stream 'loss' is nan; .*the state is in .*DIVERGED"
     with pytest.raises(Diverged, match=message):
-        execute(run, tmp_path / "run", stop=Stop())
+        run_in_folder(run, tmp_path / "run", stop=Stop())
     state = read_checkpoint(tmp_path / "run" / "DIVERGED.ckpt")
     assert (state["epoch"], state["step"]) == (1, 6)
     assert all(bool(torch.isfinite(value).all()) for value in state["student"].values())
@@ -72,17 +78,17 @@ def test_a_gradient_that_is_not_finite_is_named_and_the_state_before_it_is_kept(
 def test_a_loss_that_is_not_finite_leaves_its_state_too(run: Run, tmp_path: Path) -> None:
     wild = replace(run, optimizer=replace(run.optimizer, lr=1e30))
     with pytest.raises(Diverged, match=r"component '\w+' of stream 'loss' is (nan|inf); .*DIVERGED.ckpt"):
-        execute(wild, tmp_path / "run")
+        run_in_folder(wild, tmp_path / "run")
     assert (tmp_path / "run" / "DIVERGED.ckpt").is_file()
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_a_run_that_diverged_goes_on_with_another_setting(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        execute(run, tmp_path / "run", stop=stop_after(5))
+        run_in_folder(run, tmp_path / "run", stop=stop_after(5))
     with pytest.raises(Diverged):
-        execute(replace(run, optimizer=replace(run.optimizer, lr=1e30)), tmp_path / "run", resume=True)
-    facts = execute(run, tmp_path / "run", resume=True)
+        run_in_folder(replace(run, optimizer=replace(run.optimizer, lr=1e30)), tmp_path / "run", resume=True)
+    facts = run_in_folder(run, tmp_path / "run", resume=True)
     assert facts["epochs"] == 3
 
 
@@ -93,12 +99,12 @@ def test_steps_are_left_out_up_to_the_number_that_was_allowed(
     dot = watched_stream == "distillation"
     run = replace(run, method=MethodSpec.parse("kd+dot" if dot else "kd"))
     with_method(monkeypatch, broken(lambda step: step in (1, 6), dot))
-    facts = execute(replace(run, skip_nonfinite=2), tmp_path / "two")
+    facts = run_in_folder(replace(run, skip_nonfinite=2), tmp_path / "two")
     assert facts["skipped"] == 2
     assert [row.get("skipped", 0) for row in RunFolder(tmp_path / "two").metrics()] == [1, 2, 2]
     left = r"step 6: .*in stream '\w+' is nan; .*; 1 such steps were left out before, as skip_nonfinite allows"
     with pytest.raises(Diverged, match=left):
-        execute(replace(run, skip_nonfinite=1), tmp_path / "one")
+        run_in_folder(replace(run, skip_nonfinite=1), tmp_path / "one")
 
 
 def test_a_step_that_is_left_out_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +123,10 @@ def test_the_count_of_steps_left_out_survives_an_interruption(
 ) -> None:
     with_method(monkeypatch, broken(lambda step: step in (1, 6)))
     run = replace(run, skip_nonfinite=2)
-    execute(run, tmp_path / "whole")
+    run_in_folder(run, tmp_path / "whole")
     with pytest.raises(Stopped):
-        execute(run, tmp_path / "pieces", stop=stop_after(3))
-    execute(run, tmp_path / "pieces", resume=True)
+        run_in_folder(run, tmp_path / "pieces", stop=stop_after(3))
+    run_in_folder(run, tmp_path / "pieces", resume=True)
     assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from fractionate.config.run import Network
 from fractionate.data import Normalization, SmallImages
 from fractionate.models import create
-from fractionate.train import Network, RunFolder, Training, execute, prepare, save_weights
-from fractionate.train.seen import check_seen
+from fractionate.runs.checkpoint import save_weights
+from fractionate.runs.folder import RunFolder
+from fractionate.train.build import Training, prepare
+from fractionate.train.sources import check_seen
 from tests.train.runs import tiny
 
 HERE = {"classes": ["cat", "dog", "eel"], "mean": [0.3], "std": [0.2]}
@@ -64,6 +67,6 @@ def test_the_same_images_and_folders_that_do_not_tell_are_taken(summary: Any, tm
 
 def test_a_run_records_what_it_saw(tmp_path: Path) -> None:
     run = replace(tiny("ce"), epochs=1)
-    execute(run, tmp_path)
+    run_in_folder(run, tmp_path)
     images, rule = RunFolder(tmp_path).summary()["images"], prepare(run).train.normalization  # type: ignore[attr-defined]
     assert (images["mean"], images["std"]) == (list(rule.mean), list(rule.std))

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import fractionate as fr
+from fractionate.config.method import ce
 from fractionate.data import Batch
-from fractionate.train import LiveTeacher, make_rows, train_step
-from fractionate.train.spec import ce
-from fractionate.train.step import parameters
+from fractionate.teachers.live import LiveTeacher
+from fractionate.train.build import parameters
+from fractionate.train.step import make_rows, train_step
 
 
 def batch(strong: bool = False, dtype: torch.dtype = torch.float32) -> Batch:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fractionate.train import Data, Monitors, Network, Optimizer, Parallel, execute, prepare
+from fractionate.config.run import Data, Monitors, Network, Optimizer, Parallel
+from fractionate.train.build import prepare
 from fractionate.train.checks import check_parts
-from fractionate.train.meet import agree
-from fractionate.train.world import Wishes, World, current, joined
+from fractionate.world import Wishes, World, agree, current, joined
 from tests.train.runs import teacher_file, tiny
 
 
@@ -84,7 +84,7 @@ def test_synchronised_batch_norms_are_refused_on_a_cpu() -> None:
 
 def test_a_method_that_compares_rows_takes_no_parts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dist compares the rows of a batch with each other"):
-        execute(tiny("dist", accumulate=2), tmp_path / "run")
+        run_in_folder(tiny("dist", accumulate=2), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -109,7 +109,7 @@ def test_parts_of_a_step_take_the_same_step_without_batch_statistics(tmp_path: P
     taught = Network("convnet_8_16", checkpoint=teacher_file(tmp_path))
     plain = tiny("dkd+dot", student=Network("tests.train.test_world:linear"), teacher=taught)
     for count in (1, 2):
-        execute(replace(plain, accumulate=count), tmp_path / str(count))
+        run_in_folder(replace(plain, accumulate=count), tmp_path / str(count))
     one, two = (torch_load(tmp_path / str(count)) for count in (1, 2))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)

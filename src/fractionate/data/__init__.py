@@ -1,40 +1,59 @@
 """Where batches come from. Every source is a :class:`Source`; the training loop needs nothing else."""
 
-from .augment import AUGMENTATIONS, Augmentation, cutout
-from .autoaugment import autoaugment
-from .batch import Batch, Normalization, Source
+from .augment import AUGMENTATIONS, Augmentation, autoaugment, cutout, randaugment
+from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .labelled import Labelled, Part, few, held_out
 from .mnist import fashion_mnist, mnist
-from .parts import Divisible, bounds, part, pieces, shares
-from .randaugment import randaugment
-from .small import Draw, SmallImages
+from .small import SmallImages
+from .source import (
+    Countable,
+    Divisible,
+    Drawn,
+    Source,
+    class_counts,
+    epoch_images,
+    fingerprint_of,
+    normalization_of,
+    shares,
+    stated,
+)
+from .survey import Survey, survey
 
 __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
     "Batch",
+    "Countable",
     "Divisible",
     "Labelled",
     "Normalization",
     "Part",
     "Draw",
+    "Drawn",
     "SmallImages",
     "Source",
+    "Survey",
     "autoaugment",
     "bounds",
     "cifar",
+    "class_counts",
     "cutout",
     "digits",
+    "epoch_images",
     "fashion_mnist",
     "few",
+    "fingerprint_of",
     "folder",
     "held_out",
     "mnist",
+    "normalization_of",
     "part",
     "pieces",
     "randaugment",
     "shares",
+    "stated",
+    "survey",
 ]

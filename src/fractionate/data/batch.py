@@ -1,18 +1,18 @@
-"""What the training loop needs from data: a :class:`Source` of :class:`Batch`."""
+"""One step's images: a :class:`Batch`, its parts, and how its pixels are normalised."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._typing import Float, Int
+from .._typing import Bool, Float, Int
 
 CHUNK = 4096  # images at a time
+BORROWED = 2  # images in a part that would be empty: batch norm cannot work with one
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Batch:
     """One step's worth of images.
 
     Args:
-        images: ``[n, ch, h, w]`` float, normalised.
+        images: ``[n, ch, h, w]`` float: pixels of 0..1 after ``normalization``.
         target: ``[n]`` int64 classes, ``[n, c]`` soft labels, or ``[n, h, w]`` labels of a dense task.
         index: ``[n]`` position of every image in its set (what a table of teacher logits is read by).
         strong: ``[n, ch, h, w]`` the same images under a second, stronger augmentation, for two-view methods.
@@ -28,6 +28,7 @@ class Batch:
             source; ``None`` where augmentation is anything else.
         whole: number of images of the step that this is a part of; ``None`` if it is all of it.
         share: this part's weight in the step's mean; 0 for images that are here only because a part cannot be empty.
+        normalization: what was done to the pixels of ``images`` and ``strong``; ``None`` where nobody said.
     """
 
     images: Float[Tensor, "n ch h w"]
@@ -37,37 +38,66 @@ class Batch:
     variant: Int[Tensor, " n"] | None = None
     whole: int | None = None
     share: float = 1.0
+    normalization: Normalization | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
     def at(self, rows: slice) -> Batch:
         """Some of the images, as a part of this step."""
-        picked = {name: x[rows] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        picked: dict[str, Any] = {name: x[rows] for name, x in vars(self).items() if isinstance(x, Tensor)}
         count = len(picked["index"])
         return replace(self, **picked, whole=self.whole or len(self), share=self.share * count / len(self))
 
+    def seen_by(self, wanted: Normalization | None) -> Batch:
+        """The same images as a network wants them normalised; this batch itself where nothing is to be done.
 
-@runtime_checkable
-class Source(Protocol):
-    """Anything with batches: images resident on a device, a folder of large images, a dense set.
+        One factor and one summand per channel: ``(x * std + mean - wanted.mean) / wanted.std``.
 
-    ``batches(epoch)`` must return the same batches whenever it is called with the same epoch (counted from 1): training
-    that resumes at epoch 7 then sees what an uninterrupted one would have seen, and no sampler state is kept.
+        Args:
+            wanted: the network's own mean and standard deviation; ``None`` takes the images as they are.
+
+        Raises:
+            ValueError: nobody said how the images were normalised.
+
+        Example:
+            >>> pixels = Batch(torch.full((1, 1, 2, 2), 0.75), torch.tensor([0]), torch.tensor([0]),
+            ...                normalization=Normalization.none(1))
+            >>> pixels.seen_by(Normalization((0.5,), (0.25,))).images[0, 0, 0, 0].item()
+            1.0
+        """
+        have = self.normalization
+        if wanted is None or wanted == have:
+            return self
+        if have is None:
+            raise ValueError(
+                "Batch.seen_by: it is not known how these images were normalised; give the batch its normalization "
+                "(Normalization.none(channels) for pixels of 0..1)"
+            )
+        strong = None if self.strong is None else wanted.instead_of(have, self.strong)
+        return replace(self, images=wanted.instead_of(have, self.images), strong=strong, normalization=wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What chance decided about one batch of resident images; on the device.
+
+    Args:
+        index: ``[n]`` which images.
+        corner: ``[v, n, 2]`` row and column of the crop, for each of v views.
+        mirror: ``[v, n]`` whether it is flipped.
     """
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        ...
+    index: Int[Tensor, " n"]
+    corner: Int[Tensor, "v n 2"]
+    mirror: Bool[Tensor, "v n"]
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        ...
+        return self.index.shape[0]
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        ...
+    def at(self, rows: slice) -> Draw:
+        """What it was for some of the images."""
+        return Draw(self.index[rows], self.corner[:, rows], self.mirror[:, rows])
 
 
 @dataclass(frozen=True)
@@ -99,7 +129,10 @@ class Normalization:
 
     @classmethod
     def of(cls, images: Tensor) -> Normalization:
-        """Mean and standard deviation of ``[n, ch, h, w]`` uint8 images, per channel, from their histograms."""
+        """Mean and standard deviation of ``[n, ch, h, w]`` uint8 images, per channel, from their histograms.
+
+        A channel that never changes is divided by 1.
+        """
         count = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
         for part in images.split(CHUNK):  # a copy of a channel of one part is all the memory that this takes
             count += torch.stack([torch.bincount(x.reshape(-1), minlength=256) for x in part.unbind(1)])
@@ -107,7 +140,12 @@ class Normalization:
         share = count.double() / count.sum(1, keepdim=True)
         mean = (share * values).sum(1)
         variance = (share * (values - mean[:, None]) ** 2).sum(1)
-        return cls(tuple(mean.tolist()), tuple(variance.sqrt().tolist()))
+        return cls(tuple(mean.tolist()), tuple(s or 1.0 for s in variance.sqrt().tolist()))
+
+    @classmethod
+    def none(cls, channels: int) -> Normalization:
+        """That of pixels which stay in 0..1."""
+        return cls((0.0,) * channels, (1.0,) * channels)
 
     def __call__(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
         """``[n, ch, h, w]`` uint8 0..255 -> float32 (x / 255 - mean) / std; the order in memory stays."""
@@ -119,6 +157,15 @@ class Normalization:
         lines = pixels.reshape(n * height, -1).float().mul_(scale.repeat(width)).sub_(shift.repeat(width))
         return lines.reshape(pixels.shape).permute(0, 3, 1, 2)
 
+    def instead_of(self, have: Normalization, images: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h w"]:
+        """Images that were normalised by ``have``, normalised by this instead."""
+        if len(have.mean) != len(self.mean):
+            raise ValueError(
+                f"Normalization: the images have {len(have.mean)} channels, the network's mean has {len(self.mean)}"
+            )
+        scale, shift = _between(have, self, images.device, images.dtype)
+        return images * scale[:, None, None] + shift[:, None, None]
+
 
 @functools.cache
 def _scale_and_shift(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -126,3 +173,43 @@ def _scale_and_shift(normalization: Normalization, device: torch.device) -> tupl
     scale = torch.tensor([1 / (255 * s) for s in normalization.std], device=device)
     shift = torch.tensor([m / s for m, s in zip(normalization.mean, normalization.std, strict=True)], device=device)
     return scale, shift
+
+
+@functools.cache
+def _between(
+    have: Normalization, want: Normalization, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Factor and summand per channel that lead from one normalisation to another."""
+    rows = [*zip(have.mean, have.std, want.mean, want.std, strict=True)]
+    scale = torch.tensor([s1 / s2 for _, s1, _, s2 in rows], device=device, dtype=dtype)
+    shift = torch.tensor([(m1 - m2) / s2 for m1, _, m2, s2 in rows], device=device, dtype=dtype)
+    return scale, shift
+
+
+def part(batch: Batch, index: int, count: int) -> Batch:
+    """Part ``index`` of ``count`` of a batch; borrowed images with a share of 0 if there are too few."""
+    rows = bounds(len(batch), index, count)
+    if rows.start == rows.stop:
+        return replace(batch.at(slice(0, BORROWED)), share=0.0)
+    return batch.at(rows)
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """A batch in ``count`` parts that follow each other, fewer if it has not as many images."""
+    count = max(1, min(count, len(batch)))
+    return [batch] if count == 1 else [batch.at(bounds(len(batch), i, count)) for i in range(count)]
+
+
+def bounds(n: int, index: int, count: int) -> slice:
+    """Where part ``index`` of ``count`` lies among ``n`` images.
+
+    Example:
+        >>> [bounds(10, i, 4) for i in range(4)]
+        [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
+    return slice(index * n // count, (index + 1) * n // count)
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on ``device``; through pinned memory, so that the CPU does not wait for a GPU."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .._choices import choose
-from .images import Progress, read_images, short_side
-from .labelled import PARTS, Labelled, Part, held_out
+from .decoded import read_kept
+from .images import Progress, printable, read_images, short_side
+from .labelled import PARTS, Labelled, Part, digest, held_out
+from .layout import classes_of, find, parts_of, shown, told_unread
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-VALIDATION = ("val", "valid", "validation")  # names that such a folder has
+LARGEST = 224  # pixels that are taken where no size is given: what most networks for photos are made for
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
 
 
 @dataclass(frozen=True)
-class _Files:
+class Files:
     """Files of one part with the number of their class."""
 
     paths: list[Path]
     labels: list[int]
 
-    def where(self, chosen: torch.Tensor) -> _Files:
-        index = chosen.nonzero()[:, 0].tolist()
-        return _Files([self.paths[i] for i in index], [self.labels[i] for i in index])
+    def at(self, index: Sequence[int]) -> Files:
+        """Some of the files."""
+        return Files([self.paths[i] for i in index], [self.labels[i] for i in index])
 
-    def cut(self, share: float, seed: int) -> tuple[_Files, _Files]:
+    def listed(self, root: Path) -> list[tuple[str, int, int]]:
+        """Every file's name below the folder, size in bytes, and label."""
+        return [
+            (shown(path.relative_to(root).as_posix()), path.stat().st_size, label)
+            for path, label in zip(self.paths, self.labels, strict=True)
+        ]
+
+    def cut(self, share: float, seed: int) -> tuple[Files, Files]:
         """A share of every class, and the rest."""
         chosen = held_out(torch.tensor(self.labels), share, seed)
-        return self.where(chosen), self.where(~chosen)
+        return self.at(chosen.nonzero()[:, 0].tolist()), self.at((~chosen).nonzero()[:, 0].tolist())
 
 
 def folder(
@@ -43,119 +51,119 @@ def folder(
     *,
     skip_broken: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Labelled:
     """Images of a folder, read into memory at one size; the class is the name of the folder they lie in.
 
     Either ``root/train/CLASS/...`` with ``root/test/CLASS/...`` or ``root/val/CLASS/...``, or ``root/CLASS/...`` alone.
     Then a fifth of every class is the test part, always the same files. Where there is no validation folder besides the
-    test folder, a tenth of every class of the training images is the validation part.
+    test folder, a tenth of every class of the training images is the validation part. The folders of the parts may have
+    other names that people give them (``Training``, ``val2017``, ``test_set``, in several languages).
 
     Args:
-        root: the folder.
+        root: the folder; ``~`` is the home folder.
         part: which images.
         size: the shorter side is resized to it, then the centre is cut out; ``None`` takes the shorter side of the
-            first training image.
+            first training image, at most 224 pixels.
         skip_broken: leave out files that cannot be read, with a warning that counts them.
         progress: told after every image how many of how many are read.
+        cache: folder where decoded pictures are kept for later runs; ``None`` keeps none.
+        say: gets the size of what is going to be kept, in words.
+
+    Warns:
+        UserWarning: files that are no pictures, or none that can be read here, are left out; counted by their endings.
 
     Raises:
-        ValueError: no such folder, fewer than two classes, a class without images, an unreadable file, a link that
-            leads out of the folder, or more images than fit into memory.
+        ValueError: no such folder, folders that may be parts or classes, fewer than two classes, a class without
+            images, an unreadable file, a link that leads out of the folder, or more images than fit into memory.
         ImportError: Pillow is not installed.
     """
     choose("part of the images", part, PARTS)
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
-    _need_pillow()
-    classes, train, files = _layout(root, part)
+    need_pillow()
+    root = Path(root).expanduser()
+    found = layout(root)
+    if left_out := told_unread(found.unread):
+        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)
+    files, classes = found.parts[part], found.classes
     target = torch.tensor(files.labels, dtype=torch.int64)
-    _check_counts(target, classes, f"the {part} part of {root}")
-    size = size or short_side(train.paths)
-    images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
+    _check_counts(target, classes, f"the {part} part of {printable(root)}")
+    size = size or default_size(found.train.paths)
+    if cache is None:
+        images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
+    else:
+        images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
-    _check_counts(target, classes, f"the readable {part} part of {root}")
-    return Labelled(images, target, len(classes), classes)
+    _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
+    listing = digest(size, files.at(kept).listed(root))
+    return Labelled(images, target, len(classes), classes, listing)
 
 
-def _layout(root: Path, part: Part) -> tuple[tuple[str, ...], _Files, _Files]:
-    """Class names, all training files, and the files of the part."""
-    if not root.is_dir():
-        raise ValueError(f"there is no folder {root}; give the folder that holds one folder of images per class")
-    split = root / "train" if (root / "train").is_dir() else root
-    validation = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
-    test = root / "test" if (root / "test").is_dir() else validation
-    if split == root and test is not None:
-        raise ValueError(f"{root} has {test.name}/ but no train/; name the folder of the training images train")
-    classes = _classes(split)
-    train = _files(split, classes)
+def default_size(paths: Sequence[Path]) -> int:
+    """The size that is taken where none is given, in pixels.
+
+    Raises:
+        ValueError: no file can be read.
+    """
+    return min(short_side(paths), LARGEST)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder holds.
+
+    Args:
+        classes: their names.
+        train: all training files.
+        parts: the files of every part.
+        unread: files that are left out.
+    """
+
+    classes: tuple[str, ...]
+    train: Files
+    parts: dict[Part, Files]
+    unread: list[Path]
+
+
+def layout(root: Path) -> Layout:
+    """The classes of a folder and the files of every part; no file is opened.
+
+    Raises:
+        ValueError: as :func:`folder`.
+    """
+    folders = parts_of(root)
+    classes = classes_of(folders["train"])
+    found = {kind: find(path, classes) for kind, path in folders.items()}
+    files = {kind: Files(one.paths, one.labels) for kind, one in found.items()}
+    train = files["train"]
+    test = files.get("test") or files.get("validation")
     if test is None:
-        held_for_test, train = train.cut(TEST_SHARE, TEST_SEED)
+        test, train = train.cut(TEST_SHARE, TEST_SEED)
+    if "validation" in files and "test" in files:
+        held, rest = files["validation"], train
     else:
-        held_for_test = _files(test, classes)
-    if validation is None or validation == test:
         held, rest = train.cut(VALIDATION_SHARE, VALIDATION_SEED)
-    else:
-        held, rest = _files(validation, classes), train
-    parts = {"train": train, "train-without-validation": rest, "validation": held, "test": held_for_test}
-    return classes, train, parts[part]
-
-
-def _classes(split: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and _visible(entry.name))
-    if len(names) < 2:
-        found = f"only the class {names[0]!r}" if names else "no folder"
-        raise ValueError(
-            f"{split} holds {found}: at least two classes are needed, each a folder of images "
-            f"({split.name}/CLASS/*.jpg)"
-        )
-    return tuple(names)
-
-
-def _files(split: Path, classes: tuple[str, ...]) -> _Files:
-    """Every image file of every class, sorted by class and name."""
-    strange = sorted({e.name for e in os.scandir(split) if e.is_dir() and _visible(e.name)} - set(classes))
-    if strange:
-        raise ValueError(f"{split} holds {strange[0]!r}, which is no class of the training images")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = list(_walk(split / name, split.resolve())) if (split / name).is_dir() else []
-        if not found:
-            raise ValueError(f"{split / name} holds no image; images end with {', '.join(SUFFIXES)}")
-        paths += found
-        labels += [label] * len(found)
-    return _Files(paths, labels)
-
-
-def _walk(here: Path, root: Path) -> Iterator[Path]:
-    """Image files below a folder, in the order of their names; nothing outside of ``root``."""
-    if here.is_symlink():
-        raise ValueError(f"{here} is a link to a folder; put the folder itself there")
-    for entry in sorted(os.scandir(here), key=lambda e: e.name):
-        path = here / entry.name
-        if not _visible(entry.name):
-            continue
-        if entry.is_dir():
-            yield from _walk(path, root)
-        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):  # no pipe, no socket
-            if entry.is_symlink() and not path.resolve().is_relative_to(root):
-                raise ValueError(f"{path} is a link that leads out of {root}; put the file itself there")
-            yield path
+    parts: dict[Part, Files] = {
+        "train": train,
+        "train-without-validation": rest,
+        "validation": held,
+        "test": test,
+    }
+    return Layout(classes, train, parts, [path for one in found.values() for path in one.unread])
 
 
 def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:
     count = torch.bincount(target, minlength=len(classes))
     empty = [name for name, n in zip(classes, count.tolist(), strict=True) if not n]
     if empty:
-        raise ValueError(f"{where} holds no image of class {empty[0]!r}; give every class more images")
+        raise ValueError(f"{where} holds no image of class {printable(empty[0])!r}; give every class more images")
 
 
-def _need_pillow() -> None:
+def need_pillow() -> None:
+    """Refuse to go on without Pillow."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise ImportError("reading images needs Pillow: pip install pillow") from error
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith((".", "__"))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Progress = Callable[[int, int], None]
 THREADS = 8
 DEEP = ("I", "F")  # modes of more than 8 bits begin so; turned into bytes they would be cut off
 SHOWN = 3  # unreadable files that a message names
+ORIENTATION = 0x0112
+LONG = 16  # times the shorter side, from which a picture is cut out while it is scaled, not afterwards
+# Read where Pillow, or a plug-in that was loaded before, reads them; nothing that runs another program to be shown.
+FORMATS = (
+    *("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000", "PCX", "ICO", "PSD"),
+    *("QOI", "SGI", "HEIF", "JXL"),
+)
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's trouble, not the picture's
 
 
 def read_images(
@@ -22,7 +35,8 @@ def read_images(
 ) -> tuple[Tensor, list[int]]:
     """All images at one size: the shorter side is resized to ``size``, then the centre is cut out.
 
-    Grey and palette images become RGB; the orientation that a camera wrote down is applied.
+    Grey and palette images become RGB; the orientation that a camera wrote down is applied; of several frames or pages
+    the first is taken.
 
     Args:
         paths: the files.
@@ -35,6 +49,8 @@ def read_images(
 
     Raises:
         ValueError: a file cannot be read, or together they need more memory than there is.
+        MemoryError: memory ran out on the way.
+        OSError: too many files are open.
     """
     _check_memory(len(paths), size)
     images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
@@ -68,23 +84,94 @@ def read_image(path: Path, size: int) -> Tensor:
 
     Raises:
         ValueError: it cannot be read.
+        MemoryError: there is not enough memory for it; that is not the picture's fault.
+        OSError: too many files are open; likewise.
     """
-    from PIL import Image, ImageOps
+    try:
+        pixels = _square(path, size).tobytes()
+    except MemoryError as error:
+        raise MemoryError(f"memory ran out while {printable(path)} was read; close other programs") from error
+    except Exception as error:  # a damaged file raises nearly anything
+        _check_machine(error, path)
+        raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
+    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
+
+
+def _square(path: Path, size: int) -> Image.Image:
+    from PIL import Image
+
+    with Image.open(path, formats=_formats()) as opened:
+        if opened.mode.startswith(DEEP):
+            raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
+        image = upright(opened)
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            image = image.convert("RGBA")  # Pillow asks for it
+        image = image.convert("RGB")
+    short = min(image.size)
+    if max(image.size) > LONG * short:
+        return _cut_while_scaled(image, size)
+    if short != size:
+        width, height = (size if x == short else int(size * x / short) for x in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (round((x - size) / 2) for x in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _cut_while_scaled(image: Image.Image, size: int) -> Image.Image:
+    """The same centre of a very thin picture, without scaling what is cut off: a 1 x 60000 one would need gigabytes."""
+    from PIL import Image
+
+    short = min(image.size)
+    left, top = ((x - short) / 2 for x in image.size)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as its camera was held; as it lies where what a camera wrote down is damaged."""
+    from PIL import Image
+
+    turned = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    image.load()  # a PNG may tell it at the end
+    orientation = _orientation(image)
+    return image.transpose(turned[orientation]) if orientation in turned else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF numbers them; 1 where nothing can be made of what is written."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # a damaged block raises nearly anything, and the picture is whole
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def side_of(path: Path) -> int:
+    """Shorter side of a picture in pixels, from its head alone.
+
+    Raises:
+        ValueError: it is none.
+        OSError: too many files are open.
+    """
+    from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            if opened.mode.startswith(DEEP):
-                raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-        short = min(image.size)
-        if short != size:
-            width, height = (size if x == short else int(size * x / short) for x in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    left, top = (round((x - size) / 2) for x in image.size)
-    pixels = image.crop((left, top, left + size, top + size)).tobytes()
-    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
+        with Image.open(path, formats=_formats()) as image:
+            return min(image.size)
+    except MemoryError:
+        raise
+    except Exception as error:
+        _check_machine(error, path)
+        raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
 
 
 def short_side(paths: Sequence[Path]) -> int:
@@ -93,24 +180,60 @@ def short_side(paths: Sequence[Path]) -> int:
     Raises:
         ValueError: none can.
     """
-    from PIL import Image
-
     for path in paths:
         try:
-            with Image.open(path) as image:
-                return min(image.size)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return side_of(path)
+        except ValueError:
             continue
-    raise ValueError(f"none of {len(paths)} images can be read, the first being {paths[0]}")
+    raise ValueError(f"none of {len(paths)} images can be read, the first being {printable(paths[0])}")
+
+
+def suffixes() -> tuple[str, ...]:
+    """Endings of the files that are read as pictures, in small letters."""
+    from PIL import Image, features
+
+    formats = set(_formats())
+    if features.check("avif") is False:
+        formats.discard("AVIF")
+    return tuple(sorted(e for e, form in Image.registered_extensions().items() if form in formats))
+
+
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def printable(text: object) -> str:
+    r"""Words that every terminal can show: bytes that are no UTF-8, and control characters, are written out.
+
+    Example:
+        >>> printable("caf\udce9 \x1b[31m")
+        'caf\\xe9 \\x1b[31m'
+    """
+    whole = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
+
+
+def _check_machine(error: Exception, path: Path) -> None:
+    """Pass on what says nothing about the picture."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        told = (
+            f"{os.strerror(error.errno)} while {printable(path)} was read; raise the limit (ulimit -n) or close files"
+        )
+        raise OSError(error.errno, told) from error
 
 
 def _check_memory(count: int, size: int) -> None:
     """Refuse more than half of the memory: the training set makes a copy of the images with their borders."""
     needed, there = 3 * size * size * count, memory()
     if there is not None and 2 * needed > there:
+        fits = int((there / (6 * count)) ** 0.5)
         raise ValueError(
             f"{count} images of {size} x {size} pixels need {2 * needed / 2**30:.1f} GiB while they are loaded, and "
-            f"this machine has {there / 2**30:.1f} GiB: choose a smaller size (data.size), or take fewer images"
+            f"this machine has {there / 2**30:.1f} GiB: choose a smaller size (data.size, here at most {fits}), or "
+            f"take fewer images"
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,19 +25,27 @@ class Labelled:
         target: ``[n]`` int64.
         num_classes: number of classes.
         classes: their names, in the order of the labels; empty where a set has none.
+        listing: digest of the list of files that the images were read from; empty where they come from no files.
     """
 
     images: Tensor
     target: Int[Tensor, " n"]
     num_classes: int
     classes: tuple[str, ...] = ()
+    listing: str = ""
 
     def __len__(self) -> int:
         return self.target.shape[0]
 
     def at(self, index: Int[Tensor, " m"]) -> Labelled:
         """Some of the images, in the order of ``index``."""
-        return Labelled(self.images[index], self.target[index], self.num_classes, self.classes)
+        listing = self.listing and digest(self.listing, index.tolist())
+        return Labelled(self.images[index], self.target[index], self.num_classes, self.classes, listing)
+
+
+def digest(*values: object) -> str:
+    """32 hexadecimal digits that stand for some values."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:32]
 
 
 def held_out(target: Int[Tensor, " n"], share: float, seed: int = 0) -> Bool[Tensor, " n"]:
@@ -92,6 +102,35 @@ def few(images: Labelled, labels_per_class: int) -> Labelled:
     least = int(torch.bincount(images.target, minlength=images.num_classes).min())
     if not 1 <= labels_per_class <= least:
         raise ValueError(f"labels_per_class must lie in 1..{least}, got {labels_per_class}")
-    one_hot = images.target[:, None] == torch.arange(images.num_classes)
-    rank = one_hot.cumsum(0)[torch.arange(len(images)), images.target]
-    return images.at((rank <= labels_per_class).nonzero()[:, 0])
+    order = images.target.argsort(stable=True)  # class by class
+    count = torch.bincount(images.target, minlength=images.num_classes)
+    rank = torch.arange(len(images)) - (count.cumsum(0) - count)[images.target[order]]
+    return images.at(order[rank < labels_per_class].sort().values)
+
+
+def fetch(torchvision_name: str, root: Path, lacking: str, download: bool) -> None:
+    """Download a set into ``root``.
+
+    Args:
+        torchvision_name: class of ``torchvision.datasets``.
+        root: where it goes.
+        lacking: begins every error: which folder lacks which files.
+        download: whether that is wanted.
+
+    Raises:
+        ValueError: it is not wanted, or it failed.
+        ImportError: torchvision is not installed.
+    """
+    if not download:
+        raise ValueError(f"{lacking}; put the set there, or let it be downloaded")
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"{lacking}. Downloading it needs torchvision: pip install 'fractionate[models]'; or set data.root (or the "
+            "environment variable FRACTIONATE_DATA) to the folder that holds it"
+        ) from error
+    try:
+        getattr(datasets, torchvision_name)(root, train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{lacking}, and downloading failed: {error}") from error

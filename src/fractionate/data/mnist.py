@@ -13,8 +13,7 @@ from torch import Tensor
 
 from .._choices import choose
 from .batch import Normalization
-from .download import fetch
-from .labelled import PARTS, Labelled, Part, part_of
+from .labelled import PARTS, Labelled, Part, fetch, part_of
 
 VALIDATION_SHARE = 0.1  # 6,000 of the 60,000 training images
 BYTES = 8  # idx type code of uint8

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._typing import Bool, Int
-from .augment import Augmentation
-from .batch import Batch, Normalization
-from .mixing import draw as mixture
-from .mixing import mixed
-from .parts import bounds, part
+from .._typing import Bool, Float, Int
+from .augment.mixing import draw as mixture
+from .augment.mixing import mixed
+from .augment.policies import AUGMENTATIONS, Augmentation
+from .batch import CHUNK, Batch, Draw, Normalization, bounds, part
 
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """What chance decided about one batch of :class:`SmallImages`; on the device.
-
-    Args:
-        index: ``[n]`` which images.
-        corner: ``[v, n, 2]`` row and column of the crop, for each of v views.
-        mirror: ``[v, n]`` whether it is flipped.
-    """
-
-    index: Int[Tensor, " n"]
-    corner: Int[Tensor, "v n 2"]
-    mirror: Bool[Tensor, "v n"]
-
-    def __len__(self) -> int:
-        return self.index.shape[0]
-
-    def at(self, rows: slice) -> Draw:
-        """What it was for some of the images."""
-        return Draw(self.index[rows], self.corner[:, rows], self.mirror[:, rows])
+OWN = [f for f in AUGMENTATIONS.values() if f]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +45,7 @@ class SmallImages:
         seed: of this source only.
         device: where the images live.
         classes: their names, in the order of the labels, where they have names.
+        listing: digest of the list of files that the images were read from, where they come from files.
 
     Without ``augment``, ``mixup`` and ``cutmix`` an image has finitely many forms, which ``Batch.variant`` counts.
     Mixing makes labels soft, ``[n, c]``, and treats both views alike.
@@ -94,6 +77,7 @@ class SmallImages:
     seed: int = 0
     device: torch.device | str = "cpu"
     classes: tuple[str, ...] = ()
+    listing: str = ""
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.target, self.num_classes)
@@ -112,9 +96,19 @@ class SmallImages:
         return self.target.shape[0]
 
     @property
-    def variants(self) -> int:
-        """How many different crops and flips of one image there are: ``Batch.variant`` counts them."""
-        return 2 * (2 * self.shift + 1) ** 2
+    def variants(self) -> int | None:
+        """How many different crops and flips of one image there are; ``None`` where more is done to the images."""
+        return None if self.augment or self.mixup or self.cutmix else 2 * (2 * self.shift + 1) ** 2
+
+    @property
+    def forms(self) -> range:
+        """The variants that occur: without ``flip`` only every second one."""
+        return range(0, self.variants or 0, 1 if self.flip else 2)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many images every class has."""
+        return tuple(torch.bincount(self.target.cpu(), minlength=self.num_classes).tolist())
 
     def __len__(self) -> int:
         return -(-self.count * self.passes // self.batch_size)
@@ -124,17 +118,21 @@ class SmallImages:
         """Whether a :class:`Draw` decides all of a batch: nothing but shifts and flips, in one view."""
         return not (self.augment or self.strong or self.mixup or self.cutmix)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 1; always the same ones for the same epoch."""
-        return self.parts(epoch, 0, 1)
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 1, from number ``start`` on; always the same ones for an epoch."""
+        return self.parts(epoch, 0, 1, start)
 
-    def parts(self, epoch: int, index: int, count: int) -> Iterator[Batch]:
+    def parts(self, epoch: int, index: int, count: int, start: int = 0) -> Iterator[Batch]:
         """Part ``index`` of ``count`` of every batch of the epoch, the same images as in the whole batches.
 
-        Where augmentation draws numbers batch by batch, the whole batch is made first.
+        Where augmentation draws numbers batch by batch, the whole batch is made first, and the numbers of batches
+        before ``start`` are drawn; only an augmentation of your own has to be run for that.
         """
         generator = self._generator(epoch)
-        for draw in self._draws(generator):
+        for number, draw in enumerate(self._draws(generator)):
+            if number < start:
+                self._pass_over(draw, generator)
+                continue
             rows = bounds(len(draw), index, count)
             if count == 1:
                 yield self._batch(draw, generator)
@@ -144,9 +142,9 @@ class SmallImages:
             else:
                 yield part(self._batch(draw, generator), index, count)
 
-    def draws(self, epoch: int) -> Iterator[Draw]:
-        """What is drawn for the batches of one epoch."""
-        return self._draws(self._generator(epoch))
+    def draws(self, epoch: int, start: int = 0) -> Iterator[Draw]:
+        """What is drawn for the batches of one epoch, from number ``start`` on."""
+        return islice(self._draws(self._generator(epoch)), start, None)
 
     def shown(self, draw: Draw) -> Batch:
         """The batch of a draw, computed on the device alone.
@@ -157,6 +155,46 @@ class SmallImages:
         if not self.drawn:
             raise ValueError("SmallImages.shown: these images are augmented or mixed by more than a draw; use batches")
         return self._batch(draw, None)
+
+    def form(self, index: Int[Tensor, " n"], variant: int) -> Float[Tensor, "n ch h w"]:
+        """Some images as ``Batch.variant`` counts their shifts and flips, normalised.
+
+        Args:
+            index: which images.
+            variant: which shift and flip, the same for all.
+        """
+        place, mirror = divmod(variant, 2)
+        row, column = divmod(place, 2 * self.shift + 1)
+        height, width = self._size
+        cut = self.images[index.to(self.images.device), row : row + height, column : column + width]
+        cut = cut.permute(0, 3, 1, 2)
+        return self.normalization(cut.flip(3) if mirror else cut)
+
+    def feed(self, update: Callable[[Any], None]) -> None:
+        """Give a hash the images, their normalization, and how they are shifted and flipped."""
+        update(f"images {self.images.dtype} {list(self.images.shape)}".encode())
+        update(self.images.cpu().reshape(-1).numpy())
+        update(f"{self.normalization} {self.shift} {self.flip}".encode())
+
+    def fingerprint(self) -> str:
+        """A digest of which images there are, with which labels, in which order: 32 hexadecimal digits.
+
+        Images that were read from files are known by ``listing``, others by their bytes. Augmentation, normalization,
+        seed, device and batch size are no part of it.
+        """
+        found = hashlib.sha256(f"{self.num_classes} {self.classes} {self.listing}".encode("utf-8", "surrogateescape"))
+        found.update(self.target.cpu().numpy().data)
+        if not self.listing:
+            (height, width), border = self._size, self.shift
+            inside = self.images[:, border : border + height, border : border + width]
+            for some in inside.split(CHUNK):
+                found.update(some.cpu().contiguous().numpy().data)
+        return found.hexdigest()[:32]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width without the borders."""
+        return self.images.shape[1] - 2 * self.shift, self.images.shape[2] - 2 * self.shift
 
     def _generator(self, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -169,18 +207,27 @@ class SmallImages:
             part = slice(start, start + self.batch_size)
             yield Draw(index[part], corner[:, part], mirror[:, part])
 
+    def _pass_over(self, draw: Draw, generator: torch.Generator) -> None:
+        """Draw the numbers of a batch that nobody asks for."""
+        for augment in (self.augment, self.strong):
+            if augment in OWN:  # these draw as many numbers for a single pixel
+                augment(torch.zeros(len(draw), 1, 1, 1, dtype=torch.uint8), generator)
+            elif augment:
+                augment(self._crop(draw.index, draw.corner[0], draw.mirror[0]), generator)
+        if self.mixup or self.cutmix:
+            mixture(len(draw), self._size, self.mixup, self.cutmix, generator)
+
     def _batch(self, draw: Draw, generator: torch.Generator | None) -> Batch:
         index, (corner, *_), (mirror, *_) = draw.index, draw.corner, draw.mirror
         weak, *other = (self._crop(index, *view) for view in zip(draw.corner, draw.mirror, strict=True))
         variant = None if self.augment else (corner[:, 0] * (2 * self.shift + 1) + corner[:, 1]) * 2 + mirror
         images = self._finished(weak, self.augment, generator)
         strong = self._finished(other[0], self.strong, generator) if self.strong else None
-        batch = Batch(images, self.target[index], index, strong, variant)
+        batch = Batch(images, self.target[index], index, strong, variant, normalization=self.normalization)
         if not (self.mixup or self.cutmix):
             return batch
         assert generator is not None
-        height, width = images.shape[2:]
-        mix = mixture(len(index), (height, width), self.mixup, self.cutmix, generator)
+        mix = mixture(len(index), self._size, self.mixup, self.cutmix, generator)
         return mixed(batch, mix, self.num_classes)
 
     def _finished(self, images: Tensor, augment: Augmentation | None, generator: torch.Generator | None) -> Tensor:
@@ -217,7 +264,7 @@ class SmallImages:
     def _crop(self, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], mirror: Bool[Tensor, " n"]) -> Tensor:
         """``[n, ch, h, w]`` uint8: pad-crop as a copy of lines out of the padded images, then the flip."""
         _, padded_height, padded_width, ch = self.images.shape
-        height, width = padded_height - 2 * self.shift, padded_width - 2 * self.shift
+        height, width = self._size
         first = ((index * padded_height + corner[:, 0]) * padded_width + corner[:, 1]) * ch
         start = first[:, None] + torch.arange(height, device=index.device) * padded_width * ch
         lines = self.images.view(-1).as_strided((self.images.numel() - width * ch + 1, width * ch), (1, 1))

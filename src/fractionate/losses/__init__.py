@@ -1,34 +1,45 @@
 """Pure functions of rows: every loss returns one value per row and nothing else."""
 
-from .classwise import class_mean, confidence_ratio
-from .coupling import gradient_coupling
-from .group_zscore import zscored
-from .inside import kl_inside
-from .partition import (
-    Group,
-    Partition,
+from __future__ import annotations
+
+from ..kernels import Group, Partition, top_classes
+from .coupling import COUPLINGS, Coupling, gradient_coupling
+from .partitions import (
+    below_target,
     by_target,
+    by_target_random,
     by_target_top,
     by_teacher_top1,
     by_top,
     by_top1_top,
+    random_classes,
     whole,
 )
-from .random_groups import by_target_random, random_classes
-from .ranking import top_classes
-from .refined import below_target, sample_confidence
 from .regions import region_logits, region_weights, with_regions
 from .relations import batch_relation, class_relation, column_correlation, row_correlation
-from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k
-from .soft import adaptive_cross_entropy, inside_cross_entropy, kl_rows, logit_distance, power_mass
+from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k, class_mean, confidence_ratio
+from .soft import (
+    adaptive_cross_entropy,
+    cross_entropy,
+    inside_cross_entropy,
+    kl_inside,
+    kl_rows,
+    logit_distance,
+    power_mass,
+    sample_confidence,
+)
 from .split import Split, split_kl
-from .top_logits import TopLogits
-from .topk import logit_contrast, scale_top, top_cosine
-from .transforms import mixture_logits, standardize, swap_target
+from .stored import TopLogits, coarse
+from .topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
+from .transforms import mixture_logits, standardize, swap_target, zscored
 
 __all__ = [
+    "COUPLINGS",
+    "SCALINGS",
+    "Coupling",
     "Group",
     "Partition",
+    "Scaling",
     "Split",
     "TopLogits",
     "adaptive_cross_entropy",
@@ -46,8 +57,10 @@ __all__ = [
     "class_auto_k",
     "class_mean",
     "class_relation",
+    "coarse",
     "column_correlation",
     "confidence_ratio",
+    "cross_entropy",
     "gradient_coupling",
     "inside_cross_entropy",
     "kl_inside",

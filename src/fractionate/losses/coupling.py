@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Float, Int
-from .split import widen
+from ..kernels import widen
 
 Coupling = Literal["full", "masked", "kd_weighted"]
 COUPLINGS: tuple[Coupling, ...] = ("full", "masked", "kd_weighted")

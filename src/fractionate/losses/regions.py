@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._typing import Float
+from ..kernels import widen
 from ..rows import Logits
-from .split import widen
 
 
 def region_logits(

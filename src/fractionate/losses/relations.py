@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from .._typing import Float
-from .split import widen
+from ..kernels import widen
 
 EPS = 1e-8  # added to the product of the norms, as published
 
@@ -146,7 +146,7 @@ def _full_precision(x: Tensor) -> torch.autocast:
 
 def _pearson(x: Float[Tensor, "m k"], y: Float[Tensor, "m k"], weight: Float[Tensor, " m"] | None) -> Tensor:
     """Correlation of the columns of x and y; 0, without gradient, where a column is constant up to rounding."""
-    share = x.new_full((len(x), 1), 1 / max(1, len(x))) if weight is None else _shares(weight.to(x.dtype))
+    share = None if weight is None else _shares(weight.to(x.dtype))
     (x, flat_x), (y, flat_y) = _centred(x, share), _centred(y, share)
     flat = flat_x | flat_y
     x, y = x.masked_fill(flat, 0.0), y.masked_fill(flat, 0.0)
@@ -159,8 +159,12 @@ def _shares(weight: Float[Tensor, " m"]) -> Float[Tensor, "m 1"]:
     return (weight / torch.where(total == 0, torch.ones_like(total), total))[:, None]
 
 
-def _centred(x: Float[Tensor, "m k"], share: Float[Tensor, "m 1"]) -> tuple[Tensor, Tensor]:
+def _centred(x: Float[Tensor, "m k"], share: Float[Tensor, "m 1"] | None) -> tuple[Tensor, Tensor]:
     """Columns minus their mean, over the rows that count, and which of them are constant."""
+    if share is None:
+        centred = x - x.sum(0) / max(1, len(x))
+        spread, size = (torch.linalg.vector_norm(v.detach(), dim=0) for v in (centred, x))
+        return centred, spread <= 8 * torch.finfo(x.dtype).eps * size
     root = (share * (share > 0).sum()).sqrt()  # 1 for equal weights
     centred = root * (x - (share * x).sum(0))
     spread, size = (torch.linalg.vector_norm(v.detach(), dim=0) for v in (centred, root * x))

@@ -1,12 +1,35 @@
-"""Losses that are cross-entropies against soft targets: NKD, TTM, WTTM, OFA; and plain distances of logits."""
+"""Cross-entropies and divergences of whole rows, or of one set of classes per row."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Bool, Float, Int
-from .split import widen
+from ..kernels import KL, Group, Partition, split, top_classes, widen
+from ..kernels import kl_rows as kl_of_logs
+from ..rows import Logits
+
+ABSENT = -1e30  # a logit whose exponential is 0 beside any other's; finite, so that differences of it are no NaN
+
+
+def cross_entropy(lg: Logits, label_smoothing: float = 0.0) -> Float[Tensor, " n"]:
+    """-sum_c y_c log softmax(student)_c for every row, at temperature 1 on raw logits.
+
+    Args:
+        lg: rows; hard or soft labels.
+        label_smoothing: share of the label spread evenly over all classes.
+
+    Example:
+        >>> import torch
+        >>> lg = Logits(torch.zeros(1, 4), torch.zeros(1, 4), torch.tensor([2]))
+        >>> cross_entropy(lg)
+        tensor([1.3863])
+    """
+    student = widen(lg.student)
+    target = lg.target.to(student.dtype) if lg.soft else lg.target
+    return F.cross_entropy(student, target, reduction="none", label_smoothing=label_smoothing)
 
 
 def inside_cross_entropy(
@@ -114,3 +137,55 @@ def kl_rows(
     """
     log_p, log_q = ((widen(z) / temperature).log_softmax(1) for z in (aim, student))
     return (temperature * temperature) * (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def kl_inside(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    inside: Bool[Tensor, "n c"],
+    temperature: float = 1.0,
+    kl: KL = "forward",
+) -> Float[Tensor, " n"]:
+    """T^2 KL(q^T || q^S) with q the softmax over the classes inside; 0 for fewer than two classes.
+
+    Equals ``split_kl(...).within`` of that group, at a fraction of the cost when the sets differ from row to row.
+
+    Args:
+        student, teacher: ``[n, c]`` raw logits.
+        inside: ``[n, c]`` the classes that count; may be empty in a row.
+        temperature: T.
+        kl: direction: ``"forward"`` (teacher first), ``"reverse"`` or their mean, ``"both"``.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0, 5.0]])
+        >>> kl_inside(z, z.flip(1), torch.tensor([[True, False, False]]))
+        tensor([0.])
+    """
+    empty = ~inside.any(1, keepdim=True)
+    absent = ~(inside | empty)  # a row without members is taken whole, and cut off below
+    s, t = (widen(z).masked_fill(absent, ABSENT) for z in (student, teacher.detach()))
+    rows = split(s, t, Partition((), inside.shape[1]), temperature, kl)[1][:, 0]
+    return rows.masked_fill(empty[:, 0], 0.0)
+
+
+def sample_confidence(lg: Logits, temperature: float = 1.0) -> Float[Tensor, " n"]:
+    """T^2 KL( (max p^T, 1 - max p^T) || (p^S_y, 1 - p^S_y) ): how sure the teacher is, carried to the label.
+
+    From log-odds, so values and gradients are finite for every finite logit.
+
+    Args:
+        lg: rows with labels.
+        temperature: T.
+
+    Source: arXiv 2408.07703 (SCD).
+
+    Example:
+        >>> z = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> bool(sample_confidence(Logits(z, z, torch.tensor([0])))[0] == 0)
+        True
+    """
+    best, label = top_classes(lg.rank_by, 1), lg.labels[:, None]
+    # The masses of {one class}, {rest} are what a split knows best: logarithms of both, at one look.
+    log_t = split(lg.teacher, lg.teacher, Partition((Group(best),), lg.classes), temperature, "forward")[2]
+    log_s = split(lg.student, lg.teacher, Partition((Group(label),), lg.classes), temperature, "forward")[3]
+    return temperature**2 * kl_of_logs(log_t, log_s)

@@ -10,26 +10,27 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from .c_split import compiled_mean, compiled_serves
-from .fused import fused_split, why_not_fused, why_plain
-from .partition import Partition
-from .plain import KL, KLS, kl_rows, plain_split, widen
+from ..kernels import FORWARD, KL, KLS, Direction, Partition, as_direction, divergence, kl_rows, split, widen
 
 __all__ = ["KL", "KLS", "Split", "split_kl", "widen"]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """KL(teacher || student) of every row, split along a partition.
+    """A divergence of teacher and student, KL(teacher || student) unless told otherwise, split along a partition.
 
     Args:
         between: ``[n]`` T^2 KL of the group masses.
         within: ``[n, g]`` T^2 KL inside each group.
-        mass: ``[n, g]`` the teacher's mass of each group (no T^2).
+        mass: ``[n, g]`` the mass of each group (no T^2): the teacher's; of reverse KL the student's, with its graph.
         log_mass: ``[n, g]`` log masses of the teacher and of the student, -inf for an empty group.
         temperature: T.
+        kl: direction inside the groups alone.
+        direction: of the whole split.
 
-    The chain rule: ``between + (mass * within).sum(1)`` is T^2 KL(teacher || student), plain KD.
+    The chain rule: ``between + (mass * within).sum(1)`` is T^2 KL(teacher || student), plain KD, and with
+    ``direction="reverse"`` T^2 KL(student || teacher). Against a mixture (jsd, skew) ``within`` holds its masses
+    already: ``between + within.sum(1)``.
     """
 
     between: Float[Tensor, " n"]
@@ -38,11 +39,12 @@ class Split:
     log_mass: tuple[Float[Tensor, "n g"], Float[Tensor, "n g"]]
     temperature: float | Tensor
     kl: KL = "forward"
+    direction: Direction = FORWARD
 
     @property
     def total(self) -> Float[Tensor, " n"]:
-        """``[n]`` T^2 KL over all classes, by the chain rule."""
-        return self.between + (self.mass * self.within).sum(1)
+        """``[n]`` T^2 times the divergence over all classes, by the chain rule."""
+        return self.between + (self.within if self.direction.mixed else self.mass * self.within).sum(1)
 
     def coarsen(self, groups: Sequence[Sequence[int]]) -> Split:
         """The split along merged groups, from the same pass over the logits.
@@ -51,20 +53,26 @@ class Split:
             groups: for every new group the old ones it is made of, for example ``[[0], [1, 2]]``.
 
         Raises:
-            ValueError: the old groups are not all used exactly once, or the split is not forward KL.
+            ValueError: the old groups are not all used exactly once, only the KL inside them was turned, or the split
+                is against a mixture, whose weights inside a merged group differ.
         """
-        if self.kl != "forward":
-            raise ValueError(f"coarsen: the chain rule needs forward KL, this split is {self.kl!r}")
+        if self.kl != "forward" or self.direction.mixed:
+            turned = self.direction if self.direction.mixed else repr(self.kl)
+            raise ValueError(
+                f"coarsen: the chain rule needs forward KL or reverse of all of it, this split is {turned}"
+            )
         between, log_mass = self.between_merged(groups)
-        teacher, student = self.log_mass
+        reverse = self.direction.name == "reverse"
+        first, second = reversed(self.log_mass) if reverse else self.log_mass
         inner = self.within
         within = [
-            _mixture(_columns(teacher, i), _columns(student, i), _columns(inner, i), self.temperature) for i in groups
+            _mixture(_columns(first, i), _columns(second, i), _columns(inner, i), self.temperature) for i in groups
         ]
-        return Split(between, torch.stack(within, 1), log_mass[0].exp(), log_mass, self.temperature)
+        mass = log_mass[1 if reverse else 0].exp()
+        return Split(between, torch.stack(within, 1), mass, log_mass, self.temperature, direction=self.direction)
 
     def between_merged(self, groups: Sequence[Sequence[int]]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``between`` [n] and the log masses [n, g'] of merged groups; any KL direction, as between is forward.
+        """``between`` [n] and the log masses [n, g'] of merged groups, in the direction of the split.
 
         Args:
             groups: as in :meth:`coarsen`.
@@ -73,7 +81,7 @@ class Split:
         if sorted(i for group in groups for i in group) != list(range(g)) or not all(groups):
             raise ValueError(f"coarsen: every group 0..{g - 1} must appear exactly once, got {groups}")
         log_t, log_s = (torch.stack([_merged(_columns(x, i)) for i in groups], 1) for x in self.log_mass)
-        return self.temperature**2 * kl_rows(log_t, log_s), (log_t, log_s)
+        return self.temperature**2 * divergence(log_t, log_s, self.direction), (log_t, log_s)
 
 
 def split_kl(
@@ -84,6 +92,7 @@ def split_kl(
     kl: KL = "forward",
     *,
     fused: bool | None = None,
+    direction: Direction | str = FORWARD,
 ) -> Split:
     """Split KL(softmax(teacher / T) || softmax(student / T)) along a partition of the classes.
 
@@ -100,6 +109,9 @@ def split_kl(
             ``"both"``; between groups it is always forward.
         fused: ``None`` takes the fused path (two reads and one write of the logits, temporaries of a few rows) where
             it can be used; ``True`` insists on it; ``False`` takes the plain path.
+        direction: of the whole split: ``"forward"``, ``"reverse"``, ``fr.jsd(beta)``, ``fr.skew(lam)`` or
+            ``fr.skew_reverse(lam)``, also as text, ``"jsd(beta=0.5)"``; not together with ``kl``. All but forward take
+            the plain path.
 
     Returns:
         A :class:`Split`. An empty group contributes 0, a group of one class has ``within`` 0.
@@ -119,7 +131,11 @@ def split_kl(
         >>> bool(torch.isclose(s.total[0], kd))
         True
     """
-    choose("kl direction", kl, KLS)
+    if kl not in KLS:
+        choose("kl direction", kl, KLS)
+    whole = direction if isinstance(direction, Direction) else as_direction(direction)
+    if whole != FORWARD and kl != "forward":
+        raise ValueError(f"split_kl: kl={kl!r} turns the KL inside the groups, direction={whole} all of it; give one")
     if not isinstance(temperature, Tensor) and not temperature > 0:
         raise ValueError(f"split_kl: temperature must be positive, got {temperature}")
     if student.shape != teacher.shape or student.shape[1] != partition.classes:
@@ -127,42 +143,9 @@ def split_kl(
             f"split_kl: student {list(student.shape)} and teacher {list(teacher.shape)} must be "
             f"[n, {partition.classes}], the classes of the partition"
         )
-    reason = why_not_fused(student, teacher, partition, temperature, kl)
-    if fused and reason:
-        raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
-    if fused is False or reason:
-        parts = plain_split(student, teacher, partition, temperature, kl)
-    else:
-        parts = fused_split(student, teacher, partition, float(temperature))
-    between, within, log_t, log_s = parts
-    return Split(between, within, log_t.exp(), (log_t, log_s), temperature, kl)
-
-
-def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:
-    """Whether :func:`split_mean` works here: float32 on a CPU, compiled kernels, forward KL, no transform around it.
-
-    Half precision is left out because the gradient is written before a loss scale can reach it.
-    """
-    return not why_plain(temperature, kl) and student.dtype == torch.float32 and compiled_serves(student, teacher)
-
-
-def split_mean(
-    student: Float[Tensor, "n c"],
-    teacher: Float[Tensor, "n c"],
-    partition: Partition,
-    temperature: float,
-    weights: tuple[float, ...],
-) -> Float[Tensor, ""]:
-    """Mean over the rows of w_0 between + sum_g w_(g+1) within_g, value and gradient from one look at the logits.
-
-    The mean is the exception to "a loss returns one value per row": as it is known what arrives at every row, the
-    forward pass can write the gradient while the row is in the cache. Equals the mean of :func:`split_kl`.
-
-    Args:
-        student, teacher, partition, temperature: as in :func:`split_kl`; only where :func:`has_split_mean`.
-        weights: of ``between`` and of every group's ``within``.
-    """
-    return compiled_mean(student, teacher, partition, temperature, weights)
+    between, within, log_t, log_s = split(student, teacher, partition, temperature, kl, fused, whole)
+    mass = (log_s if whole.name == "reverse" else log_t).exp()
+    return Split(between, within, mass, (log_t, log_s), temperature, kl, whole)
 
 
 def _columns(x: Float[Tensor, "n g"], group: Sequence[int]) -> Float[Tensor, "n m"]:

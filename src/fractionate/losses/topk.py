@@ -12,8 +12,7 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float, Int
-from .ranking import top_classes
-from .split import widen
+from ..kernels import top_classes, widen
 
 Scaling = Literal["sign_safe", "literal"]
 SCALINGS: tuple[Scaling, ...] = ("sign_safe", "literal")
@@ -65,22 +64,21 @@ def scale_top(
         raise ValueError(f"scale_top: k must be an integer in 1..{c - 1} for these classes, got {k!r}")
     v = widen(teacher)
     best = top_classes(teacher if ranking is None else ranking, k)
-    boost, raised = _boosts(v, best, target, gamma, kappa)
-    top = v.gather(1, best).sum(1, keepdim=True)
-    delta = lam * (top / k - (v.sum(1, keepdim=True) - top) / (c - k))
-    return v + boost * (v.abs() if scaling == "sign_safe" else v) + raised * delta
-
-
-def _boosts(v: Tensor, best: Tensor, target: Tensor, gamma: float, kappa: float) -> tuple[Tensor, Tensor]:
-    """w - 1 of every class, and 1 where a class is raised at all; both 0 elsewhere."""
-    k = best.shape[1]
-    by_rank = gamma * torch.arange(k, 0, -1, device=v.device, dtype=v.dtype) / k
-    boost = torch.zeros_like(v).scatter(1, best, by_rank.expand(len(v), -1))
     label = target[:, None]
-    wrong = best[:, :1] != label
-    own = torch.where(wrong, torch.full_like(v[:, :1], gamma + kappa), boost.gather(1, label))
-    raised = torch.zeros_like(v).scatter(1, best, 1.0).scatter(1, label, 1.0)
-    return boost.scatter(1, label, own), raised
+    raised = torch.cat([best, label], 1)  # the label may be named twice, with one value
+    z = v.gather(1, raised)
+    top = z[:, :k].sum(1, keepdim=True)
+    delta = lam * (top / k - (v.sum(1, keepdim=True) - top) / (c - k))
+    boost = _boosts(best, label, gamma, kappa, v.dtype)
+    return v.scatter(1, raised, z + boost * (z.abs() if scaling == "sign_safe" else z) + delta)
+
+
+def _boosts(best: Tensor, label: Tensor, gamma: float, kappa: float, dtype: torch.dtype) -> Tensor:
+    """``[n, k + 1]`` w - 1 of the k best classes and of the label; the label's own where it is among them."""
+    k = best.shape[1]
+    by_rank = (gamma * torch.arange(k, 0, -1, device=best.device, dtype=dtype) / k).expand(len(best), -1)
+    own = torch.where(best[:, :1] == label, by_rank[:, :1], torch.full_like(by_rank[:, :1], gamma + kappa))
+    return torch.cat([torch.where(best == label, own, by_rank), own], 1)
 
 
 def top_cosine(
@@ -120,11 +118,12 @@ def top_cosine(
     z, v = widen(student), widen(scaled)
     if center:
         z, v = z - z.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
-    order = top_classes(ranking, c)
-    z, v = z.gather(1, order), v.gather(1, order)
-    top, middle, bottom = slice(0, k), slice(k, c - k), slice(c - k, c)
-    loss = alpha * _apart(z[:, top], v[:, top]) + beta * _apart(z[:, bottom], v[:, bottom])
-    return loss + _apart(z[:, middle], v[:, middle]) if 2 * k < c else loss
+    top = top_classes(ranking, k)
+    # From the other end of the row, so that of equal logits the last ones are the smallest and none is in both groups.
+    bottom = c - 1 - top_classes(ranking.flip(1), k, largest=False)
+    loss = alpha * _apart(z.gather(1, top), v.gather(1, top)) + beta * _apart(z.gather(1, bottom), v.gather(1, bottom))
+    both = torch.cat([top, bottom], 1)
+    return loss + _apart(z.scatter(1, both, 0.0), v.scatter(1, both, 0.0)) if 2 * k < c else loss
 
 
 def logit_contrast(

@@ -1,4 +1,4 @@
-"""Transforms of logits that come before a loss: standardised rows, the label's swap, a mixture of teachers."""
+"""Transforms of logits that come before a loss: standardised rows or groups, a swap, a mixture of teachers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._typing import Float, Int
-from .ranking import top_classes
-from .split import widen
+from .._typing import Bool, Float, Int
+from ..kernels import top_classes, widen
 
 EPS = 1e-7  # added to the standard deviation, as published
 LEAST_STD = 1e-6  # a row below this is constant: nothing in it can be learned
@@ -92,3 +91,43 @@ def mixture_logits(
     logs = [torch.log_softmax(widen(z) / temperature, 1) for _, z in used]
     shares = torch.tensor([w for w, _ in used], dtype=logs[0].dtype, device=logs[0].device).log()
     return temperature * (torch.stack(logs) + shares[:, None, None]).logsumexp(0)
+
+
+def zscored(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], members: Bool[Tensor, "n c"]
+) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
+    """(z - mean) / (std + 1e-7) over the members of one group per row; other classes stay as they are.
+
+    The standard deviation is that of the population (ddof 0), unlike in ``standardize``, which takes whole rows.
+    Where the group is flat in the student or in the teacher (std below 1e-6, as in a group of one class) both
+    become 0: the KL inside is then 0 with gradient 0, instead of a division by 1e-7.
+
+    Args:
+        student, teacher: ``[n, c]`` logits.
+        members: ``[n, c]`` classes of the group, at least one per row.
+
+    Returns:
+        Both logits with the group standardised; float16 and bfloat16 become float32.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 3.0, 7.0]])
+        >>> zscored(z, z, torch.tensor([[True, True, False]]))[0]
+        tensor([[-1.0000,  1.0000,  7.0000]])
+    """
+    s, t = widen(student), widen(teacher)
+    (x_s, flat_s), (x_t, flat_t) = (_scores(z, members) for z in (s, t))
+    flat = flat_s | flat_t
+    x_s, x_t = (torch.where(members, x.masked_fill(flat, 0.0), z) for x, z in ((x_s, s), (x_t, t)))
+    return x_s, x_t
+
+
+def _scores(z: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard scores of the members (0 elsewhere), and ``[n, 1]`` whether the group is flat."""
+    count = members.sum(1, keepdim=True)
+    # Relative to the largest member first: a constant group is then exactly 0, whatever its level.
+    best = z.detach().masked_fill(~members, -torch.inf).amax(1, keepdim=True)
+    level = (z - best).masked_fill(~members, 0.0)
+    centred = (level - level.sum(1, keepdim=True) / count).masked_fill(~members, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / count
+    flat = variance < LEAST_STD**2
+    return centred / (variance.masked_fill(flat, 1.0).sqrt() + EPS), flat

@@ -1,6 +1,8 @@
 """The table of all methods and wrappers: the one place where names become functions.
 
-Everything said about a method (title, formula, source, defaults) is read from its function, so it is written once.
+A new method is a line here: its import, and its place in ``METHODS`` or ``WRAPPERS``. The names of
+``fractionate.methods``, the lists of the command line and of the documentation, and the order of the contract tests
+follow this table. Everything said about a method (title, formula, source, defaults) is read from its function.
 """
 
 from __future__ import annotations
@@ -12,82 +14,103 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._choices import unknown
-from .adkd import adkd
-from .crld import crld
-from .ctkd import ctkd
-from .deepkd import deepkd
-from .dgkd import dgkd
-from .dist import dist
-from .dist_gdkd import dist_gdkd
-from .dkd import dkd, dkd_top1
-from .dot import dot
-from .extra import with_extra
-from .gdkd import gdkd, gdkd3
-from .gdkd_auto import gdkd_auto_weight, ls_gdkd
-from .gdkd_k import gdkd_auto_k, gdkd_class_k
-from .grouped import grouped
-from .kd import kd
-from .logit_mse import logit_mse
-from .lskd import lskd
+from .deepkd import deepkd as deepkd
+from .dgkd import dgkd as dgkd
+from .dgkd import rld as rld
+from .dist import dist as dist
+from .dist import dist_gdkd as dist_gdkd
+from .dkd import adkd as adkd
+from .dkd import dkd as dkd
+from .dkd import dkd_top1 as dkd_top1
+from .dkd import drkl as drkl
+from .gdkd import gdkd as gdkd
+from .gdkd import gdkd3 as gdkd3
+from .gdkd import gdkd_auto_weight as gdkd_auto_weight
+from .gdkd_k import gdkd_auto_k as gdkd_auto_k
+from .gdkd_k import gdkd_class_k as gdkd_class_k
+from .groups import grouped as grouped
+from .groups import sgdkd as sgdkd
+from .groups import skd as skd
+from .kd import ctkd as ctkd
+from .kd import kd as kd
+from .kd import logit_mse as logit_mse
+from .lskd import ls_gdkd as ls_gdkd
+from .lskd import lskd as lskd
 from .method import Method
-from .mlkd import mlkd
-from .nkd import nkd
-from .ofa import ofa
-from .random_subsets import sgdkd, skd
-from .reweighted import reweighted
-from .rld import rld
-from .sdd import sdd
-from .swap import sld, swap
-from .teachers import mixture_of_teachers, per_teacher
-from .topk_plugins import with_contrast, with_scaled_teacher, with_top_cosine
-from .topkd import topkd
-from .ttm import ttm, wttm
+from .mlkd import mlkd as mlkd
+from .restream import dot as dot
+from .restream import reweighted as reweighted
+from .row_weights import ea as ea
+from .row_weights import wsld as wsld
+from .soft_targets import nkd as nkd
+from .soft_targets import ofa as ofa
+from .soft_targets import ttm as ttm
+from .soft_targets import wttm as wttm
+from .teachers import mixture_of_teachers as mixture_of_teachers
+from .teachers import per_teacher as per_teacher
+from .topkd import topkd as topkd
+from .topkd import with_contrast as with_contrast
+from .topkd import with_scaled_teacher as with_scaled_teacher
+from .topkd import with_top_cosine as with_top_cosine
+from .views import crld as crld
+from .views import sld as sld
+from .views import swap as swap
+from .wrappers import sdd as sdd
+from .wrappers import with_extra as with_extra
 
-METHODS: dict[str, Callable[..., Method]] = {
-    "kd": kd,
-    "dkd": dkd,
-    "dkd_top1": dkd_top1,
-    "gdkd": gdkd,
-    "gdkd3": gdkd3,
-    "gdkd_auto_weight": gdkd_auto_weight,
-    "gdkd_auto_k": gdkd_auto_k,
-    "gdkd_class_k": gdkd_class_k,
-    "ls_gdkd": ls_gdkd,
-    "sgdkd": sgdkd,
-    "skd": skd,
-    "adkd": adkd,
-    "dgkd": dgkd,
-    "topkd": topkd,
-    "rld": rld,
-    "grouped": grouped,
-    "mlkd": mlkd,
-    "crld": crld,
-    "ctkd": ctkd,
-    "dist": dist,
-    "nkd": nkd,
-    "ttm": ttm,
-    "wttm": wttm,
-    "ofa": ofa,
-    "sld": sld,
-    "logit_mse": logit_mse,
-    "dist_gdkd": dist_gdkd,
-}
 
-WRAPPERS: dict[str, Callable[..., Method]] = {
-    "dot": dot,
-    "deepkd": deepkd,
-    "lskd": lskd,
-    "swap": swap,
-    "sdd": sdd,
-    "ctkd": ctkd,
-    "mixture_of_teachers": mixture_of_teachers,
-    "per_teacher": per_teacher,
-    "with_extra": with_extra,
-    "reweighted": reweighted,
-    "with_scaled_teacher": with_scaled_teacher,
-    "with_contrast": with_contrast,
-    "with_top_cosine": with_top_cosine,
-}
+def _named(*functions: Callable[..., Method]) -> dict[str, Callable[..., Method]]:
+    return {function.__name__: function for function in functions}
+
+
+METHODS: dict[str, Callable[..., Method]] = _named(
+    kd,
+    dkd,
+    dkd_top1,
+    drkl,
+    gdkd,
+    gdkd3,
+    gdkd_auto_weight,
+    gdkd_auto_k,
+    gdkd_class_k,
+    ls_gdkd,
+    sgdkd,
+    skd,
+    adkd,
+    dgkd,
+    topkd,
+    rld,
+    grouped,
+    mlkd,
+    crld,
+    ctkd,
+    dist,
+    nkd,
+    ttm,
+    wttm,
+    wsld,
+    ofa,
+    sld,
+    logit_mse,
+    dist_gdkd,
+)
+
+WRAPPERS: dict[str, Callable[..., Method]] = _named(
+    dot,
+    deepkd,
+    lskd,
+    swap,
+    sdd,
+    ctkd,
+    mixture_of_teachers,
+    per_teacher,
+    with_extra,
+    reweighted,
+    with_scaled_teacher,
+    with_contrast,
+    with_top_cosine,
+    ea,
+)
 
 
 @dataclass(frozen=True)

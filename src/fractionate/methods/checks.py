@@ -1,81 +1,18 @@
-"""Checks shared by all methods: arguments at construction, rows at the first call, values of the result."""
+"""What must hold of rows and of the values of a method, said in words where it does not."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .._choices import choose, unknown
-from ..rows import Logits, can_look
+from ..rows import Logits, Progress, blame, can_look
 
 if TYPE_CHECKING:
     from .method import Method
-
-P = ParamSpec("P")
-
-
-def preset(function: Callable[P, Method]) -> Callable[P, Method]:
-    """Remember how a method was made, and name the nearest argument when one is misspelled."""
-    signature = inspect.signature(function)
-    flags = {name for name, parameter in signature.parameters.items() if parameter.annotation in ("bool", bool)}
-
-    @functools.wraps(function)
-    def build(*args: P.args, **kwargs: P.kwargs) -> Method:
-        from .origin import Call
-
-        for name in kwargs:
-            if name not in signature.parameters:
-                raise TypeError(unknown(f"argument of {function.__name__}", name, signature.parameters))
-            if name in flags and not isinstance(kwargs[name], bool):  # "no" would pass for True
-                raise ValueError(f"{function.__name__}: {name} must be True or False, got {kwargs[name]!r}")
-        given = dict(signature.bind(*args, **kwargs).arguments)
-        return replace(function(*args, **kwargs), origin=Call(build, given))
-
-    return build
-
-
-def check_numbers(where: str, **values: float) -> None:
-    """Every value is a finite number."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{where}: {name} must be a finite number, got {value!r}")
-
-
-def check_positive(where: str, **values: float) -> None:
-    """Every value is a finite number above 0."""
-    check_numbers(where, **values)
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{where}: {name} must be positive, got {value!r}")
-
-
-def check_not_negative(where: str, **values: float) -> None:
-    """Every value is a finite number, 0 or above."""
-    check_numbers(where, **values)
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{where}: {name} must not be negative, got {value!r}")
-
-
-def check_count(where: str, name: str, value: int, least: int) -> None:
-    """An integer of at least ``least``; the upper limit is known when the classes are."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
-
-
-def check_common(where: str, ce_weight: float, warmup: float, label_smoothing: float, hard: str) -> None:
-    """The arguments that every method has."""
-    check_not_negative(where, ce_weight=ce_weight, warmup=warmup, label_smoothing=label_smoothing)
-    if label_smoothing > 1:
-        raise ValueError(f"{where}: label_smoothing must lie in 0..1, got {label_smoothing!r}")
-    choose(f"{where} option 'hard'", hard, ("error", "argmax"))
 
 
 def check_rows(method: Method, lg: Logits) -> None:
@@ -96,6 +33,23 @@ def check_rows(method: Method, lg: Logits) -> None:
         )
 
 
+def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
+    """Rows without labels: nothing that counts reads one."""
+    if lg.target is not None:
+        return
+    if method.needs_labels:
+        raise ValueError(
+            f"{method.name}: reads the label of a row, and these rows have none (target=None); give labels, or choose "
+            f"a label-free method such as kd, gdkd or dist"
+        )
+    task = method.parts.get("task")
+    if task is not None and task.weight(progress) != 0:
+        raise ValueError(
+            f"{method.name}: its cross-entropy has weight {task.weight(progress):g} and needs labels, and these rows "
+            f"have none (target=None); build it with ce_weight=0 to distil without labels"
+        )
+
+
 def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
     """On CPU every row of every component is finite; elsewhere looking would synchronize the device."""
     if not can_look(lg.student):
@@ -108,16 +62,5 @@ def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
             row = int(bad.nonzero()[0, 0])
             raise ValueError(
                 f"{where}: component {name!r} is {float(x.detach()[row])} in row {row}; "
-                f"{_blame(lg, row)}; every logit must be finite"
+                f"{blame(lg, row)}; every logit must be finite"
             )
-
-
-def _blame(lg: Logits, row: int) -> str:
-    for name, z in (("student", lg.student), ("teacher", lg.teacher)):
-        bad = ~torch.isfinite(z.detach())
-        if bool(bad.any()):
-            first = int(bad.any(1).nonzero()[0, 0])
-            return f"the {name} logits are not finite in row {first}"
-    if lg.strong is not None:
-        return f"in the strong view {_blame(lg.strong, row)}"
-    return "student and teacher logits are finite there"

@@ -8,11 +8,11 @@ from typing import Literal
 
 from .._choices import choose
 from ..schedules import Schedule, times, warmup
-from .checks import check_numbers, preset
-from .inner import KdForm
-from .mask import Mask, check_keep
+from .arguments import check_numbers, preset
+from .inner import KdForm, Mask
 from .method import Method, Part
 from .streams import Stream, UpdateRule
+from .terms import as_terms
 
 Rule = Literal["paper", "published-code"]
 DecayOn = Literal["task", "target", "decoupled"]
@@ -77,8 +77,7 @@ def deepkd(
     choose("deepkd rule", rule, ("paper", "published-code"))
     check_keep(keep)
     shifts = _shifts(delta, delta_task, delta_target, delta_nontarget)
-    form = _form(kd_form, rule)
-    base = _decoupled(method, Mask(keep, count_target), form)
+    base = _decoupled(method, Mask(keep, count_target, _form(kd_form, rule)))
     if rule == "published-code":
         base = _published_weights(base, method)
     return replace(
@@ -86,7 +85,7 @@ def deepkd(
         name=f"{method.name}+deepkd",
         streams=_streams(base, shifts, rule),
         update=_update(rule, shifts, decay_on, normalize_gain),
-        decouple=None,
+        twin=None,
     )
 
 
@@ -107,11 +106,19 @@ def _form(kd_form: KdForm | None, rule: Rule) -> KdForm:
     return kd_form
 
 
-def _decoupled(method: Method, mask: Mask, form: KdForm) -> Method:
+def _decoupled(method: Method, mask: Mask) -> Method:
     """The method with a role for every component, masked if asked."""
-    if method.decouple is None and mask.keep:
-        raise ValueError(f"deepkd: keep masks the non-targets of a label partition (kd, dkd); {method.name} has none")
-    base: Method = method if method.decouple is None else method.decouple(mask, form)
+    base = method.twin or method
+    if mask.keep or method.twin is not None:
+        try:
+            terms = as_terms(base.terms).masked(mask)
+        except ValueError:
+            raise ValueError(
+                f"deepkd: keep masks the non-targets of a label partition (kd, dkd); {method.name} has none"
+            ) from None
+        # A mean over the batch in the terms of a twin, whose factor 1 - a it concerns.
+        row_wise = base.row_wise and (method.twin is None or mask.form == "per_row")
+        base = replace(base, terms=terms, row_wise=row_wise)
     nameless = [name for name, part in base.parts.items() if part.role is None]
     if nameless:
         raise ValueError(
@@ -168,3 +175,14 @@ def _update(rule: Rule, shifts: dict[str, float], decay_on: DecayOn | None, norm
         declared={"task": shifts["task"]},
         normalize_gain=normalize_gain,
     )
+
+
+def check_keep(keep: int | Schedule | None) -> None:
+    """``keep`` is an integer, a schedule or ``None``."""
+    if keep is None or callable(keep):
+        return
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        raise ValueError(
+            f"deepkd: keep is a number of classes (an integer, 0 = no mask) or a schedule that returns a "
+            f"fraction of the classes, such as fr.schedules.phases(plateau=.55); got {keep!r}"
+        )

@@ -1,43 +1,40 @@
-"""DGKD: DKD minus a coupling of the gradients of its two terms."""
+"""DKD's relatives: DGKD adds the coupling of its two gradients, RLD refines the teacher with the label."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from .._choices import choose
-from ..losses.coupling import COUPLINGS, Coupling, gradient_coupling
-from ..losses.partition import Partition, by_target_top
+from ..kernels import KL, KLS, Partition
+from ..losses import COUPLINGS, Coupling, below_target, by_target_top, gradient_coupling, kl_inside, sample_confidence
 from ..rows import Logits, Progress, weighted_mean
-from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_numbers, check_positive, preset
-from .mask import Mask
-from .method import Method, Part, Task
+from .arguments import Common, check_not_negative, check_numbers, check_positive, with_common
+from .inner import Mask
+from .method import Method, Weights, distillation
+from .terms import NO_TEMPERATURE, Components, OnRows, RowMap, Terms
 
-Hard = Literal["error", "argmax"]
 Normalize = Literal["none", "batch"]
-Weights = Literal["dkd", "kd"]
+Form = Literal["dkd", "kd"]
 
 
-@preset
+@with_common(warmup=20)
 def dgkd(
     *,
     alpha: float = 1.0,
     beta: float = 8.0,
     epsilon: float = 0.5,
     temperature: float = 4.0,
-    warmup: float = 20,
     coupling: Coupling = "full",
     normalize: Normalize = "none",
     floor: float = 1e-8,
-    weights: Weights = "dkd",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    weights: Form = "dkd",
+    **common: Unpack[Common],
 ) -> Method:
     """Decoupled-gradient KD: DKD, with the distance between the gradients of its two terms subtracted.
 
@@ -89,49 +86,18 @@ def dgkd(
     choose("dgkd coupling", coupling, COUPLINGS)
     choose("dgkd normalize", normalize, ("none", "batch"))
     choose("dgkd weights", weights, ("dkd", "kd"))
-    check_common("dgkd", ce_weight, warmup, label_smoothing, hard)
     _warn_if_unsafe(alpha, beta, epsilon, coupling, normalize, weights)
     alpha, beta = (1.0, 1.0) if weights == "kd" else (alpha, beta)
-
-    def coupled(lg: Logits, kept: Tensor | None) -> Tensor:
-        # At epsilon 0 the coupling is an observation: outside the graph it cannot touch a bit of the gradient.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and epsilon != 0):
-            rows = gradient_coupling(lg.student, lg.teacher, lg.labels, temperature, coupling, kept)
-        return rows if normalize == "none" else rows / (weighted_mean(rows.detach(), lg.weight) + floor)
-
-    def build(mask: Mask) -> Method:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            target, nontarget, rest = mask.decoupled(lg, progress, temperature)
-            if weights == "kd":
-                nontarget = rest * nontarget
-            return {"target": target, "nontarget": nontarget, "coupling": coupled(lg, _kept(mask, lg, progress))}
-
-        return Method(
-            name="dgkd",
-            parts={
-                "task": Part(constant(ce_weight), "task"),
-                "target": Part(warmup_to(alpha, warmup), "target"),
-                "nontarget": Part(warmup_to(beta, warmup), "nontarget"),
-                "coupling": Part(warmup_to(-epsilon, warmup), "nontarget"),
-            },
-            terms=terms,
-            task=Task(label_smoothing),
-            needs_labels=True,
-            hard=hard,
-            row_wise=normalize == "none",
-            decouple=lambda mask, form: build(mask),
-        )
-
-    return build(Mask())
-
-
-def _kept(mask: Mask, lg: Logits, progress: Progress) -> Tensor | None:
-    """``[n, c]`` the non-targets that DeepKD's mask keeps; ``None`` without a mask."""
-    k = mask.count(progress, lg.classes)
-    if k is None:
-        return None
-    groups = by_target_top(lg, k, count_target=mask.count_target).groups
-    return Partition(groups[1:], lg.classes).members(lg.rows, lg.teacher.device)
+    return distillation(
+        "dgkd",
+        CoupledTerms(
+            temperature, coupling, weights, observed=epsilon == 0, floor=floor if normalize == "batch" else None
+        ),
+        {"target": (alpha, "target"), "nontarget": (beta, "nontarget"), "coupling": (-epsilon, "nontarget")},
+        needs_labels=True,
+        row_wise=normalize == "none",
+        **common,
+    )
 
 
 def _safe_epsilon(alpha: float, beta: float, coupling: str, weights: str) -> float:
@@ -160,3 +126,111 @@ def _warn_if_unsafe(alpha: float, beta: float, epsilon: float, coupling: str, no
             f"loss may be smallest away from the teacher",
             stacklevel=4,
         )
+
+
+@with_common(warmup=20)
+def rld(
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    alpha_temperature: float = 1.0,
+    kl: KL = "forward",
+    **common: Unpack[Common],
+) -> Method:
+    """Refined logit distillation: the teacher's confidence moved to the label, and its order below the label.
+
+    L = ce_weight CE + W(e) mean[ alpha SCD + beta MCD ]
+    SCD = T_a^2 KL( (max p^T, 1 - max p^T) || (p^S_y, 1 - p^S_y) ) at T_a
+    MCD = T^2 KL inside the classes with z^T_c < z^T_y, at T
+
+    Equals DKD on rows where the teacher is right, T_a = T and no class ties with the label.
+
+    Args:
+        alpha: weight of ``target`` (SCD).
+        beta: weight of ``nontarget`` (MCD).
+        temperature: T of MCD.
+        alpha_temperature: T_a of SCD (the README of the source sets it to T).
+        warmup: W, epochs over which the distillation weights grow linearly; 1 = none.
+        kl: direction inside the classes below the label, as in :func:`dkd`.
+        ce_weight, label_smoothing, hard: as in :func:`dkd`.
+
+    Returns:
+        Method with components ``task``, ``target``, ``nontarget``. Where the label is the teacher's minimum no class is
+        below it and ``nontarget`` is 0; classes that tie with the label are left out.
+
+    Raises:
+        ValueError: fewer than 3 classes, soft labels, an argument out of range.
+
+    Source: arXiv 2408.07703 and zju-SWJ/RLD.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(1, 3), torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([2]))
+        >>> fr.methods.rld().components(lg)["nontarget"].tolist()
+        [0.0]
+    """
+    check_positive("rld", temperature=temperature, alpha_temperature=alpha_temperature)
+    check_not_negative("rld", alpha=alpha, beta=beta)
+    choose("kl direction", kl, KLS)
+    terms = partial(_refined, temperature=temperature, alpha_temperature=alpha_temperature, kl=kl)
+    weights: Weights = {"target": (alpha, "target"), "nontarget": (beta, "nontarget")}
+    return distillation("rld", terms, weights, needs_labels=True, **common)
+
+
+@dataclass(frozen=True, eq=False)
+class CoupledTerms:
+    """DGKD's terms.
+
+    Args:
+        temperature, coupling, weights: as in :func:`dgkd`.
+        observed: keep the coupling out of the graph, where its weight is 0 and it is only looked at.
+        floor: of the batch mean that the coupling is divided by; ``None`` without a division.
+        mask: the non-targets that NCKD looks at.
+    """
+
+    temperature: float
+    coupling: Coupling
+    weights: Form
+    observed: bool
+    floor: float | None
+    mask: Mask = Mask()
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """TCKD, NCKD and the coupling of their gradients."""
+        target, nontarget, rest = self.mask.decoupled(lg, progress, self.temperature)
+        if self.weights == "kd":
+            nontarget = rest * nontarget
+        return {"target": target, "nontarget": nontarget, "coupling": self._coupled(lg, progress)}
+
+    def _coupled(self, lg: Logits, progress: Progress) -> Tensor:
+        kept = self._kept(lg, progress)
+        # At epsilon 0 the coupling is an observation: outside the graph it cannot touch a bit of the gradient.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.observed):
+            rows = gradient_coupling(lg.student, lg.teacher, lg.labels, self.temperature, self.coupling, kept)
+        return rows if self.floor is None else rows / (weighted_mean(rows.detach(), lg.weight) + self.floor)
+
+    def _kept(self, lg: Logits, progress: Progress) -> Tensor | None:
+        """``[n, c]`` the non-targets that DeepKD's mask keeps; ``None`` without a mask."""
+        k = self.mask.count(progress, lg.classes)
+        if k is None:
+            return None
+        groups = by_target_top(lg, k, count_target=self.mask.count_target).groups
+        return Partition(groups[1:], lg.classes).members(lg.rows, lg.teacher.device)
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused: the coupling is a closed form at a number."""
+        raise ValueError(NO_TEMPERATURE)
+
+    def on(self, change: RowMap) -> Terms:
+        """The terms of changed rows."""
+        return OnRows(self, change)
+
+    def masked(self, mask: Mask) -> Terms:
+        """The same under a mask."""
+        return replace(self, mask=mask)
+
+
+def _refined(lg: Logits, progress: Progress, temperature: float, alpha_temperature: float, kl: KL) -> Components:
+    below = kl_inside(lg.student, lg.teacher, below_target(lg), temperature, kl)
+    return {"target": sample_confidence(lg, alpha_temperature), "nontarget": below}

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from .._choices import choose
-from ..losses import Partition, split_kl
-from ..losses.sizes import auto_k, by_top_sizes, class_auto_k
-from ..losses.split import KL, KLS
-from ..rows import Logits, Progress
-from .checks import check_common, check_count, check_not_negative, check_numbers, check_positive, preset
-from .gdkd import gdkd_parts
-from .method import Method, Task
-
-Hard = Literal["error", "argmax"]
+from ..kernels import KL, Direction, Partition
+from ..losses import auto_k, by_top_sizes, class_auto_k
+from ..rows import Logits
+from .arguments import Common, check_count, check_not_negative, check_numbers, with_common
+from .method import Method
+from .split import Readings, split_method
 
 
-@preset
+@with_common(warmup=20)
 def gdkd_auto_k(
     *,
     ratio: float = 2.0,
@@ -29,11 +26,9 @@ def gdkd_auto_k(
     w1: float = 4.0,
     w2: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    direction: Direction | str = "forward",
+    **common: Unpack[Common],
 ) -> Method:
     """GDKD with k per row: the classes above the first jump of the teacher's sorted probabilities.
 
@@ -46,7 +41,7 @@ def gdkd_auto_k(
         ratio: height of the jump, above 1 (which keeps k below c).
         cap: largest k.
         w0, w1, w2: weights of ``between``, ``top`` and ``other``.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``.
@@ -62,23 +57,15 @@ def gdkd_auto_k(
         >>> list(fr.methods.gdkd_auto_k().components(lg))
         ['task', 'between', 'top', 'other']
     """
-    _check("gdkd_auto_k", ratio, cap, w0, w1, w2, temperature, kl)
-    check_common("gdkd_auto_k", ce_weight, warmup, label_smoothing, hard)
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        sizes = auto_k(lg.teacher, temperature, ratio=ratio, cap=cap)
-        return _named(lg, by_top_sizes(lg, sizes, min(cap, lg.classes - 1)), temperature, kl)
-
-    return Method(
-        name="gdkd_auto_k",
-        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=terms,
-        task=Task(label_smoothing),
-        hard=hard,
+    _check("gdkd_auto_k", ratio, cap, w0, w1, w2)
+    partition = partial(_by_jump, temperature=temperature, ratio=ratio, cap=cap)
+    parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
+    return split_method(
+        "gdkd_auto_k", partition, parts, temperature=temperature, direction=direction, kl=kl, fixed=True, **common
     )
 
 
-@preset
+@with_common(warmup=20)
 def gdkd_class_k(
     *,
     counts: Sequence[int] | Tensor | None = None,
@@ -88,11 +75,9 @@ def gdkd_class_k(
     w1: float = 4.0,
     w2: float = 8.0,
     temperature: float = 4.0,
-    warmup: float = 20,
     kl: KL = "forward",
-    ce_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    direction: Direction | str = "forward",
+    **common: Unpack[Common],
 ) -> Method:
     """GDKD with one k per label, from the teacher's mean distribution over the images of that label.
 
@@ -104,7 +89,7 @@ def gdkd_class_k(
             from the rows of each batch instead, which makes the value of a row depend on its batch.
         ratio, cap: of the jump, as in :func:`gdkd_auto_k`; read only without ``counts``.
         w0, w1, w2: weights of ``between``, ``top`` and ``other``.
-        temperature, warmup, kl, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
+        temperature, warmup, kl, direction, ce_weight, label_smoothing, hard: as in :func:`gdkd`.
 
     Returns:
         Method with components ``task``, ``between``, ``top``, ``other``; row-wise if ``counts`` are given.
@@ -122,34 +107,23 @@ def gdkd_class_k(
         >>> m.components(fr.Logits(torch.randn(50, 10), teacher, y))["between"].shape
         torch.Size([50])
     """
-    _check("gdkd_class_k", ratio, cap, w0, w1, w2, temperature, kl)
-    check_common("gdkd_class_k", ce_weight, warmup, label_smoothing, hard)
+    _check("gdkd_class_k", ratio, cap, w0, w1, w2)
     given = None if counts is None else _checked_counts(counts)
     widest = 0 if given is None else int(given.max())
-
-    def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-        if given is None:
-            most = min(cap, lg.classes - 1)
-            table = class_auto_k(lg.teacher, lg.labels, temperature, ratio=ratio, cap=cap, weight=lg.weight)
-        else:
-            most, table = widest, given.to(lg.teacher.device)
-            _need_classes(len(given), lg.classes)
-        return _named(lg, by_top_sizes(lg, table[lg.labels], most), temperature, kl)
-
-    return Method(
-        name="gdkd_class_k",
-        parts=gdkd_parts(w0, w1, w2, warmup, ce_weight),
-        terms=terms,
-        task=Task(label_smoothing),
+    partition = partial(_by_class, counts=given, widest=widest, temperature=temperature, ratio=ratio, cap=cap)
+    parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
+    return split_method(
+        "gdkd_class_k",
+        partition,
+        parts,
+        temperature=temperature,
+        direction=direction,
+        kl=kl,
         needs_labels=True,
-        hard=hard,
         row_wise=given is not None,
+        fixed=True,
+        **common,
     )
-
-
-def _named(lg: Logits, part: Partition, temperature: float, kl: KL) -> dict[str, Tensor]:
-    split = split_kl(lg.student, lg.teacher, part, temperature, kl)
-    return {"between": split.between, "top": split.within[:, 0], "other": split.within[:, 1]}
 
 
 def _checked_counts(counts: Sequence[int] | Tensor) -> Tensor:
@@ -173,11 +147,22 @@ def _need_classes(given: int, classes: int) -> None:
         raise ValueError(f"gdkd_class_k: counts hold {given} labels, the logits have {classes} classes")
 
 
-def _check(where: str, ratio: float, cap: int, w0: float, w1: float, w2: float, temperature: float, kl: str) -> None:
-    check_positive(where, temperature=temperature)
+def _check(where: str, ratio: float, cap: int, w0: float, w1: float, w2: float) -> None:
     check_numbers(where, ratio=ratio)
     check_not_negative(where, w0=w0, w1=w1, w2=w2)
     if ratio <= 1:
         raise ValueError(f"{where}: ratio must be above 1 (at 1 every class would be a jump), got {ratio!r}")
     check_count(where, "cap", cap, 1)
-    choose("kl direction", kl, KLS)
+
+
+def _by_jump(lg: Logits, temperature: float, ratio: float, cap: int) -> Partition:
+    sizes = auto_k(lg.teacher, temperature, ratio=ratio, cap=cap)
+    return by_top_sizes(lg, sizes, min(cap, lg.classes - 1))
+
+
+def _by_class(lg: Logits, counts: Tensor | None, widest: int, temperature: float, ratio: float, cap: int) -> Partition:
+    if counts is None:
+        table = class_auto_k(lg.teacher, lg.labels, temperature, ratio=ratio, cap=cap, weight=lg.weight)
+        return by_top_sizes(lg, table[lg.labels], min(cap, lg.classes - 1))
+    _need_classes(len(counts), lg.classes)
+    return by_top_sizes(lg, counts.to(lg.teacher.device)[lg.labels], widest)

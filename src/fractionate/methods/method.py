@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from .._typing import Float
-from ..losses.ce import cross_entropy
+from ..losses.soft import cross_entropy
 from ..optim.momenta import Momenta
 from ..rows import Logits, Progress, weighted_mean
-from ..schedules import Schedule
-from .checks import check_finite, check_rows
-from .origin import Call as Call
-from .split_terms import SplitTerms
+from ..schedules import Schedule, constant
+from ..schedules import warmup as warmup_to
+from .arguments import Call, Common, Hard, Role
+from .checks import check_finite, check_labels, check_rows
 from .streams import Stream, UpdateRule, merged_streams
+from .terms import Components, Terms, as_terms
 
-Role = Literal["task", "target", "nontarget"]
-Terms = Callable[[Logits, Progress], dict[str, Tensor]]
 Rows = Callable[[Logits, Progress], Tensor]
-RowMap = Callable[[Logits], Logits]
+Weights = Mapping[str, tuple[float | Schedule, Role | None]]  # number (it warms up) or schedule, and role
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Method:
     Args:
         name: short name, as on the command line.
         parts: component name to :class:`Part`, ``task`` first.
-        terms: function of rows that returns the components other than ``task``, one value per row, without weights.
+        terms: the components other than ``task``, one value per row, without weights: :class:`Terms`, or a plain
+            function of (rows, progress), of which they are made.
         task: function of rows that returns the cross-entropy.
         streams: gradient streams; by default one, ``loss``, holding everything.
         update: facts of the optimizer's update (place of weight decay, order, gain).
@@ -67,30 +67,27 @@ class Method:
         row_wise: whether every row's value depends on that row alone (such methods may be chunked).
         regions: sizes of the region grids that ``Logits.regions`` must hold; empty if none.
         module: parameters the method itself learns, with their state; the trainer optimizes them too.
-        decouple: the twin with roles and an optional mask that :func:`deepkd` works on, if it is not the method itself.
-        transformed: the terms with a transform of the logits inside; only where it must not reach all of them.
-        tempered: the terms at a temperature that is a tensor and receives a gradient (CTKD).
+        twin: the same method in components with roles, where its own have none; :func:`deepkd` works on it.
         origin: how the method was made.
     """
 
     name: str
     parts: Mapping[str, Part]
-    terms: Terms
+    terms: Terms | Callable[[Logits, Progress], Components]
     task: Rows = Task()
     streams: tuple[Stream, ...] = ()
     update: UpdateRule = UpdateRule()
     needs_labels: bool = False
-    hard: Literal["error", "argmax"] = "error"
+    hard: Hard = "error"
     views: int = 1
     row_wise: bool = True
     regions: tuple[int, ...] = ()
     module: nn.Module | None = None
-    decouple: Callable[..., Method] | None = None
-    transformed: Callable[[RowMap], Terms] | None = None
-    tempered: Callable[[Tensor], Terms] | None = None
+    twin: Method | None = None
     origin: Call | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", as_terms(self.terms))
         if not self.streams:
             object.__setattr__(self, "streams", (Stream("loss", tuple(self.parts)),))
         placed = [c for stream in self.streams for c in stream.components]
@@ -108,21 +105,24 @@ class Method:
 
         Args:
             lg: rows.
-            progress: position in training; the first epoch if not given.
+            progress: position in training. Without one every schedule stands at its end; a loop that wants the
+                warm-up, a mask or another schedule passes it.
 
         Returns:
-            name -> ``[n]``; no weight and no warm-up inside; T^2 as the method's formula says.
+            name -> ``[n]``; no weight and no warm-up inside; T^2 as the method's formula says. Rows without labels
+            have no ``task``.
 
         Raises:
-            ValueError: soft labels where hard ones are needed, a missing second view, or (on CPU) a value that is
-                not finite.
+            ValueError: rows without labels where one is read or the cross-entropy has a weight, soft labels where hard
+                ones are needed, a missing second view, or (on CPU) a value that is not finite.
         """
+        progress = progress or Progress.end()
+        check_labels(self, lg, progress)
         check_rows(self, lg)
-        progress = progress or Progress()
         rows = self.terms(lg, progress)
-        if "task" in self.parts:
+        if "task" in self.parts and lg.target is not None:
             rows = {"task": self.task(lg, progress), **rows}
-        rows = {name: rows[name] for name in self.parts}
+        rows = {name: rows[name] for name in self.parts if name != "task" or lg.target is not None}
         check_finite(self.name, rows, lg)
         return rows
 
@@ -133,14 +133,14 @@ class Method:
 
         Args:
             lg: rows; ``lg.weight`` weighs them.
-            progress: position in training.
+            progress: position in training; without one every schedule stands at its end, so there is no warm-up.
             merge: join streams that share a momentum coefficient (one backward each). ``None`` merges
                 wherever that is exact; ``False`` keeps all apart, for monitors.
 
         Returns:
             stream name -> scalar, in the order of :meth:`momenta`.
         """
-        progress = progress or Progress()
+        progress = progress or Progress.end()
         streams = merged_streams(self.streams, self.update, merge)
         if len(streams) == 1 and (total := self._at_once(lg, progress)) is not None:
             return {streams[0].name: total}
@@ -149,14 +149,16 @@ class Method:
 
     def _at_once(self, lg: Logits, progress: Progress) -> Tensor | None:
         """Everything in one scalar, without the rows in between; ``None`` if they are needed."""
-        if not isinstance(self.terms, SplitTerms):
+        mean = getattr(self.terms, "mean", None)
+        if mean is None:
             return None
+        check_labels(self, lg, progress)
         check_rows(self, lg)
         weights = {name: part.weight(progress) for name, part in self.parts.items()}
-        total = self.terms.mean(lg, progress, weights)
+        total = mean(lg, progress, weights)
         if total is None:
             return None
-        if "task" in weights:
+        if "task" in weights and lg.target is not None:
             total = total + weights["task"] * weighted_mean(self.task(lg, progress), None)
         # A NaN and an infinity in any row survive the mean: the way over the rows then says which one it is.
         return total if math.isfinite(total.item()) else None
@@ -165,17 +167,26 @@ class Method:
         """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.
 
         Args:
-            means: component -> scalar.
+            means: component -> scalar; without ``task`` if the rows have no labels. A stream that holds nothing else is
+                then left out, which every optimizer of streams takes for a gradient of 0.
             progress: position in training, which decides the weights.
             merge: as in :meth:`stream_losses`.
         """
-        return {
-            stream.name: sum_of([self.parts[c].weight(progress) * means[c] for c in stream.components])
+        held = {
+            stream.name: [c for c in stream.components if c != "task" or c in means]
             for stream in merged_streams(self.streams, self.update, merge)
+        }
+        return {
+            name: sum_of([self.parts[c].weight(progress) * means[c] for c in components])
+            for name, components in held.items()
+            if components
         }
 
     def loss(self, lg: Logits, progress: Progress | None = None) -> Float[Tensor, ""]:
-        """The whole training loss, cross-entropy included: the sum of all streams."""
+        """The whole training loss, cross-entropy included: the sum of all streams.
+
+        Without ``progress`` every schedule stands at its end: full weights, no warm-up, no mask of a schedule.
+        """
         return sum_of(list(self.stream_losses(lg, progress).values()))
 
     def momenta(self, momentum: float, merge: bool | None = None) -> Momenta:
@@ -214,7 +225,10 @@ class Method:
             <Method dot(dkd(beta=2), delta=0.1)>
         """
         if self.origin is None:
-            raise ValueError(f"{self.name}: was not made by a function of fractionate.methods")
+            raise ValueError(
+                f"{self.name}: was not made by a function of fractionate.methods, so its arguments are not known "
+                f"here; call the function that made it again, with {', '.join(changes) or 'other arguments'} changed"
+            )
         return self.origin.again(changes)
 
 
@@ -224,3 +238,42 @@ def sum_of(values: list[Tensor]) -> Tensor:
     for value in values[1:]:
         total = total + value
     return total
+
+
+def distillation(
+    name: str,
+    terms: Callable[[Logits, Progress], Components],
+    weights: Weights,
+    *,
+    task_views: int = 1,
+    needs_labels: bool = False,
+    row_wise: bool = True,
+    twin: Method | None = None,
+    **common: Unpack[Common],
+) -> Method:
+    """A method of one stream: the weighted task, and weighted terms that warm up.
+
+    Args:
+        name: short name.
+        terms: as in :class:`Method`.
+        weights: component -> weight and role. A number warms up over ``warmup`` epochs, a schedule stays as it is.
+        task_views: views that the cross-entropy and the terms read.
+        needs_labels, row_wise, twin: as in :class:`Method`.
+        common: the arguments that every method has, all four.
+    """
+    warmup = common["warmup"]
+    parts = {
+        component: Part(weight if callable(weight) else warmup_to(weight, warmup), role)
+        for component, (weight, role) in weights.items()
+    }
+    return Method(
+        name=name,
+        parts={"task": Part(constant(common["ce_weight"]), "task"), **parts},
+        terms=as_terms(terms),
+        task=Task(common["label_smoothing"], task_views),
+        needs_labels=needs_labels,
+        hard=common["hard"],
+        views=task_views,
+        row_wise=row_wise,
+        twin=twin,
+    )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from ..losses.relations import batch_relation, class_relation
-from ..losses.split import widen
+from ..kernels import widen
+from ..losses import batch_relation, class_relation
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import constant
-from ..schedules import warmup as warmup_to
-from .checks import check_common, check_not_negative, check_positive, preset
-from .inner import Decoupled, Inner, InnerWeights, KdForm, kd_rows
-from .mask import Mask
-from .method import Method, Part, RowMap, Task, Terms, sum_of
+from .arguments import Common, check_not_negative, check_positive, with_common
+from .inner import Decoupled, Inner, InnerWeights, KdRows, Mask
+from .method import Method, Weights, distillation, sum_of
+from .terms import NO_TEMPERATURE, Components, RowMap, Terms, Then, unchanged
 
-Hard = Literal["error", "argmax"]
 Form = Literal["masked", "published-code", "one_view"]
 FORMS: tuple[Form, ...] = ("masked", "published-code", "one_view")
 Second = Literal["strong", "weak", "none"]
@@ -33,18 +31,15 @@ SECOND: dict[str, tuple[Second, ...]] = {
 }
 
 
-@preset
+@with_common(ce_weight=0.1)
 def mlkd(
     *,
     temperature: float = 4.0,
     form: Form = "masked",
     alpha: float | None = None,
     beta: float | None = None,
-    ce_weight: float = 0.1,
     kd_weight: float = 0.9,
-    warmup: float = 1,
-    label_smoothing: float = 0.0,
-    hard: Hard = "error",
+    **common: Unpack[Common],
 ) -> Method:
     """Multi-level logit distillation: KD at five temperatures on two views, plus class and batch correlation.
 
@@ -85,42 +80,31 @@ def mlkd(
     choose("mlkd form", form, FORMS)
     check_positive("mlkd", temperature=temperature)
     check_not_negative("mlkd", kd_weight=kd_weight)
-    check_common("mlkd", ce_weight, warmup, label_smoothing, hard)
     inner = InnerWeights(alpha, beta)
     inner.check("mlkd")
-    whole = Decoupled(Mask(), constant=True) if inner.dkd else kd_rows
-    relations = constant(kd_weight) if inner.dkd else warmup_to(kd_weight, warmup)
+    relations = constant(kd_weight) if inner.dkd else kd_weight
+    views = 1 if form == "one_view" else 2
 
-    def build(loss: Inner, fractions: bool, second: tuple[Second, ...]) -> Method:
-        levels = _Levels((temperature, *FURTHER), second, loss, fractions)
-        weights = inner.weights(decoupled=isinstance(loss, Decoupled))
-        return Method(
-            name="mlkd",
-            parts={
-                "task": Part(constant(ce_weight), "task"),
-                **{name: Part(warmup_to(kd_weight * w, warmup), role) for name, (w, role) in weights.items()},
-                "class_correlation": Part(relations, "task"),
-                "batch_correlation": Part(relations, "task"),
-            },
-            terms=levels.on(lambda lg: lg),
-            transformed=levels.on,
-            task=Task(label_smoothing, views),
-            needs_labels=isinstance(loss, Decoupled),
-            hard=hard,
-            views=views,
+    def build(loss: Inner, fractions: bool, second: tuple[Second, ...], twin: Method | None) -> Method:
+        decoupled = isinstance(loss, Decoupled)
+        weights: Weights = {name: (kd_weight * w, role) for name, (w, role) in inner.weights(decoupled).items()}
+        return distillation(
+            "mlkd",
+            Levels((temperature, *FURTHER), second, loss, fractions),
+            {**weights, "class_correlation": (relations, "task"), "batch_correlation": (relations, "task")},
+            task_views=views,
+            needs_labels=decoupled,
             row_wise=False,
+            twin=twin,
+            **common,
         )
 
-    def decouple(mask: Mask, kd_form: KdForm) -> Method:
-        twin = Decoupled(mask, kd_form, constant=inner.dkd)
-        return build(twin, kd_form == "batch_means", SECOND["one_view" if views == 1 else "masked"])
-
-    views = 1 if form == "one_view" else 2
-    return replace(build(whole, form == "published-code", SECOND[form]), decouple=decouple)
+    twin = build(Decoupled(constant=inner.dkd), False, SECOND["one_view" if views == 1 else "masked"], None)
+    return build(Decoupled(constant=True) if inner.dkd else KdRows(), form == "published-code", SECOND[form], twin)
 
 
-@dataclass(frozen=True)
-class _Levels:
+@dataclass(frozen=True, eq=False)
+class Levels:
     """MLKD's terms.
 
     Args:
@@ -128,28 +112,38 @@ class _Levels:
         second: which logits the second KL of each temperature reads.
         inner: the loss on one view at one temperature.
         fractions: whether the masks act as the fraction that they keep.
+        change: of the rows in the KL only: masks and correlations read raw logits.
     """
 
     temperatures: tuple[float, ...]
     second: tuple[Second, ...]
     inner: Inner
     fractions: bool
+    change: RowMap = unchanged
+
+    def __call__(self, lg: Logits, progress: Progress) -> Components:
+        """The KL of all temperatures and views, and the two correlations."""
+        keep = _low_half(_confidence(lg).amax(1), lg.weight)
+        kl = self._kl(self.change(lg), progress, weighted_mean(keep, lg.weight) if self.fractions else keep)
+        return {**kl, **self._relations(lg, keep)}
+
+    def at(self, temperature: float | Tensor) -> Terms:
+        """Refused: there are five."""
+        raise ValueError(NO_TEMPERATURE)
 
     def on(self, change: RowMap) -> Terms:
-        """The terms, with a transform of the logits in the KL only: masks and correlations read raw logits."""
+        """The same with a transform of the logits in the KL."""
+        return replace(self, change=Then(change, self.change))
 
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            keep = _low_half(_confidence(lg).amax(1), lg.weight)
-            kl = self._kl(change(lg), progress, weighted_mean(keep, lg.weight) if self.fractions else keep)
-            return {**kl, **self._relations(lg, keep)}
+    def masked(self, mask: Mask) -> Terms:
+        """The same with masked non-targets."""
+        return replace(self, inner=self.inner.masked(mask), fractions=mask.form == "batch_means")
 
-        return terms
-
-    def _kl(self, lg: Logits, progress: Progress, share: Tensor) -> dict[str, Tensor]:
+    def _kl(self, lg: Logits, progress: Progress, share: Tensor) -> Components:
         read = {"weak", *self.second}
         views = {name: v for name, v in (("weak", lg), ("strong", lg.strong)) if v is not None and name in read}
         loss = {name: self.inner(view, progress) for name, view in views.items()}  # ranks every view once
-        total: dict[str, Tensor] = {}
+        total: Components = {}
         for temperature, name in zip(self.temperatures, self.second, strict=True):
             rows = {n: share * x for n, x in loss["weak"](lg.student, temperature).items()}
             if name in views:
@@ -157,7 +151,7 @@ class _Levels:
             total = {n: total[n] + x if n in total else x for n, x in rows.items()}
         return total
 
-    def _relations(self, lg: Logits, keep: Float[Tensor, " n"]) -> dict[str, Tensor]:
+    def _relations(self, lg: Logits, keep: Float[Tensor, " n"]) -> Components:
         confidence, weight = _confidence(lg), _relative(lg.weight)
         classes = _low_half((confidence if weight is None else weight[:, None] * confidence).sum(0), None)
         rows = keep if weight is None else keep * weight

@@ -59,6 +59,7 @@ class UpdateRule:
             mean=sum(momentum + shift for shift in shifts.values()) / len(shifts),
             no_buffer=tuple(n for n, d in self.declared.items() if momentum + d == 0 and n in values),
             inexact=_INEXACT if merged and self.sequence else None,
+            base=momentum,
         )
 
     def _decay_stream(self, all_names: list[str], names: list[str]) -> str | None:

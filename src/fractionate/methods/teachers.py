@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
-from torch import Tensor
-
-from ..losses.split import widen
-from ..losses.transforms import mixture_logits
+from ..kernels import widen
+from ..losses import mixture_logits
 from ..rows import Logits, Progress
 from ..schedules import times
-from .checks import check_count, check_not_negative, check_numbers, check_positive, preset
-from .mapped import every_view, mapped, on_twin, over_terms
-from .method import Method, Part, Terms
+from .arguments import check_count, check_not_negative, check_numbers, check_positive, preset
+from .method import Method, Part
 from .streams import Stream, UpdateRule
+from .terms import Components, EveryView, Terms, around, mapped
 
 
 @preset
@@ -55,15 +54,8 @@ def mixture_of_teachers(
     given = own if mixture_temperature is None else mixture_temperature
     temperature = 1.0 if given is None else given
     check_positive("mixture_of_teachers", mixture_temperature=temperature)
-
-    def mixed(lg: Logits) -> Logits:
-        if not lg.teachers:
-            raise ValueError("mixture_of_teachers: needs Logits(..., teachers=(...)), the logits of further teachers")
-        teachers = [lg.teacher, *lg.teachers]
-        mixture = mixture_logits(teachers, [1.0] * len(teachers) if weights is None else weights, temperature)
-        return replace(lg, student=widen(lg.student), teacher=mixture, ranking=None, teachers=())
-
-    return mapped(method, every_view(mixed), lambda inner: replace(inner, name=f"{inner.name}+mixture_of_teachers"))
+    change = EveryView(Mixture(None if weights is None else tuple(weights), temperature))
+    return mapped(method, change, lambda inner: replace(inner, name=f"{inner.name}+mixture_of_teachers"))
 
 
 @preset
@@ -109,13 +101,6 @@ def per_teacher(
         for value in [*values, task_shift]:
             check_numbers("per_teacher", **{name: value})
 
-    def each(inner: Terms) -> Terms:
-        def terms(lg: Logits, progress: Progress) -> dict[str, Tensor]:
-            rows = [inner(_with_teacher(lg, k), progress) for k in range(n)]
-            return {f"{name}_{k}": x for k, part in enumerate(rows, 1) for name, x in part.items()}
-
-        return terms
-
     def wrap(inner: Method) -> Method:
         members = {
             k: {f"{name}_{k}": Part(times(p.weight, factors[k - 1]), p.role) for name, p in _distillation(inner)}
@@ -124,13 +109,14 @@ def per_teacher(
         task = {name: part for name, part in inner.parts.items() if name == "task"}
         streams = [Stream("task", tuple(task), task_shift)] if task else []
         streams += [Stream(f"teacher_{k}", tuple(parts), moves[k - 1]) for k, parts in members.items()]
-        return replace(
-            over_terms(inner, each),
+        return around(
+            inner,
+            partial(_of_each, n=n),
             name=f"{inner.name}+per_teacher",
             parts={**task, **{name: part for parts in members.values() for name, part in parts.items()}},
             streams=tuple(streams),
             update=UpdateRule(),
-            decouple=on_twin(inner, wrap),
+            twin=None if inner.twin is None else wrap(inner.twin),
         )
 
     return wrap(method)
@@ -151,3 +137,25 @@ def _with_teacher(lg: Logits, k: int) -> Logits:
     if k == 0:
         return replace(lg, teachers=(), strong=strong)
     return replace(lg, teacher=lg.teachers[k - 1], ranking=None, teachers=(), strong=strong)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Rows with one teacher, the mixture of all."""
+
+    weights: tuple[float, ...] | None
+    temperature: float
+
+    def __call__(self, lg: Logits) -> Logits:
+        """The same rows; the mixture also ranks the classes."""
+        if not lg.teachers:
+            raise ValueError("mixture_of_teachers: needs Logits(..., teachers=(...)), the logits of further teachers")
+        teachers = [lg.teacher, *lg.teachers]
+        weights = [1.0] * len(teachers) if self.weights is None else self.weights
+        mixture = mixture_logits(teachers, weights, self.temperature)
+        return replace(lg, student=widen(lg.student), teacher=mixture, ranking=None, teachers=())
+
+
+def _of_each(inner: Terms, lg: Logits, progress: Progress, n: int) -> Components:
+    rows = [inner(_with_teacher(lg, k), progress) for k in range(n)]
+    return {f"{name}_{k}": x for k, part in enumerate(rows, 1) for name, x in part.items()}

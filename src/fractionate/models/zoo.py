@@ -37,9 +37,9 @@ def create(
 
     Args:
         name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
-            ``"timm:resnet18"``; ``"hf:path/to/folder"``, an image classifier of transformers that lies there; or a function
-            of yours, called as ``function(num_classes=...)``: ``"package.module:function"``, installed or in the
-            current folder, or ``"path/to/file.py:function"``.
+            ``"timm:resnet18"``; ``"hf:path/to/folder"``, an image classifier of transformers that lies there; or a
+            function of yours, called as ``function(num_classes=...)``: ``"package.module:function"``, installed or in
+            the current folder, or ``"path/to/file.py:function"``.
         num_classes: number of logits.
         pretrained: load the library's default weights (torchvision, timm and hf only).
         stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a

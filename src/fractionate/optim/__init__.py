@@ -1,22 +1,25 @@
-"""Gradients per stream and the optimizer that keeps a momentum buffer for each of them."""
+"""Gradients per stream and the optimizers that keep a momentum buffer for each of them."""
 
-from .clip import clip_streams, clip_total
-from .grads import StreamGrads, stream_grads
+from .adamw import StreamAdamW
+from .grads import StreamGrads, clip_streams, clip_total, stream_grads
+from .held import StreamOptimizer, unscale
 from .momenta import Momenta
-from .reduce import AllReduce, PeerLost
+from .reduce import AllReduce, PeerLost, UpdateAllReduce
 from .sgd import StreamSGD
 from .sharded import unsharded
-from .update_sync import UpdateAllReduce
 
 __all__ = [
     "AllReduce",
     "Momenta",
     "PeerLost",
+    "StreamAdamW",
     "StreamGrads",
+    "StreamOptimizer",
     "StreamSGD",
     "UpdateAllReduce",
     "clip_streams",
     "clip_total",
     "stream_grads",
+    "unscale",
     "unsharded",
 ]

@@ -1,20 +1,24 @@
-"""Gradients of several losses over one graph: one backward pass per stream."""
+"""Gradients of several losses over one graph, one backward pass per stream, and bounds on their norms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .sharded import harvest, is_sharded, refuse_fsdp1
+from .reach import look_once, said_of_checkpoints
+from .sharded import harvest, is_sharded, refuse_fsdp1, whole
 
 if TYPE_CHECKING:
     from .reduce import AllReduce
 
 Grads = tuple[Tensor | None, ...]
+
+TINY = 1e-6  # as torch.nn.utils.clip_grad_norm_
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,9 @@ def stream_grads(
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
+    Sparse gradients (``nn.Embedding(sparse=True)``) become dense ones. At the first call for a student, a warning names
+    the trained parameters that no stream reaches.
+
     A student sharded by FSDP2 (``torch.distributed.fsdp.fully_shard``) reduces its gradients in ``loss.backward()``
     only: there every stream is one such pass, after which the shards are taken from ``p.grad``, which is left at
     ``None``.
@@ -67,9 +74,10 @@ def stream_grads(
     Raises:
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
             backward passes; bare parameters of one cannot be recognised) or in FSDP1, one tensor in place of
-            losses by name, a loss that is not a scalar, no stream that depends on any parameter, or earlier gradients
-            of other streams. With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that
-            FSDP was told to keep.
+            losses by name, a loss that is not a scalar, no stream that depends on any parameter, earlier gradients
+            of other streams, or reentrant activation checkpointing, whose layers streams cannot reach.
+            With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that FSDP was told to
+            keep.
 
     Example:
         >>> import torch, fractionate as fr
@@ -99,6 +107,8 @@ def stream_grads(
         reduce.finish()
     if sharded:
         _check_arrived(found)
+    else:
+        look_once(losses, given, params, found)
     return StreamGrads(found, tuple(params))
 
 
@@ -110,9 +120,15 @@ def _differentiated(
     if not loss.requires_grad:
         return params, [None] * len(params)
     trained = [p for p in params if p.requires_grad]
-    got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
-    by_id = {id(p): g for p, g in zip(trained, got, strict=True)}
+    with said_of_checkpoints():
+        got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
+    by_id = {id(p): None if g is None else dense(g) for p, g in zip(trained, got, strict=True)}
     return params, [by_id.get(id(p)) for p in params]
+
+
+def dense(g: Tensor) -> Tensor:
+    """A sparse gradient as an ordinary tensor, entries of one place added up."""
+    return g if g.layout is torch.strided else g.to_dense()
 
 
 def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:
@@ -172,3 +188,62 @@ def _check_arrived(found: Mapping[str, Grads]) -> None:
             "stream_grads: no sharded parameter has got a gradient. If set_requires_gradient_sync(False) was called, "
             "FSDP adds up the gradients of all streams in one place: call it with True, and accumulate with onto="
         )
+
+
+def clip_streams(grads: StreamGrads, max_norm: float) -> StreamGrads:
+    """Every stream scaled by min(1, max_norm / |g_c|), whatever the others are.
+
+    Args:
+        grads: from ``stream_grads``.
+        max_norm: Euclidean norm over all parameters that no stream exceeds.
+
+    Raises:
+        ValueError: ``max_norm`` is not above 0.
+
+    Example:
+        >>> grads = StreamGrads({"a": (torch.tensor([3.0, 4.0]),), "b": (torch.tensor([0.6]),)}, (torch.zeros(2),))
+        >>> {name: [round(x, 3) for x in g.tolist()] for name, (g,) in clip_streams(grads, 1.0).items()}
+        {'a': [0.6, 0.8], 'b': [0.6]}
+    """
+    _check_bound(max_norm)
+    return StreamGrads({name: _scaled(row, _factor(row, max_norm)) for name, row in grads.items()}, grads.parameters)
+
+
+def clip_total(grads: StreamGrads, max_norm: float) -> StreamGrads:
+    """All streams scaled by the same factor min(1, max_norm / |sum_c g_c|), which keeps their shares.
+
+    With one stream, and with equal momenta, this is ``torch.nn.utils.clip_grad_norm_`` on the summed loss.
+
+    Args:
+        grads: from ``stream_grads``.
+        max_norm: bound on the Euclidean norm of the sum of all streams.
+
+    Raises:
+        ValueError: ``max_norm`` is not above 0.
+
+    Example:
+        >>> grads = StreamGrads({"a": (torch.tensor([3.0, 0.0]),), "b": (torch.tensor([0.0, 4.0]),)}, (torch.zeros(2),))
+        >>> {name: [round(x, 3) for x in g.tolist()] for name, (g,) in clip_total(grads, 1.0).items()}
+        {'a': [0.6, 0.0], 'b': [0.0, 0.8]}
+    """
+    _check_bound(max_norm)
+    per_parameter = [[g for g in gs if g is not None] for gs in zip(*grads.values(), strict=True)]
+    factor = _factor([functools.reduce(torch.add, gs) for gs in per_parameter if gs], max_norm)
+    return StreamGrads({name: _scaled(row, factor) for name, row in grads.items()}, grads.parameters)
+
+
+def _check_bound(max_norm: float) -> None:
+    if not max_norm > 0:
+        raise ValueError(f"the largest norm of a gradient must be above 0, got {max_norm}")
+
+
+def _factor(row: Sequence[Tensor | None], max_norm: float) -> Tensor | None:
+    there = [g for g in row if g is not None]
+    if not there:
+        return None
+    norm = whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(there))))  # over all shards
+    return (max_norm / (norm + TINY)).clamp(max=1)
+
+
+def _scaled(row: Grads, factor: Tensor | None) -> Grads:
+    return row if factor is None else tuple(None if g is None else g * factor for g in row)

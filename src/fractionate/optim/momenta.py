@@ -1,13 +1,18 @@
-"""Which momentum each gradient stream gets, and the facts of the update that go with it."""
+"""Which momentum each gradient stream gets, how a parameter moves along it, and how saved buffers fit other streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from torch import Tensor
+
+from .sharded import placed_as
 
 DecayOn = Literal["decoupled"] | str
 Orphan = Literal["own", "mean"]
+SHARED = ("exp_avg_sq", "step")  # state that belongs to a parameter and to no stream
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Momenta(Mapping[str, float]):
         mean: the coefficient published code uses for orphans; the mean of ``coefficients`` if not given.
         no_buffer: streams whose buffer is off: a plain gradient step (DeepKD's published code at momentum 0).
         inexact: why a merged form is not bit-compatible when weight decay is on, if so.
+        base: the momentum from which the coefficients are shifted; 0.9 if not given.
 
     Raises:
         ValueError: a coefficient outside [0, 1), or names that do not fit.
@@ -43,6 +49,7 @@ class Momenta(Mapping[str, float]):
     mean: float | None = None
     no_buffer: tuple[str, ...] = ()
     inexact: str | None = None
+    base: float | None = None
 
     def __post_init__(self) -> None:
         if not self.coefficients:
@@ -89,4 +96,104 @@ def as_momenta(momentum: float | Mapping[str, float]) -> Momenta:
         return momentum
     if isinstance(momentum, Mapping):
         return Momenta(dict(momentum))
-    return Momenta({"loss": float(momentum)})
+    return Momenta({"loss": float(momentum)}, base=float(momentum))
+
+
+@dataclass(frozen=True)
+class Move:
+    """One stream's move of one parameter.
+
+    Args:
+        coefficient: heavy-ball coefficient; 0 means no buffer, a plain gradient step.
+        decay: multiples of weight_decay * theta added to the gradient.
+        first_decay: the same on the first step of the buffer.
+    """
+
+    coefficient: float
+    decay: int = 0
+    first_decay: int = 0
+
+
+Plan = Callable[[Momenta, str, frozenset[str]], Move]
+
+
+def together(momenta: Momenta, stream: str, reached_by: frozenset[str]) -> Move:
+    """All streams move the weights from the same point; decay sits in one of them."""
+    orphan = momenta.orphan == "mean" and len(reached_by) == 1 and len(momenta) > 1
+    decay = int(stream == momenta.decay_stream)
+    if orphan:
+        decay = int(stream in reached_by and momenta.decay_stream is not None)
+        return Move(momenta.average, decay, decay)
+    return Move(momenta[stream], decay, decay)
+
+
+def published_deepkd(momenta: Momenta, stream: str, reached_by: frozenset[str]) -> Move:
+    """DeepKD's published code: coefficients depend on which losses reach the parameter.
+
+    Every stream has its own coefficient when all losses reach the parameter. Otherwise the task uses the
+    target's, else the nontarget's; the nontarget its own if the task is there, else the target's; the target its
+    own if the task is there, else the nontarget's; and a stream that is alone the mean of all three. Decay:
+    never in task, in nontarget only when alone and not on the first step, in target always, twice when alone
+    (once on the first step).
+    """
+    alone = reached_by == {stream}
+    value = momenta.average if alone else momenta[_lender(stream, reached_by)]
+    if stream in momenta.no_buffer:
+        value = 0.0
+    decay, first = {"task": (0, 0), "nontarget": (int(alone), 0), "target": (1 + alone, 1)}[stream]
+    return Move(value, decay, first)
+
+
+def _lender(stream: str, reached_by: frozenset[str]) -> str:
+    """The stream whose coefficient is used; ``momenta['task']`` already is the target's."""
+    if stream == "task":
+        return "target" if "target" in reached_by else "nontarget"
+    if "task" in reached_by:
+        return stream
+    return "target" if stream == "nontarget" else "nontarget"
+
+
+def fitted(who: str, state_dict: Mapping[str, Any], groups: list[dict[str, Any]], streams: list[str]) -> dict[str, Any]:
+    """A saved state with its buffers turned into those of ``streams``, and divided as sharded parameters are.
+
+    Raises:
+        ValueError: the saved streams cannot be turned into these.
+    """
+    state = {key: fit_state(who, entry, streams) for key, entry in state_dict["state"].items()}
+    keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+    own = [p for group in groups for p in group["params"]]
+    for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
+        if key in state:
+            found = state[key].items()
+            state[key] = {name: placed_as(p, x) if isinstance(x, Tensor) else x for name, x in found}
+    return {**state_dict, "state": state}
+
+
+def fit_state(who: str, saved: Mapping[str, Any], streams: list[str]) -> dict[str, Any]:
+    """What was saved of one parameter for ``streams``, from buffers saved under possibly other streams.
+
+    Buffers are linear in the gradient, so those of separate streams add up to the merged one; the
+    other way needs numbers that were never stored. What is no stream's (:data:`SHARED`) stays.
+
+    Raises:
+        ValueError: a saved buffer has no place in ``streams``.
+    """
+    found: dict[str, Any] = {}
+    for name, buffer in saved.items():
+        home = name if name in SHARED else next((s for s in streams if set(name.split("+")) <= set(s.split("+"))), None)
+        if home is None and streams == ["loss"]:
+            home = "loss"  # one stream holds everything
+        if home is None:
+            raise ValueError(f"{who}.load_state_dict: {_why(name, streams)}")
+        found[home] = found[home] + buffer if home in found else buffer
+    return found
+
+
+def _why(name: str, streams: list[str]) -> str:
+    parts = {part for stream in streams for part in stream.split("+")}
+    if name == "loss" or parts & set(name.split("+")):
+        return (
+            f"the saved buffer {name!r} cannot be taken apart into the streams {streams}: only the sum of its "
+            f"parts was stored. Load it into an optimizer with merged streams."
+        )
+    return f"the saved buffer {name!r} belongs to none of the streams {streams}; was another method trained?"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._choices import unknown
-from .grads import Grads, StreamGrads
-from .heavy_ball import heavy_ball
-from .momenta import Momenta, as_momenta
-from .rules import Move, Plan, published_deepkd, together
-from .sharded import local, placed_as
-from .state import fit_state
+from .arithmetic import heavy_ball
+from .grads import StreamGrads
+from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
+from .momenta import SHARED, Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
+from .sharded import local
 
 
 class StreamSGD(torch.optim.Optimizer):
@@ -27,7 +25,8 @@ class StreamSGD(torch.optim.Optimizer):
         theta <- theta - lr sum_c gain_c V_c                                          (Nesterov: g_c + m_c V_c)
 
     With equal coefficients this is ``torch.optim.SGD`` on the summed loss. torch's learning-rate schedulers work
-    on it.
+    on it; those that cycle the momentum as well (OneCycleLR, CyclicLR) take ``cycle_momentum=False``. Sparse gradients
+    become dense ones.
 
     Args:
         params: parameters or parameter groups (each with its own ``lr`` and ``weight_decay`` if wanted).
@@ -55,13 +54,14 @@ class StreamSGD(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         momentum: float | Mapping[str, float] = 0.0,
         weight_decay: float = 0.0,
         dampening: float = 0.0,
         nesterov: bool = False,
     ) -> None:
         self.momenta: Momenta = as_momenta(momentum)
+        self._held = Held()
         super().__init__(
             params,
             {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
@@ -69,6 +69,21 @@ class StreamSGD(torch.optim.Optimizer):
         decayed = any(group["weight_decay"] for group in self.param_groups)
         if self.momenta.inexact and decayed:
             warnings.warn(f"StreamSGD: {self.momenta.inexact}", stacklevel=2)
+
+    @property
+    def merges_exactly(self) -> bool:
+        """Whether streams of equal coefficient may be merged before they are differentiated, for the same steps.
+
+        Buffers are linear in the gradient, so they may; except where streams move one after the other and weight decay
+        looks at the moved weights.
+        """
+        ordered = bool(self.momenta.sequence or self.momenta.inexact)
+        return not (ordered and any(group["weight_decay"] for group in self.param_groups))
+
+    @property
+    def affine(self) -> bool:
+        """Whether moves are affine in the gradients, so that moves of parts of a batch may be averaged."""
+        return True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own: ``lr``, ``weight_decay``, ``dampening``, ``nesterov``.
@@ -79,22 +94,55 @@ class StreamSGD(torch.optim.Optimizer):
         _check(self.momenta, {**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    def hold(self, grads: StreamGrads | Mapping[str, Any]) -> None:
+        """Keep gradients for a ``step()`` without any, in loops that call it themselves.
+
+        They are added to those held since the last step, as ``loss.backward()`` adds to ``p.grad``; ``zero_grad`` drops
+        them.
+
+        Args:
+            grads: as for :meth:`step`.
+
+        Raises:
+            ValueError: as in :meth:`step`, or gradients that have overwritten those held.
+        """
+        self._held.add("StreamSGD", aligned("StreamSGD", self.momenta, self.param_groups, grads))
+
+    def release(self) -> StreamGrads | None:
+        """The gradients held, which are then held no longer: to clip or to weigh them before they are held again."""
+        return self._held.release(self.param_groups)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients held, and set every ``p.grad`` to ``None`` or zero as torch's optimizers do."""
+        self._held.rows = {}
+        super().zero_grad(set_to_none)
+
     @torch.no_grad()
-    def step(self, grads: StreamGrads | Mapping[str, Any]) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, grads: Given = None, closure: Callable[[], Any] | None = None
+    ) -> Any:
         """Move the weights by the gradients of every stream.
 
         Args:
             grads: from ``stream_grads``; or a mapping from stream name to gradients in the order of the
                 optimizer's parameters. A parameter no stream reaches is skipped; a stream that
-                misses a parameter another one reaches counts as zero there.
+                misses a parameter another one reaches counts as zero there. By default those that :meth:`hold` was
+                given, which are dropped afterwards.
+            closure: called first, with gradients enabled, and expected to hold some.
+
+        Returns:
+            What the closure gave.
 
         Raises:
-            ValueError: an unknown stream name, or gradients that belong to other parameters.
+            ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
-        by_stream = self._aligned(grads)
+        found, loss = closure_of(grads, closure)
+        given = None if found is None else aligned("StreamSGD", self.momenta, self.param_groups, found)
+        by_stream = _by_identity(self._held.take("StreamSGD", given), parameters(self.param_groups))
         sequential = bool(self.momenta.sequence)
         plan: Plan = published_deepkd if sequential else together
         for group in self.param_groups:
+            refuse_group_momentum("StreamSGD", "momentum", group)
             by_reach = _by_reach(group["params"], by_stream)
             if self.momenta.decay_stream is None and group["weight_decay"]:
                 for params in by_reach.values():
@@ -104,6 +152,7 @@ class StreamSGD(torch.optim.Optimizer):
                     if stream in reached_by or not sequential:
                         move = plan(self.momenta, stream, reached_by)
                         self._move(group, stream, move, params, by_stream.get(stream, {}))
+        return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load buffers and group options; momenta stay those of this optimizer.
@@ -112,35 +161,20 @@ class StreamSGD(torch.optim.Optimizer):
         taken apart again. Whole buffers (see :func:`unsharded`) are divided as sharded parameters are.
 
         Raises:
-            ValueError: the saved streams cannot be turned into this optimizer's.
+            ValueError: the state is another optimizer's, or of streams that cannot be turned into this one's.
         """
-        state = {key: fit_state(entry, list(self.momenta)) for key, entry in state_dict["state"].items()}
-        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
-        own = [p for group in self.param_groups for p in group["params"]]
-        for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
-            if key in state:
-                state[key] = {name: placed_as(p, buffer) for name, buffer in state[key].items()}
-        super().load_state_dict({**state_dict, "state": state})
+        if any(set(SHARED) <= entry.keys() for entry in state_dict["state"].values()):
+            raise ValueError("StreamSGD.load_state_dict: the state has second moments; was it saved by StreamAdamW?")
+        super().load_state_dict(fitted("StreamSGD", state_dict, self.param_groups, list(self.momenta)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "momenta": self.momenta, "_held": self._held}
 
     def _order(self) -> list[str]:
         """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
         if self.momenta.sequence:
             return list(self.momenta.sequence)
         return sorted(self.momenta, key=lambda name: name != self.momenta.decay_stream)
-
-    def _aligned(self, grads: Mapping[str, Any]) -> dict[str, dict[int, Tensor]]:
-        """Gradient of every stream by parameter identity."""
-        for name in grads:
-            if name not in self.momenta:
-                raise ValueError(f"StreamSGD.step: {unknown('stream', name, self.momenta)}")
-        own = [p for group in self.param_groups for p in group["params"]]
-        names = grads.parameters if isinstance(grads, StreamGrads) else own
-        if not {id(p) for p in names} & {id(p) for p in own}:
-            raise ValueError(
-                "StreamSGD.step: the gradients belong to none of the optimizer's parameters; "
-                "was the model copied after the optimizer was made?"
-            )
-        return {name: _by_identity(name, grads[name], names) for name in grads}
 
     def _move(
         self, group: dict[str, Any], stream: str, move: Move, params: list[Tensor], grads: Mapping[int, Tensor]
@@ -156,7 +190,7 @@ class StreamSGD(torch.optim.Optimizer):
                     self.state[p][stream] = torch.empty_like(p, memory_format=torch.preserve_format)
             heavy_ball(
                 moved,
-                [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g.detach() for p in moved],
+                [torch.zeros_like(p) if (g := grads.get(id(p))) is None else g for p in moved],
                 [self.state[p][stream] for p in moved] if move.coefficient else [],
                 lr=group["lr"] * gain if (gain := self.momenta.gains.get(stream)) else group["lr"],
                 momentum=move.coefficient,
@@ -179,28 +213,13 @@ def _by_reach(
     return found
 
 
-def _by_identity(
-    stream: str,
-    grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor],
-    params: Iterable[Tensor],
-) -> dict[int, Tensor]:
-    if isinstance(grads, Mapping):
-        return {id(p): g for p, g in grads.items() if g is not None}
-    given, params = list(grads), list(params)
-    if len(given) != len(params):
-        raise ValueError(f"StreamSGD.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
-    return {id(p): g for p, g in zip(params, given, strict=True) if g is not None}
+def _by_identity(rows: Rows, own: Sequence[Tensor]) -> dict[str, dict[int, Tensor]]:
+    return {name: {id(own[place]): g for place, g in row.items()} for name, row in rows.items()}
 
 
 def _check(momenta: Momenta, group: Mapping[str, Any]) -> None:
-    if "momentum" in group:
-        raise ValueError(
-            "StreamSGD: momentum belongs to the streams and is the same for all parameters; "
-            "remove it from the parameter group and give StreamSGD(..., momentum=...)"
-        )
-    for name in ("lr", "weight_decay", "dampening"):
-        if not group[name] >= 0:
-            raise ValueError(f"StreamSGD: {name} must not be negative, got {group[name]}")
+    refuse_group_momentum("StreamSGD", "momentum", group)
+    check_numbers("StreamSGD", group, ("lr", "weight_decay", "dampening"))
     dampening, nesterov = group["dampening"], group["nesterov"]
     if nesterov and (dampening or not all(momenta.values())):
         raise ValueError("StreamSGD: nesterov needs dampening 0 and a momentum above 0 in every stream")

@@ -75,11 +75,12 @@ def local(tensors: Iterable[Tensor], like: Sequence[Tensor] | None = None) -> li
         tensors: under ``torch.no_grad``.
         like: parameters whose layout the tensors must have; those that differ are moved into it.
     """
-    if _dtensor() is None:
-        return list(tensors)
+    found, dtensor = list(tensors), _dtensor()
+    if dtensor is None or not any(isinstance(x, dtensor.DTensor) for x in found):
+        return found
     if like is not None:
-        tensors = [_laid_out_as(p, x) for x, p in zip(tensors, like, strict=True)]
-    return [x.to_local() if _is_dtensor(x) else x for x in tensors]
+        found = [_laid_out_as(p, x) for x, p in zip(found, like, strict=True)]
+    return [x.to_local() if _is_dtensor(x) else x for x in found]
 
 
 def whole(x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._choices import unknown
+from ..config.run import Network, Run
 from ..models.cifar import ALIASES
-from ..train import Network, Run
 from ..train.sources import SETS
 from . import cifar100, cifar100_small, digits, folder
 from .teachers import alone_top1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..config.method import MethodSpec
+from ..config.run import Data, LearningRate, Network, Optimizer, Run
 from ..models.cifar import ALIASES
-from ..train import Data, LearningRate, MethodSpec, Network, Optimizer, Run
-from .scale import PUBLISHED_EPOCHS, milestones, scaled
+from ..papers.draft import PUBLISHED_EPOCHS, milestones, scaled
 
 TEACHER = "resnet32x4"
 STUDENT = "resnet8x4"

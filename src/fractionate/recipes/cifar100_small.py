@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..train import LearningRate, MethodSpec, Network, Optimizer, Run
+from ..config.method import MethodSpec
+from ..config.run import LearningRate, Network, Optimizer, Run
 from . import cifar100
 
 TEACHER = "resnet20"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..train import Data, LearningRate, MethodSpec, Monitors, Network, Optimizer, Run
-from .scale import defaults, scaled
+from ..config.method import MethodSpec
+from ..config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
+from ..papers.draft import defaults, scaled
 
 TEACHER = "convnet_16_32_64"
 STUDENT = "convnet_8_16"

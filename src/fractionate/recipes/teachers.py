@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .._choices import unknown
-from ..train import MethodSpec, Run
-from .draft import AUGMENTATIONS, CROP, STRONG, draft
-from .papers import PaperRecipe
-from .row import Row, rows
+from ..config.method import MethodSpec
+from ..config.run import Run
+from ..papers.draft import AUGMENTATIONS, CROP, STRONG, draft
+from ..papers.recipes import PaperRecipe
+from ..papers.rows import Row, rows
 
 
 def teacher_run(of: PaperRecipe | str, *, strong: bool | None = None) -> Run:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fractionate.report.summary import Headline
+
 Point = tuple[float, float]
 
 
@@ -183,6 +185,11 @@ class Panel:
     frame: Frame
     marks: tuple[Mark, ...]
     plot: tuple[Mark, ...]
+
+
+def unit(metric: Headline) -> str:
+    """``, %`` for the end of an axis' label; nothing for a metric without a unit."""
+    return f", {metric.unit}" if metric.unit else ""
 
 
 def text(x: float, y: float, words: str, kind: str = "tick", anchor: str = "middle") -> Mark:

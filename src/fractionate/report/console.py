@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fractionate.report.runs import read_runs
+from fractionate.report.summary import shown
 from fractionate.report.table import Row, Table, table, teachers
-from fractionate.report.words import LEVEL_TEXT, PERCENT, gap, headline, number, spread
+from fractionate.report.words import LEVEL_TEXT, NONE, finding, gap, measured, number, spread
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
+
+SPELLED = {"−": "-", "–": "-", "±": "+/-", "’": "'", "·": "-", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "}
+"""What a console prints whose encoding lacks a sign."""
 
 INK = {"above": "green", "below": "red", "within": "", "unknown": ""}
 
@@ -44,7 +49,6 @@ def print_table(
         ValueError: as `read_runs` and `table`.
     """
     from rich.console import Console
-    from rich.text import Text
 
     console = console or Console()
     result = table(read_runs(run_folders), baseline)
@@ -52,17 +56,18 @@ def print_table(
         for view in _views(console, setting, rows):
             console.print(view)
         for teacher in teachers(rows):
-            size, top1 = number(teacher.params, 0), spread(teacher.top1)
-            console.print(Text(f"Teacher {teacher.name}: {size} parameters, top-1 {top1}{PERCENT}"))
-        for sentence in headline(rows):
-            console.print(Text(sentence))
+            size, score = number(teacher.params, 0), measured(teacher.score, rows[0].headline)
+            say = f"Teacher {teacher.name}: {size} parameters, {rows[0].headline.label} {score}"
+            console.print(_text(console, say))
+        for sentence in finding(rows):
+            console.print(_text(console, sentence))
     for note in result.notes:
-        console.print(Text(note, style="yellow"))
+        console.print(_text(console, note, "yellow"))
     for run in result.unfinished:
         last = run.epochs[-1]["epoch"] if run.epochs else 0
-        console.print(Text(f"Unfinished, not counted: {run.folder} (epoch {last:.0f})", "yellow"))
+        console.print(_text(console, f"Unfinished, not counted: {shown(run.folder)} (epoch {last:.0f})", "yellow"))
     if not result.rows:
-        console.print(Text(headline(())[0]))
+        console.print(_text(console, finding(())[0]))
     return result
 
 
@@ -71,18 +76,20 @@ def _views(console: Console, setting: str, rows: Sequence[Row]) -> list[RichTabl
     from rich.measure import Measurement
 
     accuracy, costs = _accuracy_columns(rows), _cost_columns(rows)
-    whole = _rich_table(setting, rows, accuracy + costs)
+    whole = _rich_table(console, setting, rows, accuracy + costs)
     needs = Measurement.get(console, console.options.update(max_width=1000), whole).maximum
     if needs <= console.width:
         return [whole]
-    return [_rich_table(setting, rows, part) for part in (accuracy, costs)]
+    return [_rich_table(console, setting, rows, part) for part in (accuracy, costs)]
 
 
 def _accuracy_columns(rows: Sequence[Row]) -> list[Column]:
+    metric = rows[0].headline
+    head = f"{metric.label} {metric.unit}".rstrip()
     columns = [
         Column("seeds", [str(row.n) for row in rows]),
-        Column("top-1 %,\nlast epoch", [spread(row.last) for row in rows], ["bold"] * len(rows)),
-        Column("top-1 %,\nbest epoch", [spread(row.best) for row in rows]),
+        Column(f"{head},\nlast epoch", [spread(row.last) for row in rows], ["bold"] * len(rows)),
+        Column(f"{head},\nbest epoch", [spread(row.best) for row in rows]),
     ]
     reference = next((row.label for row in rows if row.is_baseline), None)
     if reference is not None:
@@ -93,26 +100,51 @@ def _accuracy_columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def _cost_columns(rows: Sequence[Row]) -> list[Column]:
-    return [
+    columns = [
         Column("parameters", [number(row.params, 0) for row in rows]),
         Column("agreement\nwith teacher %", [spread(row.agreement, 1) for row in rows]),
         Column("ECE %", [spread(row.ece, 1, scale=100) for row in rows]),
         Column("seconds", [spread(row.seconds, 1) for row in rows]),
         Column("backward\npasses", [number(row.backward_passes, 0) for row in rows]),
     ]
+    return [column for column in columns if set(column.cells) != {NONE}]
 
 
-def _rich_table(setting: str, rows: Sequence[Row], columns: Sequence[Column]) -> RichTable:
+def _rich_table(console: Console, setting: str, rows: Sequence[Row], columns: Sequence[Column]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
-    caption = Text("mean ± sample std over seeds; differences are paired by seed", "dim")
-    view = RichTable(title=Text(setting), caption=caption, box=box.SIMPLE_HEAD)
+    caption = _text(console, "mean ± sample std over seeds; differences are paired by seed", "dim")
+    view = RichTable(title=_text(console, setting), caption=caption, box=box.SIMPLE_HEAD)
     view.add_column("method", overflow="fold")
     for column in columns:
-        view.add_column(Text(column.head), justify="right", no_wrap=True)
+        view.add_column(_text(console, column.head), justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        cells = [Text(c.cells[i], c.styles[i] if c.styles else "") for c in columns]
-        view.add_row(Text(row.label), *cells)
+        cells = [_text(console, c.cells[i], c.styles[i] if c.styles else "") for c in columns]
+        view.add_row(_text(console, row.label), *cells)
     return view
+
+
+def _text(console: Console, words: str, style: str = "") -> Text:
+    """Text as the console can show it, never read as markup."""
+    from rich.text import Text
+
+    return Text(spelled(words, console.encoding), style)
+
+
+def spelled(words: str, encoding: str) -> str:
+    """Words in the signs of an encoding: known signs spelled otherwise, others as escapes.
+
+    Example:
+        >>> spelled("−1.50 ± 0.20", "ascii"), spelled("−1.50 ± 0.20", "cp1252"), spelled("−1.50", "utf-8")
+        ('-1.50 +/- 0.20', '-1.50 ± 0.20', '−1.50')
+    """
+    return "".join(_spelled(c, encoding) for c in words)
+
+
+def _spelled(sign: str, encoding: str) -> str:
+    try:
+        sign.encode(encoding)
+    except UnicodeEncodeError:
+        return SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode("ascii")
+    return sign

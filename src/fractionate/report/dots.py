@@ -1,44 +1,108 @@
-"""Accuracy of every seed, and beside it the paired difference to the baseline."""
+"""Every seed of every method, and the paired difference to the baseline: side by side, or one below the other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from fractionate.report.chart import Frame, Mark, Panel, Scale, extent, rule, shortened, text, x_axis
+from fractionate.report.chart import Frame, Mark, Panel, Scale, extent, rule, shortened, text, unit, x_axis
 from fractionate.report.table import Row, teachers
-from fractionate.report.words import LEVEL_TEXT, PERCENT, gap, number, spread
+from fractionate.report.words import LEVEL_TEXT, gap, measured, number, spread
 
-WIDTH, ROW, HEAD, FOOT = 1040.0, 46.0, 46.0, 44.0
+HEAD, FOOT = 46.0, 44.0
+WIDE, NARROW = 1040.0, 400.0
 REACH = 1.0
 """The teacher is drawn if it lies within this multiple of the students' range beyond them."""
 
 
-def accuracy_panel(rows: Sequence[Row], inks: dict[str, str]) -> Panel:
-    """One line of dots per method; with a baseline, its interval of differences on the right."""
-    bottom = HEAD + ROW * len(rows)
-    labels = min(220.0, 16 + 8.2 * max(len(row.label) for row in rows))
+@dataclass(frozen=True)
+class Block:
+    """Where the rows of one quantity stand: marks from ``left`` to ``right``, words beside them or (narrow) above."""
+
+    left: float
+    right: float
+    top: float
+    count: int
+    narrow: bool
+
+    @property
+    def row(self) -> float:
+        """Height of a row."""
+        return 54.0 if self.narrow else 46.0
+
+    @property
+    def bottom(self) -> float:
+        """Where the axis is."""
+        return self.top + self.row * self.count
+
+    def frame(self, low: float, high: float) -> Frame:
+        """The plotting area."""
+        return Frame(Scale(low, high, self.left, self.right), Scale(0, 1, self.bottom, self.top))
+
+    def centre(self, index: int) -> float:
+        """Height of the marks of a row."""
+        return self.top + self.row * (index + (0.66 if self.narrow else 0.5))
+
+    def named(self, index: int, row: Row, ink: str) -> Mark:
+        """The name of a row."""
+        room = 230.0 if self.narrow else self.left - 14
+        return text(0, self._words(index), shortened(row.label, room), f"name {ink}", "start")
+
+    def valued(self, index: int, words: str, kind: str = "value") -> Mark:
+        """What is written of a row."""
+        if self.narrow:
+            return text(NARROW, self._words(index), words, kind, "end")
+        return text(self.right + 14, self._words(index), words, kind, "start")
+
+    def lines(self) -> list[Mark]:
+        """Between the rows."""
+        end = NARROW if self.narrow else WIDE
+        return [rule(0, y, end, y, "row") for y in (self.top + self.row * i for i in range(1, self.count))]
+
+    def _words(self, index: int) -> float:
+        return self.top + self.row * index + 18 if self.narrow else self.centre(index) + 4
+
+
+def accuracy_panel(rows: Sequence[Row], inks: dict[str, str], narrow: bool = False) -> Panel:
+    """One line of dots per method and, with a baseline, its interval of differences.
+
+    Args:
+        rows: of one setting.
+        inks: label -> classes of its colour.
+        narrow: 400 pixels wide, the differences below; else 1040, on the right.
+    """
     baseline = next((row for row in rows if row.is_baseline), None)
-    split = 0.54 * WIDTH if baseline else WIDTH
-    middle = split - _room([spread(row.last) for row in rows])
-    accuracy = _accuracy_frame(rows, labels, middle, bottom)
-    marks = [text(0, _centre(i) + 4, shortened(row.label, labels - 14), f"name {inks[row.label]}", "start")
-             for i, row in enumerate(rows)]  # fmt: skip
-    marks += [rule(0, HEAD + ROW * i, WIDTH, HEAD + ROW * i, "row") for i in range(1, len(rows))]
-    marks += x_axis(accuracy, "test accuracy at the last epoch, %", grid=True)
-    marks += _reference_lines(accuracy, rows, baseline)
+    block, other = _blocks(rows, narrow, baseline is not None)
+    frame = block.frame(*_range(rows))
+    metric = rows[0].headline
+    marks = block.lines()
+    marks += x_axis(frame, f"test {metric.name} at the last epoch{unit(metric)}", grid=True)
+    marks += _reference_lines(frame, rows, baseline)
     for i, row in enumerate(rows):
-        marks += _seeds(accuracy, row, _centre(i), inks[row.label])
-        marks.append(text(middle + 14, _centre(i) + 4, spread(row.last), "value", "start"))
+        marks.append(block.named(i, row, inks[row.label]))
+        marks += _seeds(frame, row, block.centre(i), inks[row.label])
+        marks.append(block.valued(i, spread(row.last)))
     if baseline:
-        marks += _differences(rows, baseline, inks, split, bottom)
+        marks += _differences(rows, baseline, inks, other)
+    if narrow:
+        marks = [replace(mark, tip="") for mark in marks]  # where no pointer can rest on a mark
     told = [f"{row.label} {spread(row.last)}" for row in rows]
-    summary = f"Test accuracy at the last epoch in percent, mean and std: {'; '.join(told)}."
-    return Panel(WIDTH, bottom + FOOT, "", summary, accuracy, tuple(marks), ())
+    summary = f"Test {metric.name} at the last epoch{unit(metric)}; mean and std: {'; '.join(told)}."
+    height = (other if narrow and baseline else block).bottom + FOOT
+    return Panel(NARROW if narrow else WIDE, height, "", summary, frame, tuple(marks), ())
 
 
-def _centre(index: int) -> float:
-    return HEAD + ROW * (index + 0.5)
+def _blocks(rows: Sequence[Row], narrow: bool, both: bool) -> tuple[Block, Block]:
+    """Places of the accuracies and of the differences."""
+    count = len(rows)
+    if narrow:
+        first = Block(8, NARROW - 8, HEAD, count, True)
+        return first, replace(first, top=first.bottom + FOOT + 18)
+    names = min(250.0, 16 + 8.2 * max(len(row.label) for row in rows))
+    split = 0.54 * WIDE if both else WIDE
+    first = Block(names, split - _room([spread(row.last) for row in rows]), HEAD, count, False)
+    return first, Block(split, WIDE - _room([gap(row.difference) for row in rows]), HEAD, count, False)
 
 
 def _room(words: Sequence[str]) -> float:
@@ -46,15 +110,14 @@ def _room(words: Sequence[str]) -> float:
     return 24 + 7.3 * max(map(len, words))
 
 
-def _accuracy_frame(rows: Sequence[Row], left: float, right: float, bottom: float) -> Frame:
+def _range(rows: Sequence[Row]) -> tuple[float, float]:
     values = [v for row in rows for v in row.last.values]
     for row in rows:
         values += [row.last.mean - (row.last.std or 0), row.last.mean + (row.last.std or 0)]
     low, high = extent(values)
-    tops = [teacher.top1.mean for teacher in teachers(rows) if teacher.top1]
+    tops = [teacher.score.mean for teacher in teachers(rows) if teacher.score]
     near = [top for top in tops if low - REACH * (high - low) < top < high + REACH * (high - low)]
-    low, high = extent([*values, *near])
-    return Frame(Scale(low, high, left, right), Scale(0, 1, bottom, HEAD))
+    return extent([*values, *near])
 
 
 def _reference_lines(frame: Frame, rows: Sequence[Row], baseline: Row | None) -> list[Mark]:
@@ -63,11 +126,11 @@ def _reference_lines(frame: Frame, rows: Sequence[Row], baseline: Row | None) ->
         at = frame.x(baseline.last.mean)
         marks.append(rule(at, frame.top, at, frame.bottom, "reference"))
     for teacher in teachers(rows):
-        if teacher.top1 is None:
+        if teacher.score is None:
             continue
-        name, top1 = f"teacher {number(teacher.top1.mean)}", teacher.top1.mean
-        if frame.x.low <= top1 <= frame.x.high:
-            at = frame.x(top1)
+        name, score = f"teacher {number(teacher.score.mean)}", teacher.score.mean
+        if frame.x.low <= score <= frame.x.high:
+            at = frame.x(score)
             marks.append(rule(at, frame.top - 4, at, frame.bottom, "teacher"))
             anchor = "end" if at > (frame.left + frame.right) / 2 else "start"
             marks.append(text(at, frame.top - 10, name, "tick", anchor))
@@ -91,26 +154,26 @@ def _seeds(frame: Frame, row: Row, centre: float, ink: str) -> list[Mark]:
         if math.isfinite(value):
             at = centre + (i - (row.n - 1) / 2) * gap
             place: dict[str, str | float] = {"cx": frame.x(value), "cy": at, "r": 3.4}
-            tip = f"{row.label}, seed {seed}: {number(value)}{PERCENT}"
+            tip = f"{row.label}, seed {seed}: {measured(value, row.headline)}"
             marks.append(Mark("circle", {**place, "class": f"dot ring {ink}"}, tip=tip))
     return marks
 
 
-def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], left: float, bottom: float) -> list[Mark]:
+def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], block: Block) -> list[Mark]:
     known = [row.difference for row in rows if row.difference is not None]
     ends = [v for d in known for v in (d.mean, d.low, d.high) if v is not None]
-    right = WIDTH - _room([gap(row.difference) for row in rows])
-    frame = Frame(Scale(*extent([*ends, 0.0]), left, right), Scale(0, 1, bottom, HEAD))
-    label = f"difference to {shortened(baseline.label, 120)}, points ({LEVEL_TEXT} interval)"
+    frame = block.frame(*extent([*ends, 0.0]))
+    label = f"difference to {shortened(baseline.label, 120)}, {baseline.headline.of} ({LEVEL_TEXT} interval)"
     marks = x_axis(frame, label, 4, grid=True)
     marks.append(rule(frame.x(0), frame.top, frame.x(0), frame.bottom, "reference"))
+    if block.narrow:
+        marks += [*block.lines(), *(block.named(i, row, inks[row.label]) for i, row in enumerate(rows))]
     for i, row in enumerate(rows):
-        at = _centre(i) + 4
         if row.is_baseline:
-            marks.append(text(frame.right + 14, at, "baseline", "tick", "start"))
+            marks.append(block.valued(i, "baseline", "tick"))
         else:
-            marks += _interval(frame, row, _centre(i), inks[row.label])
-            marks.append(text(frame.right + 14, at, gap(row.difference), "value", "start"))
+            marks += _interval(frame, row, block.centre(i), inks[row.label])
+            marks.append(block.valued(i, gap(row.difference)))
     return marks
 
 
@@ -126,5 +189,5 @@ def _interval(frame: Frame, row: Row, y: float, ink: str) -> list[Mark]:
         marks += [rule(end, y - 5, end, y + 5, f"bar {ink}") for end in (low, high)]
     kind = "dot ring" if found.verdict in ("above", "below") else "dot hollow"
     place: dict[str, str | float] = {"cx": frame.x(found.mean), "cy": y, "r": 5}
-    tip = f"{row.label}: {gap(found)} points"
+    tip = f"{row.label}: {gap(found)} {row.headline.of}"
     return [*marks, Mark("circle", {**place, "class": f"{kind} {ink}"}, tip=tip)]

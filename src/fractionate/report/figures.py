@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fractionate.report.chart import Panel
-from fractionate.report.curves import Axes, Series, curves_panel, late_range, series, shared_axes
+from fractionate.report.chart import Panel, unit
 from fractionate.report.dots import accuracy_panel
-from fractionate.report.reliability import reliability_panel
+from fractionate.report.panels import (
+    Axes,
+    Series,
+    curves_panel,
+    late_range,
+    reliability_panel,
+    series,
+    shared_axes,
+)
 from fractionate.report.table import Row
-from fractionate.report.words import LEVEL_TEXT, PERCENT, number
+from fractionate.report.words import LEVEL_TEXT, number
 
 HUES = 6
 NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
 ORDER = ("kd", "target", "nontarget", "between", "top", "other")
 """Components that have the same hue in every report; others take the hues that are left."""
-ACCURACY, COMPONENT, GSNR, COSINE = "test_top1", "component/", "gsnr/", "cosine/"
+TEST, COMPONENT, GSNR, COSINE = "test_", "component/", "gsnr/", "cosine/"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title; ``legend`` pairs names with inks, ``wide`` gives each a full row."""
+    """Panels under one title; ``legend`` pairs names with inks.
+
+    ``wide`` gives each panel a full row; where the screen has less room than that, ``narrow`` takes their place.
+    """
 
     key: str
     title: str
@@ -29,6 +39,7 @@ class Figure:
     panels: tuple[Panel, ...]
     legend: tuple[tuple[str, str], ...] = ()
     wide: bool = False
+    narrow: tuple[Panel, ...] = ()
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
@@ -40,8 +51,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     """
     if not rows:
         return []
-    inks = _inks([row.label for row in rows if not row.is_baseline])
-    inks |= {row.label: "k0" for row in rows if row.is_baseline}
+    inks = row_inks(rows)
     drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
     names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR))
     drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
@@ -49,6 +59,12 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
     drawn.append(_reliability(rows, inks))
     return [figure for figure in drawn if figure is not None and figure.panels]
+
+
+def row_inks(rows: Sequence[Row]) -> dict[str, str]:
+    """Label -> classes of its colour; the baseline is neutral."""
+    inks = _inks([row.label for row in rows if not row.is_baseline])
+    return inks | {row.label: "k0" for row in rows if row.is_baseline}
 
 
 COMPONENT_WORDS = (
@@ -105,24 +121,31 @@ def _accuracy(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
             f" Right: mean of the differences paired by seed, with its {LEVEL_TEXT} Student "
             "interval; a filled dot where it excludes zero, a hollow one where it does not."
         )
-    panel = accuracy_panel(rows, inks)
-    return Figure("accuracy", "Accuracy at the last epoch", caption, (panel,), wide=True)
+    title = f"{_capital(rows[0].headline.name)} at the last epoch"
+    panel, narrow = (accuracy_panel(rows, inks, narrow) for narrow in (False, True))
+    return Figure("accuracy", title, caption, (panel,), wide=True, narrow=(narrow,))
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _learning_curves(rows: Sequence[Row], inks: dict[str, str]) -> Figure | None:
-    found = (series(row.group, ACCURACY, row.label, inks[row.label]) for row in rows)
+    metric = rows[0].headline
+    found = (series(row.group, TEST + metric.key, row.label, inks[row.label]) for row in rows)
     lines = [line for line in found if line is not None]
     if not lines:
         return None
     x = shared_axes([lines], "", log=False).x
-    axes = Axes(x, late_range(lines), False, "test accuracy, %")
+    axes = Axes(x, late_range(lines), False, f"test {metric.name}{unit(metric)}")
     caption = "Mean over seeds after every epoch, with a band of one sample std."
     least = min(v for line in lines for v in line.values)
     if least < axes.y[0]:
-        start, first = (f"{number(v, 1)}{PERCENT}" for v in (axes.y[0], least))
+        start, first = (number(v, 1) + unit(metric).replace(", ", "\N{NO-BREAK SPACE}") for v in (axes.y[0], least))
         caption += f" The axis starts at {start}; the first epochs, from {first}, lie below it."
-    panel = curves_panel("", lines, axes, wide=True)
-    return Figure("curves", "Learning curves", caption, (panel,), wide=True)
+    panel, narrow = (curves_panel("", lines, axes, wide) for wide in (True, False))
+    legend = tuple((line.label, line.ink) for line in lines)
+    return Figure("curves", "Learning curves", caption, (panel,), legend, wide=True, narrow=(narrow,))
 
 
 def _per_method(

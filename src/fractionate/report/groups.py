@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fractionate._choices import unknown
 from fractionate.report.runs import RunRecord
-from fractionate.report.summary import RunFolderError, Summary
+from fractionate.report.summary import Headline, RunFolderError, Summary
 
 PER_RUN = frozenset({"seed", "device", "threads", "monitors", "save_every"})
 """Top-level keys of ``config.yaml`` that may differ between runs that are averaged."""
@@ -42,6 +42,11 @@ class Group:
         """The seeds of the runs, in the same order."""
         return tuple(summary.seed for summary in self.summaries)
 
+    @property
+    def headline(self) -> Headline:
+        """The metric that the runs were measured by."""
+        return self.summaries[0].headline
+
 
 def teacher_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs whose weights taught other runs of another setting: the teacher's own training.
@@ -66,7 +71,7 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
-    """Group finished runs by setting (data set and student), method and resolved config.
+    """Group finished runs by setting (data set, student, headline where one setting has several), method, config.
 
     Groups keep the order in which their first run comes. Where one method occurs with several
     configs, the label names the settings that differ.
@@ -94,24 +99,34 @@ def group_runs(runs: Iterable[RunRecord]) -> list[Group]:
 
 def _gather(runs: Sequence[RunRecord]) -> dict[Key, list[RunRecord]]:
     """Finished runs by setting, method and config; teachers are told apart only where seeds repeat."""
+    by_setting: dict[str, set[str]] = {}
+    for run in runs:
+        by_setting.setdefault(_setting(run.facts), set()).add(run.facts.headline.key)
+    apart = {setting for setting, headlines in by_setting.items() if len(headlines) > 1}
     coarse: dict[Key, list[RunRecord]] = {}
     for run in runs:
-        coarse.setdefault(_key(run, {CHECKPOINT}), []).append(run)
+        coarse.setdefault(_key(run, {CHECKPOINT}, apart), []).append(run)
     gathered: dict[Key, list[RunRecord]] = {}
     for key, members in coarse.items():
         seeds = {run.facts.seed for run in members}
         for run in members:
-            exact = key if len(seeds) == len(members) else _key(run, set())
+            exact = key if len(seeds) == len(members) else _key(run, set(), apart)
             gathered.setdefault(exact, []).append(run)
     return gathered
 
 
-def _key(run: RunRecord, free: Set[str]) -> Key:
-    """Setting, method, and the config without what may differ from seed to seed."""
+def _key(run: RunRecord, free: Set[str], apart: Set[str] = frozenset()) -> Key:
+    """Setting, method, and the config without what may differ from seed to seed.
+
+    Settings in ``apart`` were measured by several headlines: only runs of one headline can be compared.
+    """
     variant = frozenset(
         (path, value) for path, value in run.settings.items() if path.split(".")[0] not in PER_RUN and path not in free
     )
-    return _setting(run.facts), run.facts.method, variant
+    setting = _setting(run.facts)
+    if setting in apart:
+        setting = f"{setting} · {run.facts.headline.label}".removeprefix(" · ")
+    return setting, run.facts.method, variant
 
 
 def _setting(summary: Summary) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate.report.figures import figures
+from fractionate.report.dots import accuracy_panel
+from fractionate.report.figures import figures, row_inks
 from fractionate.report.runs import RunRecord, read_runs
+from fractionate.report.summary import shown
 from fractionate.report.table import Row, Table, table, teachers
-from fractionate.report.words import LEVEL_TEXT, PERCENT, gap, headline, listing, number, spread
+from fractionate.report.words import LEVEL_TEXT, finding, gap, listing, measured, number, spread
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,16 +68,28 @@ def _write(page: str, out: Path) -> None:
 
 def render(result: Table, title: str) -> str:
     """The HTML text of a table, its figures and its provenance."""
+    title = shown(title)
     sections = [_section(name, rows) for name, rows in result.settings.items()]
     template = _environment().get_template("page.html.j2")
     return template.render(
         title=title,
         sections=sections,
         result=result,
-        empty=headline(())[0],
+        empty=finding(())[0],
         level=LEVEL_TEXT,
         places=_places(result),
     )
+
+
+def accuracy_svg(rows: Sequence[Row], narrow: bool = False) -> str:
+    """The first figure of a page as an SVG file of its own, in light and in dark.
+
+    Args:
+        rows: of one setting, in the order in which they are drawn.
+        narrow: for screens of 400 pixels.
+    """
+    panel = accuracy_panel(rows, row_inks(rows), narrow)
+    return _environment().get_template("panel.svg.j2").render(p=panel)
 
 
 def _environment() -> Environment:
@@ -105,7 +119,7 @@ class Section:
 
 
 def _section(name: str, rows: tuple[Row, ...]) -> Section:
-    return Section(name, headline(rows), _facts(rows), rows, list(figures(rows)))
+    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)))
 
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -117,8 +131,8 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
         facts.append(("student", f"{student}, {number(min(params), 0)} parameters".lstrip(", ")))
     for teacher in teachers(rows):
         size = f"{number(teacher.params, 0)} parameters" if teacher.params else ""
-        top1 = f"{spread(teacher.top1)}{PERCENT}" if teacher.top1 else ""
-        facts.append(("teacher", ", ".join(part for part in (teacher.name, size, top1) if part)))
+        score = measured(teacher.score, rows[0].headline) if teacher.score else ""
+        facts.append(("teacher", ", ".join(part for part in (teacher.name, size, score) if part)))
     counts = sorted({row.n for row in rows})
     seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     facts.append(("seeds per method", seeds))
@@ -139,7 +153,7 @@ def _places(result: Table) -> dict[Path, str]:
     if not folders:
         return {}
     shared = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return {run.folder: folder.relative_to(shared).as_posix() for run, folder in zip(runs, folders, strict=True)}
+    return {run.folder: shown(folder.relative_to(shared).as_posix()) for run, folder in zip(runs, folders, strict=True)}
 
 
 def changes(runs: Sequence[RunRecord]) -> list[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.report.summary import RunFolderError, Summary, parse_summary
+from fractionate.report.summary import RunFolderError, Summary, parse_object, parse_summary, shown
 
 WATCHING = ("gsnr/", "cosine/", "norm/")
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+LONGEST = {CONFIG: 100_000, SUMMARY: 10_000_000, METRICS: 1_000_000_000}
+"""Bytes of a file that is read at all; those of a long run have about 1,500, 50,000 and 1,000,000."""
+DEEPEST = 20
+"""Levels of a config; a complete one has five."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run folder as it lies on disk.
+    """One run folder as it lies on disk; every text of it is `shown`, so it may be printed.
 
     ``config`` is the text of ``config.yaml`` and ``settings`` its leaves (``method.args.alpha`` ->
     ``"1.0"``). ``epochs`` holds the lines of ``metrics.jsonl``: column name -> value, numbers only, in the order
@@ -109,7 +113,7 @@ def _read_run(folder: Path) -> RunRecord:
     config = _text(config_file) if config_file.is_file() else ""
     return RunRecord(
         folder=folder,
-        config=config,
+        config="\n".join(shown(line.expandtabs()) for line in config.split("\n")),
         settings=_read_settings(config_file, config),
         epochs=_read_metrics(metrics_file, finished) if metrics_file.is_file() else (),
         summary=parse_summary(summary_file, _text(summary_file)) if finished else None,
@@ -117,6 +121,9 @@ def _read_run(folder: Path) -> RunRecord:
 
 
 def _text(file: Path) -> str:
+    most = LONGEST[file.name]
+    if (size := file.stat().st_size) > most:
+        raise RunFolderError(file, None, f"{size:,} bytes, of a kind of file that has at most {most:,}")
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -128,7 +135,10 @@ def _read_settings(file: Path, text: str) -> dict[str, str]:
     import yaml  # a report alone needs it, `import fractionate` does not
 
     try:
-        return dict(_leaves(yaml.safe_load(text) or {}, ""))
+        reader = yaml.SafeLoader(text)
+        while reader.check_event(yaml.StreamStartEvent, yaml.DocumentStartEvent):
+            reader.get_event()
+        return dict(_leaves(file, reader, ())) if reader.check_event(yaml.NodeEvent) else {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         why = getattr(error, "problem", None) or str(error)
@@ -136,13 +146,33 @@ def _read_settings(file: Path, text: str) -> dict[str, str]:
         raise RunFolderError(file, line, f"broken YAML: {why}") from None
 
 
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict | list) and node:
-        inner = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in inner:
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    elif path:
-        yield path, "null" if node is None else str(node)
+def _leaves(file: Path, reader: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The scalars below the next node with their paths, as they are written.
+
+    Nothing is built of them: a few lines of aliases would unfold to more than any memory holds.
+    """
+    import yaml
+
+    node = reader.get_event()
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.AliasEvent):
+        raise RunFolderError(file, line, "broken YAML: write values out instead of naming them (*alias)")
+    if len(path) > DEEPEST:
+        raise RunFolderError(file, line, f"broken YAML: nested in more than {DEEPEST} levels")
+    if isinstance(node, yaml.ScalarEvent):
+        null = node.implicit[0] and node.value in ("", "~", "null")
+        yield ".".join(path), "null" if null else shown(node.value)
+        return
+    listed, empty = isinstance(node, yaml.SequenceStartEvent), True
+    index = itertools.count()
+    while not reader.check_event(yaml.CollectionEndEvent):
+        if not listed and not reader.check_event(yaml.ScalarEvent):
+            raise RunFolderError(file, line, "broken YAML: a key must be a word")
+        key, empty = str(next(index)) if listed else shown(reader.get_event().value), False
+        yield from _leaves(file, reader, (*path, key))
+    reader.get_event()
+    if empty:
+        yield ".".join(path), "[]" if listed else "{}"
 
 
 def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]:
@@ -154,7 +184,7 @@ def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        row = _read_line(file, number, line)
+        row = _read_line(file, line, number)
         if rows and row["epoch"] <= rows[-1]["epoch"]:
             before = f"epoch {row['epoch']:g} follows epoch {rows[-1]['epoch']:g}"
             raise RunFolderError(file, number, f"{before}: epochs must increase")
@@ -164,19 +194,13 @@ def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]
     return tuple(rows)
 
 
-def _read_line(file: Path, number: int, line: str) -> dict[str, float]:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        place = f"column {error.colno}"
-        raise RunFolderError(file, number, f"broken JSON: {error.msg} at {place}") from None
-    if not isinstance(row, dict):
-        raise RunFolderError(file, number, f"expected a JSON object, got {type(row).__name__}")
+def _read_line(file: Path, line: str, number: int) -> dict[str, float]:
+    row = parse_object(file, line, number)
     epoch = row.get("epoch")
-    if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-        raise RunFolderError(file, number, f"'epoch' must be a whole number, got {epoch!r}")
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1e9:
+        raise RunFolderError(file, number, f"'epoch' must be a whole number, got {repr(epoch)[:40]}")
     return {
-        name: float(value)
+        shown(name): value if isinstance(value, float) else float(value)
         for name, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
     }

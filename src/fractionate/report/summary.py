@@ -1,16 +1,40 @@
-"""``summary.json`` -> `Summary`, with every type checked."""
+"""``summary.json`` -> `Summary`, with every type checked; the headlines that a report knows."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 BINS = ("confidence", "accuracy", "count")
+NEWEST = 1
+"""The newest layout of run folders that is read here, as ``schema`` in their files numbers them."""
 T = TypeVar("T")
+
+
+def shown(words: object) -> str:
+    r"""Text from a folder that somebody else may have written, harmless on a terminal and in a page.
+
+    Control characters (line ends among them), marks that turn the direction of writing, and bytes of file names that
+    were no text become visible escapes.
+
+    Example:
+        >>> shown("kd"), shown("one\ntwo")
+        ('kd', 'one\\ntwo')
+    """
+    words = str(words)
+    if words.isprintable():
+        return words
+    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode("ascii") for c in str(words))
+
+
+def _harmless(c: str) -> bool:
+    joins = c in "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # emoji and Persian are written with them
+    return c.isprintable() or joins or unicodedata.category(c) == "Zs"  # Python takes no-break spaces for unprintable
 
 
 class RunFolderError(ValueError):
@@ -23,8 +47,39 @@ class RunFolderError(ValueError):
 
     def __init__(self, file: Path, line: int | None, why: str) -> None:
         self.file, self.line = file, line
-        place = str(file) if line is None else f"{file}, line {line}"
+        place = shown(file) if line is None else f"{shown(file)}, line {line}"
         super().__init__(f"{place}: {why}")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The metric that tables show first: its key in the files, and how readers name it.
+
+    ``label`` is short ("top-1", for heads of columns), ``name`` is the quantity ("accuracy", for axes), ``unit`` is "%"
+    or empty, and ``higher`` says whether more is better.
+    """
+
+    key: str
+    label: str
+    name: str
+    unit: str = "%"
+    higher: bool = True
+
+    @property
+    def of(self) -> str:
+        """The unit of a difference."""
+        return "points" if self.unit == "%" else self.label
+
+
+HEADLINES = {
+    "top1": Headline("top1", "top-1", "accuracy"),
+    "miou": Headline("miou", "mIoU", "mean intersection over union"),
+    "ap": Headline("ap", "AP", "average precision"),
+}
+"""What is known of a headline; any other is named by its key, has no unit, and more of it is better."""
+
+SCHEMA_0 = "top1"
+"""The headline of folders from before ``schema`` and ``headline`` were written."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +98,23 @@ class Calibration:
 class Summary:
     """What one finished run says about itself.
 
-    Accuracies and ``agreement`` are percentages, ``ece`` is a fraction, ``seconds`` wall-clock time
-    of training, ``backward_passes`` the number per step. None stands for "not recorded".
+    ``last``, ``best`` and ``teacher_last`` are values of the headline; ``agreement`` is in percent, ``ece`` a fraction,
+    ``seconds`` wall-clock time of training, ``backward_passes`` the number per step. None stands for "not recorded".
     """
 
     method: str
     seed: int
-    last_top1: float
+    headline: Headline
+    last: float
     name: str | None
     dataset: str | None
     student: str | None
     teacher: str | None
-    best_top1: float | None
+    best: float | None
     best_epoch: int | None
     params: int | None
     teacher_params: int | None
-    teacher_top1: float | None
+    teacher_last: float | None
     agreement: float | None
     ece: float | None
     seconds: float | None
@@ -77,27 +133,24 @@ def parse_summary(file: Path, text: str) -> Summary:
     Raises:
         RunFolderError: broken JSON (with its line), or a field that is missing or of a wrong type.
     """
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        why = f"broken JSON: {error.msg} at column {error.colno}"
-        raise RunFolderError(file, error.lineno, why) from None
-    if not isinstance(raw, dict):
-        raise RunFolderError(file, None, f"expected a JSON object, got {type(raw).__name__}")
+    raw = parse_object(file, text)
     read = _Fields(file, raw)
+    headline = read.headline()
+    key = headline.key
     return Summary(
         method=read.required("method", read.text("method")),
         seed=read.required("seed", read.whole("seed")),
-        last_top1=read.required("last_top1", read.number("last_top1")),
+        headline=headline,
+        last=read.required(f"last_{key}", read.number(f"last_{key}")),
         name=read.text("name"),
         dataset=read.text("dataset"),
         student=read.text("student"),
         teacher=read.text("teacher"),
-        best_top1=read.number("best_top1"),
+        best=read.number(f"best_{key}"),
         best_epoch=read.whole("best_epoch"),
         params=read.whole("params"),
         teacher_params=read.whole("teacher_params"),
-        teacher_top1=read.number("teacher_top1"),
+        teacher_last=read.number(f"teacher_{key}"),
         agreement=read.number("agreement"),
         ece=read.number("ece"),
         seconds=read.number("seconds"),
@@ -111,6 +164,34 @@ def parse_summary(file: Path, text: str) -> Summary:
     )
 
 
+def parse_object(file: Path, text: str, line: int | None = None) -> dict[str, Any]:
+    """A JSON object.
+
+    Args:
+        file: where the text stands.
+        text: JSON.
+        line: its line in the file; None if it is the whole file.
+
+    Raises:
+        RunFolderError: broken JSON, JSON nested without end, numbers of thousands of digits, or no object.
+
+    Example:
+        >>> parse_object(Path("summary.json"), '{"seed": 0}')
+        {'seed': 0}
+    """
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        why = f"broken JSON: {error.msg} at column {error.colno}"
+        raise RunFolderError(file, line or error.lineno, why) from None
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else "a number of too many digits"
+        raise RunFolderError(file, line, f"broken JSON: {why}") from None
+    if not isinstance(raw, dict):
+        raise RunFolderError(file, line, f"expected a JSON object, got {type(raw).__name__}")
+    return raw
+
+
 @dataclass(frozen=True)
 class _Fields:
     """Typed access to the fields of one JSON object; null and absent are both None."""
@@ -119,12 +200,21 @@ class _Fields:
     raw: Mapping[str, Any]
 
     def _wrong(self, key: str, wanted: str) -> RunFolderError:
-        return RunFolderError(self.file, None, f"'{key}' must be {wanted}, got {self.raw[key]!r}")
+        return RunFolderError(self.file, None, f"'{key}' must be {wanted}, got {repr(self.raw[key])[:80]}")
 
     def required(self, key: str, value: T | None) -> T:
         if value is None:
             raise RunFolderError(self.file, None, f"'{key}' is missing; every report needs it")
         return value
+
+    def headline(self) -> Headline:
+        """The headline that the file names, or that of the folders which name none."""
+        schema = self.whole("schema") or 0
+        if schema > NEWEST:
+            why = f"schema {schema} is of a newer fractionate; this one reads up to {NEWEST}: update it"
+            raise RunFolderError(self.file, None, why)
+        key = self.required("headline", self.text("headline")) if schema else SCHEMA_0
+        return HEADLINES.get(key) or Headline(key, key, key, unit="")
 
     def number(self, key: str) -> float | None:
         value = self.raw.get(key)
@@ -132,7 +222,10 @@ class _Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(key, "a number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._wrong(key, "a number that fits into a float") from None
 
     def whole(self, key: str) -> int | None:
         value = self.number(key)
@@ -144,29 +237,31 @@ class _Fields:
 
     def text(self, key: str) -> str | None:
         value = self.raw.get(key)
-        if value is None or isinstance(value, str):
-            return value
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return shown(value)
         raise self._wrong(key, "text")
 
     def command(self) -> str | None:
         """The command line, given as text or as a list of words."""
         value = self.raw.get("command")
         if isinstance(value, list):
-            return shlex.join(map(str, value)) or None
+            return shown(shlex.join(map(str, value))) or None
         return self.text("command")
 
     def git(self) -> str | None:
         """The commit, given as text or as an object ``{"commit": ..., "changed": ...}``."""
         value = self.raw.get("git")
         if isinstance(value, dict):
-            return f"{str(value.get('commit'))[:12]}{', changed since' if value.get('changed') else ''}"
+            return f"{shown(value.get('commit'))[:12]}{', changed since' if value.get('changed') else ''}"
         return self.text("git")
 
     def versions(self) -> Mapping[str, str]:
         value = self.raw.get("versions") or {}
         if not isinstance(value, dict):
             raise self._wrong("versions", "an object of package versions")
-        return {str(name): str(version) for name, version in value.items()}
+        return {shown(name): shown(version) for name, version in value.items()}
 
     def calibration(self) -> Calibration | None:
         value = self.raw.get("calibration")

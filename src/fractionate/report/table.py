@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
-from fractionate.report.stats import Difference, Estimate, paired_difference
-from fractionate.report.summary import Summary
+from fractionate.report.summary import Headline, Summary, shown
+from fractionate.report.words import Difference, Estimate, paired_difference
 
 T = TypeVar("T")
 # Settings that belong to a method, or have a note or a column of their own, or change no number.
@@ -23,7 +23,7 @@ SHOWN = 4
 class Row:
     """One method: an `Estimate` over the seeds of ``group`` for everything that was recorded.
 
-    ``last`` is the test accuracy of the last epoch and ``best`` that of the best one, in percent;
+    ``last`` is the `headline` on test data after the last epoch and ``best`` that of the best one;
     ``difference`` compares ``last`` with the baseline by seed (None for the baseline itself, without
     a baseline, or without a common seed). ``params`` counts the student's parameters; None where
     the runs disagree or did not say. ``seconds`` leaves out runs whose gradients were watched, unless all were.
@@ -45,6 +45,11 @@ class Row:
     def label(self) -> str:
         """The method, with what tells it from its variants."""
         return self.group.label
+
+    @property
+    def headline(self) -> Headline:
+        """The metric of ``last`` and ``best``."""
+        return self.group.headline
 
     @property
     def n(self) -> int:
@@ -73,11 +78,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Teacher:
-    """One teacher that rows name; ``top1`` has one value per seed where teachers differ by seed."""
+    """One teacher that rows name; ``score``, its headline, has one value per seed where teachers differ by seed."""
 
     name: str
     params: int | None
-    top1: Estimate | None
+    score: Estimate | None
 
 
 def teachers(rows: Iterable[Row]) -> list[Teacher]:
@@ -89,16 +94,16 @@ def teachers(rows: Iterable[Row]) -> list[Teacher]:
     """
     found: dict[tuple[str, int | None], dict[int, float]] = {}
     for facts in (summary for row in rows for summary in row.group.summaries):
-        if facts.teacher_params is not None or facts.teacher_top1 is not None:
+        if facts.teacher_params is not None or facts.teacher_last is not None:
             by_seed = found.setdefault((facts.teacher or "", facts.teacher_params), {})
-            if facts.teacher_top1 is not None:
-                by_seed[facts.seed] = facts.teacher_top1
+            if facts.teacher_last is not None:
+                by_seed[facts.seed] = facts.teacher_last
     result = []
     for (name, params), by_seed in found.items():
         values = tuple(by_seed.values())
         same = len(set(values)) == 1
-        top1 = Estimate(values[:1] if same else values) if values else None
-        result.append(Teacher(name, params, top1))
+        score = Estimate(values[:1] if same else values) if values else None
+        result.append(Teacher(name, params, score))
     return result
 
 
@@ -135,8 +140,8 @@ def _row(group: Group, reference: Group | None) -> Row:
     undisturbed = [facts[i] for i, run in enumerate(group.runs) if not run.watched]
     return Row(
         group=group,
-        last=Estimate(tuple(s.last_top1 for s in facts)),
-        best=_estimate(facts, lambda s: s.best_top1),
+        last=Estimate(tuple(s.last for s in facts)),
+        best=_estimate(facts, lambda s: s.best),
         difference=None if reference is None or reference is group else _difference(group, reference),
         is_baseline=group is reference,
         params=_common(s.params for s in facts),
@@ -149,8 +154,8 @@ def _row(group: Group, reference: Group | None) -> Row:
 
 
 def _difference(group: Group, reference: Group) -> Difference | None:
-    ours = {s.seed: s.last_top1 for s in group.summaries}
-    theirs = {s.seed: s.last_top1 for s in reference.summaries}
+    ours = {s.seed: s.last for s in group.summaries}
+    theirs = {s.seed: s.last for s in reference.summaries}
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return None
@@ -171,13 +176,13 @@ def _common(values: Iterable[T | None]) -> T | None:
 
 def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
     for run in taught:
-        yield f"The run {run.folder.name} trained the teacher; it is not one of the rows."
+        yield f"The run {shown(run.folder.name)} trained the teacher; it is not one of the rows."
     watched = {run.watched for row in rows for run in row.group.runs}
     if len(watched) > 1:
         yield "Seconds leave out the runs whose streams were watched: watching takes backward passes of its own."
     for row in rows:
         if not all(map(math.isfinite, row.last.values)):
-            yield f"{row.label}: a run ended without a finite accuracy, so it has no mean."
+            yield f"{row.label}: a run ended without a finite {row.headline.name}, so it has no mean."
         if row.difference and len(row.difference.values) < row.n:
             paired = len(row.difference.values)
             yield f"{row.label}: only {paired} of {row.n} seeds also exist for the baseline."

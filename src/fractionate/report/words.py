@@ -1,17 +1,109 @@
-"""Numbers and verdicts as a reader sees them: one format for console and page."""
+"""Estimates over a handful of seeds, their Student intervals, and the words for them on console and page."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from fractionate.report.stats import LEVEL, Difference, Estimate, Verdict, paired_difference
-from fractionate.report.table import Row
+if TYPE_CHECKING:
+    from fractionate.report.summary import Headline
+    from fractionate.report.table import Row
+
+LEVEL = 0.95
+"""Confidence level of every interval in a report."""
+
+NAMED = 12
+"""A sentence names at most as many methods."""
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 PERCENT = "\N{NO-BREAK SPACE}%"
 LEVEL_TEXT = f"{LEVEL * 100:g}{PERCENT}"
+
+Verdict = Literal["above", "below", "within", "unknown"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The values of one quantity, one per seed, in the order of the runs.
+
+    Example:
+        >>> e = Estimate((92.0, 93.0, 94.0))
+        >>> e.mean, e.std, Estimate((92.0,)).std
+        (93.0, 1.0, None)
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean; not a number if a value is."""
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (divisor n - 1); None for a single value."""
+        if len(self.values) < 2:
+            return None
+        if not all(map(math.isfinite, self.values)):
+            return math.nan
+        return statistics.stdev(self.values)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Paired difference to a baseline: mean over common seeds with its Student interval.
+
+    ``low`` and ``high`` are ``mean -+ t_(n-1) std / sqrt(n)`` at ``LEVEL``; both None for one pair.
+    ``values`` holds the difference of every pair.
+    """
+
+    values: tuple[float, ...]
+    low: float | None
+    high: float | None
+
+    @property
+    def mean(self) -> float:
+        """Mean of the paired differences."""
+        return Estimate(self.values).mean
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the interval excludes zero, that is, whether the seeds' spread is exceeded."""
+        if self.low is None or self.high is None or not math.isfinite(self.low + self.high):
+            return "unknown"
+        if self.low > 0:
+            return "above"
+        return "below" if self.high < 0 else "within"
+
+
+def paired_difference(ours: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """Difference of pairs with its Student interval at ``LEVEL``.
+
+    Args:
+        ours: values of the method, one per common seed.
+        baseline: values of the baseline for the same seeds, in the same order.
+
+    Raises:
+        ValueError: the two do not have the same positive length.
+
+    Example:
+        >>> d = paired_difference([93.0, 94.0, 95.0], [90.0, 90.0, 90.0])
+        >>> d.mean, round(d.low, 3), round(d.high, 3), d.verdict
+        (4.0, 1.516, 6.484, 'above')
+    """
+    if not ours or len(ours) != len(baseline):
+        raise ValueError(f"paired values must have the same positive length, got {len(ours)} and {len(baseline)}")
+    gaps = Estimate(tuple(a - b for a, b in zip(ours, baseline, strict=True)))
+    if gaps.std is None:
+        return Difference(gaps.values, None, None)
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    half = float(stdtrit(len(gaps.values) - 1, 0.5 + LEVEL / 2)) * gaps.std / math.sqrt(len(gaps.values))
+    return Difference(gaps.values, gaps.mean - half, gaps.mean + half)
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
@@ -62,8 +154,22 @@ def gap(difference: Difference | None, digits: int = 2) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def measured(value: Estimate | float | None, headline: Headline) -> str:
+    r"""A value of the headline with its unit; a dash alone for None.
+
+    Example:
+        >>> from fractionate.report.summary import HEADLINES
+        >>> measured(Estimate((92.0,)), HEADLINES["miou"])
+        '92.00\xa0%'
+    """
+    if value is None:
+        return NONE
+    text = spread(value) if isinstance(value, Estimate) else number(value)
+    return f"{text}\N{NO-BREAK SPACE}{headline.unit}" if headline.unit else text
+
+
 def listing(names: Sequence[str]) -> str:
-    """Names as English: ``a``, ``a and b``, ``a, b and c``.
+    """Names as English: ``a``, ``a and b``, ``a, b and c``; of more than `NAMED` the number.
 
     Example:
         >>> listing(["kd", "dkd", "gdkd"])
@@ -71,17 +177,19 @@ def listing(names: Sequence[str]) -> str:
     """
     if len(names) < 2:
         return "".join(names)
+    if len(names) > NAMED:
+        return f"{', '.join(names[: NAMED - 2])} and {len(names) - NAMED + 2} more"
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def headline(rows: Sequence[Row]) -> list[str]:
+def finding(rows: Sequence[Row]) -> list[str]:
     """The finding of one setting in a few sentences, the first the headline.
 
     A difference "exceeds the seeds' spread" when the Student interval of its paired differences
     at `LEVEL` excludes zero; the sentences say so of those and of no others.
 
     Example:
-        >>> headline([])
+        >>> finding([])
         ['No run has finished yet.']
     """
     if not rows:
@@ -96,9 +204,9 @@ def headline(rows: Sequence[Row]) -> list[str]:
 
 def _alone(row: Row) -> str:
     if not math.isfinite(row.last.mean):
-        return f"{row.label}: a run ended without a finite accuracy."
+        return f"{row.label}: a run ended without a finite {row.headline.name}."
     seeds = f"{row.n} seed{'s' if row.n > 1 else ''}"
-    return f"{row.label}: {spread(row.last)}{PERCENT} top-1 at the last epoch ({seeds})."
+    return f"{row.label}: {measured(row.last, row.headline)} {row.headline.label} at the last epoch ({seeds})."
 
 
 def _versus(others: Sequence[Row], baseline: str) -> str:
@@ -126,25 +234,32 @@ def _versus(others: Sequence[Row], baseline: str) -> str:
 
 def _largest(others: Sequence[Row], baseline: str) -> list[str]:
     """The largest difference to the baseline, and whether it is one at all."""
+    metric = others[0].headline
     gains = [(row.difference, row.label) for row in others if row.difference and math.isfinite(row.difference.mean)]
     if not gains:
         return []
-    best, label = max(gains, key=lambda pair: pair[0].mean)
-    if best.mean <= 0:
-        return [f"No method has a higher mean than {baseline} at the last epoch."]
+    sign = 1 if metric.higher else -1
+    best, label = max(gains, key=lambda pair: sign * pair[0].mean)
+    if sign * best.mean <= 0:
+        return [f"No method has a {'higher' if metric.higher else 'lower'} mean than {baseline} at the last epoch."]
     most = "most " if len(gains) > 1 else ""
-    text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} points at the last epoch"
+    text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} {metric.of} at the last epoch"
     if best.low is None or best.high is None:
         return [f"{text}, from one seed, so its spread is not known."]
     low, high = number(best.low, sign=True), number(best.high, sign=True)
-    zero = "" if best.verdict == "above" else ", which includes zero"
+    zero = "" if best.verdict == _better(metric) else ", which includes zero"
     return [f"{text} ({LEVEL_TEXT} interval {low} to {high}{zero}; paired over {len(best.values)} seeds)."]
 
 
+def _better(metric: Headline) -> Verdict:
+    return "above" if metric.higher else "below"
+
+
 def _leader(rows: Sequence[Row]) -> list[str]:
-    """Whether the highest mean is really ahead of the other means."""
+    """Whether the best mean is really ahead of the other means."""
+    metric = rows[0].headline
     ranked = [row for row in rows if math.isfinite(row.last.mean) and row.n > 1]
-    ranked.sort(key=lambda row: -row.last.mean)
+    ranked.sort(key=lambda row: row.last.mean, reverse=metric.higher)
     if len(ranked) < 2:
         return []
     first = ranked[0]
@@ -156,8 +271,9 @@ def _leader(rows: Sequence[Row]) -> list[str]:
         seeds = [seed for seed in ours if seed in theirs]
         if len(seeds) > 1:
             lead = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
-            (ahead if lead.verdict == "above" else level).append(row.label)
-    text = f"{first.label} has the highest mean ({number(first.last.mean)}{PERCENT}); "
+            (ahead if lead.verdict == _better(metric) else level).append(row.label)
+    best = "highest" if metric.higher else "lowest"
+    text = f"{first.label} has the {best} mean ({measured(first.last.mean, metric)}); "
     if level and ahead:
         more = f"its lead exceeds the seeds’ spread over {listing(ahead)}, "
         return [f"{text}{more}not over {listing(level)}."]

@@ -3,15 +3,15 @@
 This room is the only place that flattens logits and drops ignored positions.
 """
 
-from .checks import can_look
+from .checks import blame, can_look
 from .layouts import images, pixels, rois, tokens
-from .logits import Logits, with_logits
-from .progress import Progress
-from .reduce import chunked, chunks, weighted_mean
+from .logits import Logits, with_logits, with_weight
+from .reduce import Progress, chunked, chunks, weighted_mean
 
 __all__ = [
     "Logits",
     "Progress",
+    "blame",
     "can_look",
     "chunked",
     "chunks",
@@ -21,4 +21,5 @@ __all__ = [
     "tokens",
     "weighted_mean",
     "with_logits",
+    "with_weight",
 ]

@@ -1,31 +1,104 @@
-"""What must hold of rows, said in words where it does not."""
+"""What must hold of rows, said in words where it does not; and what people give, as plain tensors."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+
+if TYPE_CHECKING:
+    from .logits import Logits
+
+# How deep we are in torch.func's transforms, None outside; inside vmap no tensor has values of its own.
+_level = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether values of ``x`` may be read: on CPU and not under compile (reading CUDA synchronizes)."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values of ``x`` may be read: on CPU, and not where they are not there yet (compile, vmap, fake tensors).
+
+    Reading from CUDA would synchronize.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return type(x) in (Tensor, Parameter) and _level() is None
 
 
-def check_logits(student: Tensor, teacher: Tensor) -> None:
+# -- what is given, as tensors ---------------------------------------------------------------
+
+
+def plain(x: Tensor) -> Tensor:
+    """The tensor as autograd can keep it: a copy if it was made under ``torch.inference_mode()``."""
+    if torch.compiler.is_compiling() or not x.is_inference() or torch.is_inference_mode_enabled():
+        return x
+    return x.clone()
+
+
+def labels_from(target: Any, like: Tensor) -> Tensor | None:
+    """Integers of any size as int64, arrays and lists as tensors on the logits' device; ``None`` stays."""
+    if target is None:
+        return None
+    target = values_from("target", target, like)
+    if target.is_floating_point() or target.dtype in (torch.bool, torch.int64) or target.is_complex():
+        return target
+    return target.long()
+
+
+def values_from(name: str, values: Any, like: Tensor) -> Tensor:
+    """Arrays and lists as tensors on the logits' device."""
+    if isinstance(values, Tensor):
+        return plain(values)
+    try:
+        return torch.tensor(values, device=like.device)  # a copy: arrays that may not be written to warn otherwise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"Logits: {name} must be a tensor or an array of numbers, got {_kind(values)}; give torch.as_tensor(...)"
+        ) from error
+
+
+def check_tensor(where: str, name: str, logits: Any) -> None:
+    """Logits are one tensor; what networks return beside it is named with the way to the logits."""
+    if isinstance(logits, Tensor):
+        return
+    if isinstance(logits, Mapping):
+        way = "output['logits']" if "logits" in logits else f"output[...], its keys are {list(logits)[:5]}"
+    elif hasattr(logits, "logits"):
+        way = "output.logits"
+    elif isinstance(logits, tuple | list):
+        way = "output[0]"
+    else:
+        way = "torch.as_tensor(...)"
+    raise ValueError(f"{where}: {name} must be one tensor of logits, got {_kind(logits)}; give {way}")
+
+
+def _kind(x: object) -> str:
+    size = f" of {len(x)}" if isinstance(x, tuple | list) else ""
+    return f"{type(x).__name__}{size}"
+
+
+# -- shapes, dtypes, devices -----------------------------------------------------------------
+
+
+def check_logits(student: Tensor, teacher: Tensor, name: str = "teacher") -> None:
     """Two [n, c] tensors of one floating dtype on one device, c at least 2."""
+    check_tensor("Logits", "student", student)
+    check_tensor("Logits", name, teacher)
     if student.ndim != 2 or student.shape != teacher.shape:
         raise ValueError(
-            f"Logits: student and teacher must both be [n, c]; got {list(student.shape)} and "
+            f"Logits: student and {name} must both be [n, c]; got {list(student.shape)} and "
             f"{list(teacher.shape)}. Flatten pixels, regions and tokens with fractionate.rows."
         )
     if not student.is_floating_point() or student.dtype != teacher.dtype:
         raise ValueError(
-            f"Logits: student and teacher must share one floating dtype, got {student.dtype} and "
+            f"Logits: student and {name} must share one floating dtype, got {student.dtype} and "
             f"{teacher.dtype}; cast one of them, for example teacher.to(student.dtype)"
         )
     if student.device != teacher.device:
         raise ValueError(
-            f"Logits: student is on {student.device}, teacher on {teacher.device}; "
+            f"Logits: student is on {student.device}, {name} on {teacher.device}; "
             f"move one of them, for example teacher.to(student.device)"
         )
     if student.shape[1] < 2:
@@ -33,7 +106,7 @@ def check_logits(student: Tensor, teacher: Tensor) -> None:
 
 
 def check_target(target: Tensor, student: Tensor) -> None:
-    """Hard labels [n] in range (looked at on CPU only), or soft labels [n, c]."""
+    """Hard labels [n] in range, or soft labels [n, c] that are distributions (values are looked at on CPU only)."""
     n, c = student.shape
     if target.device != student.device:
         raise ValueError(f"Logits: target is on {target.device}, student on {student.device}; move one of them")
@@ -41,12 +114,14 @@ def check_target(target: Tensor, student: Tensor) -> None:
         if target.shape != student.shape:
             raise ValueError(
                 f"Logits: a floating target holds soft labels [n, c]={[n, c]}, got "
-                f"{list(target.shape)}; hard labels must be int64 [n]"
+                f"{list(target.shape)}; hard labels must be integers [n]"
             )
+        if n and can_look(target):
+            _check_distributions(target.detach())
         return
     if target.dtype != torch.int64 or target.shape != (n,):
         raise ValueError(
-            f"Logits: target must be int64 [n]=[{n}] or soft labels [n, c]={[n, c]}, got "
+            f"Logits: target must be integers [n]=[{n}] or soft labels [n, c]={[n, c]} (floating point), got "
             f"{target.dtype} {list(target.shape)}"
         )
     if n and can_look(target):
@@ -83,3 +158,76 @@ def check_regions(regions: Tensor, student: Tensor) -> None:
     (rows, classes), (n, c) = regions.shape, student.shape
     if classes != c or (n and (rows % n or not rows)) or (rows and not n):
         raise ValueError(f"Logits: regions must be [n * r, c] with n={n}, c={c}, got {[rows, classes]}")
+
+
+# -- values ----------------------------------------------------------------------------------
+
+
+def _check_distributions(target: Tensor) -> None:
+    """No entry below 0, and every row sums to 1."""
+    exact = target.dtype in (torch.float32, torch.float64)
+    sums = target.sum(1, dtype=target.dtype if exact else torch.float32)
+    off, least = (sums - 1).abs(), target.amin()
+    if float(off.amax()) <= (most := 1e-3 if exact else 2e-2) and float(least) >= -1e-6:  # False for a NaN too
+        return
+    row = int((~(off <= most) | (target.amin(1) < -1e-6)).nonzero()[0, 0])
+    if not bool(target[row].isfinite().all()):
+        raise ValueError(f"Logits: target is not finite in row {row}; soft labels are probabilities")
+    low, total = float(target[row].min()), float(sums[row])
+    found = f"holds {low:.4g}" if low < -1e-6 else f"sums to {total:.4g}"
+    raise ValueError(
+        f"Logits: target holds soft labels, which are not negative and sum to 1 in every row, but row {row} {found}; "
+        f"for logits give target.softmax(1), for several labels of one row target / target.sum(1, keepdim=True)"
+    )
+
+
+def warn_of_probabilities(name: str, logits: Tensor) -> None:
+    """Warn once for every place in a program if these are probabilities: the network ends in a softmax."""
+    if not len(logits) or not can_look(logits) or min(logits[0, :8].tolist()) < 0:  # nearly all logits end here
+        return
+    if _normalized(logits[:1]) and _normalized(logits):
+        if bool((logits.amax(1) == 1).all()):  # one-hot: nobody's softmax, somebody's example
+            return
+        warnings.warn(
+            f"Logits: {name} holds probabilities (no entry below 0, every row sums to 1), not raw logits, so every "
+            f"temperature acts on the wrong scale; take the softmax off the network, or give its logarithm, "
+            f"{name}.clamp(min=1e-12).log()",
+            UserWarning,
+            stacklevel=4,  # the caller of Logits(...)
+        )
+
+
+def _normalized(z: Tensor) -> bool:
+    """Whether every row is a distribution, up to rounding."""
+    if not bool((z >= 0).all()):
+        return False
+    sums = z.sum(1, dtype=torch.float64 if z.dtype == torch.float64 else torch.float32)
+    return bool(((sums - 1).abs() < (2e-2 if z.dtype in (torch.bfloat16, torch.float16) else 1e-4)).all())
+
+
+def blame(lg: Logits, row: int) -> str:
+    """Which input makes a loss of this row not finite, in words: of the row itself, else of any other row."""
+    given = dict(_inputs(lg))
+    for name, x in given.items():
+        if len(x) == lg.rows and not bool(x.detach()[row].isfinite().all()):
+            return f"{name} not finite in row {row}"
+    for name, x in given.items():
+        bad = ~x.detach().isfinite().flatten(1).all(1) if x.ndim > 1 else ~x.detach().isfinite()
+        if bool(bad.any()):
+            return f"{name} not finite in row {int(bad.nonzero()[0, 0])}"
+    return "student and teacher logits are finite there"
+
+
+def _inputs(lg: Logits, prefix: str = "the ") -> list[tuple[str, Tensor]]:
+    """Every tensor of the rows that a loss reads, under the words of a sentence."""
+    found = [(f"{prefix}student logits are", lg.student), (f"{prefix}teacher logits are", lg.teacher)]
+    found += [(f"{prefix}logits of teachers[{k}] are", t) for k, t in enumerate(lg.teachers)]
+    if lg.target is not None and lg.target.is_floating_point():
+        found.append((f"{prefix}target is", lg.target))
+    found += [(f"{prefix}extra loss {name!r} is", x) for name, x in lg.extra.items()]
+    if lg.weight is not None:
+        found.append((f"{prefix}weight is", lg.weight))
+    for words, view in (("in the strong view the ", lg.strong), ("in the regions the ", lg.regions)):
+        if view is not None:
+            found += _inputs(view, words)
+    return found

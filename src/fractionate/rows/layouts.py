@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._choices import choose
 from .._typing import Float
+from .checks import check_tensor, labels_from, values_from
 from .logits import Logits
 
 
-def images(student: Tensor, teacher: Tensor, target: Tensor) -> Logits:
-    """Rows are images: ``[n, c]`` logits and ``[n]`` or ``[n, c]`` targets, taken as they are."""
-    return Logits(student, teacher, target)
+def images(student: Tensor, teacher: Tensor, target: Any = None, *, weight: Tensor | None = None) -> Logits:
+    """Rows are images: ``[n, c]`` logits and ``[n]`` or ``[n, c]`` targets, taken as they are.
+
+    Example:
+        >>> import torch
+        >>> images(torch.zeros(2, 5), torch.zeros(2, 5), torch.tensor([3, 0])).rows
+        2
+    """
+    return Logits(student, teacher, target, weight=weight)
 
 
 def pixels(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h2 w2"],
-    target: Tensor,
+    target: Any = None,
     *,
     ignore_index: int | None = 255,
     resize: bool = False,
+    weight: Tensor | None = None,
 ) -> Logits:
     """Rows are pixels that are not ignored.
 
     Args:
         student: ``[b, c, h, w]`` logits at the head's own resolution.
         teacher: ``[b, c, h2, w2]``; a student of another size is resized to it (bilinear, aligned corners).
-        target: ``[b, y, x]`` labels; reduced to the logits' size by nearest neighbour.
+        target: ``[b, y, x]`` labels; reduced to the logits' size by nearest neighbour. ``None``: every pixel is a row
+            without a label.
         ignore_index: pixels with this label are dropped from every term; ``None`` keeps all of them.
         resize: work at the labels' size instead: both logits are resized to it.
+        weight: ``[b, y, x]`` weight of every labelled pixel, reduced as the labels are.
+
+    Raises:
+        ValueError: teacher or labels are not of the student's images or classes.
 
     Example:
         >>> import torch
@@ -37,57 +54,176 @@ def pixels(
         >>> pixels(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), y).rows
         3
     """
-    if target.ndim != 3 or student.ndim != 4 or teacher.ndim != 4:
+    where = "rows.pixels"
+    target = _labels(where, student, teacher, target)
+    if student.ndim != 4 or teacher.ndim != 4 or (target is not None and target.ndim != 3):
         raise ValueError(
-            f"rows.pixels: expected logits [b, c, h, w] twice and labels [b, h, w], got "
-            f"{list(student.shape)}, {list(teacher.shape)}, {list(target.shape)}"
+            f"{where}: expected logits [b, c, h, w] twice and labels [b, h, w], got "
+            f"{list(student.shape)}, {list(teacher.shape)}, {_shape(target)}"
         )
-    size = tuple(target.shape[1:]) if resize else tuple(teacher.shape[2:])
+    _check_same(where, "images", student.shape[:1], teacher.shape[:1], None if target is None else target.shape[:1])
+    _check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
+    weight = _weights(where, weight, target, student)
+    if target is None and resize:
+        raise ValueError(f"{where}: resize=True works at the size of the labels, and there are none (target=None)")
+    size = tuple(teacher.shape[2:]) if target is None or not resize else tuple(target.shape[1:])
     student, teacher = _resized(student, size), _resized(teacher, size)
-    if tuple(target.shape[1:]) != size:
-        target = F.interpolate(target[:, None].float(), size, mode="nearest")[:, 0].long()
     flat = [x.movedim(1, -1).flatten(0, 2) for x in (student, teacher)]
-    return _without(ignore_index, flat[0], flat[1], target.flatten())
+    return _without(ignore_index, flat[0], flat[1], _nearest(target, size), _nearest(weight, size))
 
 
 def rois(
     student: Float[Tensor, "r c"],
     teacher: Float[Tensor, "r c"],
-    target: Tensor,
+    target: Any = None,
     *,
     foreground_only: bool = False,
+    background: int | None = None,
+    weight: Tensor | None = None,
 ) -> Logits:
-    """Rows are regions of interest; the background is the last class.
+    """Rows are regions of interest.
 
     Args:
-        student: ``[r, c]`` class logits of the sampled regions.
+        student: ``[r, c]`` class logits of the sampled regions, the background among the classes.
         teacher: ``[r, c]`` logits of the teacher's head on the same regions.
-        target: ``[r]`` matched classes, background ``c - 1``.
+        target: ``[r]`` matched classes.
         foreground_only: drop background regions; no region left gives a loss of 0.
+        background: the class of the background, which ``foreground_only`` needs: 0 in torchvision, ``c - 1`` in
+            detectron2 and mmdetection. Nothing in the logits tells, so it is not guessed.
+        weight: ``[r]`` weight of every region.
+
+    Raises:
+        ValueError: teacher or labels are not of the student's regions or classes; ``foreground_only`` without
+            labels or without ``background``.
+
+    Example:
+        >>> import torch
+        >>> y = torch.tensor([0, 2, 1, 0])
+        >>> rois(torch.zeros(4, 3), torch.zeros(4, 3), y, foreground_only=True, background=0).rows
+        2
     """
-    return _without(student.shape[1] - 1 if foreground_only else None, student, teacher, target)
+    where = "rows.rois"
+    target = _labels(where, student, teacher, target)
+    if student.ndim != 2 or teacher.ndim != 2 or (target is not None and target.ndim != 1):
+        raise ValueError(
+            f"{where}: expected logits [r, c] twice and labels [r], got {list(student.shape)}, "
+            f"{list(teacher.shape)}, {_shape(target)}"
+        )
+    _check_same(where, "regions", student.shape[:1], teacher.shape[:1], None if target is None else target.shape)
+    _check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
+    last = student.shape[1] - 1
+    if background is not None and not 0 <= background <= last:
+        raise ValueError(f"{where}: background must be one of the classes 0..{last}, got {background}")
+    if foreground_only and (background is None or target is None):
+        missing = "labels (target=None)" if target is None else "background="
+        raise ValueError(
+            f"{where}: foreground_only drops the regions labelled as background and needs to know them, but "
+            f"{missing} is missing; background is 0 in torchvision, c - 1 = {last} in detectron2 and mmdetection"
+        )
+    weight = _weights(where, weight, target, student)
+    return _without(background if foreground_only else None, student, teacher, target, weight)
 
 
 def tokens(
     student: Float[Tensor, "b t c"],
     teacher: Float[Tensor, "b t c"],
-    target: Tensor,
+    target: Any = None,
     *,
     ignore_index: int | None = -100,
+    weight: Tensor | None = None,
+    mean_over: Literal["tokens", "sequences"] = "tokens",
 ) -> Logits:
     """Rows are the tokens whose label is not ``ignore_index``; logits are not shifted here.
+
+    Args:
+        student: ``[b, t, c]`` logits.
+        teacher: ``[b, t, c]`` logits of the same tokens over the same vocabulary.
+        target: ``[b, t]`` labels; ``None``: every token is a row without a label (give padding a weight of 0).
+        ignore_index: tokens with this label are dropped from every term; ``None`` keeps all of them.
+        weight: ``[b, t]`` weight of every token.
+        mean_over: ``"tokens"``: every token counts alike (times its weight); ``"sequences"``: every sequence that
+            has a token left does, and a loss is the mean over sequences of the mean over their tokens.
+
+    Raises:
+        ValueError: teacher or labels are not of the student's tokens, or the vocabularies differ.
 
     Example:
         >>> import torch
         >>> tokens(torch.zeros(1, 3, 7), torch.zeros(1, 3, 7), torch.tensor([[5, -100, 6]])).rows
         2
+        >>> y = torch.tensor([[5, 6], [4, -100]])
+        >>> tokens(torch.zeros(2, 2, 7), torch.zeros(2, 2, 7), y, mean_over="sequences").weight
+        tensor([0.5000, 0.5000, 1.0000])
     """
-    if student.ndim != 3 or target.shape != student.shape[:2]:
+    where = "rows.tokens"
+    choose(f"{where} option 'mean_over'", mean_over, ("tokens", "sequences"))
+    target = _labels(where, student, teacher, target)
+    if student.ndim != 3 or (target is not None and target.shape != student.shape[:2]):
         raise ValueError(
-            f"rows.tokens: expected logits [b, t, c] and labels [b, t], got {list(student.shape)} "
-            f"and {list(target.shape)}"
+            f"{where}: expected logits [b, t, c] and labels [b, t], got {list(student.shape)} and {_shape(target)}"
         )
-    return _without(ignore_index, student.flatten(0, 1), teacher.flatten(0, 1), target.flatten())
+    _check_same(where, "tokens", student.shape[:2], teacher.shape[:-1], None)
+    _check_classes(where, student.shape[2], teacher.shape[2], "[..., :{}]")
+    weight = _weights(where, weight, target, student)
+    if mean_over == "sequences":
+        weight = _per_sequence(weight, target, ignore_index, student)
+    flat = [None if x is None else x.flatten() for x in (target, weight)]
+    return _without(ignore_index, student.flatten(0, 1), teacher.flatten(0, 1), flat[0], flat[1])
+
+
+# -- what is given ---------------------------------------------------------------------------
+
+
+def _labels(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor | None:
+    """Labels as int64; the logits are looked at first, for labels go to their device."""
+    check_tensor(where, "student", student)
+    check_tensor(where, "teacher", teacher)
+    target = labels_from(target, student)
+    if target is not None and target.is_floating_point():
+        raise ValueError(f"{where}: labels are integers, got {target.dtype} {list(target.shape)}")
+    return target
+
+
+def _weights(where: str, weight: Any, target: Tensor | None, student: Tensor) -> Tensor | None:
+    """One weight per label, or per position of the student where there are no labels."""
+    if weight is None:
+        return None
+    weight = values_from("weight", weight, student)
+    shape = _positions(student) if target is None else target.shape
+    if weight.shape != shape:
+        raise ValueError(f"{where}: weight must be {list(shape)}, one per label, got {list(weight.shape)}")
+    return weight
+
+
+def _positions(student: Tensor) -> torch.Size:
+    """The shape of a student's logits without their classes: ``[b, h, w]``, ``[r]`` or ``[b, t]``."""
+    return student.movedim(1, -1).shape[:-1] if student.ndim == 4 else student.shape[:-1]
+
+
+def _check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size, target: torch.Size | None) -> None:
+    """Teacher and labels are of the student's images, regions or tokens."""
+    for name, found in (("teacher has", teacher), ("labels have", target)):
+        if found is not None and found != student:
+            raise ValueError(
+                f"{where}: the {name} rows {list(found)}, the student {list(student)}; a row needs both networks and "
+                f"its label, so all must be of the same {unit} in the same order"
+            )
+
+
+def _check_classes(where: str, student: int, teacher: int, cut: str) -> None:
+    if student != teacher:
+        larger, least = "teacher" if teacher > student else "student", min(student, teacher)
+        raise ValueError(
+            f"{where}: the teacher has {teacher} classes, the student {student}; both need one vocabulary "
+            f"(cut padding columns off the larger logits, {larger}{cut.format(least)})"
+        )
+
+
+def _shape(x: Tensor | None) -> list[int] | None:
+    return None if x is None else list(x.shape)
+
+
+# -- positions -------------------------------------------------------------------------------
 
 
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -96,8 +232,27 @@ def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, list(size), mode="bilinear", align_corners=True)
 
 
-def _without(ignore: int | None, student: Tensor, teacher: Tensor, target: Tensor) -> Logits:
-    if ignore is None:
-        return Logits(student, teacher, target)
+def _nearest(x: Tensor | None, size: tuple[int, ...]) -> Tensor | None:
+    """``[b, y, x]`` labels or weights at this size, flat."""
+    if x is None or tuple(x.shape[1:]) == size:
+        return None if x is None else x.flatten()
+    return F.interpolate(x[:, None].float(), list(size), mode="nearest")[:, 0].to(x.dtype).flatten()
+
+
+def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | None, student: Tensor) -> Tensor:
+    """``[b, t]`` weights that sum to 1 over the kept tokens of every sequence that has any."""
+    wide = student.dtype if student.dtype == torch.float64 else torch.float32
+    given = torch.ones(student.shape[:2], dtype=wide, device=student.device) if weight is None else weight
+    if target is not None and ignore is not None:
+        given = torch.where(target != ignore, given, torch.zeros_like(given))
+    total = given.sum(1, keepdim=True)
+    return given / torch.where(total == 0, torch.ones_like(total), total)
+
+
+def _without(
+    ignore: int | None, student: Tensor, teacher: Tensor, target: Tensor | None, weight: Tensor | None
+) -> Logits:
+    if ignore is None or target is None:
+        return Logits(student, teacher, target, weight=weight)
     keep = target != ignore
-    return Logits(student[keep], teacher[keep], target[keep])
+    return Logits(student[keep], teacher[keep], target[keep], weight=None if weight is None else weight[keep])

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .checks import check_like, check_logits, check_per_row, check_regions, check_target
+from .._typing import Float
+from .checks import (
+    check_like,
+    check_logits,
+    check_per_row,
+    check_regions,
+    check_target,
+    labels_from,
+    plain,
+    values_from,
+    warn_of_probabilities,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +30,10 @@ class Logits:
     Args:
         student: ``[n, c]`` raw logits (no softmax, no temperature), floating point.
         teacher: ``[n, c]`` raw logits, same dtype and device; detached here, so no gradient ever
-            reaches the teacher.
-        target: ``[n]`` class indices in ``0..c-1``, or ``[n, c]`` soft labels (mixup, cutmix).
+            reaches the teacher. It may come from ``torch.inference_mode()``.
+        target: ``[n]`` class indices in ``0..c-1``, integers of any size, a tensor or an array; or ``[n, c]`` soft
+            labels, each row a distribution (mixup, cutmix); or ``None`` for rows without labels. Those are taken by
+            methods that read no label, built with ``ce_weight=0``; others refuse them.
         strong: the same rows seen through a second, stronger augmentation (two-view methods).
         weight: ``[n]`` weight of each row in every mean; 1 if not given.
         ranking: ``[n, c]`` logits that rank the classes, if not ``teacher``: transforms put the raw
@@ -30,8 +44,11 @@ class Logits:
         extra: further losses of the same rows by name, ``[n]`` each, with their graph (hints on features).
 
     Raises:
-        ValueError: shapes, dtypes or devices do not match, or a label is out of range. Labels are
-            looked at on CPU only, so nothing synchronizes a GPU.
+        ValueError: shapes, dtypes or devices do not match, a label is out of range, or soft labels are none (negative,
+            or a row that does not sum to 1). Values are looked at on CPU only, so nothing synchronizes a GPU.
+
+    Warns:
+        UserWarning: student or teacher holds probabilities (on CPU): its network ends in a softmax.
 
     Example:
         >>> import torch
@@ -42,7 +59,7 @@ class Logits:
 
     student: Tensor
     teacher: Tensor
-    target: Tensor
+    target: Tensor | Any = None  # Any: what is no tensor becomes one, and None stays
     strong: Logits | None = None
     weight: Tensor | None = None
     ranking: Tensor | None = None
@@ -51,18 +68,28 @@ class Logits:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for teacher in (self.teacher, *self.teachers):
-            check_logits(self.student, teacher)
+        check_logits(self.student, self.teacher)
+        for k, teacher in enumerate(self.teachers):
+            check_logits(self.student, teacher, f"teachers[{k}]")
         check_like("ranking", self.rank_by, self.student)
-        check_target(self.target, self.student)
+        self._set("target", labels_from(self.target, self.student))
+        if self.target is not None:
+            check_target(self.target, self.student)
+        self._set("weight", None if self.weight is None else values_from("weight", self.weight, self.student))
         for name, values in {"weight": self.weight, **self.extra}.items():
             check_per_row(name, values, self.student)
         if self.strong is not None:
             check_like("strong view", self.strong.student, self.student)
         if self.regions is not None:
             check_regions(self.regions.student, self.student)
-        object.__setattr__(self, "teacher", self.teacher.detach())
-        object.__setattr__(self, "teachers", tuple(t.detach() for t in self.teachers))
+        self._set("teacher", plain(self.teacher.detach()))
+        self._set("teachers", tuple(plain(t.detach()) for t in self.teachers))
+        self._set("ranking", None if self.ranking is None else plain(self.ranking))
+        for name, logits in (("student", self.student), ("teacher", self.teacher)):
+            warn_of_probabilities(name, logits)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def rows(self) -> int:
@@ -75,26 +102,52 @@ class Logits:
         return self.student.shape[1]
 
     @property
+    def total_weight(self) -> Float[Tensor, ""]:
+        """Sum of the weights, or the number of rows: what a mean over these rows counts for in a larger one.
+
+        The mean of a step that is taken in parts (accumulation, several processes) is
+        ``weighted_mean(means, totals)`` of the parts' means and total weights.
+
+        Example:
+            >>> import torch
+            >>> Logits(torch.zeros(3, 2), torch.zeros(3, 2)).total_weight
+            tensor(3.)
+        """
+        if self.weight is not None:
+            return self.weight.sum()
+        wide = self.student.dtype if self.student.dtype == torch.float64 else torch.float32
+        return torch.full((), self.rows, dtype=wide, device=self.student.device)
+
+    @property
     def soft(self) -> bool:
-        """Whether ``target`` holds soft labels."""
-        return self.target.ndim == 2
+        """Whether ``target`` holds soft labels; an error in words if there are none."""
+        return self._labelled().ndim == 2
 
     @property
     def labels(self) -> Tensor:
-        """``[n]`` class indices: the target, or the most likely class of a soft target."""
-        return self.target.argmax(1) if self.soft else self.target
+        """``[n]`` class indices: the target, or the most likely class of a soft target; an error if there are none."""
+        target = self._labelled()
+        return target.argmax(1) if self.soft else target
 
     @property
     def rank_by(self) -> Tensor:
         """``[n, c]`` the logits that order the classes: the raw teacher's."""
         return self.teacher if self.ranking is None else self.ranking
 
+    def _labelled(self) -> Tensor:
+        if self.target is None:
+            raise ValueError(
+                "Logits: these rows have no labels (target=None), but a label is read; give labels, or take a method "
+                "that reads none, built with ce_weight=0"
+            )
+        return self.target
+
     def __getitem__(self, rows: slice | Tensor) -> Logits:
         """The rows that a slice, a mask ``[n]`` or indices pick, of every view and with all their regions."""
         return Logits(
             self.student[rows],
             self.teacher[rows],
-            self.target[rows],
+            None if self.target is None else self.target[rows],
             None if self.strong is None else self.strong[rows],
             None if self.weight is None else self.weight[rows],
             None if self.ranking is None else self.ranking[rows],
@@ -115,3 +168,15 @@ class Logits:
 def with_logits(lg: Logits, student: Tensor, teacher: Tensor) -> Logits:
     """The same rows with transformed logits, still ranked by the raw teacher."""
     return replace(lg, student=student, teacher=teacher, ranking=lg.rank_by)
+
+
+def with_weight(lg: Logits, weight: Float[Tensor, " n"]) -> Logits:
+    """The same rows, every one counting ``weight`` times what it did; the weights of the other views stay.
+
+    Example:
+        >>> import torch
+        >>> lg = Logits(torch.zeros(2, 3), torch.zeros(2, 3), weight=torch.tensor([1.0, 2.0]))
+        >>> with_weight(lg, torch.tensor([3.0, 0.5])).weight
+        tensor([3., 1.])
+    """
+    return replace(lg, weight=weight if lg.weight is None else lg.weight * weight)

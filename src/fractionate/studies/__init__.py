@@ -1,1 +1,1 @@
-"""Programs made of the rooms below: each returns what it did and prints through the console it is given."""
+"""Plans of several runs: a teacher, students by several methods and seeds, a table and a page."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..config.method import METHODS, WRAPPERS, MethodSpec
+from ..config.run import Run
 from ..recipes import placed
 from ..rows import Logits, Progress
-from ..train import MethodSpec, Run, RunFolder
-from ..train.spec import METHODS, WRAPPERS
+from ..runs.folder import RunFolder
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .teachers import trained_teacher

@@ -17,10 +17,12 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
-from ..train import Record, Run, Stop, Stopped, execute
-from ..train.boards import Board, boards
-from ..train.execute import SAVE_SECONDS
-from ..train.world import current
+from ..config.run import Run
+from ..runs.runner import SAVE_SECONDS, run_in_folder
+from ..runs.stop import Stop, Stopped
+from ..train.loop import Record
+from ..world import current
+from .display import Board, boards
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Options:
-    """How jobs treat their folders and their time: as in :func:`fractionate.train.execute`.
+    """How jobs treat their folders and their time: as in :func:`fractionate.runs.run_in_folder`.
 
-    ``deadline`` ends them all: ``fractionate.train.deadline("9m")`` makes one. ``boards`` show their metrics.
+    ``deadline`` ends them all: ``fractionate.runs.stop.deadline("9m")`` makes one. ``boards`` show their metrics.
     """
 
     overwrite: bool = False
@@ -116,7 +118,7 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
                 told = now
                 listen(Event(number, epochs_done, epochs, images_per_s=images_per_s))
 
-        facts = execute(
+        facts = run_in_folder(
             job.run,
             job.folder,
             on_record=on_record,

@@ -7,18 +7,47 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..train import Network, Run, RunFolder, evaluate
-from ..train.configfile import differences
-from ..train.networks import build, place
-from ..train.prepare import fixed_threads
+from ..config.files import differences
+from ..config.run import Network, Run
+from ..probe.doctor import Thinned
+from ..runs.folder import RunFolder
+from ..tasks.classification import evaluate
+from ..train.build import build, fixed_threads, place, prepare
+from ..train.checks import check_batches, check_classes, check_labels, check_method
+from ..train.health import check_weights
 from ..train.sources import sources
-from ..train.weights import check_weights
 from .display import display
-from .early import check_students
 from .jobs import Job, Options, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+FEW = 64  # test images
+
+
+def check_students(runs: Sequence[Run]) -> None:
+    """Try every student's run on a few images, with a teacher as it is before its training.
+
+    Args:
+        runs: of students, all on the same images.
+
+    Raises:
+        ValueError: networks, batches or a method that do not fit the data, as
+            :func:`fractionate.train.checks.check_training` says it.
+    """
+    if not runs:
+        return
+    train, test = sources(runs[0].data, runs[0].seed, place(runs[0].device))
+    count = sum(len(batch) for batch in test.batches(1))
+    few = Thinned(test, max(1, count // FEW))
+    for run in runs:
+        made = train if run.data == runs[0].data else sources(run.data, run.seed, place(run.device))[0]
+        training = prepare(replace(run, teacher_table="off"), train=made, test=few)
+        check_classes(training)
+        check_labels(training)
+        check_batches(training)
+        check_method(training)
+
 
 LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds

@@ -1,4 +1,4 @@
-"""``fractionate train``: students of one recipe or one config, with several seeds."""
+"""Students of one recipe, one paper's row or one config, with several seeds; runs that go on from their folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..config.files import override, read_config
+from ..config.method import MethodSpec
+from ..config.run import Network, Run
 from ..models import create, is_own_code
+from ..papers.draft import lasting
+from ..papers.recipes import paper
 from ..recipes import placed
-from ..recipes.papers import paper
-from ..recipes.scale import lasting
 from ..recipes.teachers import alone_top1, teacher_run
-from ..train import MethodSpec, Network, Run, override
+from ..runs.folder import CONFIG, SUMMARY
 from .compare import file_name, student_jobs
 from .display import display
 from .jobs import Job, Options, run_jobs
@@ -23,6 +26,8 @@ from .teachers import measured_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from .jobs import Options
 
 # Changes of the students' run that hold for the teacher's training too: which images, where, and on what.
 SHARED = (
@@ -231,3 +236,38 @@ def _run(jobs: list[Job], console: Console, workers: int, options: Options) -> l
     for job in jobs:
         console.print(str(job.folder), markup=False, highlight=False, soft_wrap=True)
     return [job.folder for job in jobs]
+
+
+SHOWN = 3
+
+
+def resume_run(folder: Path, changes: Sequence[str], console: Console, options: Options, workers: int = 1) -> None:
+    """Go on with the run that a folder holds, under the config that lies there.
+
+    Args:
+        folder: run folder.
+        changes: ``field=value``; applied from here on and recorded in the summary, or refused.
+        console: where progress goes.
+        options: with ``resume`` on.
+        workers: processes.
+
+    Raises:
+        ValueError: no run there; a change that cannot be made under way.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ValueError(_no_run(folder))
+    train_config(override(read_config(folder / CONFIG), changes), folder, console, workers=workers, options=options)
+
+
+def _no_run(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no folder {folder}; name the folder of the run that shall go on"
+    below = sorted(p.parent for p in folder.rglob(CONFIG)) if folder.is_dir() else []
+    if not below:
+        return f"{folder} holds no run (no {CONFIG}); name the folder of the run that shall go on"
+    unfinished = [str(p) for p in below if not (p / SUMMARY).is_file()]
+    names = f": {', '.join(unfinished[:SHOWN])}{' ...' if len(unfinished) > SHOWN else ''}" if unfinished else ""
+    return (
+        f"{folder} is a folder of runs ({len(below)}, unfinished {len(unfinished)}{names}); name one, or repeat the "
+        f"command that began them with --resume, which also trains those that have not begun"
+    )

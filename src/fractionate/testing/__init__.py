@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..methods import Method
-from . import checks, properties, trainers
-from .facts import Contract
-from .inputs import Needs, easy_rows, huge_rows
+from . import checks, properties
+from .inputs import Contract, Needs, easy_rows, huge_rows
 
 CHECKS: dict[str, Callable[[Method, Contract], None]] = {
     "shapes": checks.shapes,
@@ -28,11 +27,11 @@ CHECKS: dict[str, Callable[[Method, Contract], None]] = {
     "no row and one row": checks.few_rows,
     "float32 under autocast": checks.autocast,
     "the same again": checks.repetition,
-    "streams": trainers.streams,
-    "backward passes": trainers.backward_passes,
-    "one component": trainers.one_component,
-    "under dot": trainers.under_dot,
-    "under deepkd": trainers.under_deepkd,
+    "streams": checks.streams,
+    "backward passes": checks.backward_passes,
+    "one component": checks.one_component,
+    "under dot": checks.under_dot,
+    "under deepkd": checks.under_deepkd,
 }
 
 

@@ -1,18 +1,22 @@
-"""The checks of a contract that look at losses; each proves one claim, or that it cannot be made."""
+"""The checks of a contract: losses, then gradient streams; each proves one claim, or that it cannot be made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
 
-from ..losses.split import widen
-from ..methods import Method
+from ..kernels import widen
+from ..methods import Method, deepkd, dot, only
+from ..optim import StreamSGD, stream_grads
+from ..rows import Logits, weighted_mean
+from ..schedules import constant
 from . import properties as law
-from .facts import Contract
-from .inputs import Needs, cast, each_view, easy_rows, students, with_labels
+from .inputs import Contract, Needs, cast, each_view, easy_rows, students, with_labels, with_students
 
 LOW_PRECISION = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -82,7 +86,7 @@ def zero_at_teacher(method: Method, contract: Contract) -> None:
 
 
 def labels(method: Method, contract: Contract) -> None:
-    """Distillation without labels takes soft ones; with labels it refuses them, or reads their best class."""
+    """A distillation that reads no label takes soft ones and rows without any; else it refuses both, in words."""
     lg = contract.rows()
     rows = contract.components_of(method)
     soft = with_labels(lg, torch.nn.functional.one_hot(lg.target, lg.classes).double() * 0.75 + 0.25 / lg.classes)
@@ -93,9 +97,14 @@ def labels(method: Method, contract: Contract) -> None:
         "independence of the labels",
         lambda: law.assert_same(_distillation(rows(other)), expected),
     )
+    bare = contract.components_of(_without_task(method))
+    unlabelled = each_view(lg, lambda view: replace(view, target=None))
     if contract.needs_labels:
-        refused(lambda: rows(soft), "needs hard labels")
+        law.refused(lambda: bare(unlabelled), "label")
+        law.refused(lambda: rows(soft), "needs hard labels")
         rows = contract.components_of(replace(method, hard="argmax"))
+    else:
+        law.assert_same(_distillation(bare(unlabelled)), expected)
     law.assert_same(_distillation(rows(soft)), expected)
 
 
@@ -110,7 +119,7 @@ def incomplete_rows(method: Method, contract: Contract) -> None:
     bare = easy_rows(6, contract.classes, Needs())
     needed = [word for word, holds in missing.items() if holds]
     if needed:
-        refused(lambda: contract.components_of(method)(bare), *needed[:1])
+        law.refused(lambda: contract.components_of(method)(bare), *needed[:1])
 
 
 def no_teacher_gradient(method: Method, contract: Contract) -> None:
@@ -119,8 +128,15 @@ def no_teacher_gradient(method: Method, contract: Contract) -> None:
 
 
 def gradients(method: Method, contract: Contract) -> None:
-    """Gradients agree with finite differences."""
-    law.assert_gradcheck(contract.components_of(method), contract.rows(3), fast=True)
+    """Gradients agree with finite differences, unless a weight is held constant, and only then."""
+
+    def check() -> None:
+        try:
+            law.assert_gradcheck(contract.components_of(method), contract.rows(3), fast=True)
+        except GradcheckError as error:
+            raise AssertionError(str(error)) from None
+
+    exactly_if(not contract.held_constant, "agreement with finite differences", check)
 
 
 def extreme_logits(method: Method, contract: Contract) -> None:
@@ -169,16 +185,117 @@ def repetition(method: Method, contract: Contract) -> None:
         law.require(torch.equal(a, b), "the method changed its rows")
 
 
+def _without_task(method: Method) -> Method:
+    """The method with a cross-entropy that weighs nothing."""
+    parts = {n: replace(p, weight=constant(0.0)) if n == "task" else p for n, p in method.parts.items()}
+    return replace(method, parts=parts)
+
+
 def _distillation(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: x for name, x in rows.items() if name != "task"}
 
 
-def refused(make: Callable[[], object], *words: str) -> None:
-    """A ValueError whose message has these words."""
-    try:
-        make()
-    except ValueError as error:
-        missing = [word for word in words if word not in str(error)]
-        law.require(not missing, f"the message {str(error)!r} does not say {missing}")
+# -- gradient streams: alone, under dot and under deepkd --------------------------------------
+
+
+def streams(method: Method, contract: Contract) -> None:
+    """The stated streams hold all components once; their losses are weighted means and add up to the loss."""
+    lg = contract.rows()
+    rows = method.components(lg, contract.progress)
+    apart = method.stream_losses(lg, contract.progress, merge=False)
+    law.require(tuple(apart) == contract.streams, f"streams {tuple(apart)}, stated {contract.streams}")
+    for stream in method.streams:
+        terms = [method.parts[c].weight(contract.progress) * weighted_mean(rows[c], None) for c in stream.components]
+        law.assert_equal(apart[stream.name], torch.stack(terms).sum(), f"stream {stream.name}")
+    law.assert_equal(method.loss(lg, contract.progress), torch.stack(list(apart.values())).sum(), "sum of the streams")
+
+
+def backward_passes(method: Method, contract: Contract) -> None:
+    """A step differentiates as often as stated, and moves the weights by finite gradients."""
+    _count_passes(method, contract, contract.backward_passes)
+
+
+def one_component(method: Method, contract: Contract) -> None:
+    """``only`` keeps one component with its weight; all of them together are the loss."""
+    lg, at = contract.rows(), contract.progress
+    rows = method.components(lg, at)
+    losses = []
+    for name in method.parts:
+        single = only(method, name)
+        law.assert_same(single.components(lg, at), {name: rows[name]})
+        losses.append(single.loss(lg, at))
+        law.assert_equal(losses[-1], method.parts[name].weight(at) * rows[name].mean(), f"only({name})")
+    law.assert_equal(torch.stack(losses).sum(), method.loss(lg, at), "sum of the components")
+
+
+def under_dot(method: Method, contract: Contract) -> None:
+    """``dot`` changes no component and no weight, and takes two backward passes."""
+    wrapped = dot(method, delta=0.25)
+    lg, at = contract.rows(), contract.progress
+    law.assert_same(wrapped.components(lg, at), method.components(lg, at), rtol=0.0)
+    law.assert_equal(wrapped.loss(lg, at), method.loss(lg, at), "loss under dot")
+    momenta = dict(wrapped.momenta(0.5))
+    law.require(momenta == {"task": 0.25, "distillation": 0.75}, f"momenta under dot: {momenta}")
+    _count_passes(wrapped, contract, 2)
+
+
+def under_deepkd(method: Method, contract: Contract) -> None:
+    """``deepkd`` keeps the loss and takes two backward passes; without roles it refuses, naming the components."""
+    if not contract.roles:
+        nameless = [name for name, part in method.parts.items() if part.role is None]
+        law.require(bool(nameless), "every component has a role, but the contract says that deepkd does not work")
+        law.refused(lambda: deepkd(method), *nameless)
         return
-    raise AssertionError(f"nothing was refused; expected a ValueError that says {list(words)}")
+    wrapped = deepkd(method, delta=0.25)
+    lg, at = contract.rows(), contract.progress
+    exactly_if(
+        contract.deepkd_keeps_loss,
+        "the same loss under deepkd",
+        lambda: law.assert_equal(wrapped.loss(lg, at), method.loss(lg, at), "loss under deepkd"),
+    )
+    found = [stream.name for stream in wrapped.streams]
+    law.require(found == ["task", "target", "nontarget"], f"streams under deepkd: {found}")
+    momenta = dict(wrapped.momenta(0.5))
+    law.require(momenta == {"task+nontarget": 0.75, "target": 0.25}, f"momenta under deepkd: {momenta}")
+    _count_passes(wrapped, contract, 2)
+
+
+class _Counted(torch.autograd.Function):
+    """The identity, which counts how often it is differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, calls: list[int]) -> Tensor:
+        """The logits as they are."""
+        ctx.calls = calls
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """The gradient as it is."""
+        ctx.calls.append(1)
+        return grads[0], None
+
+
+def _count_passes(method: Method, contract: Contract, expected: int) -> None:
+    leaf, lg, calls = _counted_rows(contract)
+    grads = stream_grads(method.stream_losses(lg, contract.progress), [leaf])
+    found = len(calls)
+    law.require(found == expected, f"{method.name}: {found} backward passes, expected {expected}")
+    stated = method.backward_passes
+    law.require(stated == expected, f"{method.name} says {stated} backward passes, expected {expected}")
+    optimizer = StreamSGD([leaf], lr=0.1, momentum=method.momenta(0.5))
+    before = leaf.detach().clone()
+    optimizer.step(grads)
+    moved = leaf.detach() - before
+    law.require(bool(moved.isfinite().all()) and bool(moved.any()), f"{method.name}: the step is {moved}")
+
+
+def _counted_rows(contract: Contract) -> tuple[Tensor, Logits, list[int]]:
+    """Rows whose student logits, and further losses, depend on one leaf that counts its derivatives."""
+    calls: list[int] = []
+    lg = contract.rows()
+    leaf = torch.cat(students(lg)).requires_grad_()
+    counted = _Counted.apply(leaf, calls)
+    extra = {name: x + 0.1 * counted[: lg.rows].square().mean(1) for name, x in lg.extra.items()}
+    views = counted.split([len(z) for z in students(lg)])
+    return leaf, with_students(replace(lg, extra=extra), views), calls

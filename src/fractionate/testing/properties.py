@@ -26,6 +26,17 @@ def require(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
+def refused(make: Callable[[], object], *words: str) -> None:
+    """A ValueError whose message has these words."""
+    try:
+        make()
+    except ValueError as error:
+        missing = [word for word in words if word not in str(error)]
+        require(not missing, f"the message {str(error)!r} does not say {missing}")
+        return
+    raise AssertionError(f"nothing was refused; expected a ValueError that says {list(words)}")
+
+
 def assert_equal(a: Tensor, b: Tensor, what: str = "", rtol: float = 1e-10) -> None:
     """Equal up to rounding, relative to the largest entry (at least 1)."""
     require(a.shape == b.shape, f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..data import SmallImages
+from ..data import class_counts, epoch_images, stated
 from ..models import classes_of, copy_of
 from ..rows import Progress
-from .checkpoint import random_state, set_random_state
-from .prepare import Training, autocast
-from .seen import check_seen
+from ..world import current
+from .build import Training, autocast
+from .generators import random_state, set_random_state
+from .health import check_weights
+from .sources import check_seen
 from .step import rows_of
-from .weights import check_weights
-from .world import current
 
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
@@ -87,10 +87,7 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
 def check_labels(training: Training) -> None:
     """Refuse labels with gaps: a class that no training image has is never learnt, and stands in every loss."""
     source = training.train
-    if not isinstance(source, SmallImages):
-        return
-    count = torch.bincount(source.target.cpu(), minlength=source.num_classes)
-    empty = (count == 0).nonzero()[:, 0].tolist()
+    empty = [label for label, count in enumerate(class_counts(source) or ()) if not count]
     if empty:
         shown = ", ".join(map(str, empty[:FEW])) + (" ..." if len(empty) > FEW else "")
         raise ValueError(
@@ -102,9 +99,9 @@ def check_labels(training: Training) -> None:
 def check_batches(training: Training) -> None:
     """Refuse batches larger than the data, and batches of one image that batch norm cannot work with."""
     source = training.train
-    if not isinstance(source, SmallImages):
+    if not stated(source):
         return
-    shown = source.count * source.passes
+    shown = epoch_images(source)
     if source.batch_size > shown:
         raise ValueError(
             f"data.batch_size is {source.batch_size}, but an epoch shows only {shown} images; choose at most {shown}"
@@ -122,14 +119,14 @@ def check_parts(training: Training, processes: int = 1) -> None:
             f"accumulate={run.accumulate}: {run.method.title} compares the rows of a batch with each other, so a batch "
             f"cannot go through in parts; use accumulate=1"
         )
-    if not isinstance(source, SmallImages):
+    if not stated(source):
         return
     if source.batch_size < processes:
         raise ValueError(
             f"data.batch_size is {source.batch_size} images per step, of all processes together, and there are "
             f"{processes} processes; choose at least one image for each"
         )
-    last = source.count * source.passes % source.batch_size
+    last = epoch_images(source) % source.batch_size
     if run.parallel.sync_batchnorm and 0 < last < processes:
         raise ValueError(
             f"the last batch of every epoch holds {last} images for {processes} processes, which synchronised batch "

@@ -7,7 +7,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .config import LearningRate
+from ..config.run import LearningRate
 
 
 def factor(rate: LearningRate, epoch: float, epochs: int) -> float:

@@ -1,21 +1,59 @@
-"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights."""
+"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights; by one process or several."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
 from ..models import logits_of
-from ..optim import AllReduce, StreamGrads, StreamSGD, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamSGD, UpdateAllReduce, clip_streams, clip_total, stream_grads
 from ..rows import Logits, Progress, weighted_mean
-from .regions import region_rows
-from .teacher import Teacher
+from ..tasks.classification import Diverged, region_rows
+from ..teachers.live import Teacher
+from ..world import World
+from .build import Training, autocast
+from .health import NotFinite, blame
+from .log import explain, gradient_diverged
+
+
+def gathered(lg: Logits, world: World, count: int) -> Logits:
+    """The rows of all processes, in which only this process's own carry a gradient.
+
+    Every process then computes the loss of the whole batch, and the sum over processes of the parameters' gradients is
+    that loss's gradient. Costs ``[n, c]`` numbers per view and network, not a gradient's size.
+
+    Args:
+        lg: this process's rows.
+        world: the processes.
+        count: rows of ``lg`` that belong to the batch; 0 if they are borrowed.
+    """
+    if world.alone:
+        return lg
+    own = lg[slice(0, count)]
+    return Logits(**{f.name: _together(getattr(own, f.name), world) for f in fields(Logits)})
+
+
+def _together(value: Any, world: World) -> Any:
+    if isinstance(value, Tensor):
+        parts = world.rows(value.detach())
+        parts[world.rank] = value
+        return torch.cat(parts)
+    if isinstance(value, Logits):
+        return gathered(value, world, value.rows)
+    if isinstance(value, tuple):
+        return tuple(_together(x, world) for x in value)
+    if isinstance(value, dict):
+        return {name: _together(x, world) for name, x in value.items()}
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +87,6 @@ def rows_of(method: Method, student: nn.Module, teacher: Teacher | None, batch: 
     if method.regions:
         return region_rows(student, teacher, batch, method.regions)
     return make_rows(student, teacher, batch)
-
-
-def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:
-    """What is trained: the student, and whatever the method itself learns (a temperature, say)."""
-    return [*student.parameters(), *(method.module.parameters() if method.module else ())]
 
 
 def differentiate(
@@ -126,3 +159,97 @@ def _logits(teacher: Teacher, batch: Batch, dtype: torch.dtype) -> list[Tensor]:
     if batch.strong is not None and strong is None:
         raise ValueError("the batch has a strong view, but the teacher gave no logits for it")
     return [x.to(dtype) for x in (weak, strong) if x is not None]
+
+
+class Stepper:
+    """Moves the weights by one batch, or by this process's part of it.
+
+    A step's gradient is the sum over its parts, here and in other processes, of share * gradient of the part's mean.
+    Methods that compare the rows of a batch get those of all processes.
+
+    Args:
+        training: from :func:`prepare`.
+        trained: parameters.
+        world: the processes that take every step together.
+    """
+
+    def __init__(self, training: Training, trained: list[nn.Parameter], world: World) -> None:
+        self.training, self.trained, self.world = training, trained, world
+        together = None if world.alone else training.run.parallel.sync
+        self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
+        self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+
+    def exchanging(self) -> AbstractContextManager[object]:
+        """Around steps: what the optimizer does beside its own work."""
+        return self.exchange or nullcontext()
+
+    def settle(self) -> None:
+        """Make the main process's momentum buffers those of all."""
+        if self.exchange:
+            self.exchange.average_buffers()
+
+    def __call__(self, batch: Batch, progress: Progress) -> Step:
+        """Move the weights.
+
+        Raises:
+            Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
+        """
+        step, own = None, None
+        try:
+            for piece in (parts := pieces(batch, self.training.run.accumulate)):
+                step = self._differentiate(piece, progress, step, self.reduce if piece is parts[-1] else None)
+        except Diverged as error:
+            if self.reduce is None:
+                raise
+            own = error  # the others must hear of it, or they would wait for these gradients
+            step = Step(torch.tensor(math.nan), {}, self._poison(self.reduce))
+        assert step is not None
+        try:
+            self.training.optimizer.step(self._clipped(step.grads))
+        except NotFinite as found:
+            raise self._blame(found, batch, progress, own) from found
+        if own:  # nobody has looked at the gradients
+            raise own
+        return step
+
+    def _differentiate(self, batch: Batch, progress: Progress, before: Step | None, reduce: AllReduce | None) -> Step:
+        """The gradients of a part of a step, added to those of the parts before it."""
+        t = self.training
+        lg = self._rows(batch)
+        whole = not (self.world.alone or t.method.row_wise)  # every process sees all rows
+        share = 1 / self.world.size if whole else batch.share
+        scale = (1.0 if whole else batch.share) * (self.world.size if self.exchange else 1)
+        try:
+            return differentiate(
+                self.trained, t.method, lg, progress, t.merge, share=share, scale=scale, before=before, reduce=reduce
+            )
+        except ValueError as error:
+            raise explain(error, t.method, lg, progress) from error
+
+    def _rows(self, batch: Batch) -> Logits:
+        t = self.training
+        with autocast(t.run, batch.images.device):
+            lg = rows_of(t.method, t.student, t.teacher, batch)
+        return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
+
+    def _clipped(self, grads: StreamGrads) -> StreamGrads:
+        o = self.training.run.optimizer
+        grads = grads if o.clip_streams is None else clip_streams(grads, o.clip_streams)
+        return grads if o.clip is None else clip_total(grads, o.clip)
+
+    def _poison(self, reduce: AllReduce) -> StreamGrads:
+        """Gradients that are NaN, here and thereby everywhere."""
+        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
+        found = {name: reduce.start(name, self.trained, bad) for name in self.training.optimizer.momenta}
+        reduce.finish()
+        return StreamGrads(found, tuple(self.trained))
+
+    def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
+        """The error for gradients that are not finite; of several processes, by the one that knows most."""
+        t = self.training
+        if self.world.alone:
+            return blame(t.method, found, self._rows(batch), progress, self.trained)  # the first pass's graph is gone
+        said = next((words for words in self.world.everyones(own and str(own)) if words), None)
+        if said:
+            return Diverged(said)
+        return gradient_diverged(t.method, progress.epoch, progress.step, found.stream, found.value)

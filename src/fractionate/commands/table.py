@@ -1,0 +1,45 @@
+"""All commands by name; each is a frozen dataclass with a docstring per option."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from typing import Annotated, Any
+
+from tyro.conf import subcommand
+
+from .compare import Compare, Demo
+from .handover import Evaluate, Export
+from .look import Doctor, Methods, Profile, Recipes, Report
+from .train import Train
+
+Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes | Doctor | Profile
+
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "compare": Compare,
+    "train": Train,
+    "evaluate": Evaluate,
+    "export": Export,
+    "report": Report,
+    "methods": Methods,
+    "recipes": Recipes,
+    "doctor": Doctor,
+    "profile": Profile,
+}
+
+# Options without a value.
+FLAGS = frozenset(
+    f"--{no}{field.name.replace('_', '-')}"
+    for command in COMMANDS.values()
+    for field in dataclasses.fields(command)
+    if field.type == "bool"
+    for no in ("", "no-")
+)
+
+
+def options() -> Any:
+    """The type that ``tyro.cli`` reads: one of the commands, each under its name."""
+    named = [Annotated[command, subcommand(name)] for name, command in COMMANDS.items()]
+    return functools.reduce(operator.or_, named)

@@ -1,0 +1,252 @@
+"""Run <-> YAML, strictly: a misspelled key is an error that names the nearest one; what may change under way."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import types
+import typing
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._choices import unknown
+from .method import MethodSpec, Wrapper
+from .run import Network, Run
+from .yaml import load_yaml, read_text
+
+Plain = dict[str, Any]
+
+
+def to_plain(run: Run) -> Plain:
+    """The run as dicts, lists and scalars."""
+    return json.loads(json.dumps(dataclasses.asdict(run)))
+
+
+def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
+    """Check plain data and make the run of it.
+
+    Two short forms are understood: ``method: dkd+deepkd`` and ``student: NAME``.
+
+    Args:
+        data: as :func:`to_plain` gives it; fields left out keep their defaults.
+        where: what to call it in an error.
+
+    Raises:
+        ValueError: an unknown key, or a value of a wrong type or out of range; says which and what was expected.
+    """
+    from pydantic import ValidationError
+
+    full = _long_forms(data)
+    try:
+        return _adapter().validate_json(json.dumps(full, default=str))
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_explain(error.errors()[0])}{_more(error.error_count())}") from None
+
+
+def to_yaml(run: Run) -> str:
+    """The complete config as YAML, every default written out.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> from_yaml(to_yaml(run)) == run
+        True
+    """
+    import yaml
+
+    return yaml.safe_dump(to_plain(run), sort_keys=False, width=120)
+
+
+def from_yaml(text: str, where: str = "config") -> Run:
+    """Read a config.
+
+    Raises:
+        ValueError: broken YAML, or as :func:`from_plain`.
+    """
+    data = load_yaml(text, where)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected 'key: value' lines, got {type(data).__name__}")
+    return from_plain(data, where)
+
+
+def read_config(path: str | Path) -> Run:
+    """Read a config file, such as the ``config.yaml`` of a run folder.
+
+    Relative paths in it (of weights and of the data) hold from the folder that the run was started in. They are looked
+    for in the current folder if the file lies somewhere in it, then beside the file and in the folders above it, the
+    nearest first; what is nowhere stays as it is written. If the current folder holds another one of the same name, a
+    warning says which is taken.
+
+    Raises:
+        ValueError: no such file, or as :func:`from_yaml`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no config file at {path}")
+    run = from_yaml(read_text(path), str(path))
+    above = Path(os.path.abspath(path)).parents
+    places = [("student", "checkpoint"), ("teacher", "checkpoint"), ("data", "root")]
+    for part, name in places:
+        written = getattr(getattr(run, part), name, None)
+        if (found := _found(written, above)) != written:
+            run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: found})})
+    return run
+
+
+def override(run: Run, changes: Sequence[str]) -> Run:
+    """Change fields by ``path=value``, the value in YAML.
+
+    Raises:
+        ValueError: not of that form, or as :func:`from_plain`.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> override(run, ["optimizer.lr=5e-2", "student=convnet_4_8"]).optimizer.lr
+        0.05
+    """
+    data = to_plain(run)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not (path and equals):
+            raise ValueError(f"expected field=value, got {change!r}")
+        *parents, last = path.strip().split(".")
+        place: Any = data
+        for key in parents:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+            if not isinstance(place, dict):
+                raise ValueError(f"{path}: {key} has no fields of its own")
+        place[last] = load_yaml(text, path)
+        data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
+    return from_plain(data, "settings")
+
+
+def differences(a: Run, b: Run) -> list[str]:
+    """The fields in which two runs differ.
+
+    Example:
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> differences(run, override(run, ["epochs=3", "optimizer.lr=0.05"]))
+        ['optimizer.lr', 'epochs']
+    """
+    one, two = dict(_leaves(to_plain(a))), dict(_leaves(to_plain(b)))
+    return [path for path in one | two if one.get(path) != two.get(path)]
+
+
+def _found(path: str | None, above: Sequence[Path]) -> str | None:
+    """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
+    if path is None or Path(path).is_absolute():
+        return path
+    here = Path(path).exists()
+    *folders, _ = above  # whatever lies at the root of the disk was not meant
+    found = next((folder / path for folder in folders if (folder / path).exists()), None)
+    if found is None or (here and (Path.cwd() in above or found.samefile(path))):
+        return path
+    if here:
+        warnings.warn(f"{path} of the config is taken to be {found}, not that of the current folder", stacklevel=3)
+    return str(found)
+
+
+def _leaves(node: Plain, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Run)
+
+
+def _long_forms(data: Mapping[str, Any]) -> Plain:
+    full = dict(data)
+    if isinstance(full.get("method"), str):
+        full["method"] = dataclasses.asdict(MethodSpec.parse(full["method"]))
+    for role in ("student", "teacher"):
+        if isinstance(full.get(role), str):
+            full[role] = dataclasses.asdict(Network(full[role]))
+    return full
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence."""
+    place, kind = error["loc"], error["type"]
+    path = ".".join(str(key) for key in place)
+    if kind == "unexpected_keyword_argument":
+        parent = [str(key) for key in place[:-1]]
+        if deeper := [] if parent else _deeper(path):
+            return f"unknown key {path!r}: did you mean {' or '.join(deeper)}?"
+        return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1])])
+    if kind == "value_error":
+        return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if kind == "missing":
+        return f"{path} is missing"
+    return f"{path}: {error['msg'].replace('Input should be', 'expected')}, got {error['input']!r}"
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _deeper(name: str) -> list[str]:
+    """Where a field of that name lies, one level down."""
+    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name])]
+
+
+def _fields(place: Sequence[int | str]) -> list[str]:
+    """The fields that exist at a place of the config."""
+    here: Any = Run
+    for key in place:
+        if isinstance(key, int):
+            here = Wrapper  # the only list of dataclasses
+            continue
+        hint = typing.get_type_hints(here)[key]
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        here = next((o for o in options if dataclasses.is_dataclass(o)), hint)
+    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []
+
+
+# Under these a position inside the run means something else, or the weights do not fit.
+FIXED = ("student", "data", "seed")
+FREE = ("data.root", "student.checkpoint", "student.pretrained")  # how the same images and first weights were found
+
+
+def changed_fields(before: Run, now: Run) -> dict[str, list[Any]]:
+    """Fields that differ, with the old and the new value.
+
+    Raises:
+        ValueError: a field differs that cannot change under way.
+
+    Example:
+        >>> from fractionate.config.method import MethodSpec
+        >>> from fractionate.config.run import Network
+        >>> from fractionate.config.files import override
+        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"))
+        >>> changed_fields(run, override(run, ["optimizer.lr=0.05"]))
+        {'optimizer.lr': [0.1, 0.05]}
+    """
+    paths = differences(before, now)
+    one, two = to_plain(before), to_plain(now)
+    found = {path: [_at(one, path), _at(two, path)] for path in paths}
+    for path, (old, new) in found.items():
+        if path.split(".")[0] in FIXED and path not in FREE:
+            raise ValueError(
+                f"{path} was {old!r} and is now {new!r}: it cannot change in the middle of a run; put it back, or "
+                f"train in another folder"
+            )
+    return found
+
+
+def _at(plain: Plain, path: str) -> Any:
+    node: Any = plain
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node

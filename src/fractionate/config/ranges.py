@@ -1,0 +1,130 @@
+"""Where the numbers of a config may lie, and which of its fields contradict each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .run import Data, LearningRate, Optimizer, Run
+
+SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
+EPOCHS = 1_000_000
+THREADS = 1024
+FOLDERS = ("folder",)  # data sets of image files
+
+
+def within(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
+    """Refuse numbers outside a range, and those that are not finite.
+
+    Args:
+        least, most: ends of the range, which belong to it.
+        values: numbers by name; ``None`` is not looked at.
+
+    Raises:
+        ValueError: names the first.
+
+    Example:
+        >>> within(1, 9, k=10)
+        Traceback (most recent call last):
+        ...
+        ValueError: k must be at most 9, got 10
+        >>> within(0, 1, decay=float("nan"))
+        Traceback (most recent call last):
+        ...
+        ValueError: decay must be a finite number, got nan
+    """
+    for name, value in values.items():
+        if value is None or (math.isfinite(value) and least <= value <= most):
+            continue
+        if math.isnan(value) or (math.isinf(most) and value > least):
+            raise ValueError(f"{name} must be a finite number, got {value}")
+        side = f"at most {most}" if value > most else f"at least {least}"
+        raise ValueError(f"{name} must be {side}, got {value}")
+
+
+def check_data(data: Data) -> None:
+    """Numbers in range; options of a folder of images only there."""
+    within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
+    within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
+    if data.name not in FOLDERS:
+        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken")
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Numbers in range; that every stream's shifted momentum is, too, is looked at with the method."""
+    for name, value in (("lr", optimizer.lr), ("clip", optimizer.clip), ("clip_streams", optimizer.clip_streams)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0{'' if value <= 0 else ' and finite'}, got {value}")
+    within(0, weight_decay=optimizer.weight_decay)
+    within(0, 1, dampening=optimizer.dampening)
+    if not 0 <= optimizer.momentum < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {optimizer.momentum}")
+    if optimizer.nesterov and (optimizer.dampening or not optimizer.momentum):
+        raise ValueError("nesterov needs momentum above 0 and dampening 0")
+
+
+def check_learning_rate(rate: LearningRate) -> None:
+    """Numbers in range; fields of another schedule as they are by default."""
+    if bool(rate.milestones) != (rate.schedule == "step"):
+        raise ValueError(
+            f"milestones belong to the schedule 'step', which needs some; got schedule={rate.schedule!r} and "
+            f"milestones={list(rate.milestones)}"
+        )
+    if any(later <= sooner for sooner, later in zip((0, *rate.milestones), rate.milestones, strict=False)):
+        raise ValueError(f"milestones are epochs from 1 that grow, got {list(rate.milestones)}")
+    within(0, warmup_epochs=rate.warmup_epochs)
+    within(0, 1, minimum=rate.minimum, warmup_start=rate.warmup_start, decay=rate.decay)
+    if rate.schedule != "step":
+        _left_alone(rate, f"belongs to the schedule 'step', not to {rate.schedule!r}", "decay")
+    if rate.schedule != "cosine":
+        _left_alone(rate, f"belongs to the schedule 'cosine', not to {rate.schedule!r}", "minimum")
+
+
+def check_run(run: Run) -> None:
+    """Numbers in range; a teacher for a method that needs one; no option that needs what another one withholds."""
+    within(1, EPOCHS, epochs=run.epochs)
+    within(0, SEEDS, seed=run.seed)
+    within(1, THREADS, threads=run.threads)
+    within(0, save_every=run.save_every, skip_nonfinite=run.skip_nonfinite)
+    within(1, keep=run.keep, accumulate=run.accumulate)
+    if run.ema is not None and not 0 < run.ema < 1:
+        raise ValueError(f"ema must lie between 0 and 1, got {run.ema}")
+    if run.method.distils and run.teacher is None:
+        raise ValueError(f"method {run.method.title!r} needs a teacher; 'ce' trains on labels alone")
+    if run.parallel.sync == "update" and (against := _reads_gradients(run)):
+        raise ValueError(
+            f"parallel.sync=update exchanges no gradients, but {against} reads those of all processes before the "
+            f"step; use parallel.sync=gradients"
+        )
+    if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
+        raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
+
+
+def _untabled(run: Run) -> str:
+    """Why a table of logits per image, shift and flip cannot stand for the teacher; empty if it can."""
+    if run.method.build().regions:
+        return f"{run.method.title} reads the logits of image regions, which a table does not hold"
+    data = {"augment": run.data.augment != "none", "mixup": run.data.mixup, "cutmix": run.data.cutmix}
+    more = next((name for name, used in data.items() if used), None)
+    return f"data.{more} changes the images by more than shifts and flips, which is all a table counts" if more else ""
+
+
+def _reads_gradients(run: Run) -> str:
+    """Which option needs a step's whole gradient; empty if none."""
+    asked = {
+        "optimizer.clip": run.optimizer.clip,
+        "optimizer.clip_streams": run.optimizer.clip_streams,
+        "monitors": run.monitors.watches(run.seed),
+        "skip_nonfinite": run.skip_nonfinite,
+    }
+    return next((name for name, value in asked.items() if value), "")
+
+
+def _left_alone(part: Any, why: str, *names: str) -> None:
+    """Fields that would be ignored are as they are by default."""
+    defaults = {field.name: field.default for field in fields(part)}
+    for name in names:
+        if (value := getattr(part, name)) != defaults[name]:
+            raise ValueError(f"{name} {why}; got {name}={value}")

@@ -1,0 +1,291 @@
+"""Which files of a folder are pictures of which part and of which class; what cannot be told apart is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .images import printable, suffixes
+
+Kind = Literal["train", "validation", "test"]
+
+# Names of a part, as people write them; capitals, accents, numbers and words such as "set" or "images" do not count.
+WORDS: dict[Kind, str] = {
+    "train": "train training trainings trn trainieren lernen lerndaten entrainement apprentissage entrenamiento "
+    "addestramento allenamento treino treinamento trening treningowe egitim обучение обучающая "
+    "тренировка 训练 訓練 学習 훈련 학습",
+    "validation": "val valid validation validate validating dev validierung validierungs validacion validacao "
+    "convalida validazione validatie walidacja dogrulama валидация проверка 验证 驗證 検証 검증",
+    "test": "test tests testing tst eval evaluation holdout pruefung prufung pruefen prufen essai prueba pruebas teste "
+    "testes testowe sinama тест тестовая 测试 測試 テスト 評価 시험 테스트",
+}
+FILLERS = (
+    "dataset data daten donnees datos dati set images image imgs img pictures photos fotos bilder split samples part "
+    "集 数据 データ 세트 셋"
+)
+# Files that lie beside pictures and are none; whatever else is not read is counted and named.
+_ASIDE = (
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .html .htm .ini .toml .log .db .py .ipynb .mat .npy .npz "
+    ".pkl .pt .pth .sha1 .sha256 .md5 .lnk .url .rtf .doc .docx .pdf .xls .xlsx"
+)
+ASIDE = frozenset(_ASIDE.split())
+PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
+SHOWN = 3
+
+
+def _plain(name: str) -> str:
+    """A name without capitals, accents, digits and signs."""
+    text = unicodedata.normalize("NFKD", name.casefold())
+    text = "".join(c for c in text if not unicodedata.combining(c) and (c.isalpha() or not c.isalnum()))
+    return unicodedata.normalize("NFKC", text).replace("ı", "i")
+
+
+KINDS: dict[str, Kind] = {
+    re.sub(r"[\W_]+", "", _plain(word)): kind for kind, words in WORDS.items() for word in words.split()
+}
+_FILLERS = [re.sub(r"[\W_]+", "", _plain(word)) for word in FILLERS.split()]
+
+
+def kind_of(name: str) -> Kind | None:
+    """Which part a folder's name stands for; ``None`` for any other name.
+
+    Example:
+        >>> [kind_of(name) for name in ("Train", "val2017", "test_set", "entraînement", "测试集", "cat", "trainer")]
+        ['train', 'validation', 'test', 'train', 'test', None, None]
+    """
+    words = [w for w in re.split(r"[\W_]+", _plain(name)) if w and w not in _FILLERS]
+    joined = "".join(words)
+    for filler in _FILLERS:
+        if joined not in KINDS:
+            joined = joined.removesuffix(filler).removeprefix(filler)
+    return KINDS.get(joined)
+
+
+def shown(name: str) -> str:
+    """A folder's name as the name of a class: composed letters (NFC), and bytes that are no text written out."""
+    return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pictures of one part.
+
+    Args:
+        root: the part's folder, in which the classes lie.
+        paths: pictures, sorted by class and name.
+        labels: the number of their class.
+        unread: files that are not read, below the same folders.
+    """
+
+    root: Path
+    paths: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+
+
+def parts_of(root: Path) -> dict[Kind, Path]:
+    """The folders of the parts; ``{"train": root}`` where there is none beside the classes.
+
+    Raises:
+        ValueError: no such folder, two folders for one part, a part without the training images, or folders of which
+            nobody can say whether they are parts or classes.
+    """
+    if not _is_dir(root):
+        raise ValueError(
+            f"there is no folder {printable(root)}; give the folder that holds one folder of images per class"
+        )
+    names = folders(root)
+    kinds = {name: kind for name in names if (kind := kind_of(name))}
+    if not kinds:
+        _check_alike(root, names)
+        return {"train": root}
+    parts: dict[Kind, Path] = {}
+    for name, kind in kinds.items():
+        if kind in parts:
+            both = f"{printable(parts[kind].name)}/ and {printable(name)}/"
+            raise ValueError(f"{printable(root)} holds {both}, both for the {kind} images; keep one of them")
+        parts[kind] = root / name
+    _check_beside(root, [name for name in names if name not in kinds], parts)
+    if "train" not in parts:
+        there = " and ".join(f"{printable(path.name)}/" for path in parts.values())
+        raise ValueError(f"{printable(root)} has {there} but no train/; name the folder of the training images train")
+    for kind, path in parts.items():
+        if not folders(path) and holds_picture(path):
+            raise ValueError(
+                f"{printable(path)} holds pictures but no folder of a class; sort them into one folder per class, or "
+                f"move the {kind} images elsewhere"
+            )
+    return parts
+
+
+def _check_alike(root: Path, names: list[str]) -> None:
+    """Refuse two or three folders that hold nothing but the same folders: parts of unknown names, it seems."""
+    if not 2 <= len(names) <= len(WORDS):
+        return
+    inner = [folders(root / name) for name in names]
+    if len(inner[0]) < 2 or any(other != inner[0] for other in inner) or any(map(kind_of, inner[0])):
+        return
+    endings = suffixes()
+    if not any(entry.name.lower().endswith(endings) for name in names for entry in _entries(root / name)):
+        raise ValueError(
+            f"{', '.join(map(printable, names))} in {printable(root)} hold the same folders "
+            f"({', '.join(map(printable, inner[0][:SHOWN]))}): if they are parts, name them train, val and test; if "
+            f"classes, put them into one folder train"
+        )
+
+
+def _check_beside(root: Path, others: list[str], parts: dict[Kind, Path]) -> None:
+    """Refuse folders of pictures beside those of the parts: parts of an unknown name, or classes."""
+    strange = next((name for name in others if holds_picture(root / name)), None)
+    if strange is None:
+        return
+    name = next(iter(parts.values())).name
+    raise ValueError(
+        f"{printable(root)} holds {printable(name)!r}, which is the name of a part of the images, beside "
+        f"{printable(strange)!r}, which is none. If all are classes, put them into one folder train "
+        f"(train/{printable(name)}, train/{printable(strange)}); if {printable(strange)} is a part, name it train, "
+        f"val or test; if it is neither, move it out of the folder"
+    )
+
+
+def classes_of(split: Path) -> tuple[str, ...]:
+    """Names of the classes below a folder, in their order.
+
+    Raises:
+        ValueError: fewer than two, two that are the same word, or folders in which further parts lie.
+    """
+    names = folders(split)
+    if len(names) < 2:
+        raise ValueError(_too_few(split, names))
+    if len({kind_of(name) for name in names} - {None}) == len(names):
+        raise ValueError(
+            f"{printable(split)} holds {', '.join(map(printable, names))}, names of parts of the images, no classes; "
+            f"give the folder in which they lie, or name the classes otherwise"
+        )
+    seen: dict[str, str] = {}
+    for name in names:
+        if shown(name) in seen:
+            raise ValueError(
+                f"{printable(split)} holds two folders that are both shown as {printable(shown(name))!r} (one name is "
+                f"in the Unicode form NFC, the other in NFD); put their images together"
+            )
+        seen[shown(name)] = name
+    return tuple(sorted(seen))
+
+
+def _too_few(split: Path, names: list[str]) -> str:
+    found = f"only the class {printable(names[0])!r}" if names else "no folder"
+    told = f"{printable(split)} holds {found}: at least two classes are needed, each a folder of images"
+    told += f" ({printable(split.name)}/CLASS/*.jpg)"
+    inner = folders(split / names[0]) if names else []
+    if len(inner) > 1:
+        told += f"; if {', '.join(map(printable, inner[:SHOWN]))} are the classes or the parts, give "
+        told += f"{printable(split / names[0])} instead"
+    return told
+
+
+def find(split: Path, classes: tuple[str, ...]) -> Found:
+    """Every picture of every class below a folder, sorted by class and name.
+
+    Raises:
+        ValueError: a folder that is no class, a class without pictures, links that lead out, or parts inside a class.
+    """
+    names = {shown(name): name for name in folders(split)}
+    strange = sorted(set(names) - set(classes))
+    if strange:
+        raise ValueError(
+            f"{printable(split)} holds {printable(strange[0])!r}, which is no class of the training images; add it "
+            f"there, or move it away"
+        )
+    found, endings = Found(split), suffixes()
+    for label, name in enumerate(classes):
+        before = len(found.paths)
+        if name in names:
+            _walk(split / names[name], split.resolve(), endings, found)
+        if len(found.paths) == before:
+            where = printable(split / names.get(name, name))
+            raise ValueError(
+                f"{where} holds no image; images end with .jpg, {', '.join(e for e in endings if e != '.jpg')}"
+            )
+        found.labels.extend([label] * (len(found.paths) - before))
+    return found
+
+
+def _walk(here: Path, root: Path, endings: tuple[str, ...], found: Found) -> None:
+    """Image files below a folder, in the order of their names; nothing outside of ``root``."""
+    if here.is_symlink():
+        raise ValueError(f"{printable(here)} is a link to a folder; put the folder itself there")
+    for entry in _entries(here):
+        path = here / entry.name
+        if entry.is_dir():
+            if kind := kind_of(entry.name):
+                raise ValueError(
+                    f"{printable(path)} lies inside a class and has the name of a part ({kind}): put the parts "
+                    f"outside, as {printable(entry.name)}/{printable(here.name)}, or give the folder another name"
+                )
+            _walk(path, root, endings, found)
+        elif not (entry.is_file() or entry.is_symlink()):  # a pipe, a socket
+            continue
+        elif entry.name.lower().endswith(endings):
+            if entry.is_symlink() and not path.resolve().is_relative_to(root):
+                raise ValueError(
+                    f"{printable(path)} is a link that leads out of {printable(root)}; put the file itself there"
+                )
+            found.paths.append(path)
+        elif path.suffix.lower() not in ASIDE:
+            found.unread.append(path)
+
+
+def told_unread(unread: Iterable[Path]) -> str:
+    """How many files are left out, by their endings, and what helps; empty where there is none.
+
+    Example:
+        >>> told_unread([Path("cat/1.svg"), Path("cat/2.SVG"), Path("dog/1.heic")])
+        '3 files are no pictures that can be read here and are left out: 2 .svg, 1 .heic (pip install pillow-heif),
+        for example cat/1.svg'
+    """
+    unread = list(unread)
+    if not unread:
+        return ""
+    count = Counter(path.suffix.lower() or "without ending" for path in unread).most_common()
+    kinds = [f"{n} {printable(e)}" + (f" (pip install {PLUGINS[e]})" if e in PLUGINS else "") for e, n in count]
+    more = f" and {len(kinds) - 5} other endings" if len(kinds) > 5 else ""
+    one = len(unread) == 1
+    are = (
+        "file is no picture that can be read here and is"
+        if one
+        else "files are no pictures that can be read here and are"
+    )
+    example = printable(Path(*unread[0].parts[-2:]))
+    return f"{len(unread)} {are} left out: {', '.join(kinds[:5])}{more}, for example {example}"
+
+
+def folders(root: Path) -> list[str]:
+    """Names of the visible folders in a folder."""
+    return [entry.name for entry in _entries(root) if entry.is_dir()] if _is_dir(root) else []
+
+
+def holds_picture(root: Path) -> bool:
+    """Whether any picture lies below a folder."""
+    endings = suffixes()
+    return any(name.lower().endswith(endings) for _, _, names in os.walk(root) for name in names)
+
+
+def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
+    """What is visible in a folder, in the order of the names, whatever Unicode form they have."""
+    with os.scandir(root) as entries:
+        found = [entry for entry in entries if not entry.name.startswith((".", "__"))]
+    yield from sorted(found, key=lambda entry: (shown(entry.name), entry.name))
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False

@@ -1,0 +1,248 @@
+"""The student of a finished run as a folder that others can use, with its model card."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from .._choices import choose
+from ..config.run import Run
+from ..methods.catalog import METHODS, WRAPPERS, describe
+from ..models import Description
+from ..runs.folder import CONFIG, RunFolder
+from ..train.build import build
+from ..train.sources import SETS
+from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOADED: dict[Format, str] = {
+    "safetensors": """import fractionate as fr
+
+exported = fr.models.load_exported("FOLDER")
+logits = exported(images)  # uint8 [n, ch, h, w]; exported.net takes normalised images""",
+    "onnx": f"""import onnxruntime
+
+session = onnxruntime.InferenceSession("FOLDER/{ONNX}")
+(logits,) = session.run(["logits"], {{"images": images}})  # normalised float32 [n, ch, h, w]""",
+    "torch-export": f"""import torch
+
+net = torch.export.load("FOLDER/{PROGRAM}").module()
+logits = net(images)  # normalised float32 [n, ch, h, w]""",
+}
+TIMM = """import timm
+
+net = timm.create_model("local-dir:FOLDER", pretrained=True).eval()"""
+
+
+def card(facts: Mapping[str, Any], run: Run, description: Description, written: Sequence[Written]) -> str:
+    """The card as Markdown; every number is read from the run.
+
+    Args:
+        facts: the run's ``summary.json``.
+        run: its config.
+        description: of the network.
+        written: the formats that lie beside it.
+    """
+    parts = [
+        f"# {facts['student']} on {facts['dataset']}, trained by {facts['method']}",
+        _opening(facts, run),
+        "## Accuracy",
+        _table(_accuracy(facts, run)),
+        f"These are numbers of one run (1 seed: {facts['seed']}); they do not say how much they vary between seeds.",
+        "## What goes in",
+        _input(description),
+        "## Files",
+        "\n".join(_file(w) for w in written),
+        *_loading(description, written),
+        "## How it was made",
+        _table(_making(facts, run)),
+        _again(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(facts: Mapping[str, Any], run: Run) -> str:
+    words = f"A classifier of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
+    if run.method.distils and facts["teacher"]:
+        return f"{words} as the student of {facts['teacher']}{_teacher(facts)}."
+    return f"{words} on labels alone."
+
+
+def _teacher(facts: Mapping[str, Any]) -> str:
+    known = [f"{facts['teacher_params']:,} parameters"] if facts["teacher_params"] else []
+    known += [f"{facts['teacher_top1']:.2f} % top-1"] if facts["teacher_top1"] is not None else []
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _accuracy(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
+    part = run.data.evaluate_on
+    rows = [
+        (f"top-1 on the {part} images, last epoch", f"{facts['last_top1']:.2f} %"),
+        (f"top-5 on the {part} images, last epoch", f"{facts['last_top5']:.2f} %"),
+        (
+            f"top-1, best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate",
+            f"{facts['best_top1']:.2f} %",
+        ),
+        ("expected calibration error", f"{100 * facts['ece']:.2f} %"),
+    ]
+    if facts["agreement"] is not None:
+        rows.append(("same answer as the teacher", f"{facts['agreement']:.2f} %"))
+    return rows
+
+
+def _input(d: Description) -> str:
+    channels, height, width = d.input_size
+    mean, std = (", ".join(f"{v:.6g}" for v in x) for x in (d.mean, d.std))
+    classes = f"Logits of {d.num_classes} classes come out"
+    shown = ", ".join(d.classes[:20]) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
+    return (
+        f"Images with {channels} channel{'s' if channels > 1 else ''}, {height} x {width} pixels in training, as "
+        f"(x / 255 - mean) / std with mean = ({mean}) and std = ({std}).\n"
+        f"{classes}{f': {shown}' if shown else ''}."
+    )
+
+
+def _file(written: Written) -> str:
+    same = "the same logits as the trained network" if not written.difference else "logits"
+    apart = f" at most {written.difference:.1e} from the trained network's" if written.difference else ""
+    return (
+        f"- `{written.file}` ({written.format}): {written.note}. "
+        f"Read back, it gives {same}{apart} on {written.images} images."
+    )
+
+
+def _loading(description: Description, written: Sequence[Written]) -> list[str]:
+    code = [LOADED[w.format] for w in written]
+    if description.timm_name and any(w.format == "safetensors" for w in written):
+        code.append(TIMM)
+    return ["## How to load it", *(f"```python\n{block}\n```" for block in code)]
+
+
+def _making(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
+    git = facts.get("git")
+    source = f", commit {git['commit'][:12]}{' (changed)' if git['changed'] else ''}" if git else ""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    rows = [("method", f"{facts['method']}: {_titles(run)}"), ("data", facts["dataset"])]
+    rows += [("command", f"`{shlex.join(facts['command'])}`")] if facts["command"] else []
+    return [
+        *rows,
+        ("trained with", f"{versions}{source}, on {facts['device']}, in {facts['seconds']:.0f} s"),
+        ("exported with", f"python {platform.python_version()}, fractionate {__version__}, torch {torch.__version__}"),
+    ]
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
+def _again(run: Run) -> str:
+    needed = ["the data"] + ["the teacher's weights"] * bool(run.teacher and run.teacher.checkpoint)
+    return (
+        "`training.yaml` is the whole configuration: `fractionate train --config training.yaml --out NEW` repeats it, "
+        f"with {' and '.join(needed)} where it says."
+    )
+
+
+def _titles(run: Run) -> str:
+    names = [run.method.name, *(wrapper.name for wrapper in run.method.wrappers)]
+    found = [describe(name) for name in names if name in METHODS or name in WRAPPERS]
+    return " ".join(f"{d.title.rstrip('.')} ({d.source.rstrip('.')})." for d in found) or "labels alone"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
+    )
+
+
+COMPARED = 16  # images of the evaluation part that every format is compared on
+
+
+def export_run(
+    folder: Path, out: Path, formats: Sequence[Format] = ("safetensors",), *, console: Console
+) -> list[Written]:
+    """Write a run's student in one or several formats, each compared with the network, and a model card.
+
+    All is written into a folder beside ``out``, which gets its name at the end: ``out`` is whole or not there.
+
+    Args:
+        folder: of a finished run, whose data must be at hand: the formats are compared on images.
+        out: new folder, with ``README.md``, ``training.yaml`` and the formats' files.
+        formats: ``"safetensors"`` (with a config that ``fr.models.load_exported`` and, for timm's networks, timm
+            read), ``"onnx"``, ``"torch-export"``.
+        console: where the differences are printed.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: no finished run, an unknown format, ``out`` is taken, or a format gives other logits.
+        ImportError: a package that a format needs is missing.
+    """
+    chosen = list(dict.fromkeys(formats))
+    for format in chosen:
+        choose("format", format, FORMATS)
+        check_packages(format)
+    if not chosen:
+        raise ValueError(f"name at least one format of {', '.join(FORMATS)}")
+    target = RunFolder(folder)
+    facts, run = target.summary(), target.config()
+    net, description, images = _network(run, target)
+    with _whole(out) as draft:
+        written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
+        (draft / "README.md").write_text(card(facts, run, description, written), encoding="utf-8")
+        shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as the run wrote it
+    for w in written:
+        line = f"{out / w.file}: {w.format}, largest difference {w.difference:.2g} over {w.images} images"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(str(out / "README.md"), markup=False, highlight=False, soft_wrap=True)
+    return written
+
+
+def _network(run: Run, target: RunFolder) -> tuple[nn.Module, Description, Tensor]:
+    """The trained student on the CPU, its description, and some normalised images."""
+    data = SETS[run.data.name](run.data)
+    images, classes = data.normalization(data.test.images[:COMPARED]), data.test.num_classes
+    net = build(replace(run.student, checkpoint=str(target.student)), classes)
+    channels, height, width = images.shape[1:]
+    description = Description(
+        name=run.student.name,
+        num_classes=classes,
+        input_size=(channels, height, width),
+        mean=data.normalization.mean,
+        std=data.normalization.std,
+        classes=data.test.classes,
+        stem=run.student.stem,
+        published_bn=run.student.published_bn,
+    )
+    return net.eval().requires_grad_(False), description, images
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` to write into; it becomes ``out`` if all goes well, and goes away if not."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already; choose another folder")
+    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        if out.exists():
+            out.rmdir()
+        draft.replace(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,257 @@
+"""Distillation of language models from hidden states: no [tokens, vocabulary] logits of the student, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._typing import Float
+from ..losses import TopLogits
+from ..methods.method import Method
+from ..methods.streams import merged_streams
+from ..rows import Logits, Progress
+from .stored import check_stored, on_top_logits
+from .sums import linear_sums
+
+
+@dataclass(frozen=True, eq=False)
+class LinearLogits:
+    """A teacher's logits as its hidden states and output matrix, multiplied chunk by chunk when they are needed.
+
+    Args:
+        hidden: ``[..., d]`` last hidden states, after the final norm.
+        weight: ``[c, d]`` output matrix; d is the teacher's own.
+        bias: ``[c]`` or ``None``.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+Teacher = Tensor | LinearLogits | TopLogits
+
+
+class LinearRows:
+    """Checked arguments of a linear loss, one row per token; see :func:`linear_loss` for what they mean."""
+
+    def __init__(
+        self,
+        method: Method,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        row_weight: Tensor | None,
+        ignore_index: int | None,
+        teacher: Teacher,
+    ) -> None:
+        _check_method(method)
+        _check_shapes(hidden, weight, target, row_weight)
+        self.method, self.weight, self.bias = method, weight, bias
+        self.hidden, self.target = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
+        self.row_weight = None if row_weight is None else row_weight.reshape(-1)
+        self.teacher = _flat_teacher(teacher, target, len(weight))
+        if isinstance(self.teacher, TopLogits):
+            check_stored(method, self.teacher)
+        kept = torch.ones_like(self.target) if ignore_index is None else self.target != ignore_index
+        # Dropped by index, chunk by chunk: a mask would copy dense teacher logits, the largest tensor there is.
+        self.rows = kept.nonzero()[:, 0]
+
+    def means(
+        self,
+        losses: Callable[[Method, Logits], Mapping[str, Tensor]],
+        names: tuple[str, ...],
+        chunk: int,
+        count: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Means over the kept tokens of all chunks."""
+
+        def sums(logits: Tensor, part: Tensor) -> dict[str, Tensor]:
+            method, lg = self._seen(logits, part)
+            total = lg.rows if lg.weight is None else lg.weight.sum()
+            return {name: x * total for name, x in losses(method, lg).items()}
+
+        found = linear_sums(sums, names, self.hidden, self.weight, self.bias, self.rows, chunk)
+        by = self._total() if count is None else count
+        return {name: x / by for name, x in found.items()}
+
+    def _seen(self, logits: Tensor, part: Tensor) -> tuple[Method, Logits]:
+        """The rows of one chunk, and the method as it works on this kind of teacher."""
+        weight = None if self.row_weight is None else self.row_weight[part]
+        if isinstance(self.teacher, TopLogits):
+            # The teacher in the rows is not read.
+            lg = Logits(logits, logits, self.target[part], weight=weight)
+            return on_top_logits(self.method, self.teacher[part]), lg
+        teacher = _dense(self.teacher, part)
+        dtype = torch.promote_types(logits.dtype, teacher.dtype)
+        return self.method, Logits(logits.to(dtype), teacher.to(dtype), self.target[part], weight=weight)
+
+    def _total(self) -> Tensor | int:
+        if self.row_weight is None:
+            return max(1, len(self.rows))
+        total = self.row_weight[self.rows].sum()
+        return torch.where(total == 0, torch.ones_like(total), total)
+
+
+def _dense(teacher: Tensor | LinearLogits, part: Tensor) -> Tensor:
+    """``[m, c]`` teacher logits of some rows."""
+    if isinstance(teacher, Tensor):
+        return teacher[part]
+    with torch.no_grad():
+        return F.linear(teacher.hidden[part], teacher.weight, teacher.bias)
+
+
+def _flat_teacher(teacher: Teacher, target: Tensor, classes: int) -> Teacher:
+    """One row per token, of the student's vocabulary; the teacher is detached where it could carry a graph."""
+    if isinstance(teacher, TopLogits):
+        _check_teacher(teacher.rest.shape, target)
+        return teacher.flatten()
+    hidden, found = (
+        (teacher, teacher.shape[-1]) if isinstance(teacher, Tensor) else (teacher.hidden, len(teacher.weight))
+    )
+    _check_teacher(hidden.shape[:-1], target)
+    if found != classes:
+        raise ValueError(
+            f"linear loss: the teacher has {found} classes, the student {classes}; both need one vocabulary "
+            f"(cut padding rows off the larger output matrix)"
+        )
+    flat = hidden.detach().reshape(-1, hidden.shape[-1])
+    return flat if isinstance(teacher, Tensor) else LinearLogits(flat, teacher.weight, teacher.bias)
+
+
+def _check_teacher(shape: torch.Size, target: Tensor) -> None:
+    if shape != target.shape:
+        raise ValueError(f"linear loss: the teacher has rows {list(shape)}, the labels are {list(target.shape)}")
+
+
+def _check_shapes(hidden: Tensor, weight: Tensor, target: Tensor, row_weight: Tensor | None) -> None:
+    if weight.ndim != 2 or hidden.ndim < 2 or hidden.shape[-1] != weight.shape[1] or target.shape != hidden.shape[:-1]:
+        raise ValueError(
+            f"linear loss: expected hidden states [..., d], an output matrix [c, d] and labels [...], got "
+            f"{list(hidden.shape)}, {list(weight.shape)} and {list(target.shape)}"
+        )
+    if row_weight is not None and row_weight.shape != target.shape:
+        raise ValueError(f"linear loss: row_weight must be {list(target.shape)}, got {list(row_weight.shape)}")
+
+
+def _check_method(method: Method) -> None:
+    reason = None
+    if not method.row_wise:
+        reason = "relates the rows of a batch to each other, so a chunk of tokens is not enough"
+    elif method.views != 1 or method.regions:
+        reason = "needs a second view or image regions"
+    elif method.module is not None:
+        reason = "learns parameters of its own, which would get no gradient"
+    if reason:
+        raise ValueError(f"linear loss: {method.name} {reason}; use method.loss(fr.rows.tokens(...)) instead")
+
+
+def linear_loss(
+    method: Method,
+    hidden: Float[Tensor, "... d"],
+    weight: Float[Tensor, "c d"],
+    target: Tensor,
+    *,
+    teacher: Teacher,
+    bias: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    ignore_index: int | None = -100,
+    chunk: int = 1024,
+    progress: Progress | None = None,
+    count: float | Tensor | None = None,
+) -> Float[Tensor, ""]:
+    """``method.loss`` of the logits ``hidden @ weight.T + bias``, a chunk of tokens at a time.
+
+    Equals ``method.loss(fr.rows.tokens(logits, teacher, target))`` with its gradients, and never holds [tokens, c]
+    logits of the student. Gradients are computed chunk by chunk in the forward pass and kept until the backward
+    pass: one [tokens, d] and one [c, d], in float32.
+
+    Args:
+        method: any method whose rows are independent, with one view and no learned parameters of its own.
+        hidden: ``[..., d]`` the student's last hidden states, after the final norm.
+        weight: ``[c, d]`` its output matrix.
+        target: ``[...]`` int64 labels. Nothing is shifted: for next-token prediction pass ``hidden[:, :-1]`` and
+            ``labels[:, 1:]``.
+        teacher: dense logits ``[..., c]`` of any floating dtype, :class:`LinearLogits`, or :class:`TopLogits`
+            (kd, dkd_top1, gdkd and gdkd3 only).
+        bias: ``[c]`` of the student's output layer.
+        row_weight: ``[...]`` weight of each token in the mean; 1 if not given.
+        ignore_index: tokens with this label are dropped from every term; ``None`` keeps all.
+        chunk: tokens whose logits are held at once; a few [chunk, c] float32 tensors are the largest temporaries.
+        progress: position in training; without one every schedule stands at its end, so there is no warm-up.
+        count: divide the sum over tokens by this instead of by the (weighted) number of kept tokens: the tokens of
+            all accumulated batches (``num_items_in_batch`` of the Hugging Face trainer).
+
+    Returns:
+        Scalar, differentiable once; 0 with a graph if no token is kept.
+
+    Raises:
+        ValueError: shapes that do not match, or a method that cannot be evaluated row by row.
+
+    Source: gradients in the forward pass as in Liger Kernel's fused linear losses (arXiv 2410.10989).
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> h, w = torch.randn(2, 3, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+        >>> y = torch.tensor([[1, 2, -100], [4, 5, 6]])
+        >>> loss = fr.linear_loss(fr.methods.gdkd(), h, w, y, teacher=torch.randn(2, 3, 50))
+        >>> loss.backward()
+        >>> h.grad[0, 2].tolist() == [0.0] * 8
+        True
+    """
+    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher)
+
+    def losses(method: Method, lg: Logits) -> Mapping[str, Tensor]:
+        return {"loss": method.loss(lg, progress)}
+
+    return inputs.means(losses, ("loss",), chunk, count)["loss"]
+
+
+def linear_stream_losses(
+    method: Method,
+    hidden: Float[Tensor, "... d"],
+    weight: Float[Tensor, "c d"],
+    target: Tensor,
+    *,
+    teacher: Teacher,
+    bias: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    ignore_index: int | None = -100,
+    chunk: int = 1024,
+    progress: Progress | None = None,
+    count: float | Tensor | None = None,
+    merge: bool | None = None,
+) -> dict[str, Tensor]:
+    """``method.stream_losses`` of the logits ``hidden @ weight.T + bias``, a chunk of tokens at a time.
+
+    One pass over the chunks serves every stream; each keeps one [tokens, d] and one [c, d] gradient until its
+    backward pass.
+
+    Args:
+        method, hidden, weight, target, teacher, bias, row_weight, ignore_index, chunk, progress, count: as in
+            :func:`linear_loss`.
+        merge: as in :meth:`Method.stream_losses`.
+
+    Returns:
+        stream name -> scalar, for :func:`stream_grads`.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> head, h, y = torch.nn.Linear(8, 50), torch.randn(4, 8), torch.tensor([1, 2, 3, 4])
+        >>> m = fr.methods.deepkd(fr.methods.dkd())
+        >>> losses = fr.linear_stream_losses(m, h, head.weight, y, teacher=torch.randn(4, 50), bias=head.bias)
+        >>> list(fr.stream_grads(losses, head))
+        ['task+nontarget', 'target']
+    """
+    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher)
+
+    def losses(method: Method, lg: Logits) -> Mapping[str, Tensor]:
+        return method.stream_losses(lg, progress, merge)
+
+    names = tuple(s.name for s in merged_streams(method.streams, method.update, merge))
+    return inputs.means(losses, names, chunk, count)

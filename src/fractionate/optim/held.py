@@ -1,0 +1,210 @@
+"""What stream optimizers have in common: gradients found by identity, kept for a later step, and unscaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .._choices import unknown
+from .grads import Grads, StreamGrads, dense
+from .momenta import Momenta
+from .sharded import local
+
+Groups = Sequence[Mapping[str, Any]]
+Given = StreamGrads | Mapping[str, Any] | Callable[[], Any] | None  # of a step; a callable is torch's closure
+LARGEST = torch.finfo(torch.float32).max
+Rows = dict[str, dict[int, Tensor]]  # stream -> place in the optimizer's list of parameters -> gradient
+
+
+class StreamOptimizer(Protocol):
+    """What a training loop may rely on: :class:`StreamSGD` and :class:`StreamAdamW` are such."""
+
+    momenta: Momenta
+
+    @property
+    def merges_exactly(self) -> bool:
+        """Whether streams of equal coefficient may be merged before they are differentiated, for the same steps."""
+
+    def hold(self, grads: StreamGrads | Mapping[str, Any]) -> None:
+        """Keep gradients for a ``step()`` that is called without any."""
+
+    def step(self, grads: StreamGrads | Mapping[str, Any] | None = None) -> Any:
+        """Move the weights by the gradients given, or by those held."""
+
+
+class Held:
+    """Gradients that wait for a step; an object of its own, so that wrappers which copy attributes share it."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = {}
+
+    def add(self, who: str, rows: Rows) -> None:
+        """Add gradients to those held, as ``loss.backward()`` adds to ``p.grad``.
+
+        Raises:
+            ValueError: they lie in the memory of those held, which they have overwritten.
+        """
+        for stream, row in rows.items():
+            mine = self.rows.setdefault(stream, {})
+            for place, g in row.items():
+                old = mine.get(place)
+                if old is not None and _same_memory(old, g):
+                    raise ValueError(
+                        f"{who}.hold: stream {stream!r} lies in the memory of the gradients held before, which "
+                        f"AllReduce uses again; accumulate with stream_grads(..., onto=optimizer.release()) and reduce "
+                        f"with the last part only"
+                    )
+                mine[place] = g if old is None else old + g
+
+    def take(self, who: str, rows: Rows | None) -> Rows:
+        """The gradients of a step: those given, or those held, which are then held no longer.
+
+        Raises:
+            ValueError: there are none, or both.
+        """
+        if rows is not None and self.rows:
+            raise ValueError(
+                f"{who}.step: got gradients while others are held; call step() without any, or zero_grad() first"
+            )
+        if rows is None and not self.rows:
+            raise ValueError(
+                f"{who}.step: no gradients were given and none are held; call step(stream_grads(losses, student)), or "
+                f"hold(...) before a loop calls step() itself. What loss.backward() leaves in p.grad is not read"
+            )
+        found = self.rows if rows is None else rows
+        self.rows = {}
+        return found
+
+    def release(self, groups: Groups) -> StreamGrads | None:
+        """What is held, by stream and parameter, and then no longer held."""
+        own, rows = tuple(parameters(groups)), self.rows
+        self.rows = {}
+        if not rows:
+            return None
+        return StreamGrads({name: tuple(row.get(i) for i in range(len(own))) for name, row in rows.items()}, own)
+
+
+def closure_of(grads: Any, closure: Callable[[], Any] | None) -> tuple[StreamGrads | Mapping[str, Any] | None, Any]:
+    """Gradients and the loss, after a closure that holds gradients was called as torch's optimizers do."""
+    if closure is None and callable(grads):
+        grads, closure = None, grads
+    if closure is None:
+        return grads, None
+    with torch.enable_grad():
+        return grads, closure()
+
+
+def parameters(groups: Groups) -> list[Tensor]:
+    """Those of all groups, in order."""
+    return [p for group in groups for p in group["params"]]
+
+
+def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Mapping[str, Any]) -> Rows:
+    """Gradients of every stream by the place of their parameter, dense and without history.
+
+    Raises:
+        ValueError: an unknown stream, gradients of other parameters, or not as many as parameters.
+    """
+    if not isinstance(grads, Mapping):
+        raise ValueError(f"{who}: expected gradients by stream, as stream_grads gives them, got {type(grads).__name__}")
+    for name in grads:
+        if name not in momenta:
+            raise ValueError(f"{who}.step: {unknown('stream', name, momenta)}")
+    own = parameters(groups)
+    given = grads.parameters if isinstance(grads, StreamGrads) else own
+    place = {id(p): i for i, p in enumerate(own)}
+    if not any(id(p) in place for p in given):
+        raise ValueError(
+            f"{who}.step: the gradients belong to none of the optimizer's parameters; "
+            "was the model copied after the optimizer was made?"
+        )
+    return {
+        name: {place[id(p)]: dense(g.detach()) for p, g in _pairs(who, name, grads[name], given) if id(p) in place}
+        for name in grads
+    }
+
+
+def refuse_group_momentum(who: str, option: str, group: Mapping[str, Any]) -> None:
+    """Refuse a coefficient in a parameter group, which nothing would read.
+
+    Raises:
+        ValueError: naming the option, and the schedulers that write it.
+    """
+    if name := next((n for n in ("momentum", "betas") if n in group), None):
+        raise ValueError(
+            f"{who}: momentum belongs to the streams and is the same for all parameters; remove {name!r} from the "
+            f"parameter group and give {who}(..., {option}=...); schedulers that cycle it take cycle_momentum=False"
+        )
+
+
+def check_numbers(who: str, group: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Options of a parameter group that are not negative and that float32 holds.
+
+    Raises:
+        ValueError: naming the first that is not so.
+    """
+    for name in names:
+        if not group[name] >= 0:
+            raise ValueError(f"{who}: {name} must not be negative, got {group[name]}")
+        if group[name] > LARGEST:
+            raise ValueError(f"{who}: {name} must be at most {LARGEST:.3g}, which float32 holds, got {group[name]:g}")
+
+
+def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> StreamGrads:
+    """Divide streams by a gradient scaler's factor, and tell it whether all of them are finite.
+
+    ``scaler.step(optimizer)`` then leaves the step out if they are not, and ``scaler.update()`` adapts the factor, as
+    after ``scaler.unscale_`` of ordinary gradients. Once per step, before clipping.
+
+    Args:
+        grads: streams of losses that went through ``scaler.scale``; changed in place.
+        scaler: ``torch.amp.GradScaler``; one that is switched off changes nothing.
+        optimizer: the one that is going to step.
+
+    Returns:
+        The same streams, unscaled.
+
+    Example:
+        >>> import fractionate as fr
+        >>> net, scaler = torch.nn.Linear(1, 1, bias=False), torch.amp.GradScaler("cpu", init_scale=8.0)
+        >>> optimizer = fr.StreamSGD(net.parameters(), lr=1.0)
+        >>> losses = {"loss": scaler.scale(net(torch.ones(1, 1)).sum())}
+        >>> grads = fr.optim.unscale(fr.stream_grads(losses, net), scaler, optimizer)
+        >>> grads["loss"][0].item()
+        1.0
+        >>> optimizer.hold(grads)
+        >>> scaler.step(optimizer)
+        >>> scaler.update()
+    """
+    carriers = [_carrier(g) for row in grads.values() for g in row if g is not None]
+    groups = optimizer.param_groups
+    optimizer.param_groups = [{"params": carriers}]  # the scaler reads .grad of these, and files what it finds
+    try:
+        scaler.unscale_(optimizer)
+    finally:
+        optimizer.param_groups = groups
+    return grads
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    one, two = (x.data_ptr() for x in local([a, b]))
+    return one == two != 0
+
+
+def _carrier(g: Tensor) -> Tensor:
+    carrier = g.detach()
+    carrier.grad = g
+    return carrier
+
+
+def _pairs(
+    who: str, stream: str, grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor], params: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    given: list[Tensor | None] = list(grads.values() if isinstance(grads, Mapping) else grads)
+    params = list(grads if isinstance(grads, Mapping) else params)
+    if len(given) != len(params):
+        raise ValueError(f"{who}.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
+    return ((p, g) for p, g in zip(params, given, strict=True) if g is not None)

@@ -1,0 +1,153 @@
+"""A run by the field's common settings, and runs of another length."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..config.method import METHODS, MethodSpec
+from ..config.run import Data, LearningRate, Network, Optimizer, Run
+from ..models.zoo import MODELS
+from .method import missing_method
+from .rows import Row
+
+PUBLISHED_EPOCHS = 240  # of the CIFAR-100 runs that the methods' default warm-up (in epochs) was made for
+
+
+def defaults(method: MethodSpec) -> dict[str, Any]:
+    """Arguments of the innermost method that were left at their defaults.
+
+    Example:
+        >>> defaults(MethodSpec.parse("kd(temperature=2)"))["kd_weight"]
+        0.9
+    """
+    parameters = inspect.signature(METHODS[method.name]).parameters
+    return {name: p.default for name, p in parameters.items() if name not in method.args}
+
+
+def scaled(method: MethodSpec, epochs: int) -> MethodSpec:
+    """The method with its default loss warm-up cut to the length of the run; one that was given is kept.
+
+    Args:
+        method: names and arguments.
+        epochs: length of the run.
+
+    Example:
+        >>> scaled(MethodSpec("dkd"), 120).args
+        {'warmup': 10}
+        >>> scaled(MethodSpec("kd"), 120).args
+        {}
+    """
+    warmup = defaults(method).get("warmup") or 1
+    if warmup <= 1:
+        return method
+    return replace(method, args={**method.args, "warmup": max(1, round(warmup * epochs / PUBLISHED_EPOCHS))})
+
+
+def milestones(published: Sequence[int], epochs: int) -> tuple[int, ...]:
+    """Milestones of a 240-epoch run at the same shares of another length.
+
+    Example:
+        >>> milestones((150, 180, 210), 24)
+        (15, 18, 21)
+    """
+    return tuple(sorted({max(1, round(m * epochs / PUBLISHED_EPOCHS)) for m in published}))
+
+
+def lasting(run: Run, epochs: int) -> Run:
+    """The run with another length; milestones and the warm-ups of the rate and of the loss keep their share of it.
+
+    Example:
+        >>> from fractionate.papers.recipes import paper
+        >>> short = lasting(paper("cifar100/dkd/resnet56__resnet20/mdistiller").run(), 24)
+        >>> short.epochs, short.learning_rate.milestones, short.method.args["warmup"]
+        (24, (15, 18, 21), 2)
+    """
+    share, rate, method = epochs / run.epochs, run.learning_rate, run.method
+    marks = tuple(sorted({max(1, round(m * share)) for m in rate.milestones}))
+    rate = replace(rate, milestones=marks, warmup_epochs=round(rate.warmup_epochs * share))
+    warmup = method.args.get("warmup")
+    if isinstance(warmup, int | float):
+        method = replace(method, args={**method.args, "warmup": max(1, round(warmup * share))})
+    return replace(run, epochs=epochs, learning_rate=rate, method=method)
+
+
+OTHER_NAMES = {"resnet56_cos": "resnet56"}  # the table names a teacher after how it was trained
+CROP = Data("cifar100", shift=4, flip=True)
+STRONG = "crop32-pad4+flip+autoaugment(cifar10 policy)+cutout16"
+AUGMENTATIONS = {"crop32-pad4+flip": CROP, STRONG: replace(CROP, augment="autoaugment+cutout")}
+OPEN = Network("to-be-named")  # stands for a free choice until it is made
+
+
+def obstacle(row: Row) -> str | None:
+    """Why the trainer cannot run a row; ``None`` if it can."""
+    if row.dataset != "cifar100":
+        return f"the trainer has no {row.task} on {row.dataset} ({row.augmentation or 'augmentation not stated'})"
+    if row.optimizer not in ("sgd", ""):
+        return f"the trainer's optimizer is SGD with a momentum per stream, the source's {row.optimizer}"
+    for name in (row.teacher, row.student):
+        if name and OTHER_NAMES.get(name, name) not in MODELS:
+            return f"no network here is the table's {name!r}"
+    if row.augmentation not in AUGMENTATIONS:
+        return f"the trainer has no augmentation {row.augmentation!r}"
+    return missing_method(row)
+
+
+def open_fields(row: Row) -> list[str]:
+    """Fields of the run, outside its method, that the source leaves open."""
+    given = {
+        "teacher": row.teacher or row.method == "ce",
+        "student": row.student,
+        "optimizer.lr": row.lr,
+        "optimizer.momentum": row.momentum,
+        "optimizer.weight_decay": row.weight_decay,
+        "learning_rate": row.lr_schedule,
+        "data.batch_size": row.batch_size,
+        "epochs": row.epochs,
+    }
+    return [path for path, value in given.items() if value in (None, "", False)]
+
+
+def draft(row: Row, method: MethodSpec) -> Run:
+    """The run of a row with this method; what is open has a default that a change replaces."""
+    data, solver = AUGMENTATIONS[row.augmentation], Optimizer()
+    teacher = _network(row.teacher) if row.method != "ce" else None
+    return Run(
+        student=_network(row.student),
+        teacher=teacher,
+        method=method,
+        data=replace(
+            data,
+            batch_size=row.batch_size or data.batch_size,
+            strong="randaugment" if row.views == 2 else "none",
+        ),
+        optimizer=Optimizer(
+            lr=row.lr or solver.lr,
+            momentum=solver.momentum if row.momentum is None else row.momentum,
+            weight_decay=solver.weight_decay if row.weight_decay is None else row.weight_decay,
+            nesterov=bool(row.nesterov),
+        ),
+        learning_rate=_learning_rate(row),
+        epochs=row.epochs or 1,
+        channels_last=True,  # a matter of speed, as in the recipe cifar100
+    )
+
+
+def _network(name: str) -> Network:
+    return Network(OTHER_NAMES.get(name, name)) if name else OPEN
+
+
+def _learning_rate(row: Row) -> LearningRate:
+    """The schedule; a cosine whose end is not given goes to 0."""
+    plain = LearningRate()
+    if row.lr_schedule == "step":
+        rate = LearningRate("step", milestones=row.milestones, decay=row.lr_decay or plain.decay)
+    elif row.lr_schedule == "cosine" and row.lr:
+        rate = LearningRate("cosine", minimum=(row.lr_min or 0.0) / row.lr)
+    else:
+        return plain
+    if row.lr_warmup_epochs is None or row.lr_warmup_start is None:
+        return rate
+    return replace(rate, warmup_epochs=row.lr_warmup_epochs, warmup_start=row.lr_warmup_start)

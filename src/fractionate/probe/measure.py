@@ -1,0 +1,229 @@
+"""Small programs that look at what is there: the list of methods, the metrics of a finished run."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ..config.run import Data, Network
+from ..data import SmallImages
+from ..methods.catalog import METHODS, WRAPPERS, describe
+from ..runs.folder import RunFolder
+from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
+from ..teachers.live import in_channels_last
+from ..train.build import build, fixed_threads, place
+from ..train.health import check_weights
+from ..train.sources import EVALUATION_BATCH, SETS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_methods(console: Console) -> None:
+    """Every method and wrapper: what it is, its defaults, its cost, what it needs, where it comes from."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True, title="--method NAME, NAME(option=value) or NAME+WRAPPER")
+    table.add_column("name")
+    table.add_column("what it does, defaults, source", ratio=1)
+    table.add_column("components")
+    table.add_column("backward passes", justify="right", max_width=8)
+    for name in [*METHODS, *WRAPPERS]:
+        d = describe(name)
+        options = ", ".join(f"{k}={v!r}" for k, v in d.defaults.items())
+        text = Text(d.title)
+        for part, style in ((d.formula, "bold"), (options, "cyan"), (d.source, "dim")):
+            text.append(f"\n{part}" if part else "", style)
+        if d.needs:
+            text.append(f"\nneeds {', '.join(d.needs)}", "yellow")
+        table.add_row(
+            name, text, "\n".join(d.components) or "those of\nthe method", str(d.backward_passes or "one per shift")
+        )
+    console.print(table)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a network is run while it is measured.
+
+    Args:
+        batch_size: images at once.
+        device: ``"auto"`` takes a GPU if there is one.
+        precision, channels_last, threads: as in :class:`fractionate.config.run.Run`.
+        seconds: how long the speed is measured.
+    """
+
+    batch_size: int = EVALUATION_BATCH
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    threads: int | None = None
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network's metrics on a set of images, its size and its speed.
+
+    Args:
+        title: what was measured.
+        metrics: accuracy, loss, agreement, calibration.
+        images: how many there were.
+        params: number of parameters.
+        images_per_s: through the network alone, the images being on the device.
+        batch_size: at which that holds.
+        device: on which.
+    """
+
+    title: str
+    metrics: Evaluation
+    images: int
+    params: int
+    images_per_s: float
+    batch_size: int
+    device: str
+
+    def columns(self) -> dict[str, Any]:
+        """All of it as plain data, ``ece`` included."""
+        metrics = asdict(self.metrics) | {"ece": self.metrics.calibration.ece}
+        return {k: v for k, v in asdict(self).items() if k != "metrics"} | metrics
+
+
+def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION_BATCH) -> Measured:
+    """Load a run's student and measure it again on the images it was tested on, as it was run in training.
+
+    A teacher that cannot be built again (its checkpoint is gone) is left out, with a warning.
+
+    Raises:
+        ValueError: no finished run, or weights that do not fit.
+    """
+    target = RunFolder(folder)
+    facts, run = target.summary(), target.config()
+    teacher = run.teacher
+    if teacher is not None and (missing := _no_weights(teacher)):
+        console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
+        teacher = None
+    conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
+    student = replace(run.student, checkpoint=str(target.student))
+    title = f"{facts['name']}: {run.student.name}"
+    return evaluate_network(student, run.data, console, teacher=teacher, conditions=conditions, title=title)
+
+
+def _no_weights(teacher: Network) -> str | None:
+    """Why the trained teacher cannot be built again; ``None`` if it can."""
+    if not teacher.checkpoint:
+        return None if teacher.pretrained else "the run's config names no checkpoint of it"
+    return None if Path(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
+
+
+def evaluate_network(
+    student: Network,
+    data: Data,
+    console: Console,
+    *,
+    teacher: Network | None = None,
+    conditions: Conditions | None = None,
+    title: str | None = None,
+) -> Measured:
+    """Measure any network on the evaluation images of any data set: two tables.
+
+    Args:
+        student: its name, and the file with its weights (or ``pretrained``).
+        data: which images; ``data.evaluate_on`` is the part.
+        console: where the tables go.
+        teacher: network whose answers the student's are compared with.
+        conditions: how the networks are run.
+        title: of the table.
+
+    Raises:
+        ValueError: an unknown name, or weights that do not fit.
+        FileNotFoundError: no checkpoint there.
+    """
+    how = conditions or Conditions()
+    if how.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
+    device = place(how.device)
+    found = SETS[data.name](data)
+    test = SmallImages(
+        found.test.images,
+        found.test.target,
+        found.test.num_classes,
+        found.normalization,
+        batch_size=min(how.batch_size, len(found.test)),
+        shuffle=False,
+        device=device,
+    )
+    with fixed_threads(how.threads):
+        measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}")
+    _print(measured, console)
+    return measured
+
+
+def _measure(student: Network, teacher: Network | None, test: SmallImages, how: Conditions, title: str) -> Measured:
+    device = test.target.device
+    net, other = (None if config is None else _ready(config, test, how) for config in (student, teacher))
+    assert net is not None
+    with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
+        answers = None if other is None else predict(other, test)[0].argmax(1)
+        metrics = evaluate(net, test, answers)
+        images = next(iter(test.batches(1))).images
+        images = images.contiguous(memory_format=torch.channels_last) if how.channels_last else images
+        speed = throughput(net, images, how.seconds)
+    return Measured(
+        title=title,
+        metrics=metrics,
+        images=test.count,
+        params=sum(p.numel() for p in net.parameters()),
+        images_per_s=speed,
+        batch_size=len(images),
+        device=_name(device),
+    )
+
+
+def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
+    net = build(config, test.num_classes).to(test.target.device)
+    check_weights(config.name, net)
+    return in_channels_last(net) if how.channels_last else net
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, torch threads: {torch.get_num_threads()}"
+
+
+def _print(measured: Measured, console: Console) -> None:
+    from rich.table import Table
+
+    m = measured.metrics
+    table = Table(title=f"{measured.title}, {measured.params:,} parameters, {measured.images:,} images")
+    for head in ("top-1 %", "top-5 %", "loss", "agreement %", "ECE %", "images/s"):
+        table.add_column(head, justify="right")
+    agreement = "-" if m.agreement is None else f"{m.agreement:.2f}"
+    ece, speed = f"{100 * m.calibration.ece:.2f}", f"{measured.images_per_s:,.0f}"
+    table.add_row(f"{m.top1:.2f}", f"{m.top5:.2f}", f"{m.loss:.4f}", agreement, ece, speed)
+    console.print(table)
+    console.print(_bins(m.calibration))
+    console.print(f"images/s: batches of {measured.batch_size}, {measured.device}", highlight=False)
+
+
+def _bins(calibration: Calibration) -> Table:
+    """Reliability: in every bin of confidence, how sure the network was and how often it was right."""
+    from rich.table import Table
+
+    table = Table(title="calibration")
+    for head in ("confidence between", "mean %", "right %", "images"):
+        table.add_column(head, justify="right")
+    for i, count in enumerate(calibration.count):
+        sure, right = calibration.confidence[i], calibration.accuracy[i]
+        if sure is not None and right is not None:
+            low, high = (100 * (i + j) / len(calibration.count) for j in (0, 1))
+            table.add_row(f"{low:.1f} - {high:.1f}", f"{100 * sure:.2f}", f"{100 * right:.2f}", f"{count:,}")
+    return table

@@ -1,0 +1,209 @@
+"""Files that are whole or not there, and say so; the full state of a training run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config.files import to_plain
+from ..train.generators import random_state, set_random_state
+from ..train.loop import Loop
+
+END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comment
+SEAL = b"sha256:"
+
+
+def write_atomically(path: Path, content: bytes | str, keep: Path | None = None) -> None:
+    """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: file.
+        content: all of it.
+        keep: what the old file is renamed to; otherwise it is gone.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(Path(folder) / "a.txt", "whole")
+        ...     [f.name for f in Path(folder).iterdir()]
+        ['a.txt']
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the renaming itself to disk, where folders can be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def save_weights(net: nn.Module, path: Path) -> None:
+    """The state dict as safetensors."""
+    from safetensors.torch import save
+
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))
+
+
+def save_checkpoint(
+    loop: Loop, path: Path, *, keep: Path | None = None, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Everything needed to go on: weights, stream buffers, position, windows, random state. Not the teacher.
+
+    Batches need no state: a source gives the same ones for the same epoch. Of several processes all must call this, and
+    the main one writes.
+
+    Args:
+        loop: where training stands.
+        path: file.
+        keep: what the file that was there is renamed to.
+        notes: plain data to keep with it.
+    """
+    loop.settle()
+    others = loop.world.everyones(random_state())[1:]
+    loop.world.on_main(lambda: write_state(loop, path, keep, {**(notes or {}), "random of the others": others}))
+
+
+def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping[str, Any] | None = None) -> None:
+    """Write where this process stands, without the others; as :func:`save_checkpoint`."""
+    t = loop.training
+    state = {
+        "student": t.student.state_dict(),
+        "average": loop.average.net.state_dict() if loop.average else None,
+        "method": t.method.module.state_dict() if t.method.module else {},
+        "optimizer": t.optimizer.state_dict(),
+        "epoch": t.epoch,
+        "step": t.step,
+        "log": loop.log.state_dict(),
+        "watch": t.watch.state_dict() if t.watch else {},
+        "skipped": loop.guard.skipped,
+        "random": random_state(),
+        "config": to_plain(t.run),
+        "notes": dict(notes or {}),
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, sealed(buffer.getvalue()), keep)
+
+
+def restore(loop: Loop, path: Path) -> None:
+    """Go on where a checkpoint stands; hyper-parameters are those of the loop's config, not the saved ones.
+
+    Raises:
+        ValueError: the file cannot be read, or belongs to another network or to streams that cannot be converted.
+    """
+    load_state(loop, read_checkpoint(path), path)
+
+
+def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
+    """The same from what :func:`read_checkpoint` found in ``path``.
+
+    Raises:
+        ValueError: it belongs to another network, or to streams that cannot be converted.
+    """
+    t = loop.training
+    try:
+        t.student.load_state_dict(state["student"])
+        if t.method.module:
+            t.method.module.load_state_dict(state["method"])
+        if loop.average:  # an average that is new in the config begins with the weights as they are
+            loop.average.net.load_state_dict(state.get("average") or state["student"])
+        options = [{k: v for k, v in g.items() if k != "params"} for g in t.optimizer.param_groups]
+        t.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(t.optimizer.param_groups, options, strict=True):
+            group.update(own, initial_lr=own["lr"])
+        t.epoch, t.step = int(state["epoch"]), int(state["step"])
+        device = next(t.student.parameters()).device
+        if "log" in state:
+            loop.log.load_state_dict(state["log"], device)
+        if t.watch:
+            t.watch.load_state_dict(state.get("watch", {}), device)
+        loop.guard.skipped = int(state.get("skipped", 0))
+        randoms = [state["random"], *state.get("notes", {}).get("random of the others", [])]
+        known = len(randoms) == loop.world.size
+        set_random_state(randoms[loop.world.rank if known else 0])
+        if not known:  # as many processes did not write it
+            loop.world.draw_apart(t.run.seed + t.step)
+    except (RuntimeError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        first = " ".join(str(error).split())[:300]
+        what = f"it lacks {first}" if isinstance(error, KeyError) else first
+        raise ValueError(f"cannot go on from {path}: {what}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, its checksum verified; no code in it is run.
+
+    Raises:
+        ValueError: the file is truncated, was changed, or is no checkpoint.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot go on from {path}: {error.strerror or error}") from error
+    _verify(content, path)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds here
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot go on from {path}: {why}") from error
+    if not isinstance(state, dict) or not {"student", "optimizer", "epoch", "step"} <= set(state):
+        raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run")
+    return state
+
+
+def sealed(archive: bytes) -> bytes:
+    """A zip archive, which is what torch saves, with the SHA-256 of its bytes as the archive's comment.
+
+    Any program still opens it; torch itself would load flipped bits without a word.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> torch.save({"x": 1}, buffer)
+        >>> torch.load(io.BytesIO(sealed(buffer.getvalue())), weights_only=True)
+        {'x': 1}
+    """
+    body = archive[:-2]  # the length of the comment comes last
+    seal = SEAL + hashlib.sha256(body).hexdigest().encode()
+    return body + len(seal).to_bytes(2, "little") + seal
+
+
+def _verify(content: bytes, path: Path) -> None:
+    if content[-22:-18] == END:
+        return  # a whole archive that another program wrote, without a checksum
+    length = len(SEAL) + 64
+    body, seal = content[: -length - 2], content[-length:]
+    if not seal.startswith(SEAL):
+        raise ValueError(f"cannot go on from {path}: it is truncated, or no checkpoint ({len(content):,} bytes)")
+    if hashlib.sha256(body).hexdigest().encode() != seal.removeprefix(SEAL):
+        raise ValueError(f"cannot go on from {path}: its bytes have changed since it was written (checksum)")

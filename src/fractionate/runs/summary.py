@@ -1,0 +1,113 @@
+"""What ``summary.json`` says about a finished run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..config.run import Run
+from ..tasks.classification import Evaluation
+from ..train.build import Training, merging
+from ..train.loop import Loop
+from ..train.sources import seen_images
+
+
+def summarize(
+    loop: Loop,
+    metrics: Sequence[dict[str, Any]],
+    test: Evaluation,
+    command: Sequence[str] = (),
+    changes: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """What ``summary.json`` says; the last epoch is the headline, the best one stands beside it.
+
+    ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
+    of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
+    says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
+    later has to be shown.
+    """
+    training = loop.training
+    run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
+    method = run.method.build()
+    return {
+        "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
+        "method": run.method.title,
+        "dataset": _dataset(run),
+        "images": seen_images(training.train),
+        "student": run.student.name,
+        "teacher": run.teacher.name if run.teacher else None,
+        "seed": run.seed,
+        "epochs": run.epochs,
+        "last_top1": test.top1,
+        "best_top1": best["test_top1"],
+        "best_epoch": best["epoch"],
+        "last_top5": test.top5,
+        "last_loss": test.loss,
+        "agreement": test.agreement,
+        "ece": test.calibration.ece,
+        "calibration": asdict(test.calibration),
+        "params": sum(p.numel() for p in training.student.parameters()),
+        "teacher_params": training.teacher_params,
+        "teacher_top1": training.teacher_test.top1 if training.teacher_test else None,
+        "streams": {s.name: list(s.components) for s in method.streams},
+        "backward_passes": len(method.momenta(run.optimizer.momentum, merging(run, method))),
+        "seconds": sum(row["seconds"] for row in metrics),
+        "device": _device(training),
+        "processes": loop.world.size,
+        "watched": training.watch is not None,
+        "ema": run.ema,
+        "graph": (loop.captured.reason or "recorded") if loop.captured else None,
+        "skipped": loop.guard.skipped,
+        "changes": list(changes),
+        "command": list(command),
+        "git": _git(),
+        "versions": _versions(),
+    }
+
+
+def _dataset(run: Run) -> str:
+    few = run.data.labels_per_class
+    name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
+    return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
+
+
+def _device(training: Training) -> str:
+    device = next(training.student.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+@functools.cache
+def _git() -> dict[str, Any] | None:
+    """Commit of the package's own source, and whether it was changed since; ``None`` for an installed package."""
+    here = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "scikit-learn", "safetensors", "torchvision", "timm")
+    found = {"python": platform.python_version(), "fractionate": __version__, "torch": torch.__version__}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,155 @@
+"""Live teachers: networks as functions from batches to logits, their batch norms folded into the layers before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..data import Batch
+from ..models import copy_of, logits_of
+
+
+def in_channels_last(net: nn.Module) -> nn.Module:
+    """The same network, its weights laid out channels last."""
+    convertible: Any = net  # torch's annotations do not know this call in every release
+    return convertible.to(memory_format=torch.channels_last)
+
+
+class Teacher(Protocol):
+    """Logits of a batch, and of its strong view if it has one.
+
+    A live network is one; a table of stored logits, read by ``batch.index``, or a folded network are others.
+    """
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """``[n, c]`` logits of ``batch.images``, and of ``batch.strong`` or ``None``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LiveTeacher:
+    """A network run on every batch, in evaluation mode, without building a graph.
+
+    Args:
+        net: the teacher; it is frozen and put into evaluation mode.
+
+    Example:
+        >>> teacher = LiveTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+        >>> weak, strong = teacher(Batch(torch.zeros(5, 1, 8, 8), torch.zeros(5).long(), torch.arange(5)))
+        >>> tuple(weak.shape), strong is None
+        ((5, 10), True)
+    """
+
+    net: nn.Module
+
+    def __post_init__(self) -> None:
+        self.net.eval().requires_grad_(False)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Logits of both views."""
+        with torch.inference_mode():
+            weak = logits_of(self.net, batch.images, "teacher")
+            strong = None if batch.strong is None else logits_of(self.net, batch.strong, "teacher")
+        # copies made out here are ordinary tensors, which a backward pass may keep
+        return weak.clone(), None if strong is None else strong.clone()
+
+
+TOLERANCE = 1e-4
+PROBED = 8
+
+
+def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compiled: bool = False) -> nn.Module:
+    """A frozen copy for inference with every batch norm that directly follows a convolution folded into it.
+
+    Pairs are found by running the network once, so any network will do; what cannot be folded (a norm before its
+    convolution, layers that run twice, a convolution that others read too) stays. The copy keeps the network's class
+    and methods. Its logits were compared with the original's, to 1e-4 of the largest; on the CPU, because the
+    convolutions of a GPU round what they read to 10 bits (TF32) and would differ by more than that.
+
+    Args:
+        net: network, which is left as it is.
+        images: ``[n, ch, h, w]`` a few normalised images to run it on, on its device.
+        channels_last: lay weights and activations out so.
+        compiled: let ``torch.compile`` compile the copy, at its first call.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
+        >>> folded(net, torch.randn(2, 1, 8, 8))[1]
+        Identity()
+    """
+    device, images = images.device, images[:PROBED].cpu()
+    plain = copy_of(net).cpu().eval().requires_grad_(False)
+    pairs = _pairs(plain, images)
+    chosen = _without(plain, pairs)
+    if not _agree(plain, chosen, images):
+        chosen = _without(plain, [pair for pair in pairs if _agree(plain, _without(plain, [pair]), images)])
+        chosen = chosen if _agree(plain, chosen, images) else plain
+    chosen = chosen.to(device)
+    if channels_last:
+        chosen = in_channels_last(chosen)
+    if compiled:
+        chosen.compile()
+    return chosen
+
+
+def _pairs(net: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and of the norms that take their outputs, both of which run exactly once."""
+    calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    with _recording(net, calls), torch.inference_mode():
+        logits_of(net, images, "teacher")
+    once = {name: found[0] for name, found in calls.items() if len(found) == 1}
+    made_by = {id(out): name for name, (_, out) in once.items() if _absorbs(net.get_submodule(name))}
+    norms = {name: given for name, (given, _) in once.items() if _foldable(net.get_submodule(name))}
+    return [(made_by[id(given)], name) for name, given in norms.items() if id(given) in made_by]
+
+
+def _absorbs(module: nn.Module) -> bool:
+    """A plain convolution whose weights are not computed anew in every pass, as those of weight norm are."""
+    return type(module) is nn.Conv2d and not module._forward_pre_hooks
+
+
+def _foldable(module: nn.Module) -> bool:
+    """A plain batch norm (a subclass may do more) with running statistics (without them it depends on the batch)."""
+    return type(module) is nn.BatchNorm2d and module.running_mean is not None
+
+
+@contextmanager
+def _recording(net: nn.Module, calls: dict[str, list[tuple[Tensor, Tensor]]]) -> Iterator[None]:
+    """Note what enters and leaves every convolution and norm; the tensors are kept, so that their ids stay theirs."""
+    handles = [
+        module.register_forward_hook(
+            lambda _, given, out, name=name: calls.setdefault(name, []).append((given[0], out))
+        )
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _without(net: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
+    """A copy in which the norm of every pair is part of its convolution."""
+    short = copy_of(net)
+    for convolution, norm in pairs:
+        layer, scale = short.get_submodule(convolution), short.get_submodule(norm)
+        assert isinstance(layer, nn.Conv2d)
+        assert isinstance(scale, nn.BatchNorm2d)
+        for name, module in ((convolution, fuse_conv_bn_eval(layer, scale)), (norm, nn.Identity())):
+            parent, _, child = name.rpartition(".")
+            setattr(short.get_submodule(parent), child, module)
+    return short
+
+
+@torch.inference_mode()
+def _agree(net: nn.Module, other: nn.Module, images: Tensor) -> bool:
+    expected, found = (logits_of(n, images, "teacher") for n in (net, other))
+    return float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())

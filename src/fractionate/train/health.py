@@ -1,0 +1,159 @@
+"""Numbers that are not finite: refused in weights, kept from the weights in gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..methods import Method
+from ..optim import StreamGrads
+from ..rows import Logits, Progress, weighted_mean
+from ..tasks.classification import Diverged
+from .log import gradient_diverged
+
+
+def check_weights(what: str, net: nn.Module) -> None:
+    """Refuse weights and statistics that are not finite.
+
+    Args:
+        what: what to call the network: ``"student"``, ``"teacher"``.
+        net: network.
+
+    Raises:
+        ValueError: with the name of the first such tensor.
+    """
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise ValueError(
+                f"the {what}'s weights are broken: {bad} of {value.numel()} values of {name!r} are NaN or infinite; "
+                f"take another checkpoint"
+            )
+
+
+class NotFinite(Exception):
+    """A gradient is not finite; the weights have not moved.
+
+    Args:
+        stream: which.
+        value: its largest absolute entry.
+    """
+
+    def __init__(self, stream: str, value: float) -> None:
+        super().__init__(stream, value)
+        self.stream, self.value = stream, value
+
+
+class Guard:
+    """Looks at every gradient before the optimizer does, as a hook of the optimizer: ``with guard: ...``.
+
+    On a CPU at once. On a GPU looking means waiting, so the largest entries are only noted (:attr:`unseen`) for the
+    epoch's log, unless steps may be left out.
+
+    Args:
+        optimizer: whose steps are watched.
+        net: the student; a step that is left out must leave its batch norms alone too.
+        allowed: how many steps of the run may be left out.
+    """
+
+    def __init__(self, optimizer: Optimizer, net: nn.Module, allowed: int) -> None:
+        self.optimizer, self.net, self.allowed = optimizer, net, allowed
+        self.skipped = 0
+        self.unseen: Tensor | None = None
+        self._buffers: list[Tensor] = []
+
+    def __enter__(self) -> Guard:
+        self._hook = self.optimizer.register_step_pre_hook(self._before_step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def remember(self) -> None:
+        """Keep what a forward pass changes, in case the step is left out."""
+        if self.allowed:
+            self._buffers = [b.detach().clone() for b in self.net.buffers()]
+
+    def forgive(self, error: Diverged) -> None:
+        """Undo a step that diverged and count it.
+
+        Raises:
+            Diverged: no more steps may be left out.
+        """
+        if self.skipped >= self.allowed:
+            raise _exhausted(error, self.allowed) from error if self.allowed else None
+        self.skipped += 1
+        with torch.no_grad():
+            for buffer, before in zip(self.net.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        grads = kwargs["grads"] if "grads" in kwargs else args[-1]
+        if not self.allowed and not _on_cpu(grads):
+            self.unseen = largest_entries(grads)
+            return
+        if all(map(math.isfinite, _norms(grads))):  # the quick look; large but finite entries overflow here
+            return
+        for stream, value in zip(grads, largest_entries(grads).tolist(), strict=True):
+            if not value < float("inf"):  # NaN too
+                raise NotFinite(stream, value)
+
+
+def _on_cpu(grads: Mapping[str, Any]) -> bool:
+    return next(g.device.type == "cpu" for row in grads.values() for g in row if g is not None)
+
+
+def _norms(grads: Mapping[str, Any]) -> list[float]:
+    """Sum of the Euclidean norms of every stream, which a CPU computes many times faster than maxima."""
+    rows = [[g.detach() for g in row if g is not None] for row in grads.values()]
+    return torch.stack([torch.stack([n.float() for n in torch._foreach_norm(r)]).sum() for r in rows if r]).tolist()
+
+
+def largest_entries(grads: StreamGrads | Mapping[str, Any]) -> Tensor:
+    """Largest absolute entry of every stream's gradients, ``[streams]``; infinite or NaN if any entry is.
+
+    Example:
+        >>> largest_entries({"task": [torch.tensor([1.0, -3.0]), None], "kd": [torch.tensor([2.0]), None]}).tolist()
+        [3.0, 2.0]
+    """
+    found = [[g.detach() for g in row if g is not None and g.numel()] for row in grads.values()]
+    like = next(g for row in found for g in row)
+    none = torch.zeros((), device=like.device)
+    norms = [
+        torch.stack([n.float() for n in torch._foreach_norm(row, float("inf"))]).amax() if row else none
+        for row in found
+    ]
+    return torch.stack(norms)
+
+
+def blame(method: Method, found: NotFinite, lg: Logits, progress: Progress, trained: list[nn.Parameter]) -> Diverged:
+    """The error for a gradient that is not finite, with the component it comes from.
+
+    Args:
+        method: losses and streams.
+        found: which stream.
+        lg: rows of the step, computed anew.
+        progress: position in training.
+        trained: parameters.
+    """
+    names = {c for s in method.streams if s.name in found.stream.split("+") for c in s.components}
+    rows = method.components(lg, progress)
+    guilty = None
+    for name in (n for n in method.parts if n in names and rows[n].requires_grad):
+        loss = weighted_mean(rows[name], lg.weight)
+        grads = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+        if not bool(torch.isfinite(largest_entries({name: grads})).all()):
+            guilty = name
+            break
+    return gradient_diverged(method, progress.epoch, progress.step, found.stream, found.value, guilty)
+
+
+def _exhausted(error: Diverged, allowed: int) -> Diverged:
+    return (
+        Diverged(f"{error}; {allowed} such steps were left out before, as skip_nonfinite allows") if allowed else error
+    )

@@ -1,0 +1,286 @@
+"""An average of the student's weights over the steps, which is then what is evaluated and kept."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..data import Batch, shares
+from ..models import copy_of
+from ..rows import Progress
+from ..tasks.classification import Diverged, Evaluation, evaluate
+from ..world import current
+from .build import Training, fixed_threads, parameters
+from .cuda_graph import Captured, Given
+from .health import Guard, largest_entries
+from .log import EpochLog, logits_diverged, weights_diverged
+from .schedule import scheduler
+from .step import Step, Stepper
+
+
+class Average:
+    """Exponential moving average of a network: a copy whose parameters follow slowly.
+
+    a <- decay a + (1 - decay) theta after every step, a = theta at first; buffers (the statistics of batch norms) are
+    those of the network itself.
+
+    Args:
+        net: the network that is trained.
+        decay: between 0 and 1; about 1 / (1 - decay) steps are averaged over.
+
+    Source: Polyak and Juditsky 1992; with exponential weights as is usual in training networks.
+
+    Example:
+        >>> net = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(net.weight)
+        >>> average = Average(net, decay=0.75)
+        >>> _ = nn.init.ones_(net.weight)
+        >>> average.update(net)
+        >>> average.net.weight.item()
+        0.25
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.net = copy_of(net).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move towards the network; nothing is synchronized."""
+        own, new = ([p.detach() for p in n.parameters()] for n in (self.net, net))
+        if own:
+            torch._foreach_lerp_(own, new, 1 - self.decay)
+        for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+Hook = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one epoch did.
+
+    Args:
+        epoch: from 1.
+        train_loss: mean over the steps.
+        components: mean of every component, without weights.
+        test: metrics after the epoch, of the averaged weights where the config asks for an average.
+        lr: learning rate of the epoch's first step.
+        images_per_s: training throughput, evaluation not counted.
+        seconds: wall-clock time of the epoch, evaluation included, interruptions not.
+        monitors: observed columns, such as ``gsnr/task``.
+        skipped: steps left out so far because they were not finite.
+    """
+
+    epoch: int
+    train_loss: float
+    components: dict[str, float]
+    test: Evaluation
+    lr: float
+    images_per_s: float
+    seconds: float
+    monitors: dict[str, float]
+    skipped: int = 0
+
+    def columns(self) -> dict[str, int | float | None]:
+        """One line of ``metrics.jsonl``."""
+        return {
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            **{f"component/{name}": x for name, x in self.components.items()},
+            "test_top1": self.test.top1,
+            "test_top5": self.test.top5,
+            "test_loss": self.test.loss,
+            "agreement": self.test.agreement,
+            "ece": self.test.calibration.ece,
+            "lr": self.lr,
+            "images_per_s": self.images_per_s,
+            "seconds": self.seconds,
+            **({"skipped": self.skipped} if self.skipped else {}),
+            **self.monitors,
+        }
+
+
+def fit(training: Training) -> Iterator[Record]:
+    """Train epoch by epoch, from wherever ``training`` stands.
+
+    Args:
+        training: from :func:`prepare`; up to date whenever a record is yielded.
+
+    Yields:
+        One :class:`Record` per epoch.
+
+    Raises:
+        Diverged: a loss or a gradient is not finite.
+
+    Example:
+        >>> from fractionate.config.run import Data, Network, Run
+        >>> from fractionate.config.method import MethodSpec
+        >>> from fractionate.train.build import prepare
+        >>> run = Run(student=Network("convnet_4_8"), method=MethodSpec("ce"), data=Data(labels_per_class=2), epochs=2)
+        >>> [record.epoch for record in fit(prepare(run))]
+        [1, 2]
+    """
+    yield from Loop(training).records()
+
+
+def _nothing() -> None:
+    """After a step, by default."""
+
+
+class Loop:
+    """A :class:`Training` under way, with all that is remembered from one step to the next.
+
+    Args:
+        training: from :func:`prepare`; ``restore`` puts a loop where a checkpoint stands.
+
+    Attributes:
+        average: the averaged student, if the config asks for one.
+        captured: steps as recordings, if the config asks for them.
+        log: numbers of the epoch that is under way.
+        guard: keeps gradients that are not finite from the weights.
+        world: the processes that take every step together.
+        stepper: takes the steps.
+    """
+
+    def __init__(self, training: Training) -> None:
+        run = training.run
+        self.training = training
+        self.average = Average(training.student, run.ema) if run.ema is not None else None
+        self.world = current()
+        self.log = EpochLog(training.method, self.world)
+        self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
+        self.trained = parameters(training.student, training.method)
+        self.stepper = Stepper(training, self.trained, self.world)
+        self.captured = Captured(training, self.trained, self.guard) if run.graph else None
+        self.world.copy_from_main([x.detach() for x in (*self.trained, *training.student.buffers())])
+
+    @property
+    def net(self) -> nn.Module:
+        """What is evaluated and kept: the averaged student if there is one, else the student."""
+        return self.average.net if self.average else self.training.student
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first step of the epoch that is under way."""
+        return self.training.step - self.log.seen
+
+    @property
+    def epochs_done(self) -> float:
+        """How far the training is; the steps of the epoch under way count as a part of one."""
+        return self.training.epoch + self.log.seen / len(self.training.train)
+
+    def check(self) -> None:
+        """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
+
+        Raises:
+            Diverged: something is not finite.
+        """
+        t = self.training
+        self.log.check(t.epoch + 1, self.first_step)
+        largest = largest_entries({"weights": self.trained})
+        if not math.isfinite(value := float(largest)):
+            raise weights_diverged(t.method, t.epoch + 1, t.step - 1, value)
+
+    def settle(self) -> None:
+        """Make the main process's state that of all, so that it alone can be kept."""
+        self.share_buffers()
+        self.log.settle()
+        self.stepper.settle()
+
+    def share_buffers(self) -> None:
+        """Give every process the main one's batch-norm statistics, which each collects from its own images."""
+        nets = [self.training.student, *([self.average.net] if self.average else [])]
+        self.world.copy_from_main([x for net in nets for x in net.buffers()])
+
+    def records(self, after_step: Hook = _nothing) -> Iterator[Record]:
+        """Train epoch by epoch, as :func:`fit`.
+
+        Args:
+            after_step: called after every step but an epoch's last, when everything may be saved; an exception out of
+                it ends the training. After the last step the record is yielded, and saving is possible again.
+        """
+        t, run = self.training, self.training.run
+        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, len(t.train), t.step)
+        while t.epoch < run.epochs:
+            with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
+                self.log.begin(t.optimizer.param_groups[0]["lr"])
+                for batch in self._batches(self.log.seen):
+                    self._step(batch)
+                    self._advance(rates)
+                    if self.log.seen < len(t.train):
+                        after_step()
+                loss, components = self.log.means(t.epoch + 1, self.first_step)
+                images_per_s, log = self.log.images_per_s, self.log
+                self.share_buffers()
+                test = self._evaluate()
+            t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
+            assert log.lr is not None
+            yield Record(
+                epoch=t.epoch,
+                train_loss=loss,
+                components=components,
+                test=test,
+                lr=log.lr,
+                images_per_s=images_per_s,
+                seconds=log.seconds,
+                monitors=t.watch.read() if t.watch else {},
+                skipped=self.guard.skipped,
+            )
+
+    def _evaluate(self) -> Evaluation:
+        """Metrics after the epoch that is under way."""
+        t = self.training
+        try:
+            return evaluate(self.net, t.test, t.teacher_top1)
+        except Diverged as error:
+            raise logits_diverged(t.method, t.epoch + 1, t.step - 1, error) from None
+
+    def _batches(self, start: int) -> Iterator[Given]:
+        """This process's parts of the batches of the epoch that is under way, from number ``start`` on."""
+        t = self.training
+        if self.captured and not self.captured.reason:
+            return self.captured.batches(t.epoch + 1, start)
+        return shares(t.train, t.epoch + 1, self.world.rank, self.world.size, start)
+
+    def _advance(self, rates: LRScheduler) -> None:
+        """The next learning rate. torch warns where no step came before, as when the first one was left out."""
+        with warnings.catch_warnings() if self.guard.skipped else nullcontext():
+            if self.guard.skipped:
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            rates.step()
+
+    def _step(self, batch: Given) -> None:
+        """One step, and all that follows it."""
+        t = self.training
+        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * len(t.train))
+        images = (batch.whole if isinstance(batch, Batch) else None) or len(batch)
+        self.guard.remember()
+        try:
+            step = self._train(batch, progress)
+        except Diverged as error:
+            self.guard.forgive(error)
+            self.log.skip(images)
+        else:
+            if self.average:
+                self.average.update(t.student)
+            self.log.add(step, images, self.guard.unseen)
+            if t.watch:
+                t.watch.see(step.grads)
+        t.step += 1
+
+    def _train(self, given: Given, progress: Progress) -> Step:
+        """Move the weights, or say what was not finite."""
+        if self.captured and not self.captured.reason:
+            return self.captured(given, progress)
+        batch = self.captured.shown(given) if self.captured else given
+        assert isinstance(batch, Batch)
+        return self.stepper(batch, progress)

@@ -1,0 +1,251 @@
+"""Layouts: everything becomes [n, c], what is ignored is gone, and what does not belong together is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fractionate as fr
+from fractionate.rows import images, pixels, rois, tokens
+from tests.asserts import assert_equal
+from tests.rows.inputs import EACH, B, C, H, W, labels, maps, random
+
+# -- pixels ----------------------------------------------------------------------------------------
+
+
+def test_every_pixel_that_is_not_ignored_is_one_row_in_reading_order() -> None:
+    student, teacher, y = maps()
+    lg = pixels(student, teacher, y)
+    places = [(b, i, j) for b in range(B) for i in range(H) for j in range(W) if y[b, i, j] != 255]
+    assert_equal(lg.student, torch.stack([student[b, :, i, j] for b, i, j in places]))
+    assert_equal(lg.teacher, torch.stack([teacher[b, :, i, j] for b, i, j in places]))
+    assert lg.target.tolist() == [int(y[place]) for place in places]
+
+
+@EACH
+def test_ignored_pixels_receive_no_gradient_and_change_no_value(method: fr.Method) -> None:
+    student, teacher, y = maps()
+    student.requires_grad_()
+    ignored = (y == 255)[:, None].expand_as(student)
+    loss = method.loss(pixels(student, teacher, y))
+    (grad,) = torch.autograd.grad(loss, student)
+    assert bool((grad[ignored] == 0).all())
+    assert bool((grad[~ignored] != 0).any())
+    noisy = student.detach().masked_fill(ignored, 77.0)
+    assert torch.equal(method.loss(pixels(noisy, teacher, y)), loss.detach())
+
+
+@EACH
+def test_all_pixels_ignored_give_zero_with_a_graph(method: fr.Method) -> None:
+    student, teacher, _ = maps()
+    student.requires_grad_()
+    loss = method.loss(pixels(student, teacher, torch.full((B, H, W), 255)))
+    (grad,) = torch.autograd.grad(loss, student)
+    assert float(loss.detach()) == 0
+    assert not bool(grad.any())
+
+
+def test_without_an_ignored_label_every_pixel_counts() -> None:
+    student, teacher, y = maps()
+    assert pixels(student, teacher, y.where(y != 255, 0), ignore_index=None).rows == B * H * W
+    with pytest.raises(ValueError, match=r"dropped by rows\.pixels"):
+        pixels(student, teacher, y, ignore_index=None)
+
+
+def test_a_smaller_student_is_resized_to_the_teacher_and_labels_by_nearest_neighbour() -> None:
+    student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
+    lg = pixels(student, teacher, y)
+    resized = F.interpolate(student, (H, W), mode="bilinear", align_corners=True)
+    assert_equal(lg.student, resized.movedim(1, -1).reshape(-1, C))
+    assert_equal(lg.teacher, teacher.movedim(1, -1).reshape(-1, C))
+    assert torch.equal(lg.target, y[:, ::2, ::2].flatten())
+
+
+def test_at_the_labels_size_both_maps_are_resized_and_no_label_is_lost() -> None:
+    student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
+    lg = pixels(student, teacher, y, resize=True)
+    assert torch.equal(lg.target, y.flatten())
+    for found, map_ in ((lg.student, student), (lg.teacher, teacher)):
+        resized = F.interpolate(map_, (2 * H, 2 * W), mode="bilinear", align_corners=True)
+        assert_equal(found, resized.movedim(1, -1).reshape(-1, C))
+
+
+def test_maps_of_another_rank_are_refused(unchecked: None) -> None:
+    with pytest.raises(ValueError, match=r"expected logits \[b, c, h, w\] twice and labels \[b, h, w\]"):
+        pixels(random(4, C), random(4, C), labels(4))
+
+
+# -- regions of interest and tokens ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("background", "foreground"), [(0, [1, 2, 3, 4]), (C - 1, [0, 2, 4])])
+def test_regions_of_the_background_class_that_is_named_may_be_dropped(background: int, foreground: list[int]) -> None:
+    student, teacher, y = random(5, C), random(5, C, seed=1), torch.tensor([0, C - 1, 2, C - 1, 1])
+    assert rois(student, teacher, y, background=background).rows == 5
+    lg = rois(student, teacher, y, foreground_only=True, background=background)
+    assert torch.equal(lg.student, student[foreground])
+    assert torch.equal(lg.teacher, teacher[foreground])
+    assert torch.equal(lg.target, y[foreground])
+
+
+def test_the_background_is_never_guessed() -> None:
+    for y, background, missing in (
+        (labels(5), None, r"background= is missing.*0 in torchvision.*4 in detectron2"),
+        (None, 0, "labels .* missing"),
+        (labels(5), C, r"one of the classes 0\.\.4, got 5"),
+        (labels(5), -1, "got -1"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            rois(random(5, C), random(5, C), y, foreground_only=True, background=background)
+
+
+@EACH
+def test_no_region_left_gives_zero_with_a_graph(method: fr.Method) -> None:
+    student = random(3, C).requires_grad_()
+    loss = method.loss(
+        rois(student, random(3, C, seed=1), torch.full((3,), C - 1), foreground_only=True, background=C - 1)
+    )
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not bool(student.grad.any())
+
+
+def test_tokens_with_the_ignored_label_are_dropped() -> None:
+    student, teacher, y = random(2, 3, C), random(2, 3, C, seed=1), torch.tensor([[1, -100, 2], [-100, -100, 0]])
+    lg = tokens(student, teacher, y)
+    assert_equal(lg.student, student[[0, 0, 1], [0, 2, 2]])
+    assert lg.target.tolist() == [1, 2, 0]
+    assert tokens(student, teacher, y.clamp(min=0), ignore_index=None).rows == 6
+
+
+def test_tokens_and_labels_must_agree(unchecked: None) -> None:
+    with pytest.raises(ValueError, match=r"logits \[b, t, c\] and labels \[b, t\], got \[2, 3, 5\] and \[2, 4\]"):
+        tokens(random(2, 3, C), random(2, 3, C), labels(2, 4))
+
+
+# -- images ----------------------------------------------------------------------------------------
+
+
+def test_images_hold_what_they_were_given() -> None:
+    student, teacher, y, weight = random(4, C), random(4, C, seed=1), labels(4), random(4).square()
+    lg = images(student, teacher, y, weight=weight)
+    given = {"student": student, "teacher": teacher, "target": y, "weight": weight}
+    for name, x in given.items():
+        assert torch.equal(getattr(lg, name), x), name
+    assert (lg.strong, lg.regions, lg.ranking, lg.teachers, dict(lg.extra)) == (None, None, None, (), {})
+    soft = random(4, C).softmax(1)
+    assert torch.equal(images(student, teacher, soft).target, soft)
+    assert images(student, teacher).target is None
+
+
+# -- rows that do not belong together --------------------------------------------------------------
+
+TOGETHER = {"tokens": (tokens, (2, 6, C)), "pixels": (pixels, (2, C, 2, 3)), "rois": (rois, (6, C))}
+STRANGE_TEACHERS = [
+    ("tokens", (6, 2, C), "same tokens in the same order"),
+    ("tokens", (3, 4, C), "same tokens in the same order"),
+    ("tokens", (2, 5, C), r"teacher has rows \[2, 5\], the student \[2, 6\]"),
+    ("tokens", (12, C), r"teacher has rows \[12\]"),
+    ("tokens", (C,), "teacher has rows"),
+    ("pixels", (3, C, 2, 3), "same images"),
+    ("pixels", (C, 2, 3), "expected logits"),
+    ("pixels", (1, C, 2, 3), "same images"),
+    ("rois", (5, C), "same regions"),
+    ("tokens", (2, 6, C + 2), r"7 classes, the student 5; both need one vocabulary \(cut padding.*teacher\[\.\.\., :5"),
+    ("tokens", (2, 6, C - 1), r"vocabulary \(cut padding.*student\[\.\.\., :4"),
+    ("pixels", (2, C + 1, 2, 3), "both need one vocabulary"),
+    ("rois", (6, C + 1), "both need one vocabulary"),
+]
+
+
+@pytest.mark.parametrize(("layout", "shape", "words"), STRANGE_TEACHERS)
+def test_a_teacher_of_other_rows_or_classes_is_refused(
+    layout: str, shape: tuple[int, ...], words: str, unchecked: None
+) -> None:
+    rows, own = TOGETHER[layout]
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    for y in (labels(*positions), None):
+        with pytest.raises(ValueError, match=rf"rows\.{layout}.*{words}"):
+            rows(random(*own), random(*shape), y)
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_labels_and_weights_of_other_rows_are_refused(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    fewer = (positions[0] - 1, *positions[1:])
+    with pytest.raises(ValueError, match="label"):
+        rows(random(*own), random(*own), labels(*fewer))
+    with pytest.raises(ValueError, match="weight must be"):
+        rows(random(*own), random(*own), labels(*positions), weight=random(*fewer))
+    with pytest.raises(ValueError, match=r"integers, got torch\.float64"):
+        rows(random(*own), random(*own), random(*positions))
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_arrays_and_integers_of_any_size_are_labels(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    y = labels(*((own[0], *own[2:]) if layout == "pixels" else own[:-1]))
+    expected = rows(random(*own), random(*own), y)
+    for given in (y.int(), y.byte(), y.numpy(), y.numpy().astype("int16"), y.tolist()):
+        found = rows(random(*own), random(*own), given).target
+        assert found.dtype == torch.int64
+        assert torch.equal(found, expected.target)
+
+
+# -- rows without labels, rows with weights --------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", TOGETHER)
+def test_without_labels_every_position_is_a_row(layout: str) -> None:
+    rows, own = TOGETHER[layout]
+    student, teacher = random(*own), random(*own, seed=1)
+    positions = (own[0], *own[2:]) if layout == "pixels" else own[:-1]
+    bare, labelled = rows(student, teacher), rows(student, teacher, labels(*positions))
+    assert bare.target is None
+    assert_equal(bare.student, labelled.student)
+    assert_equal(bare.teacher, labelled.teacher)
+
+
+def test_the_labels_size_needs_labels() -> None:
+    with pytest.raises(ValueError, match="resize=True works at the size of the labels"):
+        pixels(random(B, C, H, W), random(B, C, H, W), resize=True)
+
+
+def test_the_weight_of_a_position_stays_with_its_row() -> None:
+    student, teacher, y = maps()
+    weight = random(B, H, W, seed=3).square()
+    assert_equal(pixels(student, teacher, y, weight=weight).weight, weight[y != 255])
+    t = torch.tensor([[1, -100, 2], [-100, -100, 0]])
+    per_token = random(2, 3).square()
+    found = tokens(random(2, 3, C), random(2, 3, C), t, weight=per_token).weight
+    assert_equal(found, per_token[t != -100])
+    regions = rois(
+        *(random(3, C),) * 2, torch.tensor([0, 1, 0]), foreground_only=True, background=0, weight=y.new_ones(3)
+    )
+    assert regions.weight.tolist() == [1]
+
+
+def test_weights_are_reduced_to_the_logits_as_labels_are() -> None:
+    student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
+    weight = random(B, 2 * H, 2 * W).square().float()
+    assert_equal(pixels(student, teacher, y, weight=weight).weight, weight[:, ::2, ::2].flatten())
+
+
+@EACH
+def test_a_mean_over_sequences_is_the_mean_of_their_means(method: fr.Method) -> None:
+    student, teacher, y = random(4, 3, C), random(4, 3, C, seed=1), labels(4, 3)
+    y[0, 1:], y[1, 0], y[3] = -100, -100, -100  # 1, 2, 3 and 0 tokens are left
+    found = method.loss(tokens(student, teacher, y, mean_over="sequences"))
+    each = [method.loss(tokens(student[i : i + 1], teacher[i : i + 1], y[i : i + 1])) for i in range(3)]
+    assert_equal(found, torch.stack(each).mean(), "", 1e-12)
+
+
+def test_weights_of_tokens_act_inside_their_sequence(unchecked: None) -> None:
+    y = torch.tensor([[1, 2, 3], [1, -100, -100]])
+    weight = torch.tensor([[1.0, 2.0, 1.0], [5.0, 7.0, 0.0]])
+    lg = tokens(random(2, 3, C), random(2, 3, C), y, weight=weight, mean_over="sequences")
+    assert lg.weight.tolist() == [0.25, 0.5, 0.25, 1.0]
+    with pytest.raises(ValueError, match="did you mean 'sequences'"):
+        tokens(random(2, 3, C), random(2, 3, C), y, mean_over="sequence")
