@@ -2,7 +2,7 @@
 
 from .checkpoints import load_checkpoint
 from .exported import Description, Exported, load_exported, save_exported
-from .foreign import classes_of, copy_of, logits_of, pick_logits
+from .foreign import OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
 from .zoo import MODELS, create, is_own_code
@@ -12,6 +12,7 @@ __all__ = [
     "ConvNet",
     "Description",
     "Exported",
+    "OnlyLogits",
     "Preprocessing",
     "classes_of",
     "copy_of",

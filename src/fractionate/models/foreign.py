@@ -94,6 +94,27 @@ def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
     return logits if logits.ndim == 2 else logits.flatten(1)
 
 
+class OnlyLogits(nn.Module):
+    """A network that returns its logits and nothing else, for those who take no other (exporters, say).
+
+    Args:
+        net: network, whose output :func:`pick_logits` understands.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.LSTM(4, 3))  # returns a tuple
+        >>> OnlyLogits(net)(torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Float[Tensor, "n c"]:
+        """Images -> logits."""
+        return pick_logits(self.net(images), _name(self.net))
+
+
 def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained: bool = False) -> int:
     """How many logits a network gives, which is left as it was (the generators of random numbers apart).
 
