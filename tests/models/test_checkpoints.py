@@ -1,5 +1,6 @@
 """Checkpoints load from every published layout, completely or not at all."""
 
+import argparse
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,48 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "student.": lambda s: {"model": prefixed(s, "student.")},
     "module.student. beside module.teacher.": whole_distiller,
     "before batch norm counted": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
+    "torch.compile": lambda s: prefixed(s, "_orig_mod."),
+    "torch.compile of one layer": lambda s: {k.replace("blocks.0.", "blocks.0._orig_mod."): v for k, v in s.items()},
+    "compile in DataParallel": lambda s: prefixed(s, "module._orig_mod."),
+    "DataParallel in compile": lambda s: prefixed(s, "_orig_mod.module."),
+    "DataParallel twice": lambda s: prefixed(s, "module.module."),
+    "model in DataParallel": lambda s: prefixed(s, "module.model."),
+    "DataParallel in a student": lambda s: {"model": prefixed(s, "student.module.")},
+    "FSDP": lambda s: prefixed(s, "_fsdp_wrapped_module."),
+    "a trainer's net": lambda s: {"state_dict": prefixed(s, "net."), "epoch": 1},
+    "a trainer's net beside its criterion and metrics": lambda s: {
+        "state_dict": prefixed(s, "net.") | {"criterion.weight": torch.ones(10), "val_acc.total": torch.ones(1)}
+    },
+    "a name of one's own before every key": lambda s: prefixed(s, "my_network."),
+    "a backbone that is all of it": lambda s: prefixed(s, "backbone."),
+    "AveragedModel": lambda s: prefixed(s, "module.") | {"n_averaged": torch.tensor(7)},
+    "an average beside": lambda s: {
+        "model": s,
+        "model_ema": prefixed(zeros(s), "module.") | {"n_averaged": torch.tensor(7)},
+    },
+    "an average alone": lambda s: {"model": None, "ema": s},
+    "an average among the keys": lambda s: prefixed(s, "model.") | prefixed(zeros(s), "ema_model."),
+    "model_state_dict": lambda s: {"epoch": 1, "model_state_dict": s, "optimizer_state_dict": adam()},
+    "nested wrappers": lambda s: {"state_dict": {"model": prefixed(s, "module.")}, "epoch": 1},
+    "student beside teacher": lambda s: {"teacher": zeros(s), "student": s},
+    "weights": lambda s: {"weights": s},
+    "params": lambda s: {"params_ema": zeros(s), "params": s},
+    "a key of one's own": lambda s: {"my_best": s, "epoch": 3, "optimizer": adam()},
+    "counters of a profiler": lambda s: s | {"total_ops": torch.ones(1), "blocks.0.total_params": torch.ones(1)},
+    "a script's options beside": lambda s: {"model": s, "args": argparse.Namespace(lr=0.1, layers=[1, 2])},
 }
+
+
+def zeros(state: State) -> State:
+    return {k: torch.zeros_like(v) for k, v in state.items()}
+
+
+def adam() -> dict[str, Any]:
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -46,6 +88,56 @@ def test_every_layout_restores_the_outputs(layout: str, tmp_path: Path) -> None:
     load_checkpoint(target, tmp_path / "a.pth")
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(target(x), source(x))
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
+@pytest.mark.parametrize("layout", ["bare", "module.", "torch.compile"])
+def test_a_wrapped_network_takes_what_the_bare_one_takes(wrap: Callable[..., Any], layout: str, tmp_path: Path) -> None:
+    source, target = net(), net()
+    torch.save(LAYOUTS[layout](source.state_dict()), tmp_path / "a.pth")
+    load_checkpoint(wrap(target), tmp_path / "a.pth")
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+    )
+
+
+def test_a_prefix_that_is_the_network_s_own_stays(tmp_path: Path) -> None:
+    source, target = (nn.ModuleDict({"model": nn.Linear(2, 2), "module": nn.Linear(2, 2)}) for _ in range(2))
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    load_checkpoint(target, tmp_path / "a.pth")
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+    )
+
+
+def test_a_network_that_is_there_twice_is_not_guessed_at(tmp_path: Path) -> None:
+    state = net().state_dict()
+    torch.save(prefixed(state, "a.") | prefixed(state, "b."), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"unexpected: a\.blocks"):
+        load_checkpoint(net(), tmp_path / "a.pth")
+
+
+def test_layers_of_a_larger_network_are_not_taken_for_a_small_one(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"2 missing: weight, bias; 4 unexpected: 0\.weight"):
+        load_checkpoint(nn.Linear(2, 2), tmp_path / "a.pth")
+
+
+def test_a_misfit_behind_prefixes_is_told_in_the_network_s_own_words(tmp_path: Path) -> None:
+    torch.save({"state_dict": prefixed(net(100).state_dict(), "module.model._orig_mod.")}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="it has 100 classes, the network 10"):
+        load_checkpoint(net(), tmp_path / "a.pth")
+    torch.save({"state_dict": prefixed(without_first(net().state_dict()), "student.")}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"1 missing: blocks\.0\.0\.weight$"):
+        load_checkpoint(net(), tmp_path / "a.pth")
+
+
+def test_a_mapping_that_holds_itself_ends(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        load_checkpoint(net(), tmp_path / "a.pth")
 
 
 def test_safetensors_restore_the_outputs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,52 @@ def test_a_network_comes_back_with_its_logits_and_its_description(tmp_path: Path
     assert again.description == DIGITS
     assert not again.net.training
     assert torch.equal(again(x), net((x / 255 - 0.3) / 0.4))
+
+
+def test_it_says_how_its_pixels_are_prepared() -> None:
+    x = pixels(DIGITS)
+    assert torch.allclose(DIGITS.preprocessing(x / 255), (x / 255 - 0.3) / 0.4)
+
+
+def test_weights_that_two_layers_share_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tied_net_of_mine.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes):\n"
+        "    made = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.Identity())\n"
+        "    made[2].again = made[1]\n"
+        "    return made\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    mine = replace(DIGITS, name="tied_net_of_mine:net")
+    net = save(mine, tmp_path / "out")
+    with pytest.raises(ValueError, match="runs the code of tied_net_of_mine"):
+        load_exported(tmp_path / "out")
+    again = load_exported(tmp_path / "out", own_code=True)
+    x = pixels(mine)
+    assert torch.equal(again(x), net(again.normalize(x)))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("changes", [{"mean": 5}, {"input_size": 8}, {"classes": 3}])
+def test_a_config_with_values_of_other_kinds_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    save(DIGITS, tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["fractionate"] |= changes
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="holds values of other kinds"):
+        load_exported(tmp_path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is no JSON"):
+        load_exported(tmp_path)
+
+
+def test_names_of_any_alphabet_come_back_and_the_file_is_plain_ascii(tmp_path: Path) -> None:
+    odd = replace(DIGITS, classes=("\u732b", "caf\u00e9", "\udcff"))  # the last: of a folder whose name is no UTF-8
+    save(odd, tmp_path)
+    assert (tmp_path / "config.json").read_bytes().isascii()
+    assert load_exported(tmp_path).description == odd
 
 
 def test_options_of_the_network_come_back(tmp_path: Path) -> None:

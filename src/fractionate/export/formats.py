@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..models import Description, load_exported, save_exported
+from ..models import Description, OnlyLogits, load_exported, logits_of, pick_logits, save_exported
 
 Format = Literal["safetensors", "onnx", "torch-export"]
 TOLERANCE = 1e-4  # of the largest logit; other kernels add up in another order, which costs about 1e-6
@@ -48,7 +48,7 @@ Writer = Callable[[nn.Module, Description, Tensor, Path], Written]
 def safetensors(net: nn.Module, description: Description, images: Tensor, folder: Path) -> Written:
     """Weights and a config, which :func:`fractionate.models.load_exported` reads."""
     save_exported(net, description, folder)
-    difference = compare(load_exported(folder).net, net, images, "safetensors", tolerance=0.0)
+    difference = compare(load_exported(folder, own_code=True).net, net, images, "safetensors", tolerance=0.0)
     also = '; timm.create_model("local-dir:FOLDER", pretrained=True) reads it too' if description.timm_name else ""
     return Written("safetensors", "model.safetensors", difference, len(images), f"with config.json{also}")
 
@@ -58,7 +58,7 @@ def torch_export(net: nn.Module, description: Description, images: Tensor, folde
     batch = torch.export.Dim("batch")
     with _quiet():
         # not strict: torch 2.6 cannot follow get_submodule otherwise
-        program = torch.export.export(net, (images[:2],), dynamic_shapes=({0: batch},), strict=False)
+        program = torch.export.export(_plain(net, images), (images[:2],), dynamic_shapes=({0: batch},), strict=False)
         torch.export.save(program, folder / PROGRAM)
         again = torch.export.load(folder / PROGRAM).module()
     difference = compare(again, net, images, "torch-export")
@@ -70,9 +70,9 @@ def onnx(net: nn.Module, description: Description, images: Tensor, folder: Path)
     path, own = folder / ONNX, torch.__version__.split(".")
     with _quiet():
         if tuple(map(int, own[:2])) >= FIRST_WITH_GOOD_ONNX:
-            _new_exporter(net, images[:2], path)
+            _new_exporter(_plain(net, images), images[:2], path)
         else:
-            _old_exporter(net, images[:2], path)
+            _old_exporter(_plain(net, images), images[:2], path)
     library, runtime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -127,7 +127,7 @@ def compare(
     """
     largest = 0.0
     for size in (*BATCHES, len(images)):
-        expected, found = net(images[:size]), other(images[:size])
+        expected, found = logits_of(net, images[:size]), pick_logits(other(images[:size]), what)
         if found.shape != expected.shape:
             raise ValueError(f"{what}: a batch of {size} gives {list(found.shape)}, the network {list(expected.shape)}")
         difference = float((found - expected).abs().max())
@@ -139,6 +139,13 @@ def compare(
             )
         largest = max(largest, difference)
     return largest
+
+
+def _plain(net: nn.Module, images: Tensor) -> nn.Module:
+    """The network itself where it returns a tensor of logits, else one that does."""
+    with torch.no_grad():
+        output = net(images[:2])
+    return net if isinstance(output, Tensor) and output.ndim == 2 else OnlyLogits(net)
 
 
 def _new_exporter(net: nn.Module, images: Tensor, path: Path) -> None:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-WRAPPERS = ("model", "state_dict", "student", "net")  # keys under which files keep their state dict
-PREFIXES = ("module.student.", "student.", "module.", "model.")  # longest first
+# Keys under which files keep their state dict. Where several are there the first counts: the weights themselves before
+# their average, the student before other networks.
+WRAPPERS = (
+    *("student", "student_state_dict", "state_dict", "model_state_dict", "model_state", "model", "model_weights"),
+    *("net", "net_state_dict", "network", "weights", "params", "module"),
+    *("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "params_ema"),
+)
+# Attributes of wrappers, which stand before every key.
+PREFIXES = ("student", "model", "net", "network", "backbone", "_model", "ema", "ema_model", "model_ema")
+# What torch.compile, FSDP, activation checkpointing and Lightning's strategies put into keys, and what
+# DistributedDataParallel puts before them.
+INTO = "_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module"
+INSERTED = re.compile(rf"^(?:(?:{INTO}|module)\.)+|(?<=\.)(?:{INTO})\.")
+# No weights: counters of averaging and of profilers.
+COUNTERS = ("n_averaged", "total_ops", "total_params")
+COUNTED = "num_batches_tracked"  # files from before batch norm counted its batches lack it; torch fills it in
+# Neighbours of a network that are no part of it.
+OTHERS = re.compile(r"(?:^|_)(?:teacher|criterion|loss|metrics?|accuracy|acc|auroc|ema)(?:_|\d*$)", re.IGNORECASE)
 SHOWN = 5
+DEEPEST = 8  # mappings in mappings; a file can hold one that holds itself
 
 
 def load_checkpoint(net: nn.Module, path: str | Path) -> None:
     """Fill ``net`` with the weights of a file; every tensor must find its place.
 
-    Understands ``.safetensors``; and, for others, read by ``torch.load(weights_only=True)``, a bare state dict, one
-    under ``"model"``, ``"state_dict"`` or ``"student"``, and the prefixes ``module.``, ``student.`` and
-    ``module.student.`` (whose file may also hold a teacher, which is left alone).
+    Understands ``.safetensors``; and others, read by ``torch.load(weights_only=True)``: a bare state dict, or one under
+    the usual keys (``"model"``, ``"state_dict"``, ``"model_state_dict"``, ``"student"``, ``"net"``, ``"ema"``, ...),
+    nested as they may be. Weights come before their moving average where a file holds both. Prefixes of wrappers
+    (``module.``, ``_orig_mod.``, ``model.``, ``student.``, or any that all keys share) are taken off, also repeated;
+    counters of profilers and of averaging, and a teacher, criterion or metric beside the network are left alone.
 
     Args:
         net: network to fill, in place.
@@ -41,8 +62,9 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
         [1.0, 1.0]
     """
     path = Path(path)
-    state = _without_prefix(_unwrap(_read(path), path))
-    _check(net.state_dict(), state, path)
+    own = net.state_dict()
+    state = _fitted(own, _unwrap(_read(path), path), path)
+    _check(own, state, path)
     net.load_state_dict(state)
 
 
@@ -58,7 +80,8 @@ def _read(path: Path) -> Any:
         except SafetensorError as error:
             raise ValueError(f"{path} is no safetensors file: {error}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the options that training scripts save beside
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file cut off anywhere raises nearly anything
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if first.startswith("Weights only load failed"):  # torch goes on for paragraphs
@@ -70,33 +93,90 @@ def _read(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = (
-        {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
+    """The tensors of the innermost mapping that a known key, or the only one with tensors alone, leads to."""
+    given = content
+    for _ in range(DEEPEST):
+        inner = _inside(content) if isinstance(content, Mapping) else None
+        content = content if inner is None else inner
+    tensors = _tensors(content)
     if not tensors:
-        found = list(content)[:SHOWN] if isinstance(content, Mapping) else type(content).__name__
+        found = list(given)[:SHOWN] if isinstance(given, Mapping) else type(given).__name__
         raise ValueError(f"{path} holds no state dict, neither bare nor under one of {list(WRAPPERS)}; found {found}")
     return tensors
 
 
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The student's entries if there are any, else all entries, without a common prefix."""
-    for prefix in PREFIXES:
-        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if inner and ("student" in prefix or len(inner) == len(state)):
-            return inner
-    return state
+def _inside(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping) and content[key]:
+            return content[key]
+    alone = [v for v in content.values() if isinstance(v, Mapping) and v and len(_tensors(v)) == len(v)]
+    return alone[0] if len(alone) == 1 and not _tensors(content) else None
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _fitted(own: Mapping[str, Tensor], given: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The given tensors under the network's own keys, as far as prefixes and counters keep them apart.
+
+    A prefix is taken off where every key of the network is found behind it and what is left over is another network's
+    or no weight at all.
+
+    Raises:
+        ValueError: the network is there under several prefixes.
+    """
+    bare = {short: k for k, short in _bare(own).items()}
+    weights = [k for k in given if k in own or k.rpartition(".")[2] not in COUNTERS]
+    state = {short: given[k] for k, short in _bare(weights).items()}
+    wanted = [k for k in bare if not k.endswith(COUNTED)]
+    prefixes = [p for p in _prefixes(wanted, state) if all(p + k in state for k in wanted)]
+    fits = [p for p in prefixes if all(k.startswith(p) or _left_alone(p, k) for k in state)]
+    if len(fits) > 1:
+        raise ValueError(f"{path} holds the network several times, under {fits}; save the one you mean alone")
+    prefix = fits[0] if fits else _shared(state)
+    inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return {bare.get(k, k): v for k, v in inner.items()}
+
+
+def _bare(keys: Iterable[str]) -> dict[str, str]:
+    """Every key without what wrappers of the network or of a layer put in; as it is where two would become one."""
+    short = {k: INSERTED.sub("", k) for k in keys}
+    return short if len(set(short.values())) == len(short) else {k: k for k in short}
+
+
+def _prefixes(wanted: list[str], state: Mapping[str, Tensor]) -> list[str]:
+    """Every prefix behind which the first of the wanted keys is found; the empty one first."""
+    if not wanted:
+        return [""]
+    ends = [k.removesuffix(wanted[0]) for k in state if k.endswith(wanted[0])]
+    return sorted({p for p in ends if p == "" or p.endswith(".")}, key=len)
+
+
+def _left_alone(prefix: str, key: str) -> bool:
+    """Whether a key outside of a prefix is known not to belong to the network."""
+    if not prefix:
+        return False
+    parts = key.split(".")
+    return "student" in prefix.split(".") or any(OTHERS.search(part) for part in parts[: prefix.count(".")])
+
+
+def _shared(state: Mapping[str, Tensor]) -> str:
+    """The student's or the known prefix that all keys share, so that misfits are told in the network's own words."""
+    if any(k.startswith("student.") for k in state):
+        return "student."
+    prefix = ""
+    while True:
+        rest = {k.removeprefix(prefix).partition(".")[0] for k in state}
+        if len(rest) != 1 or not rest & set(PREFIXES):
+            return prefix
+        prefix += f"{rest.pop()}."
 
 
 def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    # files from before batch norm counted its batches lack that entry; torch fills it in
-    missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
+    missing = [k for k in own if k not in given and not k.endswith(COUNTED)]
     unexpected = [k for k in given if k not in own]
     shapes = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in given if k in own}
     wrong = {k: pair for k, pair in shapes.items() if pair[0] != pair[1]}

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from .._typing import Float
 from .checkpoints import load_checkpoint
-from .stem import Stem
+from .foreign import logits_of
+from .libraries import Stem
+from .preprocessing import Preprocessing
 from .zoo import create
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the names that timm and the hubs look for
@@ -58,6 +60,11 @@ class Description:
             raise ValueError(f"Description: {len(self.classes)} names of classes for {self.num_classes} classes")
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network wants done to pixels in 0..1."""
+        return Preprocessing(self.input_size[1:], mean=self.mean, std=self.std)
+
+    @property
     def timm_name(self) -> str | None:
         """Name under which timm alone builds this network; ``None`` if it cannot (a changed stem is unknown to it)."""
         source, _, rest = self.name.partition(":")
@@ -91,7 +98,7 @@ class Exported:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Float[Tensor, "n c"]:
         """Logits of raw images."""
-        return self.net(self.normalize(images))
+        return logits_of(self.net, self.normalize(images), self.description.name)
 
 
 def save_exported(net: nn.Module, description: Description, folder: str | Path) -> None:
@@ -119,25 +126,37 @@ def save_exported(net: nn.Module, description: Description, folder: str | Path) 
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(_apart(net), folder / WEIGHTS, metadata={"format": "pt"})
     config = {**_for_timm(net, description), KEY: asdict(description)}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def load_exported(folder: str | Path) -> Exported:
+def load_exported(folder: str | Path, *, own_code: bool = False) -> Exported:
     """Build a network from its folder and fill it.
+
+    Args:
+        folder: as :func:`save_exported` wrote it.
+        own_code: whether its config may name a function (``module:function``), whose code is then run: only for folders
+            and code that you trust.
 
     Raises:
         FileNotFoundError: no config or no weights there.
-        ValueError: a config that this package did not write, or weights that do not fit.
+        ValueError: a config that this package did not write, one that names code which may not run, or weights that do
+            not fit.
         ImportError: the network comes from a library that is not installed.
     """
     folder = Path(folder)
     d = _description(folder / CONFIG)
-    net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn)
+    net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn, own_code=own_code)
     load_checkpoint(net, folder / WEIGHTS)
     return Exported(net.eval(), d)
+
+
+def _apart(net: nn.Module) -> dict[str, Tensor]:
+    """Weights on the CPU, each in memory of its own: a safetensors file holds no tensor twice."""
+    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    places = [v.untyped_storage().data_ptr() for v in state.values()]
+    return {k: v.clone() if places.count(place) > 1 else v for (k, v), place in zip(state.items(), places, strict=True)}
 
 
 def _description(path: Path) -> Description:
@@ -145,7 +164,7 @@ def _description(path: Path) -> Description:
         raise FileNotFoundError(f"no exported network at {path.parent}: {path.name} is not there")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     own = found.get(KEY) if isinstance(found, Mapping) else None
     if not isinstance(own, Mapping) or set(own) != {f.name for f in fields(Description)}:
@@ -154,7 +173,10 @@ def _description(path: Path) -> Description:
             f"{', '.join(f.name for f in fields(Description))}); a folder of timm's: timm.create_model('local-dir:...')"
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
-    return Description(**values)
+    try:
+        return Description(**values)
+    except TypeError as error:
+        raise ValueError(f"{path}: {KEY!r} holds values of other kinds than a description has: {error}") from error
 
 
 def _for_timm(net: nn.Module, description: Description) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from ..config.files import override, read_config
 from ..config.method import MethodSpec
 from ..config.run import Network, Run
-from ..models import create
+from ..models import create, is_own_code
 from ..papers.draft import lasting
 from ..papers.recipes import paper
 from ..recipes import placed
@@ -209,9 +209,9 @@ def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
 
 
 def _check_exists(network: Network) -> None:
-    """Refuse what cannot be built before a teacher trains for it, without building it."""
+    """Refuse what cannot be built before a teacher trains for it, without building it; code of one's own is run."""
     try:
-        with torch.device("meta"):
+        with torch.device("cpu" if is_own_code(network.name) else "meta"):
             create(network.name, num_classes=2, stem=network.stem, published_bn=network.published_bn)
     except RuntimeError:  # a network that computes with its weights while it is built: it exists
         return

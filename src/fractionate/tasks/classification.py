@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .._typing import Float, Int
 from ..data import Batch, Source, bounds, shares
 from ..losses import region_logits
+from ..models import logits_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World, current
@@ -77,7 +78,7 @@ def predict(net: nn.Module, source: Source) -> tuple[Float[Tensor, "n c"], Int[T
     for batch in shares(source, 1, world.rank, world.size):
         own = slice(None if batch.share else 0)
         sizes.append(batch.whole or len(batch))
-        found.append((net(batch.images).float()[own], batch.target[own]))
+        found.append((logits_of(net, batch.images).float()[own], batch.target[own]))
     net.train(training)
     logits, target = (torch.cat(x) for x in zip(*found, strict=True))
     return _in_order(logits, sizes, world), _in_order(target, sizes, world)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..data import Batch
+from ..models import copy_of, logits_of
 
 
 def in_channels_last(net: nn.Module) -> nn.Module:
@@ -54,8 +54,8 @@ class LiveTeacher:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
         with torch.inference_mode():
-            weak = self.net(batch.images)
-            strong = None if batch.strong is None else self.net(batch.strong)
+            weak = logits_of(self.net, batch.images, "teacher")
+            strong = None if batch.strong is None else logits_of(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
 
@@ -84,7 +84,7 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
         Identity()
     """
     device, images = images.device, images[:PROBED].cpu()
-    plain = copy.deepcopy(net).cpu().eval().requires_grad_(False)
+    plain = copy_of(net).cpu().eval().requires_grad_(False)
     pairs = _pairs(plain, images)
     chosen = _without(plain, pairs)
     if not _agree(plain, chosen, images):
@@ -102,11 +102,16 @@ def _pairs(net: nn.Module, images: Tensor) -> list[tuple[str, str]]:
     """Names of convolutions and of the norms that take their outputs, both of which run exactly once."""
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
     with _recording(net, calls), torch.inference_mode():
-        net(images)
+        logits_of(net, images, "teacher")
     once = {name: found[0] for name, found in calls.items() if len(found) == 1}
-    made_by = {id(out): name for name, (_, out) in once.items() if type(net.get_submodule(name)) is nn.Conv2d}
+    made_by = {id(out): name for name, (_, out) in once.items() if _absorbs(net.get_submodule(name))}
     norms = {name: given for name, (given, _) in once.items() if _foldable(net.get_submodule(name))}
     return [(made_by[id(given)], name) for name, given in norms.items() if id(given) in made_by]
+
+
+def _absorbs(module: nn.Module) -> bool:
+    """A plain convolution whose weights are not computed anew in every pass, as those of weight norm are."""
+    return type(module) is nn.Conv2d and not module._forward_pre_hooks
 
 
 def _foldable(module: nn.Module) -> bool:
@@ -133,7 +138,7 @@ def _recording(net: nn.Module, calls: dict[str, list[tuple[Tensor, Tensor]]]) ->
 
 def _without(net: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
     """A copy in which the norm of every pair is part of its convolution."""
-    short = copy.deepcopy(net)
+    short = copy_of(net)
     for convolution, norm in pairs:
         layer, scale = short.get_submodule(convolution), short.get_submodule(norm)
         assert isinstance(layer, nn.Conv2d)
@@ -146,5 +151,5 @@ def _without(net: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
 
 @torch.inference_mode()
 def _agree(net: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    expected = net(images)
-    return float((other(images) - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+    expected, found = (logits_of(n, images, "teacher") for n in (net, other))
+    return float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .._choices import choose
 from ..data import Batch, Countable, Source
+from ..models import logits_of
 from ..world import current
 from .live import LiveTeacher, Teacher
 from .rowfile import RowFile, open_rows, size_of
@@ -148,7 +149,7 @@ class TeacherTable:
 
     def _live(self, images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
-            logits = self.net(images)
+            logits = logits_of(self.net, images, "teacher")
         return logits.float().clone()
 
     def _classes(self) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
-from ..data import Batch, class_counts, epoch_images, stated
+from ..data import class_counts, epoch_images, stated
+from ..models import classes_of, copy_of
 from ..rows import Progress
 from ..world import current
 from .build import Training, autocast
@@ -44,9 +44,11 @@ def check_classes(training: Training) -> None:
     classes = training.train.num_classes
     batch = next(iter(training.test.batches(1)))
     few = batch.at(slice(0, 2))
-    found = {"student": _logits(training.student, few)}
+    state = random_state()
+    found = {"student": classes_of(training.student, few.images, "student", trained=True)}
     if (teacher := teacher_net(training)) is not None:
-        found["teacher"] = _logits(teacher, few)
+        found["teacher"] = classes_of(teacher, few.images, "teacher")
+    set_random_state(state)
     for what, count in found.items():
         if count != classes:
             raise ValueError(f"the {what} gives {count} logits per image, the data have {classes} classes")
@@ -177,7 +179,7 @@ def check_training(
 def _check_one(training: Training, shown: int) -> None:
     """Batch norm over feature maps larger than one pixel works with one image, others do not: try."""
     batch = next(iter(training.test.batches(1)))
-    net = copy.deepcopy(training.student).train()
+    net = copy_of(training.student).train()
     state = random_state()
     try:
         with torch.no_grad():
@@ -189,17 +191,3 @@ def _check_one(training: Training, shown: int) -> None:
         raise ValueError(f"{where}, which batch norm cannot be trained on: change data.batch_size ({error})") from error
     finally:
         set_random_state(state)
-
-
-def _logits(net: nn.Module, batch: Batch) -> int:
-    training, state = net.training, random_state()
-    net.eval()
-    try:
-        with torch.no_grad():
-            z = net(batch.images)
-    except RuntimeError as error:
-        raise ValueError(f"the network cannot take these images: {' '.join(str(error).split())[:200]}") from error
-    finally:
-        net.train(training)
-        set_random_state(state)
-    return int(z.shape[-1])

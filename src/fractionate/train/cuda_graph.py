@@ -242,7 +242,7 @@ class Captured:
         static = replace(given, **copies)
         try:
             outcome, play = self.recorder.record(lambda: self.taken(static, noted))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # the latter: what a network raises, in a sentence
             self._refuse(f"recording failed: {(str(error).splitlines() or [type(error).__name__])[0]}")
             return False
         self._recording = Recording(static, outcome, play, {name: getattr(progress, name) for name in noted.read})

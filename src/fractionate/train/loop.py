@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..data import Batch, shares
+from ..models import copy_of
 from ..rows import Progress
 from ..tasks.classification import Diverged, Evaluation, evaluate
 from ..world import current
@@ -49,7 +49,7 @@ class Average:
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.net = copy_of(net).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:

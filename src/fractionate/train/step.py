@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
+from ..models import logits_of
 from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks.classification import Diverged, region_rows
@@ -73,9 +74,9 @@ def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logi
     Two views are two forward passes of the student, so each has batch-norm statistics of its own. Without a teacher its
     place is taken by the student's own detached logits, which a method without distillation terms never reads.
     """
-    views = [_float(student(batch.images))]
+    views = [_float(logits_of(student, batch.images, "student"))]
     if batch.strong is not None:
-        views.append(_float(student(batch.strong)))
+        views.append(_float(logits_of(student, batch.strong, "student")))
     given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
     strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
     return Logits(views[0], given[0], batch.target, strong=strong)

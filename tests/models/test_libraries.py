@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fractionate import models
-from fractionate.models.stem import PLACES, small_stem
+from fractionate.models.libraries import PLACES, small_stem
 
 TORCHVISION = ["resnet18", "densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf", "mobilenet_v2", "efficientnet_b0"]
 TIMM = ["resnet18", "resnet26d", "densenet121", "regnety_002", "efficientnet_b0", "mobilenetv3_small_050"]
@@ -94,3 +96,39 @@ def test_a_network_of_patches_is_refused() -> None:
     pytest.importorskip("torchvision")
     with pytest.raises(ValueError, match="torchvision:vit_b_32 cannot take stem='small'"), torch.device("meta"):
         models.create("torchvision:vit_b_32", num_classes=7, stem="small")
+
+
+@pytest.fixture
+def transformers_folder(tmp_path: Path) -> Path:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=3)
+    transformers.ViTForImageClassification(config).half().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_of_transformers_gives_its_logits_in_full_precision(transformers_folder: Path) -> None:
+    net = models.create(f"hf:{transformers_folder}", num_classes=3, pretrained=True)
+    x = torch.randn(2, 3, 8, 8)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert torch.equal(models.logits_of(net, x), net(x).logits)
+    again = models.create(f"hf:{transformers_folder}", num_classes=3, pretrained=True)
+    assert torch.equal(models.logits_of(again, x), net(x).logits)
+
+
+def test_a_folder_of_transformers_builds_a_new_network_with_other_classes(transformers_folder: Path) -> None:
+    net = models.create(f"hf:{transformers_folder}", num_classes=5)
+    assert models.classes_of(net, torch.randn(2, 3, 8, 8), trained=True) == 5
+    with pytest.raises(ValueError, match="do not have 5 classes but 3"):
+        models.create(f"hf:{transformers_folder}", num_classes=5, pretrained=True)
+    with pytest.raises(ValueError, match="cannot take stem='small'"):
+        models.create(f"hf:{transformers_folder}", num_classes=5, stem="small")
+
+
+def test_a_folder_that_transformers_cannot_read_is_one_sentence(transformers_folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        models.create(f"hf:{transformers_folder}/none", num_classes=3)
+    (transformers_folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match="cannot be built") as found:
+        models.create(f"hf:{transformers_folder}", num_classes=3, pretrained=True)
+    assert "\n" not in str(found.value)

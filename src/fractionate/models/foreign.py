@@ -1,0 +1,283 @@
+"""Networks of others: a function of theirs builds one, and whatever its ``forward`` returns or raises is understood."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from .._choices import unknown
+from .._typing import Float
+
+MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
+PLAIN = (torch.float32, torch.float64)
+SHOWN = 300  # characters of somebody else's message
+OWN, TORCH = (str(Path(path).parent) for path in (__file__, torch.__file__))
+# Not the network's fault: others catch these and know what to do.
+PASSED_ON = (KeyboardInterrupt, GeneratorExit, MemoryError, torch.OutOfMemoryError, ConnectionError)
+
+
+def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Tensor, "n c"]:
+    """Run a network and take its logits, whatever its ``forward`` returns (:func:`pick_logits`).
+
+    Args:
+        net: network, in the mode it is in.
+        images: ``[n, ch, h, w]`` as it takes them.
+        what: what to call it in messages: ``"student"``, ``"teacher"``.
+
+    Raises:
+        ValueError: it returned something else, or raised; the exception's type and place are named, and the original
+            one is the cause. Interrupts and exhausted memory pass through as they are.
+
+    Example:
+        >>> logits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+    try:
+        output = net(images)
+    except PASSED_ON:
+        raise
+    except (Exception, SystemExit) as error:
+        if type(error).__module__.startswith("fractionate."):
+            raise  # a sentence already
+        raise ValueError(
+            f"the {what} {_name(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
+            f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): {in_words(error)}"
+        ) from error
+    logits = pick_logits(output, f"{what} {_name(net)}")
+    if len(logits) != len(images):
+        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
+    return logits
+
+
+def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
+    """The logits in what a network returned, where it is clear which they are.
+
+    Clear are: a floating-point tensor ``[n, c]``, or ``[n, c, 1, 1]``; a dict, a named tuple or an object whose field
+    ``logits`` (or ``out``) holds one, as the outputs of transformers do, and of networks with auxiliary heads in
+    training mode, whose main head is taken; a dict, tuple or list in which one single tensor has that shape.
+
+    Args:
+        output: what ``forward`` returned.
+        what: what to call the network in the message.
+
+    Raises:
+        ValueError: it is not clear.
+
+    Example:
+        >>> pick_logits({"logits": torch.zeros(2, 3), "features": torch.zeros(2, 8)}).shape
+        torch.Size([2, 3])
+        >>> pick_logits((torch.zeros(2, 3, 1, 1), [torch.zeros(2, 8, 4, 4)])).shape
+        torch.Size([2, 3])
+    """
+    fields = _fields(output)
+    named = [fields[name] for name in MAIN if name in fields]
+    found = [x for x in (named[:1] or fields.values()) if _are_logits(x)]
+    if len(found) != 1:
+        raise ValueError(
+            f"the {what} returned {_described(output)}, in which its logits, floating-point [images, classes], "
+            f"{'cannot be told apart' if found else 'are not found'}: let forward return them alone or as 'logits'"
+        )
+    logits: Tensor = found[0]
+    return logits if logits.ndim == 2 else logits.flatten(1)
+
+
+class OnlyLogits(nn.Module):
+    """A network that returns its logits and nothing else, for those who take no other (exporters, say).
+
+    Args:
+        net: network, whose output :func:`pick_logits` understands.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.LSTM(4, 3))  # returns a tuple
+        >>> OnlyLogits(net)(torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Float[Tensor, "n c"]:
+        """Images -> logits."""
+        return pick_logits(self.net(images), _name(self.net))
+
+
+def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained: bool = False) -> int:
+    """How many logits a network gives, which is left as it was (the generators of random numbers apart).
+
+    Args:
+        net: network.
+        images: a few, as it takes them.
+        what: as in :func:`logits_of`.
+        trained: try it in training mode too, where many networks return more, and see that there is something to train.
+
+    Raises:
+        ValueError: as :func:`logits_of`, or nothing to train.
+
+    Example:
+        >>> classes_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2), trained=True)
+        3
+    """
+    modes = {module: module.training for module in net.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    try:
+        if trained and len(images) > 1:  # one image is too few for many batch norms
+            with torch.enable_grad():
+                if not logits_of(net.train(), images, what).requires_grad:
+                    raise ValueError(
+                        f"nothing in the {what} {_name(net)} can be trained: its logits depend on no weight that "
+                        f"requires a gradient (all are frozen, or forward detaches them)"
+                    )
+        with torch.no_grad():
+            return logits_of(net.eval(), images, what).shape[1]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def copy_of(net: nn.Module) -> nn.Module:
+    """``copy.deepcopy`` that also copies networks which keep tensors computed from their weights.
+
+    Weight norm and spectral norm of the older kind keep such a tensor and compute it anew in every pass.
+
+    Example:
+        >>> net = nn.utils.weight_norm(nn.Linear(2, 3))
+        >>> torch.equal(copy_of(net)(torch.ones(1, 2)), net(torch.ones(1, 2)))
+        True
+    """
+    kept = (x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf)
+    return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
+
+
+def build_own(source: str, function: str, num_classes: int) -> nn.Module:
+    """What ``function(num_classes=...)`` of a module or of a Python file returns.
+
+    Args:
+        source: ``"package.module"``, installed or in the current folder; or the path of a ``.py`` file.
+        function: its name there.
+        num_classes: what it is called with.
+
+    Raises:
+        ValueError: no such function; one that raises, whatever it be, or calls ``sys.exit``; or something that cannot
+            be trained: no network, one without values (``meta``) or whose layers have no shapes yet.
+        ImportError: no such module, or one that cannot be imported.
+        FileNotFoundError: no such file.
+    """
+    name = f"{source}:{function}"
+    loaded = _from_file(source, name) if source.endswith(".py") else _imported(source, name)
+    build = getattr(loaded, function, None)
+    if not callable(build):
+        raise ValueError(unknown(f"function of {source}", function, [n for n in vars(loaded) if n[0] != "_"]))
+    try:
+        net = build(num_classes=num_classes)
+    except PASSED_ON:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{name}, called with num_classes={num_classes}, raised {in_words(error)}") from error
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"{name} must return a torch.nn.Module, got {type(net).__name__}")
+    for place, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if is_lazy(tensor):
+            raise ValueError(f"{name}: {place!r} has no shape yet (a lazy layer); run the network once in {function}")
+        if tensor.is_meta and torch.get_default_device().type != "meta":
+            raise ValueError(f"{name}: {place!r} lies on the meta device and has no values; build it on the CPU")
+    return net
+
+
+def in_words(error: BaseException) -> str:
+    """Type, message and place of an exception, in one line; the place is the innermost that is not torch's.
+
+    Example:
+        >>> in_words(KeyError("fc"))
+        "KeyError: 'fc'"
+    """
+    text = " ".join(str(error).split())[:SHOWN]
+    stack = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
+    place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
+
+
+def _fields(output: Any) -> Mapping[Any, Any]:
+    """The parts of an output by name or place; a lone tensor is the only part."""
+    if isinstance(output, Tensor):
+        return {0: output}
+    if isinstance(output, Mapping):
+        return output
+    if isinstance(output, tuple | list) and not hasattr(output, "_asdict"):
+        return dict(enumerate(output))
+    return {name: getattr(output, name) for name in (*getattr(output, "_fields", ()), *MAIN) if hasattr(output, name)}
+
+
+def _are_logits(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 2 and all(size == 1 for size in x.shape[2:])
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor {list(output.shape)} of {str(output.dtype).removeprefix('torch.')}"
+    parts = [f"{k}: {list(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in _fields(output).items()]
+    return f"{type(output).__name__} ({', '.join(parts[:6])})" if parts else type(output).__name__
+
+
+def _name(net: nn.Module) -> str:
+    return str(getattr(net, "original_name", type(net).__name__))  # a script module keeps its class's name there
+
+
+def _precision(net: nn.Module) -> str:
+    """The type of its weights where that is not the usual one, which explains most complaints about types."""
+    other = {p.dtype for p in net.parameters()} - {torch.float32}
+    return f" with {', '.join(sorted(str(x).removeprefix('torch.') for x in other))} weights" if other else ""
+
+
+def _imported(module: str, name: str) -> ModuleType:
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # where `python -m fractionate` looks, but the program `fractionate` does not
+    try:
+        return importlib.import_module(module)
+    except PASSED_ON:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            missing = f"needs the package {module!r}, which is not installed, nor is it in the current folder"
+            raise ImportError(f"model {name!r} {missing}") from error
+        raise ImportError(f"model {name!r} cannot be imported: {in_words(error)}") from error
+
+
+def _from_file(source: str, name: str) -> ModuleType:
+    path = Path(source).expanduser().absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"model {name!r}: there is no file {path}")
+    known = f"{path.stem}_{sha256(os.fsencode(path)).hexdigest()[:8]}"  # two files of one name are two modules
+    if known in sys.modules:
+        return sys.modules[known]
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # the file may import its neighbours
+    spec = importlib.util.spec_from_file_location(known, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = sys.modules[known] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException as error:
+        del sys.modules[known]
+        if isinstance(error, PASSED_ON):
+            raise
+        raise ImportError(f"model {name!r}: {path} cannot be run: {in_words(error)}") from error
+    return loaded

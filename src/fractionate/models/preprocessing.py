@@ -1,0 +1,209 @@
+"""What a network does to pixels before its first layer: its own size, mean, standard deviation and interpolation."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._choices import choose
+from .._typing import Float
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
+# Names and numbers (Pillow's) of other libraries; lanczos, which torch cannot do, is closest to bicubic.
+KNOWN_AS: dict[Any, Interpolation] = {
+    "lanczos": "bicubic",
+    "random": "bilinear",
+    "nearest-exact": "nearest",
+    0: "nearest",
+    1: "bicubic",
+    2: "bilinear",
+    3: "bicubic",
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Pixels as a network was trained to see them.
+
+    Args:
+        size: height and width; ``None`` takes pictures of any size as they are.
+        mean, std: per channel, of pixel values in 0..1.
+        interpolation: how pictures of another size are brought to ``size``, with antialiasing.
+        crop_pct: share of the resized picture's shorter side that was cropped out of the middle when the network was
+            evaluated by those who trained it. For those who load pictures (:attr:`shorter_side`); not used here, where
+            every network sees the same crop.
+
+    Raises:
+        ValueError: numbers that do not fit each other.
+
+    Example:
+        >>> half = Preprocessing((2, 2), mean=(0.5,), std=(0.25,))
+        >>> half(torch.full((1, 1, 4, 4), 0.75)).tolist()
+        [[[[1.0, 1.0], [1.0, 1.0]]]]
+    """
+
+    size: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    crop_pct: float = 1.0
+
+    def __post_init__(self) -> None:
+        choose("interpolation", self.interpolation, INTERPOLATIONS)
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(f"Preprocessing: one mean and one std > 0 per channel, got {self.mean} and {self.std}")
+        if (self.size and (len(self.size) != 2 or min(self.size) < 1)) or not 0 < self.crop_pct <= 1:
+            raise ValueError(
+                f"Preprocessing: size is (height, width) and crop_pct in (0, 1], got {self.size}, {self.crop_pct}"
+            )
+
+    @property
+    def shorter_side(self) -> int | None:
+        """To which a whole picture is resized before ``size`` is cropped out of its middle."""
+        return int(min(self.size) / self.crop_pct + 1e-6) if self.size else None
+
+    def __call__(self, pixels: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h2 w2"]:
+        """Resize where the size is another one, then (x - mean) / std.
+
+        Args:
+            pixels: 0..1, on any device.
+
+        Raises:
+            ValueError: whole numbers, or another number of channels.
+        """
+        if not pixels.is_floating_point() or pixels.ndim != 4 or pixels.shape[1] != len(self.mean):
+            raise ValueError(
+                f"Preprocessing: pixels are floating-point [n, {len(self.mean)}, h, w] in 0..1, got {pixels.dtype} "
+                f"{list(pixels.shape)}"
+            )
+        if self.size and tuple(pixels.shape[2:]) != self.size:
+            pixels = self._resized(pixels, self.size)
+        mean, std = _on(self.mean, self.std, pixels.device, pixels.dtype)
+        return (pixels - mean) / std
+
+    def _resized(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.interpolation == "nearest":
+            return F.interpolate(pixels, size, mode="nearest-exact")
+        resized = F.interpolate(pixels, size, mode=self.interpolation, antialias=True)
+        return resized.clamp(0, 1) if self.interpolation == "bicubic" else resized  # as pictures of bytes are
+
+
+def preprocessing_of(net: nn.Module, name: str, *, pretrained: bool = False) -> Preprocessing | None:
+    """What a network wants done to pixels; ``None`` where that is the data's business.
+
+    Args:
+        net: network.
+        name: what :func:`fractionate.models.create` built it from.
+        pretrained: whether its weights are the library's. A library's network without them has seen no pictures yet,
+            so it takes those of the data, in their own size and normalisation, as the networks of this package do.
+
+    Returns:
+        The attribute ``preprocessing`` of ``net`` if it has one, whoever made it; else what timm's configuration of the
+        network, the transforms of torchvision's weights, or the processor's file of a transformers folder say.
+
+    Raises:
+        ValueError: an attribute ``preprocessing`` that is none.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> preprocessing_of(net, "my_nets:small") is None
+        True
+        >>> net.preprocessing = Preprocessing((8, 8), mean=(0.5,), std=(0.25,))
+        >>> preprocessing_of(net, "my_nets:small").size
+        (8, 8)
+    """
+    given = getattr(net, "preprocessing", None)
+    if isinstance(given, Preprocessing):
+        return given
+    if given is not None and not isinstance(given, nn.Module):
+        raise ValueError(
+            f"the attribute preprocessing of model {name!r} must be a fractionate.models.Preprocessing, got "
+            f"{type(given).__name__}"
+        )
+    library, _, rest = name.partition(":")
+    if not pretrained or library not in OF_LIBRARIES:
+        return None
+    return OF_LIBRARIES[library](net, rest)
+
+
+def _of_timm(net: nn.Module, name: str) -> Preprocessing:
+    said = importlib.import_module("timm.data").resolve_model_data_config(net)
+    return Preprocessing(
+        size=tuple(said["input_size"][1:]),
+        mean=tuple(said["mean"]),
+        std=tuple(said["std"]),
+        interpolation=_interpolation(said["interpolation"]),
+        crop_pct=min(1.0, said["crop_pct"]),
+    )
+
+
+def _of_torchvision(net: nn.Module, name: str) -> Preprocessing:
+    from torchvision.models import get_model_weights
+
+    said: Any = get_model_weights(name)["DEFAULT"].transforms()
+    crop, side = said.crop_size[0], said.resize_size[0]
+    return Preprocessing(
+        size=(crop, crop),
+        mean=tuple(said.mean),
+        std=tuple(said.std),
+        interpolation=_interpolation(said.interpolation.value),
+        crop_pct=min(1.0, crop / side),
+    )
+
+
+def _of_transformers(net: nn.Module, folder: str) -> Preprocessing | None:
+    path = Path(folder).expanduser() / "preprocessor_config.json"
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        resized, cropped = _size(said.get("size")), _size(said.get("crop_size"))
+        size = cropped if cropped and said.get("do_center_crop", True) else resized
+        normalised = said.get("do_normalize", True)
+        return Preprocessing(
+            size=size,
+            mean=tuple(said["image_mean"]) if normalised else (0.0, 0.0, 0.0),
+            std=tuple(said["image_std"]) if normalised else (1.0, 1.0, 1.0),
+            interpolation=_interpolation(said.get("resample", 2)),
+            crop_pct=min(1.0, said.get("crop_pct") or (min(size) / min(resized) if size and resized else 1.0)),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} does not say how pictures are prepared ({type(error).__name__}: {error})") from error
+
+
+# A new library is one more row; the function takes the network and its name there.
+OF_LIBRARIES = {"timm": _of_timm, "torchvision": _of_torchvision, "hf": _of_transformers}
+
+
+def _size(said: Any) -> tuple[int, int] | None:
+    """Height and width in any of the forms that transformers writes."""
+    if isinstance(said, Mapping):
+        side = said.get("shortest_edge")
+        return (int(said.get("height", side)), int(said.get("width", side)))
+    return (int(said), int(said)) if said else None
+
+
+def _interpolation(said: Any) -> Interpolation:
+    known = KNOWN_AS.get(said, said)
+    choose("interpolation", str(known), INTERPOLATIONS)
+    return known
+
+
+@functools.cache
+def _on(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Sent to a device once, so that no step waits for it."""
+    both = (torch.tensor(x, device=device, dtype=dtype)[:, None, None] for x in (mean, std))
+    first, second = both
+    return first, second
