@@ -4,6 +4,7 @@
 break the line; docs/conf.py writes them as MathML, which browsers set without loading anything.
 """
 
+import itertools
 import re
 
 GREEK = {"alpha", "beta", "gamma", "delta", "Delta", "epsilon", "eta", "tau", "theta", "lambda", "rho", "sigma"}
@@ -41,7 +42,7 @@ def _line(line: str) -> str:
 
     def close(mark: str = "") -> None:
         if piece:
-            pieces.append(f"${' '.join(piece)}${mark}")
+            pieces.append(f"${_spaced(piece)}${mark}")
             piece.clear()
 
     for word, following in zip(words, [*words[1:], ""], strict=True):
@@ -63,6 +64,14 @@ def _line(line: str) -> str:
             close(mark)
     close()
     return " ".join(pieces)
+
+
+def _spaced(words: list[str]) -> str:
+    """Words of mathematics, with a thin space where two factors meet."""
+    text = words[0]
+    for before, after in itertools.pairwise(words):
+        text += (r" \, " if before[-1] not in "+-=/[({}|" + "," and after[0] not in "+-=/[])|\\," else " ") + after
+    return text
 
 
 def is_prose(word: str, following: str = "", *, inside: bool = False) -> bool:
