@@ -9,7 +9,9 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
 
 import jaxtyping  # noqa: E402, F401 (before the package: signatures then show the shapes)
+from docutils.nodes import SkipNode  # noqa: E402
 from generate import write  # noqa: E402
+from latex2mathml.converter import convert  # noqa: E402
 
 write()  # docs/methods/*.md and docs/differences.md
 
@@ -24,7 +26,9 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-myst_enable_extensions = ["colon_fence", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "fieldlist"]
+myst_dmath_allow_digits = False  # $5 is a price
+html_math_renderer = "mathml"
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 
@@ -51,5 +55,18 @@ def plain_formulas(app, what, name, obj, options, lines):
     lines[:] = [MARKUP.sub(lambda found: found[1] or "\\" + found[2], line) for line in lines]
 
 
+def inline_formula(writer, node):
+    """A formula in a line as MathML, which browsers set without loading anything."""
+    writer.body.append(convert(node.astext()))
+    raise SkipNode
+
+
+def displayed_formula(writer, node):
+    """A formula on a line of its own; it scrolls where the screen is too narrow."""
+    writer.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>\n')
+    raise SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     app.connect("autodoc-process-docstring", plain_formulas, priority=400)  # before napoleon

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import formulas  # beside this file
+
 from fractionate.methods import catalog
 
 HEAD = re.compile(r"^(?:(Args|Returns|Raises|Warns|Note|Example):$|Source: )", re.MULTILINE)
@@ -37,9 +39,11 @@ def parts(function: Callable[..., object], formula: str) -> Parts:
 def _paragraph(block: str, formula: str) -> str:
     """Text as Markdown, a formula or an indented block as it is."""
     lines = "\n".join(line.strip() for line in block.splitlines())
-    return (
-        f"```text\n{lines.replace('``', '')}\n```" if lines == formula or block.startswith("    ") else markdown(block)
-    )
+    if lines == formula:
+        plain = lines.replace("``", "")
+        kept = f"<details><summary>as plain text</summary>\n\n```text\n{plain}\n```\n\n</details>"
+        return f"{formulas.markdown(formula)}\n\n{kept}"
+    return f"```text\n{lines.replace('``', '')}\n```" if block.startswith("    ") else markdown(block)
 
 
 def _arguments(text: str) -> tuple[tuple[tuple[str, ...], str], ...]:

@@ -1,4 +1,4 @@
-"""Write docs/results.md from the rows of finished runs: python docs/results.py
+"""Write docs/results.md, and the numbers of README.md, from the rows of finished runs: python docs/results.py
 
 Rows lie in benchmarks/results/runs/STUDY/METHOD/seed-N (`python -m benchmarks.keep` puts them there). A picture of
 every study goes to docs/_static.
@@ -17,6 +17,10 @@ from fractionate.report.words import finding, gap, number, spread
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+SHOWN = "cifar100-small"  # the study whose rows stand in the README
+BEGIN = "<!-- numbers: written by `python docs/results.py`, checked by a test -->"
+END = "<!-- end of numbers -->"
 STATIC = ROOT / "docs" / "_static"
 ROWS = ROOT / "benchmarks" / "results" / "runs"
 WORDS = {"above": "above", "below": "below", "within": "within the spread", "unknown": "one seed"}
@@ -38,6 +42,16 @@ and a study that lacks runs is completed with those weights, which are kept besi
 def page(folder: Path = ROWS) -> str:
     """The whole page."""
     return "\n".join([HEAD, *(line for study in _studies(folder) for line in _study(study))])
+
+
+def readme(text: str, folder: Path = ROWS) -> str:
+    """The README's text with the current numbers between its two marks, the best mean first."""
+    rows = sorted(table(read_runs([folder / SHOWN])).rows, key=lambda row: -row.last.mean)
+    lines = ["| method | last epoch | against labels alone |", "|---|---|---|"]
+    lines += [f"| `{row.label}` | **{spread(row.last)}** | {gap(row.difference)} |" for row in rows]
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return "\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"])
 
 
 def pictures(folder: Path = ROWS) -> dict[str, str]:
@@ -166,5 +180,6 @@ def _has(runs: list[RunRecord], label: str) -> bool:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     for name, drawing in pictures().items():
         (STATIC / name).write_text(drawing, encoding="utf-8")

@@ -1,13 +1,17 @@
-"""Write the README's table of methods from the package's own: python docs/tables.py"""
+"""Write docs/method-list.md, every method in one table, from the package's own: python docs/tables.py"""
 
 import re
 from pathlib import Path
 
 from fractionate.methods import catalog
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN = "<!-- methods: written by `python docs/tables.py`, checked by a test -->"
-END = "<!-- end of methods -->"
+PAGE = Path(__file__).parent / "method-list.md"
+HEAD = """# Methods in one table
+
+Written by `python docs/tables.py` from the package's own catalog; `fractionate methods` prints it. Every method is a
+function of `fr.methods`, and `task` is the cross-entropy with the labels. A wrapper takes a method and returns one;
+they nest.
+"""
 ARXIV = re.compile(r"(?:arXiv )?(\d{4}\.\d{5})")
 
 
@@ -28,12 +32,10 @@ def methods() -> str:
     return "\n".join([head, "|---|---|---|---|---|", *(row(name) for name in catalog.METHODS | catalog.WRAPPERS)])
 
 
-def with_table(page: str) -> str:
-    """The page with the current table between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{methods()}\n\n{END}{after}"
+def page() -> str:
+    """The whole page."""
+    return f"{HEAD}\n{methods()}\n"
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

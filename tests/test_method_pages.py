@@ -71,6 +71,20 @@ def test_the_page_of_topkd_names_every_constant_that_is_a_reconstruction() -> No
         assert "reconstruction" in page(plug_in)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_formula_of_the_page_is_typeset_and_loses_no_name(name: str) -> None:
+    formula, text = catalog.describe(name).formula, page(name)
+    pieces = re.findall(r"\$([^$]+)\$", text)
+    assert pieces
+    assert all(piece.count("{") == piece.count("}") for piece in pieces)
+    start = text.index(pieces[0])
+    typeset = text[start : text.index("<details>")].replace("\\_", "_")
+    assert [word for word in re.findall(r"[A-Za-z]{2,}", formula) if word not in typeset] == []
+    convert = pytest.importorskip("latex2mathml.converter", reason="MathML needs the extra 'docs'").convert
+    for piece in pieces:
+        assert "\\" not in convert(piece), piece
+
+
 def test_names_that_mean_other_methods_elsewhere_are_told_apart() -> None:
     assert "jekim5418/TopKD" in page("topkd")
     assert "wonchulSon/DGKD" in page("dgkd")

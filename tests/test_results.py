@@ -43,6 +43,11 @@ def test_the_page_is_written_from_the_rows_at_hand() -> None:
     assert drawn == results.pictures(KEPT)
 
 
+def test_the_numbers_of_the_readme_are_those_of_the_rows() -> None:
+    text = results.README.read_text(encoding="utf-8")
+    assert text == results.readme(text), "run: python docs/results.py"
+
+
 def test_a_row_carries_no_weights_and_the_teacher_its_own(rows: Path) -> None:
     kept = {folder: {f.name for f in folder.iterdir()} for folder in (rows / "kept" / "digits").rglob("seed-*")}
     assert len(kept) == 4

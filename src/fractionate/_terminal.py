@@ -15,7 +15,20 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 UNSAFE = re.compile(r"(\x1b\[[0-9;?]*[AKhlm])|" + CONTROLS.pattern)
 # Plain signs for those that an encoding lacks; what is not here is written as \u1234.
 PLAIN = str.maketrans(
-    {"–": "-", "—": "-", "−": "-", "×": "x", "·": ".", "•": "*", "…": "~", "±": "+-", "≤": "<=", "≥": ">="}
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "×": "x",
+        "·": ".",
+        "•": "*",
+        "…": "~",
+        "±": "+-",
+        "≤": "<=",
+        "≥": ">=",
+        "’": "'",
+        "\xa0": " ",
+    }
 )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate._terminal import one_line, printable
 from fractionate.report.runs import read_runs
-from fractionate.report.summary import shown
 from fractionate.report.table import Row, Table, table, teachers
 from fractionate.report.words import LEVEL_TEXT, NONE, finding, gap, measured, number, spread
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
-
-SPELLED = {"−": "-", "–": "-", "±": "+/-", "’": "'", "·": "-", "…": "...", "→": "->", "\N{NO-BREAK SPACE}": " "}
-"""What a console prints whose encoding lacks a sign."""
 
 INK = {"above": "green", "below": "red", "within": "", "unknown": ""}
 
@@ -65,7 +62,7 @@ def print_table(
         console.print(_text(console, note, "yellow"))
     for run in result.unfinished:
         last = run.epochs[-1]["epoch"] if run.epochs else 0
-        console.print(_text(console, f"Unfinished, not counted: {shown(run.folder)} (epoch {last:.0f})", "yellow"))
+        console.print(_text(console, f"Unfinished, not counted: {one_line(run.folder)} (epoch {last:.0f})", "yellow"))
     if not result.rows:
         console.print(_text(console, finding(())[0]))
     return result
@@ -129,22 +126,4 @@ def _text(console: Console, words: str, style: str = "") -> Text:
     """Text as the console can show it, never read as markup."""
     from rich.text import Text
 
-    return Text(spelled(words, console.encoding), style)
-
-
-def spelled(words: str, encoding: str) -> str:
-    """Words in the signs of an encoding: known signs spelled otherwise, others as escapes.
-
-    Example:
-        >>> spelled("−1.50 ± 0.20", "ascii"), spelled("−1.50 ± 0.20", "cp1252"), spelled("−1.50", "utf-8")
-        ('-1.50 +/- 0.20', '-1.50 ± 0.20', '−1.50')
-    """
-    return "".join(_spelled(c, encoding) for c in words)
-
-
-def _spelled(sign: str, encoding: str) -> str:
-    try:
-        sign.encode(encoding)
-    except UnicodeEncodeError:
-        return SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode("ascii")
-    return sign
+    return Text(printable(words, console.encoding), style)

@@ -113,12 +113,12 @@ def _names(rows: Sequence[Row], prefix: str) -> list[str]:
 
 def _accuracy(rows: Sequence[Row], inks: dict[str, str]) -> Figure:
     caption = (
-        "Left: every dot is one seed (in the same vertical order in every row), the line its "
+        "Every dot is one seed (in the same vertical order in every row), the line its "
         "mean, the bar one sample standard deviation to either side."
     )
     if any(row.is_baseline for row in rows):
         caption += (
-            f" Right: mean of the differences paired by seed, with its {LEVEL_TEXT} Student "
+            f" Beside or below it: mean of the differences paired by seed, with its {LEVEL_TEXT} Student "
             "interval; a filled dot where it excludes zero, a hollow one where it does not."
         )
     title = f"{_capital(rows[0].headline.name)} at the last epoch"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate._terminal import one_line
 from fractionate.report.dots import accuracy_panel
 from fractionate.report.figures import figures, row_inks
 from fractionate.report.runs import RunRecord, read_runs
-from fractionate.report.summary import shown
 from fractionate.report.table import Row, Table, table, teachers
 from fractionate.report.words import LEVEL_TEXT, finding, gap, listing, measured, number, spread
 
@@ -68,7 +68,7 @@ def _write(page: str, out: Path) -> None:
 
 def render(result: Table, title: str) -> str:
     """The HTML text of a table, its figures and its provenance."""
-    title = shown(title)
+    title = one_line(title)
     sections = [_section(name, rows) for name, rows in result.settings.items()]
     template = _environment().get_template("page.html.j2")
     return template.render(
@@ -153,7 +153,9 @@ def _places(result: Table) -> dict[Path, str]:
     if not folders:
         return {}
     shared = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return {run.folder: shown(folder.relative_to(shared).as_posix()) for run, folder in zip(runs, folders, strict=True)}
+    return {
+        run.folder: one_line(folder.relative_to(shared).as_posix()) for run, folder in zip(runs, folders, strict=True)
+    }
 
 
 def changes(runs: Sequence[RunRecord]) -> list[str]:

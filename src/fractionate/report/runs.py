@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.report.summary import RunFolderError, Summary, parse_object, parse_summary, shown
+from fractionate._terminal import one_line, printable
+from fractionate.report.summary import RunFolderError, Summary, parse_object, parse_summary
 
 WATCHING = ("gsnr/", "cosine/", "norm/")
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -20,7 +21,7 @@ DEEPEST = 20
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run folder as it lies on disk; every text of it is `shown`, so it may be printed.
+    """One run folder as it lies on disk; every text of it may be printed: control characters are escapes.
 
     ``config`` is the text of ``config.yaml`` and ``settings`` its leaves (``method.args.alpha`` ->
     ``"1.0"``). ``epochs`` holds the lines of ``metrics.jsonl``: column name -> value, numbers only, in the order
@@ -113,7 +114,7 @@ def _read_run(folder: Path) -> RunRecord:
     config = _text(config_file) if config_file.is_file() else ""
     return RunRecord(
         folder=folder,
-        config="\n".join(shown(line.expandtabs()) for line in config.split("\n")),
+        config=printable(config.expandtabs()),
         settings=_read_settings(config_file, config),
         epochs=_read_metrics(metrics_file, finished) if metrics_file.is_file() else (),
         summary=parse_summary(summary_file, _text(summary_file)) if finished else None,
@@ -161,14 +162,14 @@ def _leaves(file: Path, reader: Any, path: tuple[str, ...]) -> Iterator[tuple[st
         raise RunFolderError(file, line, f"broken YAML: nested in more than {DEEPEST} levels")
     if isinstance(node, yaml.ScalarEvent):
         null = node.implicit[0] and node.value in ("", "~", "null")
-        yield ".".join(path), "null" if null else shown(node.value)
+        yield ".".join(path), "null" if null else one_line(node.value)
         return
     listed, empty = isinstance(node, yaml.SequenceStartEvent), True
     index = itertools.count()
     while not reader.check_event(yaml.CollectionEndEvent):
         if not listed and not reader.check_event(yaml.ScalarEvent):
             raise RunFolderError(file, line, "broken YAML: a key must be a word")
-        key, empty = str(next(index)) if listed else shown(reader.get_event().value), False
+        key, empty = str(next(index)) if listed else one_line(reader.get_event().value), False
         yield from _leaves(file, reader, (*path, key))
     reader.get_event()
     if empty:
@@ -200,7 +201,7 @@ def _read_line(file: Path, line: str, number: int) -> dict[str, float]:
     if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1e9:
         raise RunFolderError(file, number, f"'epoch' must be a whole number, got {repr(epoch)[:40]}")
     return {
-        shown(name): value if isinstance(value, float) else float(value)
+        one_line(name): value if isinstance(value, float) else float(value)
         for name, value in row.items()
         if isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
     }

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fractionate._terminal import one_line
+
 BINS = ("confidence", "accuracy", "count")
 NEWEST = 1
 """The newest layout of run folders that is read here, as ``schema`` in their files numbers them."""
 T = TypeVar("T")
-
-
-def shown(words: object) -> str:
-    r"""Text from a folder that somebody else may have written, harmless on a terminal and in a page.
-
-    Control characters (line ends among them), marks that turn the direction of writing, and bytes of file names that
-    were no text become visible escapes.
-
-    Example:
-        >>> shown("kd"), shown("one\ntwo")
-        ('kd', 'one\\ntwo')
-    """
-    words = str(words)
-    if words.isprintable():
-        return words
-    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode("ascii") for c in str(words))
-
-
-def _harmless(c: str) -> bool:
-    joins = c in "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # emoji and Persian are written with them
-    return c.isprintable() or joins or unicodedata.category(c) == "Zs"  # Python takes no-break spaces for unprintable
 
 
 class RunFolderError(ValueError):
@@ -47,7 +27,7 @@ class RunFolderError(ValueError):
 
     def __init__(self, file: Path, line: int | None, why: str) -> None:
         self.file, self.line = file, line
-        place = shown(file) if line is None else f"{shown(file)}, line {line}"
+        place = one_line(file) if line is None else f"{one_line(file)}, line {line}"
         super().__init__(f"{place}: {why}")
 
 
@@ -240,28 +220,28 @@ class _Fields:
         if value is None:
             return None
         if isinstance(value, str):
-            return shown(value)
+            return one_line(value)
         raise self._wrong(key, "text")
 
     def command(self) -> str | None:
         """The command line, given as text or as a list of words."""
         value = self.raw.get("command")
         if isinstance(value, list):
-            return shown(shlex.join(map(str, value))) or None
+            return one_line(shlex.join(map(str, value))) or None
         return self.text("command")
 
     def git(self) -> str | None:
         """The commit, given as text or as an object ``{"commit": ..., "changed": ...}``."""
         value = self.raw.get("git")
         if isinstance(value, dict):
-            return f"{shown(value.get('commit'))[:12]}{', changed since' if value.get('changed') else ''}"
+            return f"{one_line(value.get('commit'))[:12]}{', changed since' if value.get('changed') else ''}"
         return self.text("git")
 
     def versions(self) -> Mapping[str, str]:
         value = self.raw.get("versions") or {}
         if not isinstance(value, dict):
             raise self._wrong("versions", "an object of package versions")
-        return {shown(name): shown(version) for name, version in value.items()}
+        return {one_line(name): one_line(version) for name, version in value.items()}
 
     def calibration(self) -> Calibration | None:
         value = self.raw.get("calibration")

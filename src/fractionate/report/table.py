@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fractionate._terminal import one_line
 from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
-from fractionate.report.summary import Headline, Summary, shown
+from fractionate.report.summary import Headline, Summary
 from fractionate.report.words import Difference, Estimate, paired_difference
 
 T = TypeVar("T")
@@ -176,7 +177,7 @@ def _common(values: Iterable[T | None]) -> T | None:
 
 def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
     for run in taught:
-        yield f"The run {shown(run.folder.name)} trained the teacher; it is not one of the rows."
+        yield f"The run {one_line(run.folder.name)} trained the teacher; it is not one of the rows."
     watched = {run.watched for row in rows for run in row.group.runs}
     if len(watched) > 1:
         yield "Seconds leave out the runs whose streams were watched: watching takes backward passes of its own."
