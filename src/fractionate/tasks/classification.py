@@ -25,7 +25,7 @@ WARM_UP = 2  # batches before the clock runs: memory is found and kernels are ch
 SCHEMA = 1
 """Layout of ``metrics.jsonl`` and ``summary.json``; folders from before this was written count as 0."""
 HEADLINE = "top1"
-"""The metric of classification that tables show first: ``test_top1``, ``last_top1``, ``best_top1``, ``teacher_top1``."""
+"""The metric of classification that tables show first, as in ``test_top1``, ``last_top1``, ``teacher_top1``."""
 
 
 class Diverged(ArithmeticError):
