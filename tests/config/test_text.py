@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fractionate.config import MethodSpec, Network, Run, from_yaml, override, to_yaml
 
 RUN = Run(student=Network("convnet_8_16"), method=MethodSpec("kd"), teacher=Network("convnet_8_16"))

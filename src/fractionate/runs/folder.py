@@ -126,7 +126,8 @@ class RunFolder:
         now = origin_of(loop)
         other = replaced(before, now, self.path / CHECKPOINT, other_file=other_file)
         if other:
-            warnings.warn(f"{self.path} goes on with other weights of the teacher than it began with", stacklevel=4)
+            things = " and ".join("kernels" if name == "kernel" else "weights of the teacher" for name in other)
+            warnings.warn(f"{self.path} goes on with other {things} than it began with", stacklevel=4)
         self.origin.update({name: digest or before.get(name) for name, digest in now.items()})
         return other
 
