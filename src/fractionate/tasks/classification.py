@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,16 @@ class Evaluation:
     loss: float
     agreement: float | None
     calibration: Calibration
+    headline: ClassVar[str] = HEADLINE
+
+    @property
+    def score(self) -> float:
+        """The value of the headline."""
+        return self.top1
+
+    def columns(self) -> dict[str, float]:
+        """The metrics by key, the headline among them; in files each has ``test_`` or ``last_`` before it."""
+        return {"top1": self.top1, "top5": self.top5, "loss": self.loss}
 
 
 @torch.inference_mode()
