@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fractionate.config.run import Data, Monitors, Network, Optimizer, Parallel
+from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import prepare
 from fractionate.train.checks import check_shares
 from fractionate.world import Wishes, World, agree, current, joined
