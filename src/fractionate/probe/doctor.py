@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._headlines import headline
 from ..config.run import Run
 from ..data import Batch, Source
 from ..kernels import state
@@ -229,7 +230,10 @@ def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
     assert isinstance(found, Evaluation)
-    seen = f"{found.top1:.2f} % top-1 on {sum(found.calibration.count)} images, evenly taken out of all"
+    metric = headline(found.headline)
+    seen = (
+        f"{metric.value(found.score)} {metric.label} on {sum(found.calibration.count)} images, evenly taken out of all"
+    )
     network = training.run.teacher
     untrained = network is not None and not (network.checkpoint or network.pretrained)
     return f"{seen} (no weights were given: a random network)" if untrained else seen

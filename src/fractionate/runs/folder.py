@@ -15,7 +15,7 @@ from typing import Any
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..tasks import Result
-from ..tasks.classification import HEADLINE, SCHEMA
+from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
 from .checkpoint import (
     load_state,
@@ -149,7 +149,7 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
-        self.lines.append(_line({"schema": SCHEMA, "headline": HEADLINE, **record.columns()}))
+        self.lines.append(_line({"schema": SCHEMA, "headline": record.test.headline, **record.columns()}))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])
