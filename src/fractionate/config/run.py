@@ -1,6 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. Whatever is not in here does not influence the numbers.
+It compares, pickles and goes to YAML and back. The numbers follow from it, from the files that it names (images and
+weights, whose digests a run folder keeps) and, in their last bits, from machine, kernels and versions, which the summary
+of a run names.
 """
 
 from __future__ import annotations
@@ -240,7 +242,7 @@ class Run:
         teacher_table_dtype: ``"float16"`` keeps them in half the room, to about three digits.
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
-        device: ``"auto"`` takes a GPU if there is one.
+        device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
         graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
             it has never run on one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
@@ -280,7 +282,7 @@ class Run:
     teacher_table_dtype: Literal["float32", "float16"] = "float32"
     teacher_table_place: Literal["file", "memory"] = "file"
     compile_teacher: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     graph: bool = False
     threads: int | None = None
     save_every: int = 1

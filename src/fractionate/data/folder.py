@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .._choices import choose
+from .._files import expanded
 from .decoded import read_kept
 from .images import Progress, printable, read_images, short_side
 from .labelled import PARTS, Labelled, Part, digest, held_out
@@ -83,7 +84,7 @@ def folder(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     need_pillow()
-    root = Path(root).expanduser()
+    root = expanded(root)
     found = layout(root)
     if left_out := told_unread(found.unread):
         warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from .._files import expanded
 from .folder import default_size, layout, need_pillow
 from .images import memory, side_of
 from .layout import told_unread
@@ -80,7 +81,7 @@ def survey(root: Path, size: int | None = None, *, largest: int | None = None, s
         ImportError: Pillow is not installed.
     """
     need_pillow()
-    root = Path(root).expanduser()
+    root = expanded(root)
     found = layout(root)
     train, test = found.parts["train"], found.parts["test"]
     paths = [*train.paths, *test.paths]

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import torch
 
+from .._files import CACHE, cache_folder
+
 SOURCE = Path(__file__).with_name("split.c")
 PLAIN = ("-O2", "-fPIC", "-shared")
 # No -ffast-math: NaN and infinity must come through. That a comparison with NaN raises no signal is promised, without
@@ -34,7 +36,7 @@ INSTRUCTIONS = {
     "AVX512": ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"),
 }
 SECONDS = 120  # a compiler that takes longer than this hangs
-SWITCH, CACHE, COMPILER = "FRACTIONATE_KERNEL", "FRACTIONATE_CACHE", "CC"
+SWITCH, COMPILER = "FRACTIONATE_KERNEL", "CC"
 
 
 class Unusable(Exception):
@@ -108,7 +110,10 @@ def built() -> Path:
 
 def trusted_folder() -> Path:
     """A folder of this user in the cache, which nobody else can write to."""
-    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "fractionate")
+    try:
+        cache = cache_folder()
+    except OSError as error:
+        raise Unusable(str(error)) from None
     folder = cache / f"kernels-{os.getuid()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._files import expanded
 from .._typing import Float
 from .checkpoints import load_checkpoint
 from .foreign import logits_of
@@ -124,7 +125,7 @@ def save_exported(net: nn.Module, description: Description, folder: str | Path) 
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_apart(net), folder / WEIGHTS, metadata={"format": "pt"})
     config = {**_for_timm(net, description), KEY: asdict(description)}
@@ -145,7 +146,7 @@ def load_exported(folder: str | Path, *, own_code: bool = False) -> Exported:
             not fit.
         ImportError: the network comes from a library that is not installed.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     d = _description(folder / CONFIG)
     net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn, own_code=own_code)
     load_checkpoint(net, folder / WEIGHTS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from .._files import expanded
 from .._headlines import headline
 from ..config.run import Data, Network
 from ..data import SmallImages
@@ -63,7 +64,7 @@ class Conditions:
     """
 
     batch_size: int = EVALUATION_BATCH
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     threads: int | None = None
@@ -124,7 +125,7 @@ def _no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
-    return None if Path(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
+    return None if expanded(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
 
 
 def evaluate_network(

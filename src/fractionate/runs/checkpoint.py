@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor, nn
 
+from .._files import write_atomically
 from ..config.files import to_plain
 from ..config.run import Run
 from ..tasks.classification import SCHEMA
@@ -23,58 +22,6 @@ from ..train.loop import Loop
 END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comment
 SEAL = b"sha256:"
 Write = Callable[[io.BufferedIOBase], None]
-
-
-def write_atomically(
-    path: Path, content: bytes | str | Callable[[io.BufferedIOBase], None], keep: Path | None = None
-) -> None:
-    """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
-
-    Args:
-        path: file.
-        content: all of it, or a function that writes it.
-        keep: what the old file is renamed to; otherwise it is gone.
-
-    Raises:
-        OSError: the file cannot be written; what was there before is unchanged.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically(Path(folder) / "a.txt", "whole")
-        ...     [f.name for f in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the renaming itself to disk, where folders can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save_weights(net: nn.Module, path: Path) -> None:

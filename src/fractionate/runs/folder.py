@@ -12,19 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
-from .checkpoint import (
-    load_state,
-    read_checkpoint,
-    save_checkpoint,
-    save_weights,
-    write_atomically,
-    write_state,
-)
+from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
 from .origin import CHECKPOINT, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize

@@ -1,14 +1,16 @@
-"""What a run is made of besides its config: digests of the teacher's weights and of the images, to know them again."""
+"""What a run is made of besides its config, to know it again: the teacher's weights, the images, the losses' kernels."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from .._files import expanded
 from ..config.run import Run
 from ..data import fingerprint_of
+from ..kernels import state
 from ..train.loop import Loop
 from .checkpoint import read_checkpoint, write_weights
 
@@ -36,13 +38,25 @@ def file_digest(path: Path) -> str | None:
 def teacher_digest(run: Run) -> str | None:
     """SHA-256 of the file with the teacher's weights; ``None`` where the run has no such file."""
     weights = run.teacher.checkpoint if run.teacher else None
-    return file_digest(Path(weights)) if weights else None
+    return file_digest(expanded(weights)) if weights else None
+
+
+def kernel_of(loop: Loop) -> str | None:
+    """What computes the split losses, which decides their last bits; ``None`` where the method has none to compute."""
+    device = next(loop.net.parameters()).device
+    if not loop.training.run.method.distils:
+        return None
+    return PurePath(state()).name if device.type == "cpu" else device.type
 
 
 def origin_of(loop: Loop) -> Origin:
-    """Digests of the teacher's weights and of both sets of images; ``None`` for what cannot be known again."""
+    """Digests of the teacher's weights and of both sets of images, and what computes the losses.
+
+    ``None`` stands for what cannot be known again.
+    """
     training = loop.training
     return {
+        "kernel": kernel_of(loop),
         "teacher": teacher_digest(training.run),
         "train": fingerprint_of(training.train),
         "test": fingerprint_of(training.test),
@@ -74,7 +88,7 @@ def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: 
             f"the teacher's weights differ from those that {path} was taught by, though the file has the same name: "
             f"put the former file back, name another one by teacher.checkpoint=FILE, or start anew with --overwrite"
         )
-    return {f"{name} (sha256)": [before[name], now[name]] for name in other}
+    return {name if name == "kernel" else f"{name} (sha256)": [before[name], now[name]] for name in other}
 
 
 def check_teacher(facts: Any, run: Run, folder: Path) -> None:
