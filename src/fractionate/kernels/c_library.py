@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("split.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("split.c", "directed.c", "rows.h"))
 PLAIN = ("-O2", "-fPIC", "-shared")
 # No -ffast-math: NaN and infinity must come through. That a comparison with NaN raises no signal is promised, without
 # which loops that compare cannot use vectors.
@@ -92,7 +92,8 @@ def built() -> Path:
     fast = (*FAST, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     compiler = shlex.split(os.environ.get(COMPILER, "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
     machine = "\n".join([*compiler, *fast, *PLAIN, platform.system(), platform.machine()])
-    key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:24]
+    code = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(code + machine.encode()).hexdigest()[:24]
     folder = trusted_folder()
     for path in sorted(folder.glob(f"split-{key}-*.so")):
         if _whole(path):
@@ -128,7 +129,7 @@ def loaded(path: Path) -> ctypes.CDLL:
     _trust(path)
     try:
         code = ctypes.CDLL(str(path))
-        for name in ("read_rows", "write_rows", "mean_rows", "add_rows"):
+        for name in ("read_rows", "write_rows", "mean_rows", "add_rows", "direct_rows"):
             getattr(code, name).argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
     except (OSError, AttributeError) as error:
         raise Unusable(f"{path} cannot be loaded ({error}); delete it") from None
@@ -160,7 +161,7 @@ def _compile(command: list[str], folder: Path, key: str) -> Path:
     os.close(handle)
     try:
         done = subprocess.run(
-            [*command, str(SOURCE), "-o", name, "-lm"],
+            [*command, *(str(source) for source in SOURCES if source.suffix == ".c"), "-o", name, "-lm"],
             capture_output=True,
             text=True,
             timeout=SECONDS,
