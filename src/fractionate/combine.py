@@ -41,7 +41,7 @@ def total(grads: Streams) -> Grads:
         >>> total({"a": [torch.tensor([3.0, 0.0])], "b": [torch.tensor([0.0, 4.0])]})
         (tensor([3., 4.]),)
     """
-    return _sum(grads, weights(grads, "total"))
+    return summed_by(grads, weights(grads, "total"))
 
 
 def min_norm(grads: Streams, losses: Losses | None = None, log: bool = False) -> Grads:
@@ -75,7 +75,7 @@ def min_norm(grads: Streams, losses: Losses | None = None, log: bool = False) ->
         >>> [round(x, 3) for x in min_norm(grads, {"a": 2.0, "b": 1.0}, log=True)[0].tolist()]
         [0.5, 0.5]
     """
-    return _sum(grads, weights(grads, "min_norm_log" if log else "min_norm", losses))
+    return summed_by(grads, weights(grads, "min_norm_log" if log else "min_norm", losses))
 
 
 def pcgrad(grads: Streams, seed: int | None = None) -> Grads:
@@ -101,7 +101,7 @@ def pcgrad(grads: Streams, seed: int | None = None) -> Grads:
         >>> pcgrad({"a": [torch.tensor([1.0, 0.0])], "b": [torch.tensor([-1.0, 1.0])]})
         (tensor([0.5000, 1.5000]),)
     """
-    return _sum(grads, weights(grads, "pcgrad", seed=seed))
+    return summed_by(grads, weights(grads, "pcgrad", seed=seed))
 
 
 def aggregated(grads: Streams, aggregator: Callable[[Tensor], Tensor]) -> Grads:
@@ -154,7 +154,7 @@ def combined(grads: StreamGrads, rule: Rule, losses: Losses | None = None, *, se
         >>> optimizer = fr.StreamSGD(net.parameters(), lr=0.1, momentum=0.9)
         >>> optimizer.step(combined(fr.stream_grads(losses, net), "min_norm_log", losses))
     """
-    return StreamGrads({STREAM: _sum(grads, weights(grads, rule, losses, seed=seed))}, grads.parameters)
+    return StreamGrads({STREAM: summed_by(grads, weights(grads, rule, losses, seed=seed))}, grads.parameters)
 
 
 def weights(grads: Streams, rule: Rule, losses: Losses | None = None, *, seed: int | None = None) -> dict[str, float]:
@@ -213,7 +213,7 @@ def into_grad(params: nn.Module | Iterable[Tensor], gradient: Iterable[Tensor | 
 
 
 @torch.no_grad()
-def _sum(grads: Streams, factors: Mapping[str, float]) -> Grads:
+def summed_by(grads: Streams, factors: Mapping[str, float]) -> Grads:
     """sum_i w_i g_i per parameter."""
     found: list[Tensor | None] = []
     for column in columns(grads):

@@ -12,6 +12,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -230,6 +231,8 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
+        combine: rule of :mod:`fractionate.combine` by which the gradients of all streams become one, with one momentum;
+            ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
             off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
@@ -272,6 +275,7 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
+    combine: Combine = "none"
     ema: float | None = None
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"

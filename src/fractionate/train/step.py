@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from ..teachers.live import Teacher
 from ..world import World
 from .build import Training, autocast
 from .health import NotFinite, blame
+from .join import Join
 from .log import explain, gradient_diverged
 
 
@@ -66,6 +67,7 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
 
 
 def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
@@ -122,9 +124,11 @@ def differentiate(
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
     loss = share * sum_of([x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
+    of_streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-    return Step(loss, found, grads)
+        of_streams = {name: before.losses[name] + x for name, x in of_streams.items()}
+    return Step(loss, found, grads, of_streams)
 
 
 def train_step(
@@ -178,6 +182,7 @@ class Stepper:
         together = None if world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.join = Join(training.run, world)
 
     def exchanging(self) -> AbstractContextManager[object]:
         """Around steps: what the optimizer does beside its own work."""
@@ -205,7 +210,7 @@ class Stepper:
             step = Step(torch.tensor(math.nan), {}, self._poison(self.reduce))
         assert step is not None
         try:
-            self.training.optimizer.step(self._clipped(step.grads))
+            self.training.optimizer.step(self._ready(step, progress))
         except NotFinite as found:
             raise self._blame(found, batch, progress, own) from found
         if own:  # nobody has looked at the gradients
@@ -232,15 +237,18 @@ class Stepper:
             lg = rows_of(t.method, t.student, t.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
-    def _clipped(self, grads: StreamGrads) -> StreamGrads:
-        o = self.training.run.optimizer
+    def _ready(self, step: Step, progress: Progress) -> StreamGrads:
+        """What the optimizer gets: streams clipped each, combined where the config says how, and clipped as a sum."""
+        o, grads = self.training.run.optimizer, step.grads
         grads = grads if o.clip_streams is None else clip_streams(grads, o.clip_streams)
+        grads = self.join(grads, step.losses, progress)
         return grads if o.clip is None else clip_total(grads, o.clip)
 
     def _poison(self, reduce: AllReduce) -> StreamGrads:
         """Gradients that are NaN, here and thereby everywhere."""
         bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        found = {name: reduce.start(name, self.trained, bad) for name in self.training.optimizer.momenta}
+        streams = self.training.method.momenta(self.training.run.optimizer.base, self.training.merge)
+        found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
         return StreamGrads(found, tuple(self.trained))
 
