@@ -54,11 +54,11 @@ def load_yaml(text: str, where: str) -> Any:
 
 
 def dump_yaml(data: Any) -> str:
-    """YAML that :func:`load_yaml` reads back as it was; text that it would take for a number is quoted.
+    r"""YAML that :func:`load_yaml` reads back as it was; text that it would take for a number is quoted.
 
     Example:
         >>> dump_yaml({"root": "1e3"})
-        "root: '1e3'\\n"
+        "root: '1e3'\n"
     """
     import yaml
 

@@ -21,6 +21,7 @@ from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current, launched
 from .health import check_weights
+from .join import streams_to_join
 from .log import Watch, unmerged
 from .sources import sources
 
@@ -139,7 +140,7 @@ def prepare(
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
-    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    method, merge, momenta = _streams(run, method, watched)
     task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
@@ -151,7 +152,7 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=stream_optimizer(run, parameters(student, method), method.momenta(run.optimizer.base, merge)),
+        optimizer=stream_optimizer(run, parameters(student, method), momenta),
         watch=Watch(run.monitors) if watched else None,
         task=task,
     )
@@ -164,6 +165,15 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
     return build(run.teacher, num_classes)
+
+
+def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
+    """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
+    if run.combine != "none":
+        method, momenta = streams_to_join(run, method)
+        return method, False, momenta
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    return method, merge, method.momenta(run.optimizer.base, merge)
 
 
 def merging(run: Run, method: Method) -> bool | None:

@@ -230,7 +230,7 @@ class Loop:
                 lr=log.lr,
                 images_per_s=images_per_s,
                 seconds=log.seconds,
-                monitors=t.watch.read() if t.watch else {},
+                monitors={**(t.watch.read() if t.watch else {}), **self.stepper.join.columns()},
                 skipped=self.guard.skipped,
             )
 

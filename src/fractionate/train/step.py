@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,11 @@ from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, cl
 from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
+from ..tasks.rows import gathered
 from ..world import World
 from .build import Training, autocast
 from .health import NotFinite, blame
+from .join import Join
 from .log import explain, gradient_diverged
 
 Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
@@ -37,13 +38,14 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
         total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
-        components = {name: x / total for name, x in self.components.items()}
-        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
+        components, losses = ({name: x / total for name, x in of.items()} for of in (self.components, self.losses))
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters), losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,7 @@ def train_step(
     *,
     clip: float | None = None,
     clip_each: float | None = None,
+    join: Join | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     lap: Lap | None = None,
@@ -88,6 +91,7 @@ def train_step(
         merge: as in ``method.stream_losses``.
         clip: largest norm of the sum of all streams.
         clip_each: largest norm of each stream, before that.
+        join: makes one stream of all, between the two.
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
@@ -109,6 +113,7 @@ def train_step(
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
     grads = step.grads if clip_each is None else clip_streams(step.grads, clip_each)
+    grads = join(grads, step.losses, progress) if join else grads
     optimizer.step(grads if clip is None else clip_total(grads, clip))
     if lap:
         lap(UPDATE)
@@ -140,9 +145,11 @@ def _differentiated(
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
     loss = share * sum_of([x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
+    streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-    return Step(loss, found, grads)
+        streams = {name: before.losses[name] + x for name, x in streams.items()}
+    return Step(loss, found, grads, streams)
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ class Stepper:
         together = None if self.world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.join = Join(training.run, self.world)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -213,6 +221,7 @@ class Stepper:
                 t.merge,
                 clip=o.clip,
                 clip_each=o.clip_streams,
+                join=self.join,
                 reduce=self.reduce,
                 total=self.total,
                 lap=self.lap,
@@ -247,14 +256,14 @@ class Stepper:
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
-        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        optimizer = self.training.optimizer
-        found = {name: reduce.start(name, self.trained, bad) for name in optimizer.momenta}
+        t, bad = self.training, tuple(torch.full_like(p, math.nan) for p in self.trained)
+        streams = t.method.momenta(t.run.optimizer.base, t.merge)
+        found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
         if self.total:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         try:
-            optimizer.step(StreamGrads(found, tuple(self.trained)))
+            t.optimizer.step(self.join(StreamGrads(found, tuple(self.trained)), {}, progress))
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 
@@ -267,34 +276,3 @@ class Stepper:
         if said:
             return Diverged(said)
         return gradient_diverged(t.method, progress.epoch, progress.step, found.stream, found.value)
-
-
-def gathered(lg: Logits, world: World, count: int) -> Logits:
-    """The rows of all processes, in which only this process's own carry a gradient.
-
-    Every process then computes the loss of the whole batch, and the sum over processes of the parameters' gradients is
-    that loss's gradient. Costs ``[n, c]`` numbers per view and network, not a gradient's size.
-
-    Args:
-        lg: this process's rows.
-        world: the processes.
-        count: rows of ``lg`` that belong to the batch; 0 if they are borrowed.
-    """
-    if world.alone:
-        return lg
-    own = lg[slice(0, count)]
-    return Logits(**{f.name: _together(getattr(own, f.name), world) for f in fields(Logits)})
-
-
-def _together(value: Any, world: World) -> Any:
-    if isinstance(value, Tensor):
-        parts = world.rows(value.detach())
-        parts[world.rank] = value
-        return torch.cat(parts)
-    if isinstance(value, Logits):
-        return gathered(value, world, value.rows)
-    if isinstance(value, tuple):
-        return tuple(_together(x, world) for x in value)
-    if isinstance(value, dict):
-        return {name: _together(x, world) for name, x in value.items()}
-    return value
