@@ -16,12 +16,13 @@ from ..config.run import Run
 from ..data import Batch, Source
 from ..kernels import state
 from ..monitors import norms
+from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..train.build import Training, autocast, fixed_threads, parameters, prepare
 from ..train.checks import check_training
 from ..train.sources import sources
 from ..train.step import rows_of, train_step
-from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
+from .cost import free_bytes, graph_bytes, in_time, kept_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
