@@ -17,13 +17,14 @@ from ..config.run import Run
 from ..data import Batch, Source
 from ..kernels import state
 from ..monitors import norms
+from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..tasks.classification import Evaluation
 from ..train.build import Training, fixed_threads, parameters, prepare
 from ..train.checks import check_training
 from ..train.sources import sources
 from ..train.step import Stepper
-from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
+from .cost import free_bytes, graph_bytes, in_time, kept_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
