@@ -42,6 +42,11 @@ METHODS: dict[str, Row] = {
     "dkd": row(M.dkd, DKD, roles=True, needs_labels=True),
     "dkd_top1": row(M.dkd_top1, DKD, roles=True),
     "drkl": row(M.drkl, DKD, roles=True, needs_labels=True),
+    "tpkd": row(M.tpkd, ("conditional",), needs_labels=True, held_constant=True),
+    "atkd": row(M.atkd, DKD, roles=True, needs_labels=True, row_wise=False),
+    "gkd": row(M.gkd, ("kd",), roles=True),
+    "distillm": row(M.distillm, ("kd",), roles=True),
+    "tad": row(lambda: M.tad(k=3), ("head", "tail"), roles=True, row_wise=False),
     "gdkd": row(M.gdkd, GDKD, roles=True),
     "gdkd3": row(M.gdkd3, GDKD, roles=True),
     "gdkd_auto_weight": row(M.gdkd_auto_weight, GDKD, roles=True),
@@ -70,6 +75,15 @@ METHODS: dict[str, Row] = {
     ),
     "rld": row(M.rld, DKD, zero="nontarget", roles=True, needs_labels=True),
     "grouped": row(M.grouped, ("between", "primary")),
+    "ltkd": row(
+        M.ltkd,
+        ("between", "within0", "within1", "within2"),
+        zero="within0 within1 within2",
+        row_wise=False,
+        class_symmetric=False,
+    ),
+    "ldrld": row(lambda: M.ldrld(k=3), ("pairs", "top", "rest")),
+    "tie_kd": row(lambda: M.tie_kd(k=3), ("kl", "rank")),
     "mlkd": row(
         M.mlkd,
         ("kd", "class_correlation", "batch_correlation"),
@@ -88,6 +102,7 @@ METHODS: dict[str, Row] = {
     "sld": row(M.sld, ("kd", "self_kd"), zero="self_kd", needs_labels=True, needs=TWO_VIEWS),
     "logit_mse": row(M.logit_mse, ("mse",), shift_invariant=False),
     "dist_gdkd": row(M.dist_gdkd, ("inter", "intra", *GDKD), zero="between top other", roles=True, row_wise=False),
+    "gram_direction": row(M.gram_direction, ("kd", "direction"), row_wise=False, shift_invariant=False),
 }
 
 WRAPPERS: dict[str, Row] = {
@@ -98,6 +113,7 @@ WRAPPERS: dict[str, Row] = {
     "lskd": row(lambda: M.lskd(M.kd()), ("kd",), roles=True),
     "swap": row(lambda: M.swap(M.kd()), ("kd",), zero="none", roles=True, needs_labels=True),
     "sdd": row(lambda: M.sdd(M.kd(), scales=(1, 2)), ("kd",), roles=True, needs_labels=True, needs=REGIONS),
+    "on_view": row(lambda: M.on_view(M.kd()), ("kd",), roles=True, needs=TWO_VIEWS),
     "mixture_of_teachers": row(lambda: M.mixture_of_teachers(M.kd()), ("kd",), roles=True, needs=TWO_TEACHERS),
     "per_teacher": row(
         lambda: M.per_teacher(M.kd(), shifts=[0.1, -0.1]),
@@ -274,6 +290,27 @@ COMBINATIONS: dict[str, Row] = {
         needs=TWO_TEACHERS,
         streams=DEEPKD,
         backward_passes=2,
+    ),
+    "gkd, top and tail": row(lambda: M.gkd(beta=0.3, k=2), ("kd",)),
+    "gkd, top alone": row(lambda: M.gkd(beta=1.0, k=3, tail=False), ("kd",)),
+    "atkd, reverse+deepkd": row(
+        lambda: M.deepkd(M.atkd(direction="reverse"), keep=3),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        row_wise=False,
+        streams=DEEPKD,
+        backward_passes=2,
+    ),
+    "gram_direction, fractions": row(
+        lambda: M.gram_direction(fractions=True), ("kd", "direction"), row_wise=False, shift_invariant=False
+    ),
+    "dkd+on_view": row(
+        lambda: M.on_view(M.dkd(), distillation="weak", task="strong", components={"nontarget": "strong"}),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        needs=TWO_VIEWS,
     ),
     "kd, reverse": row(lambda: M.kd(direction="reverse"), ("kd",), roles=True),
     "kd, jsd": row(lambda: M.kd(direction=fr.jsd(0.3)), ("kd",), roles=True),

@@ -157,9 +157,12 @@ def test_weights_of_a_finished_run_that_are_gone_are_written_again(
     run_in_folder(run, tmp_path, resume=True)
     assert student.read_bytes() == before
     student.unlink()
-    (tmp_path / "last.ckpt").unlink()
+    (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match=r"student.safetensors is gone: .* --overwrite"):
         run_in_folder(run, tmp_path, resume=True)
+    (tmp_path / "last.ckpt").unlink()  # as studies are kept: the numbers stay, and nothing is trained
+    assert run_in_folder(run, tmp_path, resume=True) == RunFolder(tmp_path).summary()
+    assert not student.exists()
 
 
 def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
+from fractionate.config.run import AdamW, Data, LearningRate, Monitors, Network, Optimizer, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import random_state, set_random_state
 from fractionate.runs.folder import RunFolder
@@ -65,6 +65,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "dkd+dot": {"monitors": WATCHED, "ema": 0.7},
     "dkd+deepkd": {"merge": False},
     "dkd+deepkd(rule=published-code)": {"monitors": WATCHED},
+    "gdkd(k=4)": {"combine": "pcgrad", "monitors": WATCHED},
+    "dkd": {"combine": "min_norm_log", "optimizer": AdamW(lr=0.01)},
     "ctkd": {"monitors": WATCHED},
     "skd": {"channels_last": True},
     "sgdkd": {"precision": "bfloat16"},

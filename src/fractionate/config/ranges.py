@@ -123,6 +123,8 @@ def check_run(run: Run) -> None:
         )
     if run.optimizer.name == "adamw":
         _check_with_adamw(run)
+    if run.combine != "none":
+        _check_combine(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
 
@@ -136,6 +138,21 @@ def _check_with_adamw(run: Run) -> None:
         )
     if run.graph:
         raise ValueError("graph=true cannot record adamw, which counts its steps on the host; use graph=false")
+
+
+def _check_combine(run: Run) -> None:
+    """Streams of one momentum, kept apart until their gradients are combined on the host."""
+    momenta = run.method.build().momenta(run.optimizer.base, merge=False)
+    if len(set(momenta.values())) > 1 or momenta.sequence:
+        raise ValueError(
+            f"combine={run.combine} makes one gradient of all streams, which has one momentum, but {run.method.title} "
+            f"gives its streams {', '.join(f'{name} {m:g}' for name, m in momenta.items())}; use combine=none, or the "
+            f"method without dot and deepkd"
+        )
+    if run.merge:
+        raise ValueError(f"merge=true adds the streams up before combine={run.combine} sees them; leave merge out")
+    if run.graph:
+        raise ValueError(f"graph=true cannot record combine={run.combine}, which weighs streams on the host")
 
 
 def _untabled(run: Run) -> str:
@@ -154,6 +171,7 @@ def _reads_gradients(run: Run) -> str:
         "optimizer.clip_streams": run.optimizer.clip_streams,
         "monitors": run.monitors.watches(run.seed),
         "skip_nonfinite": run.skip_nonfinite,
+        "combine": run.combine != "none",
     }
     return next((name for name, value in asked.items() if value), "")
 

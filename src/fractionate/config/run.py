@@ -1,8 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
 It compares, pickles and goes to YAML and back. The numbers follow from it, from the files that it names (images and
-weights, whose digests a run folder keeps) and, in their last bits, from machine, kernels and versions, which a run's
-summary names.
+weights, whose digests a run folder keeps) and, in their last bits, from machine, kernels and versions, which are in the
+summary of a run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -232,6 +233,8 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
+        combine: rule of :mod:`fractionate.combine` by which the gradients of all streams become one, with one momentum;
+            ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
             off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
@@ -275,6 +278,7 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
+    combine: Combine = "none"
     ema: float | None = None
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"

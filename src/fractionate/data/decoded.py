@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .._files import write_atomically
-from .images import Progress, printable, read_images
+from ..pictures.heads import printable
+from .images import Progress, read_images
 from .labelled import digest
 
 MAGIC = b"fractionate pixels 1\n"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from .._choices import choose
+from .._headlines import HEADLINES, headline, headline_of
 from .._terminal import one_line, printable
 from ..config.run import Run
 from ..methods.catalog import METHODS, WRAPPERS, describe
@@ -60,8 +61,8 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
     parts = [
         f"# {facts['student']} on {facts['dataset']}, trained by {facts['method']}",
         _opening(facts, run),
-        "## Accuracy",
-        _table(_accuracy(facts, run)),
+        "## How good it is",
+        _table(_scores(facts, run)),
         f"These are numbers of one run (1 seed: {facts['seed']}); they do not say how much they vary between seeds.",
         "## What goes in",
         _input(description),
@@ -76,7 +77,7 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
 
 
 def _opening(facts: Mapping[str, Any], run: Run) -> str:
-    words = f"A classifier of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
+    words = f"A network of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
     if run.method.distils and facts["teacher"]:
         return f"{words} as the student of {facts['teacher']}{_teacher(facts)}."
     return f"{words} on labels alone."
@@ -84,22 +85,25 @@ def _opening(facts: Mapping[str, Any], run: Run) -> str:
 
 def _teacher(facts: Mapping[str, Any]) -> str:
     known = [f"{facts['teacher_params']:,} parameters"] if facts["teacher_params"] else []
-    known += [f"{facts['teacher_top1']:.2f} % top-1"] if facts["teacher_top1"] is not None else []
+    metric = headline(headline_of(facts))
+    score = facts.get(f"teacher_{metric.key}")
+    known += [f"{metric.value(score)} {metric.label}"] if score is not None else []
     return f" ({', '.join(known)})" if known else ""
 
 
-def _accuracy(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
-    part = run.data.evaluate_on
+def _scores(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
+    """The headline first, then the other metrics that have a name, then what else was recorded."""
+    part, first = run.data.evaluate_on, headline(headline_of(facts))
+    others = [metric for key, metric in HEADLINES.items() if key != first.key and f"last_{key}" in facts]
     rows = [
-        (f"top-1 on the {part} images, last epoch", f"{facts['last_top1']:.2f} %"),
-        (f"top-5 on the {part} images, last epoch", f"{facts['last_top5']:.2f} %"),
-        (
-            f"top-1, best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate",
-            f"{facts['best_top1']:.2f} %",
-        ),
-        ("expected calibration error", f"{100 * facts['ece']:.2f} %"),
+        (f"{metric.label} on the {part} images, last epoch", metric.value(facts[f"last_{metric.key}"]))
+        for metric in (first, *others)
     ]
-    if facts["agreement"] is not None:
+    best = f"best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate"
+    rows.append((f"{first.label}, {best}", first.value(facts[f"best_{first.key}"])))
+    if facts.get("ece") is not None:
+        rows.append(("expected calibration error", f"{100 * facts['ece']:.2f} %"))
+    if facts.get("agreement") is not None:
         rows.append(("same answer as the teacher", f"{facts['agreement']:.2f} %"))
     return rows
 

@@ -25,7 +25,7 @@ import torch
 
 from .._files import CACHE, cache_folder
 
-SOURCE = Path(__file__).with_name("split.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("split.c", "directed.c", "rows.h"))
 PLAIN = ("-O2", "-fPIC", "-shared")
 # No -ffast-math: NaN and infinity must come through. That a comparison with NaN raises no signal is promised, without
 # which loops that compare cannot use vectors.
@@ -94,7 +94,8 @@ def built() -> Path:
     fast = (*FAST, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     compiler = shlex.split(os.environ.get(COMPILER, "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
     machine = "\n".join([*compiler, *fast, *PLAIN, platform.system(), platform.machine()])
-    key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:24]
+    code = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(code + machine.encode()).hexdigest()[:24]
     folder = trusted_folder()
     for path in sorted(folder.glob(f"split-{key}-*.so")):
         if _whole(path):
@@ -133,7 +134,7 @@ def loaded(path: Path) -> ctypes.CDLL:
     _trust(path)
     try:
         code = ctypes.CDLL(str(path))
-        for name in ("read_rows", "write_rows", "mean_rows", "add_rows"):
+        for name in ("read_rows", "write_rows", "mean_rows", "add_rows", "direct_rows"):
             getattr(code, name).argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
     except (OSError, AttributeError) as error:
         raise Unusable(f"{path} cannot be loaded ({error}); delete it") from None
@@ -165,7 +166,7 @@ def _compile(command: list[str], folder: Path, key: str) -> Path:
     os.close(handle)
     try:
         done = subprocess.run(
-            [*command, str(SOURCE), "-o", name, "-lm"],
+            [*command, *(str(source) for source in SOURCES if source.suffix == ".c"), "-o", name, "-lm"],
             capture_output=True,
             text=True,
             timeout=SECONDS,

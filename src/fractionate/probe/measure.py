@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .._files import expanded
+from .._headlines import headline
 from ..config.run import Data, Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
@@ -208,11 +209,13 @@ def _print(measured: Measured, console: Console) -> None:
 
     m = measured.metrics
     table = Table(title=f"{measured.title}, {measured.params:,} parameters, {measured.images:,} images")
-    for head in ("top-1 %", "top-5 %", "loss", "agreement %", "ECE %", "images/s"):
+    scores = m.columns()
+    for head in (*(headline(key).head for key in scores), "agreement %", "ECE %", "images/s"):
         table.add_column(head, justify="right")
     agreement = "-" if m.agreement is None else f"{m.agreement:.2f}"
     ece, speed = f"{100 * m.calibration.ece:.2f}", f"{measured.images_per_s:,.0f}"
-    table.add_row(f"{m.top1:.2f}", f"{m.top5:.2f}", f"{m.loss:.4f}", agreement, ece, speed)
+    cells = (f"{x:.2f}" if headline(key).unit else f"{x:.4f}" for key, x in scores.items())
+    table.add_row(*cells, agreement, ece, speed)
     console.print(table)
     console.print(_bins(m.calibration))
     console.print(f"images/s: batches of {measured.batch_size}, {measured.device}", highlight=False)

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from .._files import write_atomically
 from ..config.files import to_plain
+from ..config.run import Run
 from ..models import apart
+from ..tasks.classification import SCHEMA
 from ..train.generators import random_state, set_random_state
 from ..train.loop import Loop
 
@@ -58,6 +60,7 @@ def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping
     """Write where this process stands, without the others; as :func:`save_checkpoint`."""
     t = loop.training
     state = {
+        "schema": SCHEMA,
         "student": t.student.state_dict(),
         "average": loop.average.net.state_dict() if loop.average else None,
         "method": t.method.module.state_dict() if t.method.module else {},
@@ -78,7 +81,8 @@ def restore(loop: Loop, path: Path) -> None:
     """Go on where a checkpoint stands; hyper-parameters are those of the loop's config, not the saved ones.
 
     Raises:
-        ValueError: the file cannot be read, or belongs to another network or to streams that cannot be converted.
+        ValueError: the file cannot be read, belongs to another network or to streams that cannot be converted, or was
+            trained at other rates than its config means today.
     """
     load_state(loop, read_checkpoint(path), path)
 
@@ -87,9 +91,10 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
     """The same from what :func:`read_checkpoint` found in ``path``.
 
     Raises:
-        ValueError: it belongs to another network, or to streams that cannot be converted.
+        ValueError: as :func:`restore`.
     """
     t = loop.training
+    _check_rates(state, t.run, path)
     try:
         t.student.load_state_dict(state["student"])
         if t.method.module:
@@ -116,6 +121,27 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         first = " ".join(str(error).split())[:300]
         what = f"it lacks {first}" if isinstance(error, KeyError) else first
         raise ValueError(f"cannot go on from {path}: {what}") from error
+
+
+OLD_COSINE = 1e-300  # a minimum that vanishes beside any rate, and under which the rates are those of schema 0
+
+
+def _check_rates(state: Mapping[str, Any], run: Run, path: Path) -> None:
+    """Refuse to go on at other rates than a checkpoint was trained at: before schema 1, schedules were an epoch ahead.
+
+    Where a ``minimum`` is named they still are, and step schedules without warm-up never moved.
+    """
+    schema, rate = state.get("schema", 0), run.learning_rate
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(f"{path} was written by a newer fractionate (schema {schema}); update this one")
+    warming = rate.warmup_epochs > int(state["epoch"])
+    if schema or rate.minimum or not (rate.schedule == "cosine" or warming):
+        return
+    way = f", or go on at its own rates by learning_rate.minimum={OLD_COSINE:g}" if rate.schedule == "cosine" else ""
+    raise ValueError(
+        f"{path} was written by an earlier fractionate, whose {'cosine' if way else 'warm-up'} was an epoch ahead of "
+        f"today's (schema 0): finish the run with the version that began it{way}"
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
-from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
+from ..tasks import Result
+from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
@@ -143,7 +144,7 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
-        self.lines.append(_line({"schema": SCHEMA, "headline": HEADLINE, **record.columns()}))
+        self.lines.append(_line({"schema": SCHEMA, "headline": record.test.headline, **record.columns()}))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])
@@ -172,7 +173,7 @@ class RunFolder:
             write_state(loop, self.path / DIVERGED, notes=self._notes(loop))
         return self.path / DIVERGED
 
-    def finish(self, loop: Loop, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
+    def finish(self, loop: Loop, test: Result, command: Sequence[str] = ()) -> dict[str, Any]:
         """Write the weights, then the summary; only the last checkpoint stays.
 
         Args:

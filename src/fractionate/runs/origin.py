@@ -1,4 +1,4 @@
-"""What a run is made of besides its config, to know it again: the teacher's weights, images, the losses' kernels."""
+"""What a run is made of besides its config, to know it again: the teacher's weights, the images, the kernels."""
 
 from __future__ import annotations
 

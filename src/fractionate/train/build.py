@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._files import cache_folder
 from ..config.run import Decay, Network, Run
@@ -16,11 +16,12 @@ from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
 from ..optim import Momenta, StreamAdamW, StreamSGD
-from ..tasks.classification import Evaluation, measure, predict, region_rows
+from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current, launched
 from .health import check_weights
+from .join import streams_to_join
 from .log import Watch, unmerged
 from .sources import sources
 
@@ -82,8 +83,9 @@ class Training:
         teacher: where teacher logits come from, if the method reads them.
         train, test: batches.
         optimizer: holds one buffer per stream, or one first moment per coefficient.
+        task: makes rows of batches, and metrics.
         teacher_test: the teacher's metrics on the test images.
-        teacher_top1: its class for every test image.
+        teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
         epoch, step: how far training is.
     """
@@ -96,8 +98,9 @@ class Training:
     train: Source
     test: Source
     optimizer: StreamSGD | StreamAdamW
-    teacher_test: Evaluation | None = None
-    teacher_top1: Tensor | None = None
+    task: Task = field(default_factory=Classification)
+    teacher_test: Result | None = None
+    teacher_seen: Metrics | None = None
     teacher_params: int | None = None
     epoch: int = 0
     step: int = 0
@@ -111,6 +114,7 @@ def prepare(
     teacher: nn.Module | None = None,
     train: Source | None = None,
     test: Source | None = None,
+    task: Task | None = None,
 ) -> Training:
     """Build everything a run needs; parts of your own take the place of the config's.
 
@@ -120,6 +124,7 @@ def prepare(
         teacher: network to imitate.
         train: training batches.
         test: evaluation batches, in a fixed order.
+        task: what the student is trained for; classification unless given.
 
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
@@ -135,9 +140,10 @@ def prepare(
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
-    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    method, merge, momenta = _streams(run, method, watched)
+    task = task or Classification(method.regions)
     if method.regions and teacher is not None:
-        _check_regions(method, student, teacher, test)
+        _check_regions(task, student, teacher, test)
     training = Training(
         run=run,
         method=method,
@@ -146,8 +152,9 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=stream_optimizer(run, parameters(student, method), method.momenta(run.optimizer.base, merge)),
+        optimizer=stream_optimizer(run, parameters(student, method), momenta),
         watch=Watch(run.monitors) if watched else None,
+        task=task,
     )
     return _compared_with(training, teacher) if teacher else training
 
@@ -158,6 +165,15 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
     return build(run.teacher, num_classes)
+
+
+def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
+    """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
+    if run.combine != "none":
+        method, momenta = streams_to_join(run, method)
+        return method, False, momenta
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    return method, merge, method.momenta(run.optimizer.base, merge)
 
 
 def merging(run: Run, method: Method) -> bool | None:
@@ -202,12 +218,12 @@ def _method(run: Run, device: torch.device) -> Method:
     return method
 
 
-def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test: Source) -> None:
+def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Source) -> None:
     """Refuse networks without region logits before anything is trained or written."""
     batch = next(iter(test.batches(1)))
     student.eval()
     with torch.no_grad():
-        region_rows(student, LiveTeacher(teacher), batch, method.regions)
+        task.rows(student, LiveTeacher(teacher), batch)
     student.train()
 
 
@@ -250,14 +266,14 @@ def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
 
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:
-    """With the teacher's accuracy, and its answers that the student's are compared with."""
+    """With the teacher's metrics, and its answers that the student's are compared with."""
     check_weights("teacher", teacher)
     with fixed_threads(training.run.threads):
-        logits, target = predict(teacher, training.test)
+        seen = measure_with(training.task.metrics(), teacher, training.test)
     return replace(
         training,
-        teacher_test=measure(logits, target),
-        teacher_top1=logits.argmax(1),
+        teacher_test=seen.result(),
+        teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
     )
 
