@@ -48,7 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "cli": ("tests/test_terminal.py",),
     "combine": ("tests/optim",),
     "commands": ("tests/test_cli.py", "tests/studies"),
-    "config": ("tests/papers", "tests/train"),
+    "config": ("tests/papers",),
     "kernels": ("tests/losses",),
     "language": ("tests/methods",),
     "losses": ("tests/reference", "tests/methods/test_contract.py"),
