@@ -89,7 +89,9 @@ class SGD:
         name: ``"sgd"``.
         lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
         decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
-            biases and norms.
+            biases and norms, and no embeddings (positions and tokens of transformers among them).
+        layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
+            having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
         clip_streams: largest norm of each stream's gradient, before ``clip``.
     """
@@ -103,6 +105,7 @@ class SGD:
     clip: float | None = None
     clip_streams: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_sgd(self)
@@ -121,7 +124,7 @@ class AdamW:
         name: ``"adamw"``.
         lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
         beta1: coefficient of the first moments.
-        decay, clip, clip_streams: as in :class:`SGD`.
+        decay, layer_decay, clip, clip_streams: as in :class:`SGD`.
     """
 
     name: Literal["adamw"] = field(default="adamw", kw_only=True)
@@ -135,6 +138,7 @@ class AdamW:
     clip_streams: float | None = None
     clip_rms: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_adamw(self)
@@ -186,12 +190,15 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
+        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
+            streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
     gsnr_window: int | None = None
     cosines: bool = False
     norms: bool = False
+    update_rms: bool = False
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
