@@ -1,6 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. Whatever is not in here does not influence the numbers.
+It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
+the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
+says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
 """
 
 from __future__ import annotations
