@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fractionate.config.run import Data, Network, Run
 from fractionate.probe.measure import evaluate_run
+from fractionate.runs import origin
 from fractionate.runs.checkpoint import read_checkpoint, sealed
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.origin import file_digest
@@ -85,6 +86,19 @@ def test_another_teacher_that_is_named_is_taken_said_and_recorded(taught: Run, t
     assert fields["teacher (sha256)"] == [
         file_digest(tmp_path / name) for name in ("teacher.safetensors", "other.safetensors")
     ]
+
+
+def test_losses_that_other_code_computes_are_said_and_recorded(
+    taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin, "state", lambda: "compiled kernels, a/cache/split-0a1b-2c3d.so")
+    stopped(taught, tmp_path / "run")
+    monkeypatch.setattr(origin, "state", lambda: "torch operations: FRACTIONATE_KERNEL=off")
+    with pytest.warns(UserWarning, match="other code for the losses"):
+        facts = run_in_folder(taught, tmp_path / "run", resume=True)
+    assert facts["changes"][0]["fields"] == {"losses": ["compiled kernels, split-0a1b", "torch operations"]}
+    assert (facts["made_of"]["losses"], facts["made_of"]["torch"]) == ("torch operations", torch.__version__)
+    assert run_in_folder(tiny("ce"), tmp_path / "labels")["made_of"]["losses"] is None
 
 
 def test_a_teacher_that_only_moved_is_the_same(taught: Run, tmp_path: Path) -> None:
@@ -158,3 +172,14 @@ def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp
     save_file({k: v + 0.01 if v.is_floating_point() else v for k, v in load_file(student).items()}, student)
     evaluate_run(tmp_path, Console(file=out, width=500))
     assert "is not the file that this run wrote" in out.getvalue()
+
+
+def test_images_that_the_run_was_not_measured_on_are_said_where_they_are_measured(tmp_path: Path) -> None:
+    root, out = photos(tmp_path / "photos"), StringIO()
+    run_in_folder(of(root), tmp_path / "run")
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert "are not those" not in out.getvalue()
+    for n in range(4):
+        (root / "cat" / f"{n}.png").rename(root / "dog" / f"{n}b.png")
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert "the test images are not those that this run was measured on" in out.getvalue()

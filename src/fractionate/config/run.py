@@ -1,7 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. The numbers follow from it, from the files that it names (run folders keep
-their digests) and, in their last bits, from machine, kernels and versions (which summaries name).
+It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
+the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
+says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` that makes one gradient of all streams; ``"none"`` = a momentum each.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
         precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
