@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._files import write_atomically
 from ..config.files import to_plain
 from ..config.run import Run
+from ..models import apart
 from ..tasks.classification import SCHEMA
 from ..train.generators import random_state, set_random_state
 from ..train.loop import Loop
@@ -30,10 +31,10 @@ def save_weights(net: nn.Module, path: Path) -> None:
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """The same of a state dict."""
+    """The same of a state dict, also of a network that has a tensor under two names."""
     from safetensors.torch import save
 
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
+    write_atomically(path, save(apart(weights)))
 
 
 def save_checkpoint(
