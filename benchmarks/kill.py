@@ -32,6 +32,7 @@ from fractionate.data.digits import digits
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import prepare
 
 METHODS = ("kd", "dkd+deepkd(rule=published-code)", "ctkd", "crld")

@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train", "--recipe", "a/b/c/d", "--student", "resnet8"], "in place of --student, write student=NAME"),
         (["compare", "digits", "--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["compare", "digits", "--methods", "dkd", "kd", "dkd"], "dkd is named twice"),
-        (["evaluate", "--student", "os:system", "--checkpoint", "x"], "os:system is called with num_classes=10"),
+        (["evaluate", "--student", "os:system", "--checkpoint", "x"], "os:system, called with num_classes=10, raised"),
         (["evaluate", "nowhere"], "nowhere holds no finished run"),
         (["report", "nowhere"], "nowhere: no such folder"),
         (["report"], "name at least one run folder"),

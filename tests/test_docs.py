@@ -140,6 +140,23 @@ def test_the_pictures_show_what_the_package_computes() -> None:
         assert (draw.STATIC / name).read_text(encoding="utf-8") == picture(), "run: python docs/draw.py"
 
 
+def test_the_plan_of_the_house_shows_every_room_above_what_it_imports() -> None:
+    draw = script("draw_house")
+    assert (draw.STATIC / "house.svg").read_text(encoding="utf-8") == draw.house(), "run: python docs/draw_house.py"
+    package = ROOT / "src" / "fractionate"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    rooms |= {path.stem for path in package.glob("*.py") if not path.stem.startswith("_")}
+    height = {name: -storey for storey, names in enumerate(draw.STOREYS.values()) for name in names}
+    assert set(height) == rooms
+    for name in rooms:
+        files = (package / name).rglob("*.py") if (package / name).is_dir() else [package / f"{name}.py"]
+        for path in files:
+            deep = len(path.relative_to(package).parts)
+            for dots, found in re.findall(r"^from (\.+)(\w*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+                if len(dots) == deep and found in rooms:
+                    assert height[found] <= height[name], f"{path} imports {found}, which stands above it"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

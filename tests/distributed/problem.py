@@ -16,8 +16,10 @@ from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
+from fractionate.rows import Logits, with_weight
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.tasks.classification import evaluate
+from fractionate.tasks import Classification, evaluate
+from fractionate.teachers import Teacher
 from fractionate.teachers.table import TeacherTable, fingerprint
 from fractionate.train.build import prepare
 from fractionate.train.log import Diverged
@@ -51,6 +53,11 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd, pcgrad, two parts": {"combine": "pcgrad", "accumulate": 2},
     "dist, min_norm, clipped": {"combine": "min_norm", "optimizer": CLIPPED},
     "dkd, min_norm_log, broken": {"combine": "min_norm_log", "skip_nonfinite": 1},
+    "dkd, uneven": {},
+    "dkd+deepkd, uneven, two parts": {"accumulate": 2},
+    "kd+dot, uneven, update": {"parallel": UPDATE},
+    "dist, uneven": {},
+    "dkd, uneven, broken": {"skip_nonfinite": 1},
     "dkd, broken": {"skip_nonfinite": 1},
     "dist, broken": {"skip_nonfinite": 1},
 }
@@ -98,6 +105,18 @@ class Double:
             yield replace(batch, images=pixels, strong=strong)
 
 
+@dataclass(frozen=True)
+class Uneven(Classification):
+    """Images that count for more or less, some for nothing: in the last batch of an epoch, one of two."""
+
+    @property
+    def even(self) -> bool:
+        return False
+
+    def rows(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+        return with_weight(super().rows(student, teacher, batch), (batch.index % 4).double())
+
+
 def network(seed: int, width: int, dropout: float = 0.0) -> nn.Module:
     torch.manual_seed(seed)
     inner = [nn.Linear(64, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, CLASSES)]
@@ -136,6 +155,7 @@ def loop_of(case: str) -> Loop:
         teacher=network(1, 20),
         train=Double(images(23, 7, shift=1, flip=True, strong=blurred if two_views else None), "broken" in case),
         test=Double(images(11, 4, shuffle=False)),
+        task=Uneven() if "uneven" in case else None,
     )
     return Loop(training)
 

@@ -152,7 +152,7 @@ def test_every_teacher_has_a_run_as_its_source_trained_it() -> None:
 def test_the_table_is_read_when_it_is_needed_and_quickly() -> None:
     code = (
         "import time\n"
-        "from fractionate.recipes import papers\n"
+        "from fractionate.papers import recipes as papers\n"
         "from fractionate.papers.rows import rows\n"
         "assert rows.cache_info().currsize == 0\n"
         "times = []\n"

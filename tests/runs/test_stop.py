@@ -29,6 +29,8 @@ def test_a_signal_ends_the_run_with_everything_saved(number: signal.Signals, cod
         if record.epoch == 1:
             signal.raise_signal(number)
 
+    if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("this process was told to outlive its terminal (nohup), and so does a run")
     before = signal.getsignal(number)
     run_in_folder(tiny("ce"), tmp_path / "whole")
     with pytest.raises(

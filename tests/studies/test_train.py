@@ -156,8 +156,9 @@ def test_a_teacher_is_used_on_whatever_it_was_trained_and_never_mistaken_for_ano
 
 
 def test_what_cannot_be_learnt_from_any_teacher_is_refused_before_one_is_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # no sentence of a table is broken
     words = ["digits", "--method", "dist", "accumulate=2"]
     assert train(*words, "--out", tmp_path) == 2
     error = capsys.readouterr().err

@@ -23,9 +23,10 @@ class Deaf(Exception):
 class Unlucky(nn.Module):
     """A small network that ends after a few steps."""
 
-    def __init__(self, num_classes: int, end: Callable[[], None]) -> None:
+    def __init__(self, num_classes: int, end: Callable[[], None], *, backward: bool = False) -> None:
         super().__init__()
         self.net, self.end, self.steps = create("convnet_4_8", num_classes=num_classes), end, 0
+        self.backward = backward  # what forward raises is said in other words
 
     def forward(self, x: Tensor) -> Tensor:
         self.steps += self.training
@@ -33,8 +34,11 @@ class Unlucky(nn.Module):
             limit = time.monotonic() + 60
             while not Path(os.environ["UNLUCKY_AFTER"]).exists() and time.monotonic() < limit:
                 time.sleep(0.05)
-            self.end()
+            if not self.backward:
+                self.end()
         logits: Tensor = self.net(x)
+        if self.backward and self.steps == 8:
+            logits.register_hook(lambda gradient: self.end())
         return logits
 
 
@@ -63,4 +67,4 @@ def deaf(num_classes: int) -> nn.Module:
     def end() -> None:
         raise Deaf(1, 2)
 
-    return Unlucky(num_classes, end)
+    return Unlucky(num_classes, end, backward=True)

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fractionate.data import Normalization, SmallImages
-from fractionate.tasks.classification import calibrate, evaluate, measure, predict, throughput
+from fractionate.tasks import Classification, measure_with
+from fractionate.tasks.classification import Scores, calibrate, evaluate, measure, predict, throughput
 
 
 def rows(n: int = 500, c: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,6 +79,18 @@ def test_the_batch_size_does_not_matter() -> None:
     assert torch.equal(whole[1], pieces[1])
 
 
+@pytest.mark.parametrize("batch_size", [23, 4])
+def test_metrics_that_are_given_batches_are_those_of_all_logits(batch_size: int) -> None:
+    torch.manual_seed(0)
+    net, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)) for _ in range(2))
+    task, source = Classification(), images(batch_size)
+    beside = measure_with(task.metrics(), teacher, source)
+    found = measure_with(task.metrics(beside), net, source).result()
+    assert found == measure(*predict(net, source), predict(teacher, source)[0].argmax(1))
+    assert found.score == found.columns()[task.headline]
+    assert beside.result().agreement is None
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_left_as_it_was(training: bool) -> None:
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 5)).train(training)
@@ -101,6 +114,9 @@ def test_the_host_never_waits_for_a_batch() -> None:
     net, source = nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), images(2)
     with Reads() as reads:
         predict(net, source)
+    assert reads.count == 0
+    with Reads() as reads:
+        measure_with(Scores(), net, source)
     assert reads.count == 0
     with Reads() as reads:
         float(net(torch.zeros(1, 1, 4, 4)).detach().sum())

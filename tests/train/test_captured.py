@@ -211,7 +211,7 @@ def test_what_waits_for_the_host_is_noticed(operation: Callable[[Tensor], Any]) 
 @pytest.mark.parametrize("method", ["ce", *(m for m in catalog.METHODS if m not in READS_STEPS), *WRAPPED])
 def test_no_step_asks_the_host_for_anything(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device without values, where a question would have no answer; from the images' shift to the new weights."""
-    module = sys.modules["fractionate.train.build.prepare"]
+    module = sys.modules["fractionate.train.build"]
     monkeypatch.setattr(torch, "autocast", NoCast)
     monkeypatch.setattr(module, "place", lambda name: torch.device("meta"))
     monkeypatch.setattr(module, "_compared_with", lambda training, teacher: training)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fractionate.config.run import Data, Monitors, Network, Optimizer, Parallel
+from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import prepare
-from fractionate.train.checks import check_parts
+from fractionate.train.checks import check_shares
 from fractionate.world import Wishes, World, agree, current, joined
 from tests.train.runs import teacher_file, tiny
 
@@ -90,19 +91,19 @@ def test_a_method_that_compares_rows_takes_no_parts(tmp_path: Path) -> None:
 
 def test_a_step_needs_an_image_for_every_process() -> None:
     training = prepare(tiny("ce", data=Data(labels_per_class=2, batch_size=3)))
-    check_parts(training, 3)
+    check_shares(training, 3)
     with pytest.raises(
         ValueError, match=r"batch_size is 3 images per step, of all processes together, and there are 4"
     ):
-        check_parts(training, 4)
+        check_shares(training, 4)
 
 
 def test_synchronised_batch_norms_need_images_in_every_process() -> None:
     training = prepare(tiny("ce", data=Data(labels_per_class=2, batch_size=9)))  # 20 images: the last batch holds 2
     watched = replace(training, run=replace(training.run, parallel=Parallel(sync_batchnorm=True)))
     with pytest.raises(ValueError, match="last batch of every epoch holds 2 images for 3 processes"):
-        check_parts(watched, 3)
-    check_parts(watched, 2)
+        check_shares(watched, 3)
+    check_shares(watched, 2)
 
 
 def test_parts_of_a_step_take_the_same_step_without_batch_statistics(tmp_path: Path) -> None:

@@ -45,8 +45,16 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
         >>> logits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
         torch.Size([2, 3])
     """
+    logits = pick_logits(run_on(net, images, what), f"{what} {_name(net)}")
+    if len(logits) != len(images):
+        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
+    return logits
+
+
+def run_on(net: nn.Module, images: Tensor, what: str = "network") -> Any:
+    """What a network returns for images; arguments and errors as in :func:`logits_of`."""
     try:
-        output = net(images)
+        return net(images)
     except PASSED_ON:
         raise
     except (Exception, SystemExit) as error:
@@ -56,10 +64,6 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
             f"the {what} {_name(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
             f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): {in_words(error)}"
         ) from error
-    logits = pick_logits(output, f"{what} {_name(net)}")
-    if len(logits) != len(images):
-        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
-    return logits
 
 
 def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:

@@ -17,10 +17,11 @@ from ..data import Batch, Source
 from ..kernels import state
 from ..monitors import norms
 from ..rows import Progress
-from ..train.build import Training, autocast, fixed_threads, parameters, prepare
+from ..tasks.classification import Evaluation
+from ..train.build import Training, fixed_threads, parameters, prepare
 from ..train.checks import check_training
 from ..train.sources import sources
-from ..train.step import rows_of, train_step
+from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
-    assert found is not None
+    assert isinstance(found, Evaluation)
     seen = f"{found.top1:.2f} % top-1 on {sum(found.calibration.count)} images, evenly taken out of all"
     network = training.run.teacher
     untrained = network is not None and not (network.checkpoint or network.pretrained)
@@ -241,14 +242,12 @@ def _batches(training: Training) -> str:
 
 def _step(training: Training) -> str:
     """Two steps, the second one timed; the training is thrown away afterwards."""
-    trained = parameters(training.student, training.method)
+    take = Stepper(training, parameters(training.student, training.method))
     batch = next(iter(training.train.batches(1)))
     with fixed_threads(training.run.threads):
         for _ in range(2):
             started = time.perf_counter()
-            with autocast(training.run, batch.images.device):
-                lg = rows_of(training.method, training.student, training.teacher, batch)
-            step = train_step(trained, training.method, training.optimizer, lg, Progress(), training.merge)
+            step = take(batch, Progress())
             sizes = norms(step.grads)
             seconds = time.perf_counter() - started
     bad = [name for name, size in sizes.items() if not size < float("inf")]

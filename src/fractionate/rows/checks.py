@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .logits import Logits
 
 # How deep we are in torch.func's transforms, None outside; inside vmap no tensor has values of its own.
-_level = getattr(torch._C._functorch, "maybe_current_level", lambda: None)
+_level = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", lambda: None)
 
 
 def can_look(x: Tensor) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
-from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
+from ..tasks import Result
+from ..tasks.classification import HEADLINE, SCHEMA
 from ..train.loop import Loop, Record
 from .checkpoint import (
     load_state,
@@ -177,7 +178,7 @@ class RunFolder:
             write_state(loop, self.path / DIVERGED, notes=self._notes(loop))
         return self.path / DIVERGED
 
-    def finish(self, loop: Loop, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
+    def finish(self, loop: Loop, test: Result, command: Sequence[str] = ()) -> dict[str, Any]:
         """Write the weights, then the summary; only the last checkpoint stays.
 
         Args:

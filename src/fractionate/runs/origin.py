@@ -99,10 +99,12 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
 def restore_student(folder: Path) -> None:
     """Write the weights of a finished run again if they are gone: its last checkpoint holds them.
 
+    A run of which neither is there keeps its numbers, as studies do that are kept without weights.
+
     Raises:
-        ValueError: the checkpoint is gone too, or cannot be read.
+        ValueError: the checkpoint cannot be read.
     """
-    if (folder / STUDENT).is_file():
+    if (folder / STUDENT).is_file() or not (folder / CHECKPOINT).is_file():
         return
     try:
         state = read_checkpoint(folder / CHECKPOINT)

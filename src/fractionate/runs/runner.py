@@ -12,7 +12,7 @@ from typing import Any
 from ..config.files import differences
 from ..config.run import Run
 from ..optim import PeerLost
-from ..tasks.classification import Diverged, evaluate
+from ..tasks import Diverged
 from ..train.build import prepare
 from ..train.checks import check_training
 from ..train.loop import Loop, Record
@@ -191,7 +191,7 @@ def _train(
             saver.after_epoch()
     saver.save()
     # nothing left to train when a run was interrupted between its last epoch and its summary
-    last = test or evaluate(loop.net, training.test, training.teacher_top1)
+    last = test or loop.evaluate()
     return loop.world.on_main(lambda: target.finish(loop, last, command))
 
 

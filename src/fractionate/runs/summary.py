@@ -16,7 +16,8 @@ import torch
 
 from .. import __version__
 from ..config.run import Run
-from ..tasks.classification import HEADLINE, SCHEMA, Evaluation
+from ..tasks import Result
+from ..tasks.classification import HEADLINE, SCHEMA
 from ..train.build import Training, merging
 from ..train.loop import Loop
 from ..train.sources import seen_images
@@ -25,7 +26,7 @@ from ..train.sources import seen_images
 def summarize(
     loop: Loop,
     metrics: Sequence[dict[str, Any]],
-    test: Evaluation,
+    test: Result,
     command: Sequence[str] = (),
     changes: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -50,17 +51,16 @@ def summarize(
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
         "epochs": run.epochs,
-        "last_top1": test.top1,
+        "last_top1": test.score,
         "best_top1": best["test_top1"],
         "best_epoch": best["epoch"],
-        "last_top5": test.top5,
-        "last_loss": test.loss,
+        **{f"last_{name}": x for name, x in test.columns().items()},
         "agreement": test.agreement,
         "ece": test.calibration.ece,
         "calibration": asdict(test.calibration),
         "params": sum(p.numel() for p in training.student.parameters()),
         "teacher_params": training.teacher_params,
-        "teacher_top1": training.teacher_test.top1 if training.teacher_test else None,
+        "teacher_top1": training.teacher_test.score if training.teacher_test else None,
         "streams": {s.name: list(s.components) for s in method.streams},
         "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),

@@ -99,7 +99,7 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
     with boards(options.boards if current().main else (), job.run, job.folder) as show:
 
         def on_record(record: Record) -> None:
-            listen(Event(number, record.epoch, epochs, record.test.top1, record.images_per_s))
+            listen(Event(number, record.epoch, epochs, record.test.score, record.images_per_s))
             show(record)
 
         told = -math.inf

@@ -292,8 +292,7 @@ def _count_passes(method: Method, contract: Contract, expected: int) -> None:
 
 def _counted_rows(contract: Contract) -> tuple[Tensor, Logits, list[int]]:
     """Rows whose student logits, and further losses, depend on one leaf that counts its derivatives."""
-    calls: list[int] = []
-    lg = contract.rows()
+    lg, calls = contract.rows(), list[int]()
     leaf = torch.cat(students(lg)).requires_grad_()
     counted = _Counted.apply(leaf, calls)
     extra = {name: x + 0.1 * counted[: lg.rows].square().mean(1) for name, x in lg.extra.items()}

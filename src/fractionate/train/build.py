@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..combine import STREAM
 from ..config.run import Decay, Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
 from ..optim import Momenta, StreamAdamW, StreamSGD
-from ..tasks.classification import Evaluation, measure, predict, region_rows
+from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
 from .health import check_weights
-from .join import streams_to_join
 from .log import Watch, unmerged
 from .sources import sources
 
@@ -77,8 +77,9 @@ class Training:
         teacher: where teacher logits come from, if the method reads them.
         train, test: batches.
         optimizer: holds one buffer per stream, or one first moment per coefficient.
+        task: makes rows of batches, and metrics.
         teacher_test: the teacher's metrics on the test images.
-        teacher_top1: its class for every test image.
+        teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
         epoch, step: how far training is.
     """
@@ -91,8 +92,9 @@ class Training:
     train: Source
     test: Source
     optimizer: StreamSGD | StreamAdamW
-    teacher_test: Evaluation | None = None
-    teacher_top1: Tensor | None = None
+    task: Task = field(default_factory=Classification)
+    teacher_test: Result | None = None
+    teacher_seen: Metrics | None = None
     teacher_params: int | None = None
     epoch: int = 0
     step: int = 0
@@ -106,6 +108,7 @@ def prepare(
     teacher: nn.Module | None = None,
     train: Source | None = None,
     test: Source | None = None,
+    task: Task | None = None,
 ) -> Training:
     """Build everything a run needs; parts of your own take the place of the config's.
 
@@ -115,6 +118,7 @@ def prepare(
         teacher: network to imitate.
         train: training batches.
         test: evaluation batches, in a fixed order.
+        task: what the student is trained for; classification unless given.
 
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
@@ -131,8 +135,9 @@ def prepare(
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
     method, merge, momenta = _streams(run, method, watched)
+    task = task or Classification(method.regions)
     if method.regions and teacher is not None:
-        _check_regions(method, student, teacher, test)
+        _check_regions(task, student, teacher, test)
     training = Training(
         run=run,
         method=method,
@@ -143,6 +148,7 @@ def prepare(
         test=test,
         optimizer=stream_optimizer(run, parameters(student, method), momenta),
         watch=Watch(run.monitors) if watched else None,
+        task=task,
     )
     return _compared_with(training, teacher) if teacher else training
 
@@ -158,8 +164,7 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
-        method, momenta = streams_to_join(run, method)
-        return method, False, momenta
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 
@@ -211,12 +216,12 @@ def _method(run: Run, device: torch.device) -> Method:
     return method
 
 
-def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test: Source) -> None:
+def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Source) -> None:
     """Refuse networks without region logits before anything is trained or written."""
     batch = next(iter(test.batches(1)))
     student.eval()
     with torch.no_grad():
-        region_rows(student, LiveTeacher(teacher), batch, method.regions)
+        task.rows(student, LiveTeacher(teacher), batch)
     student.train()
 
 
@@ -259,14 +264,14 @@ def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
 
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:
-    """With the teacher's accuracy, and its answers that the student's are compared with."""
+    """With the teacher's metrics, and its answers that the student's are compared with."""
     check_weights("teacher", teacher)
     with fixed_threads(training.run.threads):
-        logits, target = predict(teacher, training.test)
+        seen = measure_with(training.task.metrics(), teacher, training.test)
     return replace(
         training,
-        teacher_test=measure(logits, target),
-        teacher_top1=logits.argmax(1),
+        teacher_test=seen.result(),
+        teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
     )
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from ..methods import Method
 from ..optim import StreamGrads
 from ..rows import Logits, Progress, weighted_mean
-from ..tasks.classification import Diverged
+from ..tasks import Diverged
 from .log import gradient_diverged
 
 

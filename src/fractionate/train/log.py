@@ -15,7 +15,7 @@ from ..methods import Method, resplit
 from ..monitors import GSNR, cosines, norms
 from ..optim import StreamGrads
 from ..rows import Logits, Progress
-from ..tasks.classification import Diverged
+from ..tasks import Diverged
 from ..world import World
 
 if TYPE_CHECKING:

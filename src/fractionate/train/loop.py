@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..data import Batch, shares
 from ..models import copy_of
 from ..rows import Progress
-from ..tasks.classification import Diverged, Evaluation, evaluate
+from ..tasks import Diverged, Result, measure_with
 from ..world import current
 from .build import Training, fixed_threads, parameters
 from .cuda_graph import Captured, Given
@@ -83,7 +83,7 @@ class Record:
     epoch: int
     train_loss: float
     components: dict[str, float]
-    test: Evaluation
+    test: Result
     lr: float
     images_per_s: float
     seconds: float
@@ -96,9 +96,7 @@ class Record:
             "epoch": self.epoch,
             "train_loss": self.train_loss,
             **{f"component/{name}": x for name, x in self.components.items()},
-            "test_top1": self.test.top1,
-            "test_top5": self.test.top5,
-            "test_loss": self.test.loss,
+            **{f"test_{name}": x for name, x in self.test.columns().items()},
             "agreement": self.test.agreement,
             "ece": self.test.calibration.ece,
             "lr": self.lr,
@@ -221,7 +219,7 @@ class Loop:
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 images_per_s, log = self.log.images_per_s, self.log
                 self.share_buffers()
-                test = self._evaluate()
+                test = self.evaluate()
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
             assert log.lr is not None
             yield Record(
@@ -236,11 +234,11 @@ class Loop:
                 skipped=self.guard.skipped,
             )
 
-    def _evaluate(self) -> Evaluation:
-        """Metrics after the epoch that is under way."""
+    def evaluate(self) -> Result:
+        """Metrics of what is kept, as after the epoch that is under way."""
         t = self.training
         try:
-            return evaluate(self.net, t.test, t.teacher_top1)
+            return measure_with(t.task.metrics(t.teacher_seen), self.net, t.test).result()
         except Diverged as error:
             raise logits_diverged(t.method, t.epoch + 1, t.step - 1, error) from None
 

@@ -1,11 +1,11 @@
-"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights; by one process or several."""
+"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights; every step is taken here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,16 +14,258 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
-from ..models import logits_of
-from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
+from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress, weighted_mean
-from ..tasks.classification import Diverged, region_rows
-from ..teachers.live import Teacher
+from ..tasks import Diverged
 from ..world import World
 from .build import Training, autocast
 from .health import NotFinite, blame
 from .join import Join
 from .log import explain, gradient_diverged
+
+Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
+ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step did: detached scalars still on their device, and the gradients for monitors.
+
+    Of a part of the step's rows it is that part's contribution to the means over all of them.
+    """
+
+    loss: Tensor
+    components: dict[str, Tensor]
+    grads: StreamGrads
+
+    def over(self, total: Tensor) -> Step:
+        """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
+        total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
+        streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
+        components = {name: x / total for name, x in self.components.items()}
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of a step that is taken in parts, here and in other processes.
+
+    Args:
+        lg: the rows.
+        share: weight of these rows in the step's means; a tensor where it follows from the rows.
+        scale: factor on their gradients; by default ``share``.
+        last: whether no part follows in this process.
+    """
+
+    lg: Logits
+    share: float | Tensor = 1.0
+    scale: float | Tensor | None = None
+    last: bool = True
+
+
+def train_step(
+    trained: Sequence[Tensor],
+    method: Method,
+    optimizer: StreamOptimizer,
+    rows: Logits | Iterable[Part],
+    progress: Progress,
+    merge: bool | None = None,
+    *,
+    ready: Callable[[Step, Progress], StreamGrads] | None = None,
+    reduce: AllReduce | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
+    lap: Lap | None = None,
+) -> Step:
+    """Differentiate every stream once for every part of the rows, and move the weights.
+
+    Args:
+        trained: parameters, as :func:`parameters` lists them.
+        method: losses and streams.
+        optimizer: with ``method.momenta(m, merge)``.
+        rows: all of the step's, or its parts, which may be computed as they are asked for.
+        progress: position in training.
+        merge: as in ``method.stream_losses``.
+        ready: what the optimizer gets of the step's gradients; by default all of them as they are.
+        reduce: sums the gradients over processes, with those of the last part.
+        total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
+            by which everything is divided.
+        lap: told ``"rows"``, ``"backward"`` (with the stream's name if there are several) and ``"update"`` when each is
+            over.
+
+    Returns:
+        What was done; the gradients are those before ``ready``.
+
+    Raises:
+        Diverged: a component is not finite; the weights have not moved.
+    """
+    step: Step | None = None
+    shares: float | Tensor = 0.0
+    for part in [Part(rows)] if isinstance(rows, Logits) else rows:
+        step = _differentiated(trained, method, part, progress, merge, step, reduce if part.last else None, lap)
+        shares = shares + part.share
+    assert step is not None
+    if total:
+        step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
+    optimizer.step(ready(step, progress) if ready else step.grads)
+    if lap:
+        lap(UPDATE)
+    return step
+
+
+def _differentiated(
+    trained: Sequence[Tensor],
+    method: Method,
+    part: Part,
+    progress: Progress,
+    merge: bool | None,
+    before: Step | None,
+    reduce: Reduce | None,
+    lap: Lap | None,
+) -> Step:
+    """The gradients of a part of a step, added to those of the parts before it."""
+    try:
+        rows = method.components(part.lg, progress)
+        means = {name: weighted_mean(x, part.lg.weight) for name, x in rows.items()}
+        losses = method.combine(means, progress, merge)
+    except ValueError as error:
+        raise explain(error, method, part.lg, progress) from error
+    if lap:
+        lap(ROWS)
+        reduce = _Laps(lap, reduce, one=len(losses) == 1)
+    share, scale = part.share, part.share if part.scale is None else part.scale
+    scaled = losses if not isinstance(scale, Tensor) and scale == 1 else {name: scale * x for name, x in losses.items()}
+    grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
+    loss = share * sum_of([x.detach() for x in losses.values()])
+    found = {name: share * x.detach() for name, x in means.items()}
+    if before:
+        loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
+    return Step(loss, found, grads)
+
+
+@dataclass(frozen=True)
+class _Laps:
+    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
+
+    lap: Lap
+    inner: Reduce | None
+    one: bool
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
+        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
+        return self.inner.start(stream, parameters, grads) if self.inner else grads
+
+    def finish(self) -> None:
+        if self.inner:
+            self.inner.finish()
+
+
+class Stepper:
+    """Moves the weights by one batch, or by this process's part of it: batch -> rows -> :func:`train_step`.
+
+    A step's gradient is the sum over its parts, here and in other processes, of share * gradient of the part's mean,
+    share = sum of the part's row weights / sum of all. Methods that compare the rows of a batch get those of all
+    processes.
+
+    Args:
+        training: from :func:`prepare`.
+        trained: parameters.
+        world: the processes that take every step together; by default this one alone.
+        lap: as for :func:`train_step`.
+    """
+
+    def __init__(
+        self, training: Training, trained: list[nn.Parameter], world: World | None = None, lap: Lap | None = None
+    ) -> None:
+        self.training, self.trained, self.world, self.lap = training, trained, world or World(), lap
+        together = None if self.world.alone else training.run.parallel.sync
+        self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
+        self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.join = Join(training.run, training.method, self.world)
+        self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
+        parts = 1 if self.whole else self.world.size * training.run.accumulate
+        self.total = self.world.sum_ if parts > 1 and not training.task.even else None
+
+    def exchanging(self) -> AbstractContextManager[object]:
+        """Around steps: what the optimizer does beside its own work."""
+        return self.exchange or nullcontext()
+
+    def settle(self) -> None:
+        """Make the main process's momentum buffers those of all."""
+        if self.exchange:
+            self.exchange.average_buffers()
+
+    def __call__(self, batch: Batch, progress: Progress) -> Step:
+        """Move the weights.
+
+        Raises:
+            Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
+        """
+        t = self.training
+        try:
+            return train_step(
+                self.trained,
+                t.method,
+                t.optimizer,
+                self._parts(batch),
+                progress,
+                t.merge,
+                ready=self.join,
+                reduce=self.reduce,
+                total=self.total,
+                lap=self.lap,
+            )
+        except NotFinite as found:
+            raise self._blame(found, batch, progress, None) from found
+        except Diverged as own:
+            if self.reduce:
+                self._tell(own, self.reduce, batch, progress)
+            raise
+
+    def _parts(self, batch: Batch) -> Iterator[Part]:
+        """The rows of one part of the batch after the other."""
+        parts, processes = pieces(batch, self.training.run.accumulate), self.world.size if self.exchange else 1
+        for piece in parts:
+            lg, last = self._rows(piece), piece is parts[-1]
+            if self.whole:
+                yield Part(lg, 1 / self.world.size, 1.0 * processes, last)
+                continue
+            share = piece.share if self.total is None else self._weight(lg, piece)
+            yield Part(lg, share, share * processes, last)
+
+    def _weight(self, lg: Logits, batch: Batch) -> Tensor:
+        """What the rows of a part count for, per image of the whole step; nothing if they are borrowed."""
+        return lg.total_weight * bool(batch.share) / (batch.whole or len(batch))
+
+    def _rows(self, batch: Batch) -> Logits:
+        t = self.training
+        with autocast(t.run, batch.images.device):
+            lg = t.task.rows(t.student, t.teacher, batch)
+        return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
+
+    def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
+        """Let the other processes hear of an error here, or they would wait for these gradients."""
+        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
+        t = self.training
+        streams = t.method.momenta(t.run.optimizer.base, t.merge)
+        found = {name: reduce.start(name, self.trained, bad) for name in streams}
+        reduce.finish()
+        if self.total:
+            self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
+        try:
+            t.optimizer.step(self.join(Step(bad[0].sum(), {}, StreamGrads(found, tuple(self.trained))), progress))
+        except NotFinite as seen:
+            raise self._blame(seen, batch, progress, own) from seen
+
+    def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
+        """The error for gradients that are not finite; of several processes, by the one that knows most."""
+        t = self.training
+        if self.world.alone:
+            return blame(t.method, found, self._rows(batch), progress, self.trained)  # the first pass's graph is gone
+        said = next((words for words in self.world.everyones(own and str(own)) if words), None)
+        if said:
+            return Diverged(said)
+        return gradient_diverged(t.method, progress.epoch, progress.step, found.stream, found.value)
 
 
 def gathered(lg: Logits, world: World, count: int) -> Logits:
@@ -55,209 +297,3 @@ def _together(value: Any, world: World) -> Any:
     if isinstance(value, dict):
         return {name: _together(x, world) for name, x in value.items()}
     return value
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one step did: detached scalars still on their device, and the gradients for monitors.
-
-    Of a part of the step's rows it is that part's contribution to the means over all of them.
-    """
-
-    loss: Tensor
-    components: dict[str, Tensor]
-    grads: StreamGrads
-    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
-
-
-def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
-    """Student and teacher logits of a batch, in float32 (float64 stays).
-
-    Two views are two forward passes of the student, so each has batch-norm statistics of its own. Without a teacher its
-    place is taken by the student's own detached logits, which a method without distillation terms never reads.
-    """
-    views = [_float(logits_of(student, batch.images, "student"))]
-    if batch.strong is not None:
-        views.append(_float(logits_of(student, batch.strong, "student")))
-    given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
-    strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
-    return Logits(views[0], given[0], batch.target, strong=strong)
-
-
-def rows_of(method: Method, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
-    """The rows that a method reads: :func:`make_rows`, with the logits of image regions if it needs them."""
-    if method.regions:
-        return region_rows(student, teacher, batch, method.regions)
-    return make_rows(student, teacher, batch)
-
-
-def differentiate(
-    trained: Sequence[Tensor],
-    method: Method,
-    lg: Logits,
-    progress: Progress,
-    merge: bool | None = None,
-    *,
-    share: float = 1.0,
-    scale: float | None = None,
-    before: Step | None = None,
-    reduce: AllReduce | None = None,
-) -> Step:
-    """Differentiate every stream once.
-
-    Args:
-        trained: parameters, as :func:`parameters` lists them.
-        method: losses and streams.
-        lg: rows; all of the step's, or a part of them.
-        progress: position in training.
-        merge: as in ``method.stream_losses``.
-        share: weight of these rows in the step's means.
-        scale: factor on the gradients; by default ``share``.
-        before: earlier parts of the same step, to which this one is added.
-        reduce: sums the gradients over processes.
-    """
-    rows = method.components(lg, progress)
-    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
-    losses = method.combine(means, progress, merge)
-    scale = share if scale is None else scale
-    scaled = losses if scale == 1 else {name: scale * x for name, x in losses.items()}
-    grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
-    loss = share * sum_of([x.detach() for x in losses.values()])
-    found = {name: share * x.detach() for name, x in means.items()}
-    of_streams = {name: share * x.detach() for name, x in losses.items()}
-    if before:
-        loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-        of_streams = {name: before.losses[name] + x for name, x in of_streams.items()}
-    return Step(loss, found, grads, of_streams)
-
-
-def train_step(
-    trained: Sequence[Tensor],
-    method: Method,
-    optimizer: StreamOptimizer,
-    lg: Logits,
-    progress: Progress,
-    merge: bool | None = None,
-) -> Step:
-    """Differentiate every stream once and move the weights.
-
-    Args:
-        trained: parameters, as :func:`parameters` lists them.
-        method: losses and streams.
-        optimizer: with ``method.momenta(m, merge)``.
-        lg: rows.
-        progress: position in training.
-        merge: as in ``method.stream_losses``.
-    """
-    step = differentiate(trained, method, lg, progress, merge)
-    optimizer.step(step.grads)
-    return step
-
-
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _logits(teacher: Teacher, batch: Batch, dtype: torch.dtype) -> list[Tensor]:
-    weak, strong = teacher(batch)
-    if batch.strong is not None and strong is None:
-        raise ValueError("the batch has a strong view, but the teacher gave no logits for it")
-    return [x.to(dtype) for x in (weak, strong) if x is not None]
-
-
-class Stepper:
-    """Moves the weights by one batch, or by this process's part of it.
-
-    A step's gradient is the sum over its parts, here and in other processes, of share * gradient of the part's mean.
-    Methods that compare the rows of a batch get those of all processes.
-
-    Args:
-        training: from :func:`prepare`.
-        trained: parameters.
-        world: the processes that take every step together.
-    """
-
-    def __init__(self, training: Training, trained: list[nn.Parameter], world: World) -> None:
-        self.training, self.trained, self.world = training, trained, world
-        together = None if world.alone else training.run.parallel.sync
-        self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
-        self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
-        self.join = Join(training.run, world)
-
-    def exchanging(self) -> AbstractContextManager[object]:
-        """Around steps: what the optimizer does beside its own work."""
-        return self.exchange or nullcontext()
-
-    def settle(self) -> None:
-        """Make the main process's momentum buffers those of all."""
-        if self.exchange:
-            self.exchange.average_buffers()
-
-    def __call__(self, batch: Batch, progress: Progress) -> Step:
-        """Move the weights.
-
-        Raises:
-            Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
-        """
-        step, own = None, None
-        try:
-            for piece in (parts := pieces(batch, self.training.run.accumulate)):
-                step = self._differentiate(piece, progress, step, self.reduce if piece is parts[-1] else None)
-        except Diverged as error:
-            if self.reduce is None:
-                raise
-            own = error  # the others must hear of it, or they would wait for these gradients
-            step = Step(torch.tensor(math.nan), {}, self._poison(self.reduce))
-        assert step is not None
-        try:
-            self.training.optimizer.step(self._ready(step, progress))
-        except NotFinite as found:
-            raise self._blame(found, batch, progress, own) from found
-        if own:  # nobody has looked at the gradients
-            raise own
-        return step
-
-    def _differentiate(self, batch: Batch, progress: Progress, before: Step | None, reduce: AllReduce | None) -> Step:
-        """The gradients of a part of a step, added to those of the parts before it."""
-        t = self.training
-        lg = self._rows(batch)
-        whole = not (self.world.alone or t.method.row_wise)  # every process sees all rows
-        share = 1 / self.world.size if whole else batch.share
-        scale = (1.0 if whole else batch.share) * (self.world.size if self.exchange else 1)
-        try:
-            return differentiate(
-                self.trained, t.method, lg, progress, t.merge, share=share, scale=scale, before=before, reduce=reduce
-            )
-        except ValueError as error:
-            raise explain(error, t.method, lg, progress) from error
-
-    def _rows(self, batch: Batch) -> Logits:
-        t = self.training
-        with autocast(t.run, batch.images.device):
-            lg = rows_of(t.method, t.student, t.teacher, batch)
-        return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
-
-    def _ready(self, step: Step, progress: Progress) -> StreamGrads:
-        """What the optimizer gets: streams clipped each, combined where the config says how, and clipped as a sum."""
-        o, grads = self.training.run.optimizer, step.grads
-        grads = grads if o.clip_streams is None else clip_streams(grads, o.clip_streams)
-        grads = self.join(grads, step.losses, progress)
-        return grads if o.clip is None else clip_total(grads, o.clip)
-
-    def _poison(self, reduce: AllReduce) -> StreamGrads:
-        """Gradients that are NaN, here and thereby everywhere."""
-        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        streams = self.training.method.momenta(self.training.run.optimizer.base, self.training.merge)
-        found = {name: reduce.start(name, self.trained, bad) for name in streams}
-        reduce.finish()
-        return StreamGrads(found, tuple(self.trained))
-
-    def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
-        """The error for gradients that are not finite; of several processes, by the one that knows most."""
-        t = self.training
-        if self.world.alone:
-            return blame(t.method, found, self._rows(batch), progress, self.trained)  # the first pass's graph is gone
-        said = next((words for words in self.world.everyones(own and str(own)) if words), None)
-        if said:
-            return Diverged(said)
-        return gradient_diverged(t.method, progress.epoch, progress.step, found.stream, found.value)
