@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .._files import cache_folder
+from ..combine import STREAM
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
@@ -22,7 +23,6 @@ from ..teachers.table import tabled
 from ..world import current, launched
 from .groups import grouped
 from .health import check_weights
-from .join import streams_to_join
 from .log import Watch, unmerged, watching
 from .sources import sources
 
@@ -172,8 +172,7 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
-        method, momenta = streams_to_join(run, method)
-        return method, False, momenta
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 
