@@ -1,8 +1,7 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
-the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
-says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
+It compares, pickles and goes to YAML and back. What else decides the numbers: images, the teacher's weights, the code of
+the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
 """
 
 from __future__ import annotations
