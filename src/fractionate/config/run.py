@@ -1,6 +1,6 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. What else decides the numbers: images, the weights of the teacher, code of
+It compares, pickles and goes to YAML and back. What else decides the numbers: images, weights of the teacher, code of
 the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
 """
 
