@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Network, Optimizer, Parallel, Run
+from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
 from fractionate.rows import Logits, with_weight
@@ -30,6 +30,7 @@ Numbers = dict[str, Tensor]
 
 UPDATE = Parallel(sync="update")
 CLIPPED = Optimizer(lr=0.02, clip_streams=0.8, clip=0.5)
+ADAMW = AdamW(lr=0.003, weight_decay=0.05, gain="heavy-ball", clip=0.5, clip_rms=1.0, decay="weights")
 # Every kind of update, every kind of term, and what is done to gradients on the way.
 CASES: dict[str, dict[str, Any]] = {
     "ce": {},
@@ -40,6 +41,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd+deepkd, two parts": {"accumulate": 2},
     "gdkd+deepkd, clipped": {"optimizer": CLIPPED},
     "dist": {},
+    "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
+    "ctkd, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},
     "mlkd+dot": {},
@@ -62,7 +65,14 @@ CASES: dict[str, dict[str, Any]] = {
     "dist, broken": {"skip_nonfinite": 1},
 }
 # Interrupted in the middle of an epoch; the last one draws random numbers in every process.
-RESUMED = ("dkd+deepkd", "dkd+deepkd(rule=published-code), update", "dist", "gdkd, pcgrad, two parts", "ce, dropout")
+RESUMED = (
+    "dkd+deepkd",
+    "dkd+deepkd, adamw",
+    "dkd+deepkd(rule=published-code), update",
+    "dist",
+    "gdkd, pcgrad, two parts",
+    "ce, dropout",
+)
 CLASSES = 6
 
 

@@ -5,16 +5,20 @@ A newcomer adds one row. Every claim of a row is proved, or disproved where it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 import fractionate as fr
 from fractionate import Method, Progress
 from fractionate.testing import Contract, Needs
+from tests.reference import newer
 
 M = fr.methods
 DKD = ("target", "nontarget")
 GDKD = ("between", "top", "other")
+Twin = Callable[[fr.Logits], Mapping[str, Tensor]]
 TWO_VIEWS = Needs(views=2)
 TWO_TEACHERS = Needs(teachers=2)
 HINT = Needs(extras=("hint",))
@@ -25,16 +29,26 @@ DEEPKD = ("task", "target", "nontarget")
 
 @dataclass(frozen=True)
 class Row:
-    """How a method is made, and what holds for it."""
+    """How a method is made, what holds for it, and its slow twin, which gives its components, or their means, of rows.
+
+    The twins of older methods are compared in ``tests/reference/test_methods.py``.
+    """
 
     make: Callable[[], Method]
     contract: Contract
+    twin: Twin | None = None
 
 
-def row(make: Callable[[], Method], components: tuple[str, ...], zero: str = "all", **claims: object) -> Row:
+def row(
+    make: Callable[[], Method],
+    components: tuple[str, ...],
+    zero: str = "all",
+    twin: Twin | None = None,
+    **claims: object,
+) -> Row:
     """A row; ``zero`` names the components that vanish at the teacher: all, none, or a list of words."""
     vanishing = {"all": components, "none": ()}.get(zero, tuple(zero.split()))
-    return Row(make, Contract(components=components, zero_at_teacher=vanishing, **claims))
+    return Row(make, Contract(components=components, zero_at_teacher=vanishing, **claims), twin)
 
 
 METHODS: dict[str, Row] = {
@@ -43,10 +57,10 @@ METHODS: dict[str, Row] = {
     "dkd_top1": row(M.dkd_top1, DKD, roles=True),
     "drkl": row(M.drkl, DKD, roles=True, needs_labels=True),
     "tpkd": row(M.tpkd, ("conditional",), needs_labels=True, held_constant=True),
-    "atkd": row(M.atkd, DKD, roles=True, needs_labels=True, row_wise=False),
-    "gkd": row(M.gkd, ("kd",), roles=True),
-    "distillm": row(M.distillm, ("kd",), roles=True),
-    "tad": row(lambda: M.tad(k=3), ("head", "tail"), roles=True, row_wise=False),
+    "atkd": row(M.atkd, DKD, twin=newer.atkd_rows, roles=True, needs_labels=True, row_wise=False),
+    "gkd": row(M.gkd, ("kd",), twin=newer.gkd_rows, roles=True),
+    "distillm": row(M.distillm, ("kd",), twin=newer.distillm_rows, roles=True),
+    "tad": row(lambda: M.tad(k=3), ("head", "tail"), twin=newer.tad_rows, roles=True, row_wise=False),
     "gdkd": row(M.gdkd, GDKD, roles=True),
     "gdkd3": row(M.gdkd3, GDKD, roles=True),
     "gdkd_auto_weight": row(M.gdkd_auto_weight, GDKD, roles=True),
@@ -79,11 +93,12 @@ METHODS: dict[str, Row] = {
         M.ltkd,
         ("between", "within0", "within1", "within2"),
         zero="within0 within1 within2",
+        twin=newer.ltkd_rows,
         row_wise=False,
         class_symmetric=False,
     ),
-    "ldrld": row(lambda: M.ldrld(k=3), ("pairs", "top", "rest")),
-    "tie_kd": row(lambda: M.tie_kd(k=3), ("kl", "rank")),
+    "ldrld": row(lambda: M.ldrld(k=3), ("pairs", "top", "rest"), twin=newer.ldrld_rows),
+    "tie_kd": row(lambda: M.tie_kd(k=3), ("kl", "rank"), twin=newer.tie_rows),
     "mlkd": row(
         M.mlkd,
         ("kd", "class_correlation", "batch_correlation"),
@@ -102,7 +117,9 @@ METHODS: dict[str, Row] = {
     "sld": row(M.sld, ("kd", "self_kd"), zero="self_kd", needs_labels=True, needs=TWO_VIEWS),
     "logit_mse": row(M.logit_mse, ("mse",), shift_invariant=False),
     "dist_gdkd": row(M.dist_gdkd, ("inter", "intra", *GDKD), zero="between top other", roles=True, row_wise=False),
-    "gram_direction": row(M.gram_direction, ("kd", "direction"), row_wise=False, shift_invariant=False),
+    "gram_direction": row(
+        M.gram_direction, ("kd", "direction"), twin=newer.gram_rows, row_wise=False, shift_invariant=False
+    ),
 }
 
 WRAPPERS: dict[str, Row] = {

@@ -15,7 +15,7 @@ from fractionate import Logits, Method, Progress
 from fractionate.methods import catalog
 from fractionate.testing import Needs, easy_rows
 from fractionate.testing.inputs import with_leaf_students
-from tests.methods.contract_rows import METHODS
+from tests.methods.contract_rows import METHODS, WRAPPERS
 
 M = fr.methods
 AT = Progress(step=3, epoch=5, epochs=20, steps=200)
@@ -24,9 +24,10 @@ FAMILIES = ["dkd", "logit_mse", "mlkd"]  # each is built of other terms
 
 
 def made(name: str, *method: Method, **arguments: object) -> Method:
-    """A method or a wrapper at its defaults, but with group and region sizes that fit nine classes."""
-    sizes = {"topkd": {"k": 3}, "with_scaled_teacher": {"k": 3}, "with_top_cosine": {"k": 3}, "sdd": {"scales": (1, 2)}}
-    return catalog.find(name)(*method, **{**sizes.get(name, {}), **arguments})
+    """A method or a wrapper at its defaults, but with the sizes of groups and regions that its contract has."""
+    given = {**METHODS, **WRAPPERS}[name].make().origin.given
+    sizes = {argument: given[argument] for argument in ("k", "scales") if argument in given}
+    return catalog.find(name)(*method, **{**sizes, **arguments})
 
 
 def full_rows() -> Logits:

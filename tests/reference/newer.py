@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fractionate import Logits
+
 Terms = dict[str, Tensor]
 
 
@@ -142,3 +144,56 @@ def gram_direction(student: Tensor, teacher: Tensor, *, ridge: float | None) -> 
     centred = d - d.mean(0)
     cov = centred.T @ centred / (len(d) - 1) + ridge * torch.eye(len(d), dtype=d.dtype)
     return torch.stack([(row @ cov.inverse() @ row).sqrt() for row in d])
+
+
+# -- the components of a method at the arguments of its contract, of rows -------------------------------------------
+
+
+def stacked(rows: list[Terms]) -> Terms:
+    """One value per row of every term."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def pairs_of(lg: Logits) -> list[tuple[Tensor, Tensor]]:
+    """Student's and teacher's logits, row by row."""
+    return list(zip(lg.student, lg.teacher, strict=True))
+
+
+def gkd_rows(lg: Logits) -> Terms:
+    return stacked([{"kd": gkd(z, t, beta=0.5, temperature=1.0)} for z, t in pairs_of(lg)])
+
+
+def distillm_rows(lg: Logits) -> Terms:
+    p, q = lg.teacher.softmax(1), lg.student.softmax(1)
+    return stacked([{"kd": kl(a, 0.1 * a + 0.9 * b)} for a, b in zip(p, q, strict=True)])
+
+
+def tad_rows(lg: Logits) -> Terms:
+    head, inside, mass = (torch.stack(x) for x in zip(*(tad(z, t, k=3) for z, t in pairs_of(lg)), strict=True))
+    return {"head": head, "tail": mass / mass.mean() * inside}
+
+
+def atkd_rows(lg: Logits) -> Terms:
+    terms = {name: torch.stack(rows).mean() for name, rows in atkd(lg.student, lg.teacher, lg.target).items()}
+    nontarget = 0.2 * terms["easy_nontarget"] + 0.8 * terms["hard_nontarget"]
+    return {"target": 0.8 * terms["hard_target"], "nontarget": nontarget}
+
+
+def ldrld_rows(lg: Logits) -> Terms:
+    return stacked([ldrld(z, t, k=3, temperature=4.0) for z, t in pairs_of(lg)])
+
+
+def tie_rows(lg: Logits) -> Terms:
+    rows = stacked([tie(z, t, k=3) for z, t in pairs_of(lg)])
+    return {"kl": rows["kl"], "rank": rows["rank_order"] + rows["rank_union"]}
+
+
+def ltkd_rows(lg: Logits) -> Terms:
+    rows = ltkd(lg.student, lg.teacher, ((0, 1), (2, 3), (4, 5, 6)), temperature=4.0)
+    rows.pop("between_target")
+    return rows
+
+
+def gram_rows(lg: Logits) -> Terms:
+    kd = torch.stack([16 * kl((t / 4).softmax(0), (z / 4).softmax(0)) for z, t in pairs_of(lg)])
+    return {"kd": kd, "direction": gram_direction(lg.student, lg.teacher, ridge=None)}

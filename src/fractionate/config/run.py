@@ -1,8 +1,7 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. The numbers follow from it, from the files that it names (images and
-weights, whose digests a run folder keeps) and, in their last bits, from machine, kernels and versions, which are in the
-summary of a run.
+It compares, pickles and goes to YAML and back. What else decides the numbers: images, weights of the teacher, code of
+the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
 """
 
 from __future__ import annotations
@@ -92,7 +91,9 @@ class SGD:
         name: ``"sgd"``.
         lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
         decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
-            biases and norms.
+            biases and norms, and no embeddings (positions and tokens of transformers among them).
+        layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
+            having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
         clip_streams: largest norm of each stream's gradient, before ``clip``.
     """
@@ -106,6 +107,7 @@ class SGD:
     clip: float | None = None
     clip_streams: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_sgd(self)
@@ -124,7 +126,7 @@ class AdamW:
         name: ``"adamw"``.
         lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
         beta1: coefficient of the first moments.
-        decay, clip, clip_streams: as in :class:`SGD`.
+        decay, layer_decay, clip, clip_streams: as in :class:`SGD`.
     """
 
     name: Literal["adamw"] = field(default="adamw", kw_only=True)
@@ -138,6 +140,7 @@ class AdamW:
     clip_streams: float | None = None
     clip_rms: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_adamw(self)
@@ -189,12 +192,15 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
+        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
+            streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
     gsnr_window: int | None = None
     cosines: bool = False
     norms: bool = False
+    update_rms: bool = False
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -233,10 +239,8 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` by which the gradients of all streams become one, with one momentum;
-            ``"none"`` = a momentum each.
-        ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
-            off.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
+        ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
         precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
         channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
@@ -247,12 +251,10 @@ class Run:
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
         device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
-        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
-            it has never run on one.
+        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. It has never run on one yet.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
-        keep: how many checkpoints lie in the folder while the run trains: the newest, and those before it that are
-            used where it is damaged. Afterwards one.
+        keep: how many checkpoints lie in the folder while the run trains, for where the newest is damaged; then one.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
             first one. On a GPU this waits for every step's gradients.
 
@@ -260,9 +262,8 @@ class Run:
         ValueError: a value out of range, a method that cannot be built, or a method that needs a teacher without one.
 
     Example:
-        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        >>> run == Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        True
+        >>> Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3).optimizer.lr
+        0.1
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}

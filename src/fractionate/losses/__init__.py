@@ -39,13 +39,14 @@ from .soft import (
     sample_confidence,
 )
 from .split import Split, split_kl
-from .stored import TopLogits, coarse
+from .stored import SampledLogits, TopLogits, coarse, sampled_kl
 from .topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
 from .transforms import mixture_logits, standardize, swap_target, zscored
 
 __all__ = [
     "COUPLINGS",
     "SCALINGS",
+    "SampledLogits",
     "Coupling",
     "Group",
     "Partition",
@@ -91,6 +92,7 @@ __all__ = [
     "region_logits",
     "region_weights",
     "row_correlation",
+    "sampled_kl",
     "sample_confidence",
     "scale_top",
     "split_kl",

@@ -99,7 +99,7 @@ def on_view(
         has no decoupled twin, so ``deepkd`` works where ``method`` itself has roles.
 
     Raises:
-        ValueError: a method with two views already, an unknown view or component.
+        ValueError: a method with two views already or with regions, an unknown view or component.
 
     Source: this package; distilling on the strong view alone is done by several recipes without a name.
 
@@ -117,6 +117,8 @@ def on_view(
     """
     if method.views != 1:
         raise ValueError(f"on_view: {method.name} has two views and says itself which it reads")
+    if method.regions:
+        raise ValueError(f"on_view: regions have one view, and {method.name} needs them")
     for view in (distillation, task, *(components or {}).values()):
         choose("view", view, ("weak", "strong"))
     for name in components or {}:
@@ -148,10 +150,10 @@ class OnView:
 
 
 def _seen(lg: Logits, view: View) -> Logits:
-    """The rows of a view, with the weights of the rows."""
+    """The rows of a view, with the weights of the rows, and their further losses where the view has none of its own."""
     if view == "weak" or lg.strong is None:
         return replace(lg, strong=None)
-    return replace(lg.strong, weight=lg.weight)
+    return replace(lg.strong, weight=lg.weight, extra={**lg.extra, **lg.strong.extra})
 
 
 def _of_views(inner: Terms, lg: Logits, progress: Progress, usual: View, single: Mapping[str, View]) -> Components:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ from ..config.run import Data, Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
-from ..runs.origin import student_problem
+from ..runs.origin import images_problem, student_problem
 from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import build, fixed_threads, place
@@ -118,7 +119,9 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION
     conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
     title = f"{facts['name']}: {run.student.name}"
-    return evaluate_network(student, run.data, console, teacher=teacher, conditions=conditions, title=title)
+    return evaluate_network(
+        student, run.data, console, teacher=teacher, conditions=conditions, title=title, measured_before=facts
+    )
 
 
 def _no_weights(teacher: Network) -> str | None:
@@ -136,6 +139,7 @@ def evaluate_network(
     teacher: Network | None = None,
     conditions: Conditions | None = None,
     title: str | None = None,
+    measured_before: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Measure any network on the evaluation images of any data set: two tables.
 
@@ -146,6 +150,7 @@ def evaluate_network(
         teacher: network whose answers the student's are compared with.
         conditions: how the networks are run.
         title: of the table.
+        measured_before: summary of the network's run; it is said where the images are others than there.
 
     Raises:
         ValueError: an unknown name, or weights that do not fit.
@@ -164,7 +169,11 @@ def evaluate_network(
         batch_size=min(how.batch_size, len(found.test)),
         shuffle=False,
         device=device,
+        classes=found.test.classes,
+        listing=found.test.listing,
     )
+    if problem := images_problem(measured_before, test):
+        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}")
     _print(measured, console)

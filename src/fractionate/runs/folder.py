@@ -20,7 +20,7 @@ from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
-from .origin import CHECKPOINT, STUDENT, Origin, file_digest, origin_of, replaced
+from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -127,10 +127,10 @@ class RunFolder:
         now = origin_of(loop)
         other = replaced(before, now, self.path / CHECKPOINT, other_file=other_file)
         if other:
-            things = " and ".join("kernels" if name == "kernel" else "weights of the teacher" for name in other)
-            warnings.warn(f"{self.path} goes on with other {things} than it began with", stacklevel=4)
+            what = " and ".join(SAID[name] for name in other)
+            warnings.warn(f"{self.path} goes on with {what} than it began with", stacklevel=4)
         self.origin.update({name: digest or before.get(name) for name, digest in now.items()})
-        return other
+        return {f"{name} (sha256)" if name == "teacher" else name: pair for name, pair in other.items()}
 
     def _rewind(self, run: Run) -> None:
         """Bring the files to where a checkpoint stands."""

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .._files import cache_folder
-from ..config.run import Decay, Network, Run
+from ..combine import STREAM
+from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
@@ -20,9 +21,9 @@ from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current, launched
+from .groups import grouped
 from .health import check_weights
-from .join import streams_to_join
-from .log import Watch, unmerged
+from .log import Watch, unmerged, watching
 from .sources import sources
 
 
@@ -142,6 +143,7 @@ def prepare(
     task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
+    optimizer = stream_optimizer(run, grouped(run.optimizer, student, method.module), momenta)
     training = Training(
         run=run,
         method=method,
@@ -150,8 +152,8 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=stream_optimizer(run, parameters(student, method), momenta),
-        watch=Watch(run.monitors) if watched else None,
+        optimizer=optimizer,
+        watch=watching(run, optimizer),
         task=task,
     )
     return _compared_with(training, teacher) if teacher else training
@@ -168,8 +170,7 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
-        method, momenta = streams_to_join(run, method)
-        return method, False, momenta
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 
@@ -225,13 +226,13 @@ def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Sou
     student.train()
 
 
-def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) -> StreamSGD | StreamAdamW:
-    """The config's optimizer, by name; with ``decay="weights"`` in two groups of parameters, the second without decay.
+def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | StreamAdamW:
+    """The config's optimizer, by name, of parameters or groups of them.
 
     Raises:
         ValueError: momenta that this optimizer does not follow.
     """
-    o, params = run.optimizer, _groups(trained, run.optimizer.decay)
+    o = run.optimizer
     if o.name == "adamw":
         return StreamAdamW(
             params,
@@ -251,16 +252,6 @@ def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) ->
         dampening=o.dampening,
         nesterov=o.nesterov,
     )
-
-
-def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
-    if decay == "all":
-        return trained
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:

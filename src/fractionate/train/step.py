@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
-from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
 from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
@@ -38,14 +38,13 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
-    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
         total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
-        components, losses = ({name: x / total for name, x in of.items()} for of in (self.components, self.losses))
-        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters), losses)
+        components = {name: x / total for name, x in self.components.items()}
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +72,7 @@ def train_step(
     progress: Progress,
     merge: bool | None = None,
     *,
-    clip: float | None = None,
-    clip_each: float | None = None,
-    join: Join | None = None,
+    ready: Callable[[Step, Progress], StreamGrads] | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     lap: Lap | None = None,
@@ -89,9 +86,7 @@ def train_step(
         rows: all of the step's, or its parts, which may be computed as they are asked for.
         progress: position in training.
         merge: as in ``method.stream_losses``.
-        clip: largest norm of the sum of all streams.
-        clip_each: largest norm of each stream, before that.
-        join: makes one stream of all, between the two.
+        ready: what the optimizer gets of the step's gradients; by default all of them as they are.
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
@@ -99,7 +94,7 @@ def train_step(
             over.
 
     Returns:
-        What was done; the gradients are those before clipping.
+        What was done; the gradients are those before ``ready``.
 
     Raises:
         Diverged: a component is not finite; the weights have not moved.
@@ -112,9 +107,7 @@ def train_step(
     assert step is not None
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
-    grads = step.grads if clip_each is None else clip_streams(step.grads, clip_each)
-    grads = join(grads, step.losses, progress) if join else grads
-    optimizer.step(grads if clip is None else clip_total(grads, clip))
+    optimizer.step(ready(step, progress) if ready else step.grads)
     if lap:
         lap(UPDATE)
     return step
@@ -145,11 +138,9 @@ def _differentiated(
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
     loss = share * sum_of([x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
-    streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-        streams = {name: before.losses[name] + x for name, x in streams.items()}
-    return Step(loss, found, grads, streams)
+    return Step(loss, found, grads)
 
 
 @dataclass(frozen=True)
@@ -190,7 +181,7 @@ class Stepper:
         together = None if self.world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
-        self.join = Join(training.run, self.world)
+        self.join = Join(training.run, training.method, self.world)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -210,7 +201,7 @@ class Stepper:
         Raises:
             Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
         """
-        t, o = self.training, self.training.run.optimizer
+        t = self.training
         try:
             return train_step(
                 self.trained,
@@ -219,9 +210,7 @@ class Stepper:
                 self._parts(batch),
                 progress,
                 t.merge,
-                clip=o.clip,
-                clip_each=o.clip_streams,
-                join=self.join,
+                ready=self.join,
                 reduce=self.reduce,
                 total=self.total,
                 lap=self.lap,
@@ -256,14 +245,15 @@ class Stepper:
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
-        t, bad = self.training, tuple(torch.full_like(p, math.nan) for p in self.trained)
+        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
+        t = self.training
         streams = t.method.momenta(t.run.optimizer.base, t.merge)
         found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
         if self.total:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         try:
-            t.optimizer.step(self.join(StreamGrads(found, tuple(self.trained)), {}, progress))
+            t.optimizer.step(self.join(Step(bad[0].sum(), {}, StreamGrads(found, tuple(self.trained))), progress))
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 
