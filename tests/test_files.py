@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -109,8 +110,21 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["[]", "3", "null", "[" * 100_000])
 def test_a_summary_that_is_no_object_is_refused_in_words(content: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(ValueError, match="summary.json cannot be read"):
+    with pytest.raises(ValueError, match=r"summary\.json cannot be read"):
         RunFolder(tmp_path).summary()
+
+
+def test_what_cannot_be_written_is_said_and_leaves_what_was_there(tmp_path: Path) -> None:
+    def full(file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_atomically(tmp_path / "a", "old")
+    with pytest.raises(OSError, match="cannot write .*no space left on device; what was there before is unchanged"):
+        write_atomically(tmp_path / "a", full)
+    assert (tmp_path / "a").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(OSError, match="cannot write"):
+        write_atomically(tmp_path / "nowhere" / "a", "x")
 
 
 def test_weights_under_two_names_are_saved_under_both(tmp_path: Path) -> None:

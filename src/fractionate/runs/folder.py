@@ -215,9 +215,7 @@ class RunFolder:
         except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
             raise ValueError(f"{self.path / SUMMARY} cannot be read: {error}") from error
         if not isinstance(found, dict):
-            raise ValueError(
-                f"{self.path / SUMMARY} cannot be read: expected a JSON object, got {type(found).__name__}"
-            )
+            raise ValueError(f"{self.path / SUMMARY} cannot be read: it holds no JSON object")
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
