@@ -119,7 +119,7 @@ def test_what_cannot_be_written_is_said_and_leaves_what_was_there(tmp_path: Path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write_atomically(tmp_path / "a", "old")
-    with pytest.raises(OSError, match="cannot write .*no space left on device; what was there before is unchanged"):
+    with pytest.raises(OSError, match=r"cannot write .*no space left on device; what was there before is unchanged"):
         write_atomically(tmp_path / "a", full)
     assert (tmp_path / "a").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
