@@ -240,7 +240,8 @@ class Run:
         ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
             off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) runs the networks under autocast; losses stay in
+            float32.
         channels_last: memory layout of images and weights; often faster, equal up to rounding.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
             needed, ``"full"`` all at the start.
@@ -281,7 +282,7 @@ class Run:
     merge: bool | None = None
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"
