@@ -59,11 +59,22 @@ CASES: dict[str, dict[str, Any]] = {
     "kd+dot, uneven, update": {"parallel": UPDATE},
     "dist, uneven": {},
     "dkd, uneven, broken": {"skip_nonfinite": 1},
+    "dkd, min_norm_log": {"combine": "min_norm_log"},
+    "gdkd, pcgrad, two parts": {"combine": "pcgrad", "accumulate": 2},
+    "dist, min_norm, clipped": {"combine": "min_norm", "optimizer": CLIPPED},
+    "dkd, min_norm_log, broken": {"combine": "min_norm_log", "skip_nonfinite": 1},
     "dkd, broken": {"skip_nonfinite": 1},
     "dist, broken": {"skip_nonfinite": 1},
 }
 # Interrupted in the middle of an epoch; the last one draws random numbers in every process.
-RESUMED = ("dkd+deepkd", "dkd+deepkd, adamw", "dkd+deepkd(rule=published-code), update", "dist", "ce, dropout")
+RESUMED = (
+    "dkd+deepkd",
+    "dkd+deepkd, adamw",
+    "dkd+deepkd(rule=published-code), update",
+    "dist",
+    "gdkd, pcgrad, two parts",
+    "ce, dropout",
+)
 CLASSES = 6
 
 

@@ -68,6 +68,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "dkd+deepkd, adamw": {"optimizer": ADAMW, "monitors": Monitors(update_rms=True), "ema": 0.8},
     "ctkd, adamw": {"optimizer": ADAMW, "accumulate": 2, "learning_rate": LearningRate("cosine", per="step")},
     "dkd+deepkd(rule=published-code)": {"monitors": WATCHED},
+    "gdkd(k=4)": {"combine": "pcgrad", "monitors": WATCHED},
+    "dkd": {"combine": "min_norm_log", "optimizer": AdamW(lr=0.01)},
     "ctkd": {"monitors": WATCHED},
     "skd": {"channels_last": True},
     "sgdkd": {"precision": "bfloat16"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,8 @@ def check_learning_rate(rate: LearningRate) -> None:
 
 def check_run(run: Run) -> None:
     """Numbers in range; a teacher for a method that needs one; no option that needs what another one withholds."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device):
+        raise ValueError(f"device must be auto, cpu, cuda or a GPU by its number such as cuda:1, got {run.device!r}")
     within(1, EPOCHS, epochs=run.epochs)
     within(0, SEEDS, seed=run.seed)
     within(1, THREADS, threads=run.threads)
@@ -124,6 +127,8 @@ def check_run(run: Run) -> None:
         _check_with_adamw(run)
     elif run.monitors.update_rms:
         raise ValueError("monitors.update_rms observes adamw's updates; leave it off, or use optimizer.name=adamw")
+    if run.combine != "none":
+        _check_combine(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
 
@@ -137,6 +142,21 @@ def _check_with_adamw(run: Run) -> None:
         )
     if run.graph:
         raise ValueError("graph=true cannot record adamw, which counts its steps on the host; use graph=false")
+
+
+def _check_combine(run: Run) -> None:
+    """Streams of one momentum, kept apart until their gradients are combined on the host."""
+    momenta = run.method.build().momenta(run.optimizer.base, merge=False)
+    if len(set(momenta.values())) > 1 or momenta.sequence:
+        raise ValueError(
+            f"combine={run.combine} makes one gradient of all streams, which has one momentum, but {run.method.title} "
+            f"gives its streams {', '.join(f'{name} {m:g}' for name, m in momenta.items())}; use combine=none, or the "
+            f"method without dot and deepkd"
+        )
+    if run.merge:
+        raise ValueError(f"merge=true adds the streams up before combine={run.combine} sees them; leave merge out")
+    if run.graph:
+        raise ValueError(f"graph=true cannot record combine={run.combine}, which weighs streams on the host")
 
 
 def _untabled(run: Run) -> str:
@@ -155,6 +175,7 @@ def _reads_gradients(run: Run) -> str:
         "optimizer.clip_streams": run.optimizer.clip_streams,
         "monitors": run.monitors.watches(run.seed),
         "skip_nonfinite": run.skip_nonfinite,
+        "combine": run.combine != "none",
     }
     return next((name for name, value in asked.items() if value), "")
 

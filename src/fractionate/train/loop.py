@@ -70,7 +70,7 @@ class Record:
 
     Args:
         epoch: from 1.
-        train_loss: mean over the steps.
+        train_loss: mean over the images; of a smaller last batch every image counts as much as the others.
         components: mean of every component, without weights.
         test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.
@@ -230,7 +230,7 @@ class Loop:
                 lr=log.lr,
                 images_per_s=images_per_s,
                 seconds=log.seconds,
-                monitors=t.watch.read() if t.watch else {},
+                monitors={**(t.watch.read() if t.watch else {}), **self.stepper.join.columns()},
                 skipped=self.guard.skipped,
             )
 

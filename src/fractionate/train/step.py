@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,7 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
-from ..optim import (
-    AllReduce,
-    StreamGrads,
-    StreamOptimizer,
-    UpdateAllReduce,
-    clip_streams,
-    clip_total,
-    stream_grads,
-)
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
 from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
@@ -29,6 +21,7 @@ from ..tasks.rows import gathered
 from ..world import World
 from .build import Training, autocast
 from .health import LossScale, NotFinite, blame
+from .join import Join
 from .log import ROWS, UPDATE, Lap, Laps, explain, gradient_diverged
 
 
@@ -43,14 +36,15 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
     skipped: bool = False
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
         total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
-        components = {name: x / total for name, x in self.components.items()}
-        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
+        components, losses = ({name: x / total for name, x in of.items()} for of in (self.components, self.losses))
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters), losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +74,7 @@ def train_step(
     *,
     clip: float | None = None,
     clip_each: float | None = None,
+    join: Join | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     scaler: LossScale | None = None,
@@ -96,6 +91,7 @@ def train_step(
         merge: as in ``method.stream_losses``.
         clip: largest norm of the sum of all streams.
         clip_each: largest norm of each stream, before that.
+        join: makes one stream of all, between the two.
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
@@ -121,6 +117,11 @@ def train_step(
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
     grads = step.grads if clip_each is None else clip_streams(step.grads, clip_each)
+    try:
+        grads = join(grads, step.losses, progress) if join else grads
+    except NotFinite:
+        if not scaler:  # which leaves the step out by itself
+            raise
     grads = grads if clip is None else clip_total(grads, clip)
     if scaler:
         step = replace(step, skipped=not scaler.step(optimizer, grads))
@@ -159,9 +160,11 @@ def _differentiated(
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
     loss = share * sum_of([x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
+    streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-    return Step(loss, found, grads)
+        streams = {name: before.losses[name] + x for name, x in streams.items()}
+    return Step(loss, found, grads, streams)
 
 
 class Stepper:
@@ -186,6 +189,7 @@ class Stepper:
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
         self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
+        self.join = Join(training.run, self.world)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -216,6 +220,7 @@ class Stepper:
                 t.merge,
                 clip=o.clip,
                 clip_each=o.clip_streams,
+                join=self.join,
                 reduce=self.reduce,
                 total=self.total,
                 scaler=self.scaler,
@@ -254,19 +259,19 @@ class Stepper:
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
-        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        optimizer = self.training.optimizer
-        found = {name: reduce.start(name, self.trained, bad) for name in optimizer.momenta}
+        t, bad = self.training, tuple(torch.full_like(p, math.nan) for p in self.trained)
+        streams = t.method.momenta(t.run.optimizer.base, t.merge)
+        found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
         if self.total:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         grads = StreamGrads(found, tuple(self.trained))
         if self.scaler:
-            self.scaler.step(optimizer, self.scaler.unscaled(grads, optimizer))
+            self.scaler.step(t.optimizer, self.scaler.unscaled(grads, t.optimizer))
             self.world.everyones(str(own))
             return
         try:
-            optimizer.step(grads)
+            t.optimizer.step(self.join(grads, {}, progress))
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 
