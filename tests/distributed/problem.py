@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd+deepkd, clipped": {"optimizer": CLIPPED},
     "dist": {},
     "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
+    "dkd+deepkd, float16": {"precision": "float16"},
+    "dkd, float16, broken": {"precision": "float16", "skip_nonfinite": 1},
     "ctkd, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},

@@ -192,8 +192,7 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
-        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
-            streams may stay merged.
+        update_rms: root mean square of AdamW's last update in units of its rate; streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
@@ -242,7 +241,7 @@ class Run:
         combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
         channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
             on a CPU: torch's batch norm is 4e-6 off, not 4e-8, and a first step's gradient by up to 6e-3 of itself.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
@@ -282,7 +281,7 @@ class Run:
     combine: Combine = "none"
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"

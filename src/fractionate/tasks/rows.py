@@ -1,4 +1,4 @@
-"""Rows of classified images: logits of student and teacher, of the whole images and of regions of them."""
+"""Rows of classified images: logits of student and teacher, of whole images and regions; those of all processes."""
 
 from __future__ import annotations
 

@@ -271,7 +271,8 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
 
 def autocast(run: Run, device: torch.device) -> torch.autocast:
     """The precision in which the networks run; losses are computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
+    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,17 @@ from ..config.run import Monitors, Run
 from ..methods import Method, resplit
 from ..monitors import GSNR, cosines, norms, update_rms
 from ..optim import StreamAdamW, StreamGrads, StreamSGD
+from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress
 from ..tasks import Diverged
 from ..world import World
 
 if TYPE_CHECKING:
     from .step import Step
+
+
+Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
+ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
 
 
 def unmerged(method: Method) -> Method:
@@ -225,6 +231,25 @@ class EpochLog:
         self.counts = list(state.get("counts") or [1] * len(rows))  # checkpoints of before weighed every step alike
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]
+
+
+@dataclass(frozen=True)
+class Laps:
+    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
+
+    lap: Lap
+    inner: Reduce | None
+    one: bool
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
+        """One stream is differentiated."""
+        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
+        return self.inner.start(stream, parameters, grads) if self.inner else grads
+
+    def finish(self) -> None:
+        """All of them are."""
+        if self.inner:
+            self.inner.finish()
 
 
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
