@@ -62,11 +62,9 @@ def place(name: str) -> torch.device:
     """
     if ":" in name and launched() > 1:
         raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kind, _, number = name.partition(":")
+    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
     if kind == "cuda" and int(number or 0) >= there:
-        found = "no GPU" if not there else f"{there} GPU{'s' if there > 1 else ''}, counted from cuda:0"
-        raise ValueError(f"device {name!r} was asked for, but torch finds {found}; use device=cpu or device=auto")
+        raise ValueError(f"device {name!r} was asked for, but torch finds {there or 'no'} GPU; use device=cpu or auto")
     if number:
         torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
     return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
