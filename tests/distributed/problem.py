@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Network, Optimizer, Parallel, Run
+from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
 from fractionate.rows import Logits, with_weight
@@ -30,6 +30,7 @@ Numbers = dict[str, Tensor]
 
 UPDATE = Parallel(sync="update")
 CLIPPED = Optimizer(lr=0.02, clip_streams=0.8, clip=0.5)
+ADAMW = AdamW(lr=0.003, weight_decay=0.05, gain="heavy-ball", clip=0.5, clip_rms=1.0, decay="weights")
 # Every kind of update, every kind of term, and what is done to gradients on the way.
 CASES: dict[str, dict[str, Any]] = {
     "ce": {},
@@ -40,6 +41,10 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd+deepkd, two parts": {"accumulate": 2},
     "gdkd+deepkd, clipped": {"optimizer": CLIPPED},
     "dist": {},
+    "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
+    "dkd+deepkd, float16": {"precision": "float16"},
+    "dkd, float16, broken": {"precision": "float16", "skip_nonfinite": 1},
+    "ctkd, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},
     "mlkd+dot": {},
@@ -53,6 +58,11 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd, pcgrad, two parts": {"combine": "pcgrad", "accumulate": 2},
     "dist, min_norm, clipped": {"combine": "min_norm", "optimizer": CLIPPED},
     "dkd, min_norm_log, broken": {"combine": "min_norm_log", "skip_nonfinite": 1},
+    "dkd, min_norm_log, float16, broken": {
+        "combine": "min_norm_log",
+        "precision": "float16",
+        "skip_nonfinite": 1,
+    },
     "dkd, uneven": {},
     "dkd+deepkd, uneven, two parts": {"accumulate": 2},
     "kd+dot, uneven, update": {"parallel": UPDATE},
@@ -62,7 +72,14 @@ CASES: dict[str, dict[str, Any]] = {
     "dist, broken": {"skip_nonfinite": 1},
 }
 # Interrupted in the middle of an epoch; the last one draws random numbers in every process.
-RESUMED = ("dkd+deepkd", "dkd+deepkd(rule=published-code), update", "dist", "gdkd, pcgrad, two parts", "ce, dropout")
+RESUMED = (
+    "dkd+deepkd",
+    "dkd+deepkd, adamw",
+    "dkd+deepkd(rule=published-code), update",
+    "dist",
+    "gdkd, pcgrad, two parts",
+    "ce, dropout",
+)
 CLASSES = 6
 
 

@@ -182,7 +182,7 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
     if kind in (None, type(before)):
         return now
     old, new = ({f.name: f.default for f in dataclasses.fields(k)} for k in (before, kind))
-    kept = {"name", "clip", "clip_streams", "decay"}
+    kept = {"name", "clip", "clip_streams", "decay", "layer_decay"}
     for name, value in now.items():
         if name in old and name not in new and value != old[name]:
             raise ValueError(

@@ -70,7 +70,9 @@ def check_adamw(optimizer: AdamW) -> None:
 
 def _check_shared(optimizer: SGD | AdamW) -> None:
     _check_positive(lr=optimizer.lr, clip=optimizer.clip, clip_streams=optimizer.clip_streams)
+    _check_positive(layer_decay=optimizer.layer_decay)
     within(0, weight_decay=optimizer.weight_decay)
+    within(most=1, layer_decay=optimizer.layer_decay)
 
 
 def _check_positive(**values: float | None) -> None:
@@ -120,6 +122,8 @@ def check_run(run: Run) -> None:
         )
     if run.optimizer.name == "adamw":
         _check_with_adamw(run)
+    elif run.monitors.update_rms:
+        raise ValueError("monitors.update_rms observes adamw's updates; leave it off, or use optimizer.name=adamw")
     if run.combine != "none":
         _check_combine(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):

@@ -12,7 +12,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
+Decay = Literal["all", "weights"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -79,9 +79,6 @@ class Network:
     published_bn: bool = False
 
 
-Decay = Literal["all", "weights"]
-
-
 @dataclass(frozen=True)
 class SGD:
     """:class:`fractionate.StreamSGD`; ``momentum`` is the base that every stream shifts.
@@ -90,7 +87,9 @@ class SGD:
         name: ``"sgd"``.
         lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
         decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
-            biases and norms.
+            biases and norms, and no embeddings (positions and tokens of transformers among them).
+        layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
+            having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
         clip_streams: largest norm of each stream's gradient, before ``clip``.
     """
@@ -104,6 +103,7 @@ class SGD:
     clip: float | None = None
     clip_streams: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_sgd(self)
@@ -122,7 +122,7 @@ class AdamW:
         name: ``"adamw"``.
         lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
         beta1: coefficient of the first moments.
-        decay, clip, clip_streams: as in :class:`SGD`.
+        decay, layer_decay, clip, clip_streams: as in :class:`SGD`.
     """
 
     name: Literal["adamw"] = field(default="adamw", kw_only=True)
@@ -136,6 +136,7 @@ class AdamW:
     clip_streams: float | None = None
     clip_rms: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_adamw(self)
@@ -187,12 +188,15 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
+        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
+            streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
     gsnr_window: int | None = None
     cosines: bool = False
     norms: bool = False
+    update_rms: bool = False
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -231,12 +235,12 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` by which the gradients of all streams become one, with one momentum;
-            ``"none"`` = a momentum each.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one; ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
             off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) runs the networks under autocast; losses stay in
+            float32.
         channels_last: memory layout of images and weights; often faster, equal up to rounding.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
             needed, ``"full"`` all at the start.
@@ -275,10 +279,10 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
-    combine: Combine = "none"
+    combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"

@@ -63,7 +63,7 @@ class Conditions:
 
     batch_size: int = EVALUATION_BATCH
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     threads: int | None = None
     seconds: float = 1.0
@@ -173,7 +173,8 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
     device = test.target.device
     net, other = (None if config is None else _ready(config, test, how) for config in (student, teacher))
     assert net is not None
-    with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
+    dtype = torch.float16 if how.precision == "float16" else torch.bfloat16
+    with torch.autocast(device.type, dtype, enabled=how.precision != "float32"):
         answers = None if other is None else predict(other, test)[0].argmax(1)
         metrics = evaluate(net, test, answers)
         images = next(iter(test.batches(1))).images

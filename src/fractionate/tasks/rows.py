@@ -1,8 +1,10 @@
-"""Rows of classified images: logits of student and teacher, of the whole images and of regions of them."""
+"""Rows of classified images: logits of student and teacher, of whole images and regions; those of all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from ..losses import region_logits
 from ..models import logits_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
+from ..world import World
 
 
 def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
@@ -80,3 +83,34 @@ def _refusal(net: nn.Module, why: str) -> str:
         f"sdd classifies regions of the last feature map, so {type(net).__name__} must end in global average pooling "
         f"and one linear layer: {why}. Networks of this package that do: the CIFAR networks and convnet_gap_*"
     )
+
+
+def gathered(lg: Logits, world: World, count: int) -> Logits:
+    """The rows of all processes, in which only this process's own carry a gradient.
+
+    Every process then computes the loss of the whole batch, and the sum over processes of the parameters' gradients is
+    that loss's gradient. Costs ``[n, c]`` numbers per view and network, not a gradient's size.
+
+    Args:
+        lg: this process's rows.
+        world: the processes.
+        count: rows of ``lg`` that belong to the batch; 0 if they are borrowed.
+    """
+    if world.alone:
+        return lg
+    own = lg[slice(0, count)]
+    return Logits(**{f.name: _together(getattr(own, f.name), world) for f in fields(Logits)})
+
+
+def _together(value: Any, world: World) -> Any:
+    if isinstance(value, Tensor):
+        parts = world.rows(value.detach())
+        parts[world.rank] = value
+        return torch.cat(parts)
+    if isinstance(value, Logits):
+        return gathered(value, world, value.rows)
+    if isinstance(value, tuple):
+        return tuple(_together(x, world) for x in value)
+    if isinstance(value, dict):
+        return {name: _together(x, world) for name, x in value.items()}
+    return value

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..combine import STREAM
-from ..config.run import Decay, Network, Run
+from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
@@ -22,8 +22,9 @@ from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
+from .groups import grouped
 from .health import check_weights
-from .log import Watch, unmerged
+from .log import Watch, unmerged, watching
 from .sources import sources
 
 
@@ -138,6 +139,7 @@ def prepare(
     task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
+    optimizer = stream_optimizer(run, grouped(run.optimizer, student, method.module), momenta)
     training = Training(
         run=run,
         method=method,
@@ -146,8 +148,8 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=stream_optimizer(run, parameters(student, method), momenta),
-        watch=Watch(run.monitors) if watched else None,
+        optimizer=optimizer,
+        watch=watching(run, optimizer),
         task=task,
     )
     return _compared_with(training, teacher) if teacher else training
@@ -225,13 +227,13 @@ def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Sou
     student.train()
 
 
-def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) -> StreamSGD | StreamAdamW:
-    """The config's optimizer, by name; with ``decay="weights"`` in two groups of parameters, the second without decay.
+def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | StreamAdamW:
+    """The config's optimizer, by name, of parameters or groups of them.
 
     Raises:
         ValueError: momenta that this optimizer does not follow.
     """
-    o, params = run.optimizer, _groups(trained, run.optimizer.decay)
+    o = run.optimizer
     if o.name == "adamw":
         return StreamAdamW(
             params,
@@ -253,16 +255,6 @@ def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) ->
     )
 
 
-def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
-    if decay == "all":
-        return trained
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 def _compared_with(training: Training, teacher: nn.Module) -> Training:
     """With the teacher's metrics, and its answers that the student's are compared with."""
     check_weights("teacher", teacher)
@@ -278,7 +270,8 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
 
 def autocast(run: Run, device: torch.device) -> torch.autocast:
     """The precision in which the networks run; losses are computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
+    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
 
 
 @contextmanager

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..config.run import Monitors
+from ..config.run import Monitors, Run
 from ..methods import Method, resplit
-from ..monitors import GSNR, cosines, norms
-from ..optim import StreamGrads
+from ..monitors import GSNR, cosines, norms, update_rms
+from ..optim import StreamAdamW, StreamGrads, StreamSGD
+from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress
 from ..tasks import Diverged
 from ..world import World
 
 if TYPE_CHECKING:
     from .step import Step
+
+
+Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
+ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
 
 
 def unmerged(method: Method) -> Method:
@@ -40,10 +46,11 @@ class Watch:
 
     Args:
         monitors: what to observe.
+        optimizer: whose updates are observed, if that is asked for.
     """
 
-    def __init__(self, monitors: Monitors) -> None:
-        self.monitors = monitors
+    def __init__(self, monitors: Monitors, optimizer: StreamSGD | StreamAdamW) -> None:
+        self.monitors, self.optimizer = monitors, optimizer
         self.gsnr = GSNR(monitors.gsnr_window) if monitors.gsnr_window else None
         self.last: StreamGrads | None = None
 
@@ -54,12 +61,19 @@ class Watch:
             self.gsnr.update(grads)
 
     def read(self) -> dict[str, float]:
-        """Columns of the metrics: ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``."""
+        """Columns of the metrics.
+
+        ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``; ``update_rms`` over all weights, and
+        ``update_rms/largest`` of the tensor that stepped farthest.
+        """
         found = {f"gsnr/{name}": g.ratio for name, g in self.gsnr.read().items()} if self.gsnr else {}
         if self.last and self.monitors.norms:
             found |= {f"norm/{name}": x for name, x in norms(self.last).items()}
         if self.last and self.monitors.cosines:
             found |= {f"cosine/{a}|{b}": x for (a, b), x in cosines(self.last).items()}
+        if self.monitors.update_rms and isinstance(self.optimizer, StreamAdamW):
+            rms = update_rms(self.optimizer)
+            found |= {"update_rms": rms.overall, "update_rms/largest": rms.largest}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,6 +84,13 @@ class Watch:
         """Go on with saved windows; windows of another length start anew."""
         if self.gsnr and state:
             self.gsnr.load_state_dict(state, device)
+
+
+def watching(run: Run, optimizer: StreamSGD | StreamAdamW) -> Watch | None:
+    """What is observed of this run; ``None`` if nothing."""
+    monitors = run.monitors
+    wanted = monitors.update_rms and (monitors.seeds is None or run.seed in monitors.seeds)
+    return Watch(monitors, optimizer) if wanted or monitors.watches(run.seed) else None
 
 
 class EpochLog:
@@ -203,6 +224,25 @@ class EpochLog:
         self.places = list(state["places"])
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]
+
+
+@dataclass(frozen=True)
+class Laps:
+    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
+
+    lap: Lap
+    inner: Reduce | None
+    one: bool
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
+        """One stream is differentiated."""
+        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
+        return self.inner.start(stream, parameters, grads) if self.inner else grads
+
+    def finish(self) -> None:
+        """All of them are."""
+        if self.inner:
+            self.inner.finish()
 
 
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:

@@ -251,8 +251,9 @@ class Loop:
 
     def _advance(self, rates: LRScheduler) -> None:
         """The next learning rate. torch warns where no step came before, as when the first one was left out."""
-        with warnings.catch_warnings() if self.guard.skipped else nullcontext():
-            if self.guard.skipped:
+        skips = bool(self.guard.skipped or self.stepper.scaler)
+        with warnings.catch_warnings() if skips else nullcontext():
+            if skips:
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             rates.step()
 
@@ -268,12 +269,20 @@ class Loop:
             self.guard.forgive(error)
             self.log.skip(images)
         else:
+            self._note(step, images)
+        t.step += 1
+
+    def _note(self, step: Step, images: int) -> None:
+        """What follows a step that diverged nowhere; of one that was left out under a loss scale, nothing."""
+        t = self.training
+        if step.skipped:
+            self.log.skip(images)
+        else:
             if self.average:
                 self.average.update(t.student)
             self.log.add(step, images, self.guard.unseen)
             if t.watch:
                 t.watch.see(step.grads)
-        t.step += 1
 
     def _train(self, given: Given, progress: Progress) -> Step:
         """Move the weights, or say what was not finite."""
