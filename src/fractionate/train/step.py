@@ -111,12 +111,7 @@ def train_step(
         step = replace(step, grads=scaler.unscaled(step.grads, optimizer))
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
-    try:
-        grads = ready(step, progress) if ready else step.grads
-    except NotFinite:
-        if not scaler:  # which leaves the step out by itself
-            raise
-        grads = step.grads
+    grads = ready(step, progress) if ready else step.grads
     if scaler:
         step = replace(step, skipped=not scaler.step(optimizer, grads))
     else:
@@ -250,7 +245,7 @@ class Stepper:
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
         bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        t = self.training
+        t, optimizer = self.training, self.training.optimizer
         streams = t.method.momenta(t.run.optimizer.base, t.merge)
         found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
@@ -258,11 +253,14 @@ class Stepper:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         grads = StreamGrads(found, tuple(self.trained))
         if self.scaler:
-            self.scaler.step(t.optimizer, self.scaler.unscaled(grads, t.optimizer))
-            self.world.everyones(str(own))
-            return
+            grads = self.scaler.unscaled(grads, optimizer)
         try:
-            t.optimizer.step(self.join(Step(bad[0].sum(), {}, grads), progress))
+            grads = self.join(Step(bad[0].sum(), {}, grads), progress)
+            if self.scaler:
+                self.scaler.step(optimizer, grads)
+                self.world.everyones(str(own))
+            else:
+                optimizer.step(grads)
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 
