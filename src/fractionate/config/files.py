@@ -12,7 +12,7 @@ from typing import Any
 
 from .method import MethodSpec
 from .run import SGD, AdamW, Network, Run
-from .validation import KINDS, optimizer_kind, validated
+from .validation import KINDS, optimizer_kind, validated, words_at
 from .yaml import load_yaml, read_text
 
 Plain = dict[str, Any]
@@ -116,12 +116,26 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             place = place[key]
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
-        place[last] = load_yaml(text, path)
+        place[last] = _value([*parents, last], text, path)
         given.add(path.strip())
         data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
     if isinstance(data["optimizer"], dict) and "optimizer" not in given:
         data["optimizer"] = _switched(run.optimizer, data["optimizer"], given)
     return from_plain(data, "settings")
+
+
+# Files and folders, whose ``~`` is the home folder.
+PATHS = (["student", "checkpoint"], ["teacher", "checkpoint"], ["data", "root"])
+
+
+def _value(path: Sequence[str], text: str, where: str) -> Any:
+    """What a text after ``=`` means: a word where the field has words (YAML takes ``off`` for false), else YAML."""
+    words = words_at(path)
+    if (word := text.strip()) in words:
+        return word
+    if list(path) in PATHS and word.startswith("~"):  # YAML takes a bare ~ for nothing
+        return None if word == "~" else os.path.expanduser(word)
+    return load_yaml(text, where)
 
 
 def differences(a: Run, b: Run) -> list[str]:
@@ -138,7 +152,7 @@ def differences(a: Run, b: Run) -> list[str]:
 
 def _found(path: str | None, above: Sequence[Path]) -> str | None:
     """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
-    if path is None or Path(path).is_absolute():
+    if path is None or Path(path := os.path.expanduser(path)).is_absolute():
         return path
     here = Path(path).exists()
     *folders, _ = above  # whatever lies at the root of the disk was not meant
@@ -169,6 +183,8 @@ def _long_forms(data: Mapping[str, Any]) -> Plain:
         full["optimizer"] = {"name": optimizer}
     elif isinstance(optimizer, dict):
         full["optimizer"] = {"name": "sgd", **optimizer}  # files of before there were two
+    if full.get("teacher_table") is False:  # YAML 1.1 reads a bare ``off`` so
+        full["teacher_table"] = "off"
     return full
 
 
@@ -198,7 +214,12 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
 
 # Under these a position inside the run means something else, or the weights do not fit.
 FIXED = ("student", "data", "seed")
-FREE = ("data.root", "student.checkpoint", "student.pretrained")  # how the same images and first weights were found
+FREE = (
+    "data.root",
+    "data.cache",
+    "student.checkpoint",
+    "student.pretrained",
+)  # how the same images and first weights were found
 
 
 def changed_fields(before: Run, now: Run) -> dict[str, list[Any]]:

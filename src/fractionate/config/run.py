@@ -27,6 +27,8 @@ class Data:
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
+        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
+            it changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -45,6 +47,7 @@ class Data:
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
     skip_broken: bool = False
+    cache: bool = False
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -240,7 +243,7 @@ class Run:
         teacher_table_dtype: ``"float16"`` keeps them in half the room, to about three digits.
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
-        device: ``"auto"`` takes a GPU if there is one.
+        device: ``"auto"`` takes a GPU if there is one; ``"cpu"``, ``"cuda"``, or one of several GPUs: ``"cuda:1"``.
         graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
             it has never run on one.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
@@ -280,7 +283,7 @@ class Run:
     teacher_table_dtype: Literal["float32", "float16"] = "float32"
     teacher_table_place: Literal["file", "memory"] = "file"
     compile_teacher: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     graph: bool = False
     threads: int | None = None
     save_every: int = 1

@@ -70,6 +70,25 @@ def _of_kind(errors: Sequence[Mapping[str, Any]], kind: Kind) -> list[Mapping[st
     return found
 
 
+def words_at(path: Sequence[str]) -> tuple[str, ...]:
+    """The words that a field chooses from; none where it takes other values.
+
+    Example:
+        >>> words_at(["teacher_table"]), words_at(["data", "augment"])[:2], words_at(["epochs"])
+        (('off', 'lazy', 'full'), ('none', 'cutout'), ())
+    """
+    here: list[Any] = [Run]
+    for key in path:
+        hints = [typing.get_type_hints(one).get(key) for one in here if dataclasses.is_dataclass(one)]
+        here = [option for hint in hints for option in (typing.get_args(hint) if _is_union(hint) else (hint,))]
+    found = [word for one in here if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    return tuple(word for word in found if isinstance(word, str))
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType)
+
+
 def _explain(error: Mapping[str, Any], kind: Kind) -> str:
     """One of pydantic's errors as a sentence."""
     place, wrong = error["loc"], error["type"]
@@ -105,6 +124,6 @@ def _fields(place: Sequence[int | str], kind: Kind) -> list[str]:
             here = Wrapper  # the only list of dataclasses
             continue
         hint = typing.get_type_hints(here)[key]
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        options = typing.get_args(hint) if _is_union(hint) else (hint,)
         here = kind if kind in options else next((o for o in options if dataclasses.is_dataclass(o)), hint)
     return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .images import Progress, printable, read_images
+from ..pictures.heads import printable
+from .images import Progress, read_images
 from .labelled import digest
 
 MAGIC = b"fractionate pixels 1\n"

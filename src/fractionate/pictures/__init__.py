@@ -1,4 +1,4 @@
-"""Folders of pictures, as far as names of files and heads tell; it needs no torch, so that a command can speak at once."""
+"""Folders of pictures, as far as names of files and heads tell; it needs no torch, so a command can speak at once."""
 
 from .plan import Plan, planned
 from .survey import Survey, survey

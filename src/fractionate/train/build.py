@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from ..teachers.table import tabled
 from ..world import current
 from .health import check_weights
 from .log import Watch, unmerged
-from .sources import sources
+from .sources import cache_folder, sources
 
 
 def build(config: Network, num_classes: int) -> nn.Module:
@@ -50,7 +48,7 @@ def build(config: Network, num_classes: int) -> nn.Module:
 
 
 def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one.
+    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
     Raises:
         ValueError: a GPU asked for that is not there.
@@ -59,9 +57,17 @@ def place(name: str) -> torch.device:
         >>> place("cpu")
         device(type='cpu')
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if not name.startswith("cuda"):
+        return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but torch finds no GPU; use device=cpu or device=auto")
+    found, count = torch.device(name), torch.cuda.device_count()
+    if found.index is not None and found.index >= count:
+        numbers = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise ValueError(f"device {name!r} was asked for, but torch finds {numbers} only")
+    if found.index is not None:
+        torch.cuda.set_device(found)  # kernels of Triton and recorded graphs run on the current one
+    return found
 
 
 @dataclass(eq=False)
@@ -187,11 +193,6 @@ def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
     return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
-
-
-def cache_folder() -> Path:
-    """Where tables that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
-    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
 
 
 def _method(run: Run, device: torch.device) -> Method:

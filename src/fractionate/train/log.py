@@ -250,4 +250,7 @@ def _where(epoch: int, step: int) -> str:
 
 
 def _advice(method: Method) -> str:
-    return f"lower optimizer.lr, or the weights or the momentum shifts of {method.name}"
+    return (
+        f"try a lower optimizer.lr, a bound on the gradients (optimizer.clip=1), a longer warm-up of the rate "
+        f"(learning_rate.warmup_epochs), or lower weights or momentum shifts of {method.name}"
+    )
