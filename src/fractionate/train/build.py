@@ -51,7 +51,7 @@ def build(config: Network, num_classes: int) -> nn.Module:
 
 
 def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one.
+    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
     Raises:
         ValueError: a GPU asked for that is not there.
