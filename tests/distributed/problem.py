@@ -198,7 +198,7 @@ def finished(loop: Loop) -> Numbers:
         found[f"record {record.epoch}"] = torch.tensor(numbers, dtype=torch.float64)
     again = evaluate(t.student, t.test)
     found["images counted"] = torch.tensor([sum(again.calibration.count)])
-    return {name: x.clone() for name, x in found.items()}
+    return {name: torch.as_tensor(x).clone() for name, x in found.items()}
 
 
 def interrupt(case: str, path: Path) -> None:

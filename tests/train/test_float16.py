@@ -85,6 +85,13 @@ def test_gradients_that_float16_cannot_hold_arrive_under_the_scale() -> None:
     assert gradient(2.0**14) == pytest.approx(1e-8, rel=1e-2)
 
 
+def test_a_gradient_that_two_parameters_share_is_divided_once() -> None:
+    a, b = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    optimizer, scaler = fr.StreamSGD([a, b], lr=1.0), scale_of(8.0)
+    grads = fr.stream_grads({"loss": scaler.inner.scale((a + b).sum())}, [a, b])
+    assert [g.tolist() for g in scaler.unscaled(grads, optimizer)["loss"] if g is not None] == [[1.0] * 3] * 2
+
+
 def training_of(folder: Path, **changes: Any) -> Training:
     taught = Network("convnet_8_16", checkpoint=teacher_file(folder))
     return prepare(tiny("dkd+deepkd", teacher=taught, **changes))

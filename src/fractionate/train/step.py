@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from ..data import Batch, pieces
 from ..methods import Method
-from ..methods.method import sum_of
 from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
 from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
@@ -147,7 +147,7 @@ def _differentiated(
     if scaler:
         scaled = {name: scaler.inner.scale(x) for name, x in scaled.items()}
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
-    loss = share * sum_of([x.detach() for x in losses.values()])
+    loss = share * functools.reduce(torch.add, [x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
@@ -177,6 +177,7 @@ class Stepper:
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
         self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
         self.join = Join(training.run, training.method, self.world)
+        self.autocast = autocast(training.run, trained[0].device)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -223,7 +224,8 @@ class Stepper:
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The rows of one part of the batch after the other."""
-        parts, processes = pieces(batch, self.training.run.accumulate), self.world.size if self.exchange else 1
+        count, processes = self.training.run.accumulate, self.world.size if self.exchange else 1
+        parts = [batch] if count == 1 else pieces(batch, count)
         for piece in parts:
             lg, last = self._rows(piece), piece is parts[-1]
             if self.whole:
@@ -238,7 +240,7 @@ class Stepper:
 
     def _rows(self, batch: Batch) -> Logits:
         t = self.training
-        with autocast(t.run, batch.images.device):
+        with self.autocast:
             lg = t.task.rows(t.student, t.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
