@@ -86,7 +86,7 @@ def _recorded(path: Path) -> Mapping[str, Any]:
     """What the summary says about the images; nothing where there is none, or one that was not written by a run."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["images"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
