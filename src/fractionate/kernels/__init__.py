@@ -15,6 +15,7 @@ from .c_library import state
 from .c_split import compiled_mean, compiled_serves, compiled_split
 from .directed import FORWARD, Direction, as_direction, directed_split, divergence, jsd, skew, skew_reverse
 from .fused import anchored, torch_split
+from .fused_directed import directed_fused, directed_serves
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
 from .ranking import top_classes, top_set
 
@@ -85,12 +86,12 @@ def why_not_fused(
     reason = why_plain(temperature, kl)
     if reason or compiled_serves(student, teacher):
         return reason
-    if direction != FORWARD:
-        return f"without the compiled kernels (a CPU, no float64) it computes forward KL, not {direction}"
     if partition.groups and not anchored(partition.groups[0]):
         return "the first entry of the first group must count in every row"
     if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
         return "the listed groups may leave no class for the rest"
+    if direction != FORWARD and not directed_serves(student, partition):
+        return f"without compiled kernels (not for float64) it computes forward KL, not {direction}"
     return None
 
 
@@ -113,6 +114,8 @@ def fused_split(
     """The same four tensors as the plain path, by the C kernels where they serve."""
     if compiled_serves(student, teacher):
         return compiled_split(student, teacher, partition, temperature, direction)
+    if direction != FORWARD:
+        return directed_fused(student, teacher, partition, temperature, direction)
     return torch_split(student, teacher, partition, temperature)
 
 
