@@ -22,6 +22,8 @@ from .plain import GroupLogs, Partition, Parts, group_of, needs_plain_gradient, 
 
 def directed_serves(student: Tensor, partition: Partition) -> bool:
     """Whether the Triton kernels run here, on these logits and with so many listed classes."""
+    if fused.rest_code(student, None) is rest:
+        return False
     return fused.rest_code(student, listed_classes(partition)) is not rest
 
 

@@ -111,37 +111,6 @@ def _read_kernel(
 
 
 @_jit
-def _write_kernel(
-    student: tl.tensor,
-    teacher: tl.tensor,
-    best: tl.tensor,
-    scale: tl.tensor,
-    out: tl.tensor,
-    n: tl.tensor,
-    c: tl.tensor,
-    s_row: tl.tensor,
-    s_class: tl.tensor,
-    t_row: tl.tensor,
-    t_class: tl.tensor,
-    out_row: tl.tensor,
-    out_class: tl.tensor,
-    inverse: tl.tensor,
-    block: tl.constexpr,
-) -> None:
-    """One block of one row: scale_s exp((s - max) / T) - scale_t exp((t - max) / T)."""
-    row = tl.program_id(0).to(tl.int64)
-    classes = tl.program_id(1) * block + tl.arange(0, block)
-    at = classes.to(tl.int64)
-    inside = classes < c
-    rate = inverse * 1.4426950408889634
-    t = tl.load(teacher + row * t_row + at * t_class, mask=inside, other=0.0).to(tl.float32)
-    s = tl.load(student + row * s_row + at * s_class, mask=inside, other=0.0).to(tl.float32)
-    pull = tl.load(scale + row) * tl.exp2((t - tl.load(best + row)) * rate)
-    push = tl.load(scale + n + row) * tl.exp2((s - tl.load(best + n + row)) * rate)
-    tl.store(out + row * out_row + at * out_class, push - pull, mask=inside)
-
-
-@_jit
 def _mixed(
     p: tl.tensor, q: tl.tensor, by: tl.tensor, n: tl.tensor, of_log: tl.tensor
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
@@ -204,7 +173,7 @@ def _look_kernel(
 
 
 @_jit
-def _tilt_kernel(
+def _write_kernel(
     student: tl.tensor,
     teacher: tl.tensor,
     best: tl.tensor,
@@ -221,10 +190,10 @@ def _tilt_kernel(
     out_class: tl.tensor,
     inverse: tl.tensor,
     of_log: tl.tensor,
-    mixed: tl.constexpr,
+    way: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
-    """One block of one row: exp((s - max) / T) (a + b tilt); of reverse KL the tilt is the difference of logits."""
+    """One block of one row, with x = exp((. - max) / T): forward b x_s - a x_t, else x_s (a + b tilt)."""
     row = tl.program_id(0).to(tl.int64)
     classes = tl.program_id(1) * block + tl.arange(0, block)
     at = classes.to(tl.int64)
@@ -233,13 +202,16 @@ def _tilt_kernel(
     t = tl.load(teacher + row * t_row + at * t_class, mask=inside, other=0.0).to(tl.float32) - tl.load(best + row)
     s = tl.load(student + row * s_row + at * s_class, mask=inside, other=0.0).to(tl.float32) - tl.load(best + n + row)
     q = tl.exp2(s * rate)
-    if mixed:
-        _, _, tilt = _mixed(tl.exp2(t * rate), q, by + row, n, of_log)
+    a = tl.load(scale + row)
+    b = tl.load(scale + n + row)
+    if way == 0:
+        grad = b * q - a * tl.exp2(t * rate)
+    elif way == 1:
+        grad = q * (a + b * ((s - t) * inverse))
     else:
-        tilt = (s - t) * inverse
-    tl.store(
-        out + row * out_row + at * out_class, q * (tl.load(scale + row) + tl.load(scale + n + row) * tilt), mask=inside
-    )
+        _, _, tilt = _mixed(tl.exp2(t * rate), q, by + row, n, of_log)
+        grad = q * (a + b * tilt)
+    tl.store(out + row * out_row + at * out_class, grad, mask=inside)
 
 
 def _launch(c: int) -> dict[str, int]:
@@ -263,24 +235,7 @@ def read_rest(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) ->
 
 def write_rest(s: Tensor, t: Tensor, best: Tensor, scale: Tensor, temperature: float, out: Tensor) -> None:
     """out = scale_s exp((s - max) / T) - scale_t exp((t - max) / T); listed classes get garbage, overwritten later."""
-    n, c = s.shape
-    options = _launch(c)
-    if n:
-        with torch.cuda.device_of(s):
-            _write_kernel[(n, triton.cdiv(c, options["block"]))](
-                s,
-                t,
-                best.contiguous(),
-                scale.contiguous(),
-                out,
-                n,
-                c,
-                *s.stride(),
-                *t.stride(),
-                *out.stride(),
-                1 / temperature,
-                **options,
-            )
+    _write((s, t, best, scale, scale), out, 1 / temperature, 0.0, 0)
 
 
 def look_rest(
@@ -313,12 +268,17 @@ def write_tilted(
     s: Tensor, t: Tensor, best: Tensor, by: Tensor | None, of_log: float, scale: Tensor, temperature: float, out: Tensor
 ) -> None:
     """out = exp((s - max) / T) (a + b tilt), a and b in ``scale`` [2, n]; ``by`` is None for reverse KL."""
-    n, c = s.shape
-    options = _launch(c)
+    given = (s, t, best, scale if by is None else by, scale)
+    _write(given, out, 1 / temperature, of_log, 1 if by is None else 2)
+
+
+def _write(given: tuple[Tensor, ...], out: Tensor, inverse: float, of_log: float, way: int) -> None:
+    """The kernel over all blocks of all rows: forward (0), reverse (1) or against a mixture (2)."""
+    s, t, *numbers = given
+    (n, c), options = s.shape, _launch(s.shape[1])
     if n:
         with torch.cuda.device_of(s):
             strides = (*s.stride(), *t.stride(), *out.stride())
-            given = (s, t, best.contiguous(), scale if by is None else by, scale, out, n, c, *strides)
-            _tilt_kernel[(n, triton.cdiv(c, options["block"]))](
-                *given, 1 / temperature, of_log, mixed=by is not None, **options
+            _write_kernel[(n, triton.cdiv(c, options["block"]))](
+                *(s, t, *(x.contiguous() for x in numbers), out, n, c, *strides, inverse, of_log), way=way, **options
             )
