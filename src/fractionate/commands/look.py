@@ -64,11 +64,14 @@ class Recipes:
 class Methods:
     """List every method with its formula, defaults, cost and source."""
 
+    map: bool = False
+    """Show every method as a point on the axes instead: partition, direction, weights, relation, stream."""
+
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
-        from ..probe.measure import print_methods
+        from ..probe.measure import print_map, print_methods
 
-        print_methods(console)
+        (print_map if self.map else print_methods)(console)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,23 @@ def print_methods(console: Console) -> None:
     console.print(table)
 
 
+def print_map(console: Console) -> None:
+    """Every method and wrapper as a point on the axes of the map."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..methods.map import AXES, point_of
+
+    table = Table(show_lines=True, title="a wrapper shows what it changes; what is not said is as usual")
+    table.add_column("name", no_wrap=True)
+    table.add_column("axes", ratio=1)
+    width = max(map(len, AXES.values()))
+    for name in [*METHODS, *WRAPPERS]:
+        said = {AXES[axis]: value for axis, value in vars(point_of(name)).items() if value}
+        table.add_row(name, Text("\n".join(f"{axis:<{width}}  {value}" for axis, value in said.items())))
+    console.print(table)
+
+
 @dataclass(frozen=True)
 class Conditions:
     """How a network is run while it is measured.
