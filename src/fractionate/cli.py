@@ -14,11 +14,13 @@ import traceback
 import typing
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from ._choices import unknown
+from ._files import expanded
 from ._terminal import Steady, one_line
 
 if TYPE_CHECKING:
@@ -139,11 +141,20 @@ def _parse(words: list[str]) -> Command | None:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options(), prog="fractionate", description=ABOUT, args=args)
+            return _at_home(tyro.cli(options(), prog="fractionate", description=ABOUT, args=args))
     except SystemExit as end:
         if end.code in (0, None):
             return None
         raise ValueError(_sentence(complaint.getvalue())) from None
+
+
+def _at_home(command: Command) -> Command:
+    """The command with every ~ of its paths replaced: no shell does it in ``--data=~/photos``."""
+    paths: dict[str, Any] = {name: expanded(value) for name, value in vars(command).items() if isinstance(value, Path)}
+    for name, value in vars(command).items():
+        if isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+            paths[name] = tuple(map(expanded, value))
+    return replace(command, **paths)
 
 
 def _takers(command: type) -> tuple[set[str], set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from io import StringIO
 from pathlib import Path
@@ -128,6 +129,26 @@ def test_labels_alone_name_no_teacher(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "trained for 1 epoch on labels alone" in card
     assert "teacher" not in card
+
+
+def test_the_card_of_another_task_names_its_headline_and_no_other(run: Path, tmp_path: Path) -> None:
+    path = run.parent / "miou" / "summary.json"
+    shutil.copytree(run, path.parent)
+    facts = json.loads(path.read_text("utf-8"))
+    for key in ("last_top1", "best_top1", "teacher_top1", "last_top5", "ece", "agreement"):
+        del facts[key]
+    facts |= {"headline": "miou", "last_miou": 71.25, "best_miou": 72.5, "teacher_miou": 80.125, "last_ap": 40.0}
+    path.write_text(json.dumps(facts), "utf-8")
+    export_run(path.parent, tmp_path / "out", console=console())
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for fact in (
+        f"({facts['teacher_params']:,} parameters, 80.12 % mIoU)",
+        "| mIoU on the test images, last epoch | 71.25 % |",
+        "| AP on the test images, last epoch | 40.00 % |",
+        "not an honest estimate | 72.50 % |",
+    ):
+        assert fact in card
+    assert "top-1" not in card
 
 
 def test_a_folder_that_is_taken_stays_as_it_is(run: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fractionate._headlines import HEADLINES, Headline
 from fractionate.report import RunFolderError, print_table, read_runs, table, write_page
-from fractionate.report.summary import HEADLINES, Headline
 from fractionate.report.words import finding
 from tests.report.synthetic import as_schema_1, write_run, write_study
 

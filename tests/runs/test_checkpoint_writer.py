@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from fractionate._files import write_atomically
 from fractionate.runs import checkpoint
-from fractionate.runs.checkpoint import _save_sealed, read_checkpoint, sealed, write_atomically
+from fractionate.runs.checkpoint import _save_sealed, read_checkpoint, sealed
 
 
 def state(numbers: int = 1000) -> dict[str, Any]:

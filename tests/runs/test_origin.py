@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fractionate.config.run import Data, Network, Run
 from fractionate.probe.measure import evaluate_run
+from fractionate.runs import origin
 from fractionate.runs.checkpoint import read_checkpoint, sealed
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.origin import file_digest
@@ -68,6 +69,22 @@ def test_a_summary_says_what_the_run_was_made_of(taught: Run, tmp_path: Path) ->
     assert len(made["train"]) == 32
 
 
+def test_other_kernels_than_those_that_began_a_run_are_recorded(
+    taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fractionate.runs.origin.state", lambda: "compiled kernels, /somewhere/split-1.so")
+    stopped(taught, tmp_path / "run")
+    monkeypatch.setattr("fractionate.runs.origin.state", lambda: "torch operations: switched off")
+    with pytest.warns(UserWarning, match="goes on with other kernels than it began with"):
+        facts = run_in_folder(taught, tmp_path / "run", resume=True)
+    assert facts["made_of"]["kernel"] == "torch operations: switched off"
+    assert facts["changes"][-1]["fields"] == {"kernel": ["split-1.so", "torch operations: switched off"]}
+
+
+def test_labels_alone_need_no_kernel(tmp_path: Path) -> None:
+    assert run_in_folder(tiny("ce"), tmp_path / "run")["made_of"]["kernel"] is None
+
+
 def test_a_teacher_that_was_replaced_is_refused(taught: Run, tmp_path: Path) -> None:
     stopped(taught, tmp_path / "run")
     before = (tmp_path / "run" / "last.ckpt").read_bytes()
@@ -85,6 +102,19 @@ def test_another_teacher_that_is_named_is_taken_said_and_recorded(taught: Run, t
     assert fields["teacher (sha256)"] == [
         file_digest(tmp_path / name) for name in ("teacher.safetensors", "other.safetensors")
     ]
+
+
+def test_losses_that_other_code_computes_are_said_and_recorded(
+    taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin, "state", lambda: "compiled kernels, a/cache/split-0a1b-2c3d.so")
+    stopped(taught, tmp_path / "run")
+    monkeypatch.setattr(origin, "state", lambda: "torch operations: FRACTIONATE_KERNEL=off")
+    with pytest.warns(UserWarning, match="other code for the losses"):
+        facts = run_in_folder(taught, tmp_path / "run", resume=True)
+    assert facts["changes"][0]["fields"] == {"losses": ["compiled kernels, split-0a1b", "torch operations"]}
+    assert (facts["made_of"]["losses"], facts["made_of"]["torch"]) == ("torch operations", torch.__version__)
+    assert run_in_folder(tiny("ce"), tmp_path / "labels")["made_of"]["losses"] is None
 
 
 def test_a_teacher_that_only_moved_is_the_same(taught: Run, tmp_path: Path) -> None:
@@ -141,9 +171,12 @@ def test_weights_of_a_finished_run_that_are_gone_are_written_again(
     run_in_folder(run, tmp_path, resume=True)
     assert student.read_bytes() == before
     student.unlink()
-    (tmp_path / "last.ckpt").unlink()
+    (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match=r"student.safetensors is gone: .* --overwrite"):
         run_in_folder(run, tmp_path, resume=True)
+    (tmp_path / "last.ckpt").unlink()  # as studies are kept: the numbers stay, and nothing is trained
+    assert run_in_folder(run, tmp_path, resume=True) == RunFolder(tmp_path).summary()
+    assert not student.exists()
 
 
 def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp_path: Path) -> None:
@@ -155,3 +188,14 @@ def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp
     save_file({k: v + 0.01 if v.is_floating_point() else v for k, v in load_file(student).items()}, student)
     evaluate_run(tmp_path, Console(file=out, width=500))
     assert "is not the file that this run wrote" in out.getvalue()
+
+
+def test_images_that_the_run_was_not_measured_on_are_said_where_they_are_measured(tmp_path: Path) -> None:
+    root, out = photos(tmp_path / "photos"), StringIO()
+    run_in_folder(of(root), tmp_path / "run")
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert "are not those" not in out.getvalue()
+    for n in range(4):
+        (root / "cat" / f"{n}.png").rename(root / "dog" / f"{n}b.png")
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert "the test images are not those that this run was measured on" in out.getvalue()

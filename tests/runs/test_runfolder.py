@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fractionate._files import write_atomically
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Monitors, Network, Run
-from fractionate.runs.checkpoint import read_checkpoint, write_atomically
+from fractionate.runs.checkpoint import read_checkpoint
 from fractionate.runs.folder import RunFolder, kept_names
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped

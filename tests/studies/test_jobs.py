@@ -171,6 +171,19 @@ def test_the_last_epoch_is_left_to_the_line_of_the_finished_run() -> None:
     assert out.getvalue() == "[1/1, 301 s] kd: 90.00 % top-1\n"
 
 
+@pytest.mark.parametrize(("key", "words"), [("miou", "71.25 % mIoU"), ("ap", "71.25 % AP"), ("pck", "71.25 pck")])
+def test_a_line_and_a_bar_name_the_headline_of_the_task(key: str, words: str) -> None:
+    out, bars = StringIO(), StringIO()
+    work = [Job("kd", tiny("ce"), Path("nowhere"))]
+    Lines(Console(file=out), work)(Event(0, 3, 3, 71.25, done=True, headline=key))
+    assert out.getvalue().endswith(f"kd: {words}\n")
+    with display(Console(file=bars, force_terminal=True, width=100), work) as listen:
+        listen(Event(0, 0, 2))
+        listen(Event(0, 1, 2, 71.25, 1000.0, headline=key))
+        value = words.rpartition(" ")[0]
+        assert listen.progress.tasks[-1].fields["note"] == f"{value}  1,000 images/s"
+
+
 def test_a_teacher_away_from_a_terminal_has_no_line_for_its_end() -> None:
     out = StringIO()
     with display(Console(file=out), [Job("teacher", tiny("ce"), Path("nowhere"))], ends=False) as listen:

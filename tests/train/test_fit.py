@@ -154,6 +154,27 @@ def test_a_record_says_what_the_epoch_did(taught: Network) -> None:
     assert 0 <= columns["agreement"] <= 100
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images_also_of_a_smaller_last_batch() -> None:
+    training = prepare(tiny("ce", epochs=1, data=Data(batch_size=50)))
+    sizes = [len(batch) for batch in training.train.batches(1)]
+    assert sizes[-1] < sizes[0]
+    loop = Loop(training)
+    record = next(iter(loop.records()))
+    seen: list[tuple[float, int]] = []
+    again = Loop(prepare(tiny("ce", epochs=1, data=Data(batch_size=50))))
+    add = again.log.add
+    again.log.add = lambda step, images, largest=None: (
+        seen.append((float(step.loss), images)),
+        add(step, images, largest),
+    )
+    next(iter(again.records()))
+    mean = sum(loss * n for loss, n in seen) / sum(sizes)
+    assert [n for _, n in seen] == sizes
+    assert record.train_loss == pytest.approx(mean, rel=1e-12)
+    assert record.train_loss != pytest.approx(sum(loss for loss, _ in seen) / len(seen), rel=1e-6)
+    assert record.components["task"] == pytest.approx(record.train_loss, rel=1e-6)
+
+
 def test_labels_alone_are_compared_with_a_teacher_but_do_not_learn_from_it(taught: Network) -> None:
     run = tiny("ce")
     compared = trained(replace(run, teacher=taught))

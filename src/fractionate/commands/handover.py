@@ -48,8 +48,8 @@ class Evaluate:
         """Run it."""
         import json
 
+        from .._files import write_atomically
         from ..probe.measure import Conditions, evaluate_run
-        from ..runs.checkpoint import write_atomically
 
         if (self.run is None) == (self.student is None):
             raise ValueError("name a run folder, or a network: --student NAME --checkpoint FILE --data SET")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._files import expanded
 from .options import File, MethodOf, Name, Parts, Place, Runs, Subject, Text, Words, names_and_changes
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def chosen_run(words: Words, method: str = "kd") -> Run:
     names, changes = names_and_changes(words)
     if len(names) != 1:
         raise ValueError(f"name one config file, run folder or recipe; got {names or 'none'}")
-    place = Path(names[0])
+    place = expanded(names[0])
     if place.is_dir() or place.suffix in (".yaml", ".yml"):
         return override(read_config(place / "config.yaml" if place.is_dir() else place), changes)
     if "/" in names[0] and names[0] not in RECIPES:

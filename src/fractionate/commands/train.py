@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._files import expanded
 from .options import (
     Boards,
     Count,
@@ -123,7 +124,7 @@ class Train:
             raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {given}")
         elif self.resume and names[0] not in RECIPES:
             self._says_itself("--resume DIR", "seeds", "out", *OF_A_CHOICE)
-            resume_run(Path(names[0]), changes, console, options, self.workers)
+            resume_run(expanded(names[0]), changes, console, options, self.workers)
         elif names[0] not in RECIPES and (images := _images_at(names)):
             raise ValueError(f"{names[0]} is a folder, no recipe{images}; to go on with a run: --resume {names[0]}")
         else:

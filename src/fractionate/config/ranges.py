@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,8 @@ def check_learning_rate(rate: LearningRate) -> None:
 
 def check_run(run: Run) -> None:
     """Numbers in range; a teacher for a method that needs one; no option that needs what another one withholds."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device):
+        raise ValueError(f"device must be auto, cpu, cuda or a GPU by its number such as cuda:1, got {run.device!r}")
     within(1, EPOCHS, epochs=run.epochs)
     within(0, SEEDS, seed=run.seed)
     within(1, THREADS, threads=run.threads)

@@ -1,6 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. Whatever is not in here does not influence the numbers.
+It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
+the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
+says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Decay = Literal["all", "weights"]
+Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -77,6 +79,9 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
+
+
+Decay = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -188,8 +193,7 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
-        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
-            streams may stay merged.
+        update_rms: root mean square of AdamW's last update in units of its rate; streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
@@ -235,25 +239,22 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` that makes all streams one; ``"none"`` = a momentum each.
-        ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
-            off.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
+        ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) runs the networks under autocast; losses stay in
-            float32.
-        channels_last: memory layout of images and weights; often faster, equal up to rounding.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
+        channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
+            on a CPU: torch's batch norm is 4e-6 off, not 4e-8, and a first step's gradient by up to 6e-3 of itself.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
             needed, ``"full"`` all at the start.
         teacher_table_dtype: ``"float16"`` keeps them in half the room, to about three digits.
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
-        device: ``"auto"`` takes a GPU if there is one.
-        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
-            it has never run on one.
+        device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
+        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. It has never run on one yet.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
-        keep: how many checkpoints lie in the folder while the run trains: the newest, and those before it that are
-            used where it is damaged. Afterwards one.
+        keep: how many checkpoints lie in the folder while the run trains, for where the newest is damaged; then one.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
             first one. On a GPU this waits for every step's gradients.
 
@@ -261,9 +262,8 @@ class Run:
         ValueError: a value out of range, a method that cannot be built, or a method that needs a teacher without one.
 
     Example:
-        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        >>> run == Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        True
+        >>> Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3).optimizer.lr
+        0.1
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -279,7 +279,7 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
-    combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
+    combine: Combine = "none"
     ema: float | None = None
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -288,7 +288,7 @@ class Run:
     teacher_table_dtype: Literal["float32", "float16"] = "float32"
     teacher_table_place: Literal["file", "memory"] = "file"
     compile_teacher: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     graph: bool = False
     threads: int | None = None
     save_every: int = 1

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from .._choices import choose
+from .._files import expanded
+from ..pictures.heads import LARGEST, need_pillow, printable, short_side
+from ..pictures.layout import TEST_SHARE, classes_of, find, parts_of, shown, told_unread
 from .decoded import read_kept
-from .images import Progress, printable, read_images, short_side
+from .images import Progress, read_images
 from .labelled import PARTS, Labelled, Part, digest, held_out
-from .layout import classes_of, find, parts_of, shown, told_unread
 
-LARGEST = 224  # pixels that are taken where no size is given: what most networks for photos are made for
-TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
+VALIDATION_SHARE = 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
 
 
@@ -83,7 +84,7 @@ def folder(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     need_pillow()
-    root = Path(root).expanduser()
+    root = expanded(root)
     found = layout(root)
     if left_out := told_unread(found.unread):
         warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)
@@ -159,11 +160,3 @@ def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) ->
     empty = [name for name, n in zip(classes, count.tolist(), strict=True) if not n]
     if empty:
         raise ValueError(f"{where} holds no image of class {printable(empty[0])!r}; give every class more images")
-
-
-def need_pillow() -> None:
-    """Refuse to go on without Pillow."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise ImportError("reading images needs Pillow: pip install pillow") from error

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from .. import __version__
 from .._choices import choose
+from .._headlines import HEADLINES, headline, headline_of
+from .._terminal import one_line, printable
 from ..config.run import Run
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..models import Description
@@ -59,8 +61,8 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
     parts = [
         f"# {facts['student']} on {facts['dataset']}, trained by {facts['method']}",
         _opening(facts, run),
-        "## Accuracy",
-        _table(_accuracy(facts, run)),
+        "## How good it is",
+        _table(_scores(facts, run)),
         f"These are numbers of one run (1 seed: {facts['seed']}); they do not say how much they vary between seeds.",
         "## What goes in",
         _input(description),
@@ -75,7 +77,7 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
 
 
 def _opening(facts: Mapping[str, Any], run: Run) -> str:
-    words = f"A classifier of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
+    words = f"A network of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
     if run.method.distils and facts["teacher"]:
         return f"{words} as the student of {facts['teacher']}{_teacher(facts)}."
     return f"{words} on labels alone."
@@ -83,22 +85,25 @@ def _opening(facts: Mapping[str, Any], run: Run) -> str:
 
 def _teacher(facts: Mapping[str, Any]) -> str:
     known = [f"{facts['teacher_params']:,} parameters"] if facts["teacher_params"] else []
-    known += [f"{facts['teacher_top1']:.2f} % top-1"] if facts["teacher_top1"] is not None else []
+    metric = headline(headline_of(facts))
+    score = facts.get(f"teacher_{metric.key}")
+    known += [f"{metric.value(score)} {metric.label}"] if score is not None else []
     return f" ({', '.join(known)})" if known else ""
 
 
-def _accuracy(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
-    part = run.data.evaluate_on
+def _scores(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
+    """The headline first, then the other metrics that have a name, then what else was recorded."""
+    part, first = run.data.evaluate_on, headline(headline_of(facts))
+    others = [metric for key, metric in HEADLINES.items() if key != first.key and f"last_{key}" in facts]
     rows = [
-        (f"top-1 on the {part} images, last epoch", f"{facts['last_top1']:.2f} %"),
-        (f"top-5 on the {part} images, last epoch", f"{facts['last_top5']:.2f} %"),
-        (
-            f"top-1, best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate",
-            f"{facts['best_top1']:.2f} %",
-        ),
-        ("expected calibration error", f"{100 * facts['ece']:.2f} %"),
+        (f"{metric.label} on the {part} images, last epoch", metric.value(facts[f"last_{metric.key}"]))
+        for metric in (first, *others)
     ]
-    if facts["agreement"] is not None:
+    best = f"best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate"
+    rows.append((f"{first.label}, {best}", first.value(facts[f"best_{first.key}"])))
+    if facts.get("ece") is not None:
+        rows.append(("expected calibration error", f"{100 * facts['ece']:.2f} %"))
+    if facts.get("agreement") is not None:
         rows.append(("same answer as the teacher", f"{facts['agreement']:.2f} %"))
     return rows
 
@@ -107,7 +112,7 @@ def _input(d: Description) -> str:
     channels, height, width = d.input_size
     mean, std = (", ".join(f"{v:.6g}" for v in x) for x in (d.mean, d.std))
     classes = f"Logits of {d.num_classes} classes come out"
-    shown = ", ".join(d.classes[:20]) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
+    shown = ", ".join(map(one_line, d.classes[:20])) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
     return (
         f"Images with {channels} channel{'s' if channels > 1 else ''}, {height} x {width} pixels in training, as "
         f"(x / 255 - mean) / std with mean = ({mean}) and std = ({std}).\n"
@@ -203,7 +208,7 @@ def export_run(
     net, description, images = _network(run, target)
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
-        (draft / "README.md").write_text(card(facts, run, description, written), encoding="utf-8")
+        (draft / "README.md").write_text(printable(card(facts, run, description, written)), encoding="utf-8")
         shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as the run wrote it
     for w in written:
         line = f"{out / w.file}: {w.format}, largest difference {w.difference:.2g} over {w.images} images"

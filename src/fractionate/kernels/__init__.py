@@ -22,6 +22,7 @@ __all__ = [
     "FORWARD",
     "Direction",
     "as_direction",
+    "directed_split",
     "divergence",
     "jsd",
     "skew",
@@ -65,11 +66,11 @@ def split(
     reason = why_not_fused(student, teacher, partition, temperature, kl, direction)
     if fused and reason:
         raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
+    if fused is not False and not reason:
+        return fused_split(student, teacher, partition, float(temperature), direction)
     if direction != FORWARD:
         return directed_split(student, teacher, partition, temperature, direction)
-    if fused is False or reason:
-        return plain_split(student, teacher, partition, temperature, kl)
-    return fused_split(student, teacher, partition, float(temperature))
+    return plain_split(student, teacher, partition, temperature, kl)
 
 
 def why_not_fused(
@@ -81,11 +82,11 @@ def why_not_fused(
     direction: Direction = FORWARD,
 ) -> str | None:
     """The reason why only the plain path can be used; ``None`` if the fused one can."""
-    if direction != FORWARD:
-        return f"it computes forward KL, not {direction}"
     reason = why_plain(temperature, kl)
     if reason or compiled_serves(student, teacher):
         return reason
+    if direction != FORWARD:
+        return f"without the compiled kernels (a CPU, no float64) it computes forward KL, not {direction}"
     if partition.groups and not anchored(partition.groups[0]):
         return "the first entry of the first group must count in every row"
     if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
@@ -106,15 +107,17 @@ def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
     return None
 
 
-def fused_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
+def fused_split(
+    student: Tensor, teacher: Tensor, partition: Partition, temperature: float, direction: Direction = FORWARD
+) -> Parts:
     """The same four tensors as the plain path, by the C kernels where they serve."""
     if compiled_serves(student, teacher):
-        return compiled_split(student, teacher, partition, temperature)
+        return compiled_split(student, teacher, partition, temperature, direction)
     return torch_split(student, teacher, partition, temperature)
 
 
 def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:
-    """Whether :func:`split_mean` works here: a CPU, compiled kernels, forward KL, no transform around it.
+    """Whether :func:`split_mean` works here: a CPU, compiled kernels, one direction of all, no transform around it.
 
     float16 is left out because the gradient is written before a loss scale can reach it; bfloat16 needs no scale.
     """
@@ -128,6 +131,7 @@ def split_mean(
     partition: Partition,
     temperature: float,
     weights: tuple[float, ...],
+    direction: Direction = FORWARD,
 ) -> Float[Tensor, ""]:
     """Mean over the rows of w_0 between + sum_g w_(g+1) within_g, value and gradient from one look at the logits.
 
@@ -135,7 +139,7 @@ def split_mean(
     forward pass can write the gradient while the row is in the cache. Equals the mean of :func:`split`.
 
     Args:
-        student, teacher, partition, temperature: as in :func:`split`; only where :func:`has_split_mean`.
+        student, teacher, partition, temperature, direction: as in :func:`split`; only where :func:`has_split_mean`.
         weights: of ``between`` and of every group's ``within``.
     """
-    return compiled_mean(student, teacher, partition, temperature, weights)
+    return compiled_mean(student, teacher, partition, temperature, weights, direction)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import rest
-from .plain import Group, Partition, Parts, kl_rows, needs_plain_gradient, plain_gradient
+from .plain import Group, Partition, Parts, kl_rows, needs_plain_gradient, plain_gradient, plain_split
 from .rest import KEEP, Look, number, read_small, write_small
 
 
@@ -70,7 +70,8 @@ class _FusedSplit(torch.autograd.Function):
         s, t, index, kept, best, log_total, mass, *inner = ctx.saved_tensors
         partition, temperature = ctx.partition, ctx.temperature
         if needs_plain_gradient():
-            return plain_gradient(s, t, partition, temperature, (between, within, log_s)), None, None, None
+            plain = functools.partial(plain_split, s, t, partition, temperature, "forward")
+            return plain_gradient(s, plain, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
         teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)
         student = du + teacher

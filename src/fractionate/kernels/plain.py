@@ -6,6 +6,7 @@ torch.compile and torch.func, double backward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -77,13 +78,11 @@ def plain_split(
     return square * kl_rows(log_t, log_s), square * within, log_t, log_s
 
 
-def plain_gradient(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float, grads: tuple[Any, ...]
-) -> Tensor:
-    """The student's gradient for what arrives at the four outputs, as a graph that can be differentiated again."""
+def plain_gradient(student: Tensor, split: Callable[[], Parts], grads: tuple[Any, ...]) -> Tensor:
+    """The student's gradient for what arrives at the outputs of a plain split, to be differentiated again."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        between, within, _, log_s = plain_split(student, teacher, partition, temperature, "forward")
+        between, within, _, log_s = split()
     wanted = [(x, g) for x, g in zip((between, within, log_s), grads, strict=True) if g is not None]
     outputs, arriving = zip(*wanted, strict=True)
     return torch.autograd.grad(outputs, student, arriving, create_graph=graph)[0]

@@ -74,3 +74,34 @@ def _decoupled(z: Tensor, label: Tensor, temperature: float) -> tuple[Tensor, Te
 def _inside(z: Tensor, kept: Tensor, temperature: float) -> Tensor:
     z = widen(z).masked_fill(~kept, -torch.inf)
     return ((z - z.detach().amax(1, keepdim=True)) / temperature).softmax(1)
+
+
+def conditional_projection(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], target: Int[Tensor, " n"]
+) -> Float[Tensor, "n c"]:
+    """The gradient nearest to that of KL(q || r) off the label which takes no margin from the label, ``[n, c]``.
+
+    q, r are teacher's and student's distributions off the label y at T = 1. d is the Euclidean projection of (0, r - q)
+    onto { x : x_j >= x_y for all j }: d_y = -l, d_j = r_j - min(q_j, r_j + l), l >= 0 solving l = sum_j [q_j - r_j -
+    l]_+. Solved by sorting, O(c log c); without gradient.
+
+    Args:
+        student: ``[n, c]`` raw logits, at least 3 classes.
+        teacher: ``[n, c]`` raw logits.
+        target: ``[n]`` class indices.
+
+    Source: Yuan and Tao, "Learning beyond full imitation" (2026), eq. 8 and 9.
+
+    Example:
+        >>> z = torch.tensor([[0.0, 1.0, 2.0]])
+        >>> conditional_projection(z, z.flip(1), torch.tensor([1])).round(decimals=4)  # of r - q = (-.76, 0, .76)
+        tensor([[-0.3808, -0.3808,  0.7616]])
+    """
+    label = torch.nn.functional.one_hot(target, student.shape[1]).bool()
+    r, q = (widen(z.detach()).masked_fill(label, -torch.inf).softmax(1) for z in (student, teacher))
+    gap = (q - r).masked_fill(label, -torch.inf).sort(1, descending=True).values[:, :-1]
+    count = torch.arange(1, gap.shape[1] + 1, device=gap.device, dtype=gap.dtype)
+    level = gap.cumsum(1) / (count + 1)
+    last = (gap > level).sum(1, keepdim=True)  # true up to the largest k, false after it
+    size = level.gather(1, (last - 1).clamp(min=0)).clamp(min=0.0)
+    return torch.where(label, -size, r - torch.minimum(q, r + size))

@@ -53,8 +53,9 @@ def inside_cross_entropy(
         >>> inside_cross_entropy(z, z, torch.tensor([[False, True, True]]))
         tensor([0.6931])
     """
+    # Masked after the division: that of -inf by a learned T would have a gradient of 0 * inf.
     p, q = (
-        (widen(z).masked_fill(~inside, -torch.inf) / temperature).log_softmax(1) for z in (teacher.detach(), student)
+        (widen(z) / temperature).masked_fill(~inside, -torch.inf).log_softmax(1) for z in (teacher.detach(), student)
     )
     return -(temperature * temperature) * (p.exp() * q.masked_fill(~inside, 0.0)).sum(1)
 

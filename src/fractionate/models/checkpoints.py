@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._files import expanded
+
 # Keys under which files keep their state dict. Where several are there the first counts: the weights themselves before
 # their average, the student before other networks.
 WRAPPERS = (
@@ -61,7 +63,7 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
         >>> net.bias.tolist()
         [1.0, 1.0]
     """
-    path = Path(path)
+    path = expanded(path)
     own = net.state_dict()
     state = _fitted(own, _unwrap(_read(path), path), path)
     _check(own, state, path)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .._choices import unknown
+from .._files import expanded
 from .._typing import Float
 
 MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
@@ -265,7 +266,7 @@ def _imported(module: str, name: str) -> ModuleType:
 
 
 def _from_file(source: str, name: str) -> ModuleType:
-    path = Path(source).expanduser().absolute()
+    path = expanded(source).absolute()
     if not path.is_file():
         raise FileNotFoundError(f"model {name!r}: there is no file {path}")
     known = f"{path.stem}_{sha256(os.fsencode(path)).hexdigest()[:8]}"  # two files of one name are two modules

@@ -128,8 +128,12 @@ def _differentiated(
     if not loss.requires_grad:
         return params, [None] * len(params)
     trained = [p for p in params if p.requires_grad]
-    with said_of_checkpoints():
+    try:
         got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        if said := said_of_checkpoints(error):
+            raise said from error
+        raise
     by_id = {id(p): None if g is None else dense(g) for p, g in zip(trained, got, strict=True)}
     return params, [by_id.get(id(p)) for p in params]
 

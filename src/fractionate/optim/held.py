@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .._choices import unknown
-from .grads import Grads, StreamGrads, dense
+from .grads import Grads, StreamGrads
 from .momenta import Momenta
 from .sharded import local
 
@@ -122,8 +122,8 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
             "was the model copied after the optimizer was made?"
         )
     return {
-        name: {place[id(p)]: dense(g.detach()) for p, g in _pairs(who, name, grads[name], given) if id(p) in place}
-        for name in grads
+        name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
+        for name, row in list(grads.items())
     }
 
 
@@ -202,9 +202,11 @@ def _carrier(g: Tensor) -> Tensor:
 
 def _pairs(
     who: str, stream: str, grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor], params: Iterable[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> list[tuple[Tensor, Tensor]]:
+    """Parameters with their gradients, dense and without history."""
     given: list[Tensor | None] = list(grads.values() if isinstance(grads, Mapping) else grads)
     params = list(grads if isinstance(grads, Mapping) else params)
     if len(given) != len(params):
         raise ValueError(f"{who}.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
-    return ((p, g) for p, g in zip(params, given, strict=True) if g is not None)
+    there = [(p, g.detach()) for p, g in zip(params, given, strict=True) if g is not None]
+    return [(p, g if g.layout is torch.strided else g.to_dense()) for p, g in there]

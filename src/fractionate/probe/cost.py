@@ -51,20 +51,6 @@ def free_bytes(device: torch.device) -> int | None:
         return None
 
 
-def in_bytes(count: float) -> str:
-    """A number of bytes in words.
-
-    Example:
-        >>> in_bytes(1_230_000)
-        '1.23 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def in_time(seconds: float) -> str:
     """A duration in words.
 

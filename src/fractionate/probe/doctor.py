@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._headlines import headline
 from ..config.run import Run
 from ..data import Batch, Source
 from ..kernels import state
 from ..monitors import norms
+from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..tasks.classification import Evaluation
 from ..train.build import Training, fixed_threads, parameters, prepare
 from ..train.checks import check_training
 from ..train.sources import sources
 from ..train.step import Stepper
-from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
+from .cost import free_bytes, graph_bytes, in_time, kept_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,7 +231,10 @@ def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
     assert isinstance(found, Evaluation)
-    seen = f"{found.top1:.2f} % top-1 on {sum(found.calibration.count)} images, evenly taken out of all"
+    metric = headline(found.headline)
+    seen = (
+        f"{metric.value(found.score)} {metric.label} on {sum(found.calibration.count)} images, evenly taken out of all"
+    )
     network = training.run.teacher
     untrained = network is not None and not (network.checkpoint or network.pretrained)
     return f"{seen} (no weights were given: a random network)" if untrained else seen

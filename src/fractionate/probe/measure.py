@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from .._files import expanded
+from .._headlines import headline
 from ..config.run import Data, Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
-from ..runs.origin import student_problem
+from ..runs.origin import images_problem, student_problem
 from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import build, fixed_threads, place
@@ -62,7 +65,7 @@ class Conditions:
     """
 
     batch_size: int = EVALUATION_BATCH
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     threads: int | None = None
@@ -116,14 +119,16 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION
     conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
     title = f"{facts['name']}: {run.student.name}"
-    return evaluate_network(student, run.data, console, teacher=teacher, conditions=conditions, title=title)
+    return evaluate_network(
+        student, run.data, console, teacher=teacher, conditions=conditions, title=title, measured_before=facts
+    )
 
 
 def _no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
-    return None if Path(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
+    return None if expanded(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
 
 
 def evaluate_network(
@@ -134,6 +139,7 @@ def evaluate_network(
     teacher: Network | None = None,
     conditions: Conditions | None = None,
     title: str | None = None,
+    measured_before: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Measure any network on the evaluation images of any data set: two tables.
 
@@ -144,6 +150,7 @@ def evaluate_network(
         teacher: network whose answers the student's are compared with.
         conditions: how the networks are run.
         title: of the table.
+        measured_before: summary of the network's run; it is said where the images are others than there.
 
     Raises:
         ValueError: an unknown name, or weights that do not fit.
@@ -162,7 +169,11 @@ def evaluate_network(
         batch_size=min(how.batch_size, len(found.test)),
         shuffle=False,
         device=device,
+        classes=found.test.classes,
+        listing=found.test.listing,
     )
+    if problem := images_problem(measured_before, test):
+        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}")
     _print(measured, console)
@@ -208,11 +219,13 @@ def _print(measured: Measured, console: Console) -> None:
 
     m = measured.metrics
     table = Table(title=f"{measured.title}, {measured.params:,} parameters, {measured.images:,} images")
-    for head in ("top-1 %", "top-5 %", "loss", "agreement %", "ECE %", "images/s"):
+    scores = m.columns()
+    for head in (*(headline(key).head for key in scores), "agreement %", "ECE %", "images/s"):
         table.add_column(head, justify="right")
     agreement = "-" if m.agreement is None else f"{m.agreement:.2f}"
     ece, speed = f"{100 * m.calibration.ece:.2f}", f"{measured.images_per_s:,.0f}"
-    table.add_row(f"{m.top1:.2f}", f"{m.top5:.2f}", f"{m.loss:.4f}", agreement, ece, speed)
+    cells = (f"{x:.2f}" if headline(key).unit else f"{x:.4f}" for key, x in scores.items())
+    table.add_row(*cells, agreement, ece, speed)
     console.print(table)
     console.print(_bins(m.calibration))
     console.print(f"images/s: batches of {measured.batch_size}, {measured.device}", highlight=False)

@@ -23,7 +23,7 @@ class Recipe:
         student: function of method, teacher and seed that returns a student's run.
         title: of a page that compares methods.
         methods: which ones a comparison shows if none are named.
-        expected: top-1 % that a teacher ought to reach; ``None`` where nobody knows.
+        expected: value of the headline that a teacher ought to reach; ``None`` where nobody knows.
         on_disk: whether the images come from a folder, which both functions then take as ``root``.
     """
 

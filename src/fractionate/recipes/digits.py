@@ -11,7 +11,7 @@ from ..papers.draft import defaults, scaled
 
 TEACHER = "convnet_16_32_64"
 STUDENT = "convnet_8_16"
-ENOUGH = 98.0  # top-1 % that a teacher must reach
+ENOUGH = 98.0  # percent of right answers that a teacher must reach
 
 
 def teacher(

@@ -47,9 +47,9 @@ def alone_top1(network: str) -> float | None:
     """
     for row in rows().values():
         if row.dataset == "cifar100" and row.augmentation != STRONG:
-            for name, top1 in ((row.teacher, row.teacher_acc), (row.student, row.student_acc)):
-                if name == network and top1 is not None:
-                    return top1
+            for name, accuracy in ((row.teacher, row.teacher_acc), (row.student, row.student_acc)):
+                if name == network and accuracy is not None:
+                    return accuracy
     return None
 
 

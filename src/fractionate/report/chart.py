@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fractionate.report.summary import Headline
+from fractionate._headlines import Headline
 
 Point = tuple[float, float]
 

@@ -82,11 +82,10 @@ def _views(console: Console, setting: str, rows: Sequence[Row]) -> list[RichTabl
 
 def _accuracy_columns(rows: Sequence[Row]) -> list[Column]:
     metric = rows[0].headline
-    head = f"{metric.label} {metric.unit}".rstrip()
     columns = [
         Column("seeds", [str(row.n) for row in rows]),
-        Column(f"{head},\nlast epoch", [spread(row.last) for row in rows], ["bold"] * len(rows)),
-        Column(f"{head},\nbest epoch", [spread(row.best) for row in rows]),
+        Column(f"{metric.head},\nlast epoch", [spread(row.last) for row in rows], ["bold"] * len(rows)),
+        Column(f"{metric.head},\nbest epoch", [spread(row.best) for row in rows]),
     ]
     reference = next((row.label for row in rows if row.is_baseline), None)
     if reference is not None:

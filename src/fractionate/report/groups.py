@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fractionate._choices import unknown
+from fractionate._headlines import Headline
 from fractionate.report.runs import RunRecord
-from fractionate.report.summary import Headline, RunFolderError, Summary
+from fractionate.report.summary import RunFolderError, Summary
 
 PER_RUN = frozenset({"seed", "device", "threads", "monitors", "save_every"})
 """Top-level keys of ``config.yaml`` that may differ between runs that are averaged."""

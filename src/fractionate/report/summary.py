@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fractionate._headlines import SCHEMA_0, Headline, headline
 from fractionate._terminal import one_line
 
 BINS = ("confidence", "accuracy", "count")
@@ -29,37 +30,6 @@ class RunFolderError(ValueError):
         self.file, self.line = file, line
         place = one_line(file) if line is None else f"{one_line(file)}, line {line}"
         super().__init__(f"{place}: {why}")
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The metric that tables show first: its key in the files, and how readers name it.
-
-    ``label`` is short ("top-1", for heads of columns), ``name`` is the quantity ("accuracy", for axes), ``unit`` is "%"
-    or empty, and ``higher`` says whether more is better.
-    """
-
-    key: str
-    label: str
-    name: str
-    unit: str = "%"
-    higher: bool = True
-
-    @property
-    def of(self) -> str:
-        """The unit of a difference."""
-        return "points" if self.unit == "%" else self.label
-
-
-HEADLINES = {
-    "top1": Headline("top1", "top-1", "accuracy"),
-    "miou": Headline("miou", "mIoU", "mean intersection over union"),
-    "ap": Headline("ap", "AP", "average precision"),
-}
-"""What is known of a headline; any other is named by its key, has no unit, and more of it is better."""
-
-SCHEMA_0 = "top1"
-"""The headline of folders from before ``schema`` and ``headline`` were written."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +83,18 @@ def parse_summary(file: Path, text: str) -> Summary:
     Raises:
         RunFolderError: broken JSON (with its line), or a field that is missing or of a wrong type.
     """
-    raw = parse_object(file, text)
+    return summary_of(file, parse_object(file, text))
+
+
+def summary_of(file: Path, raw: Mapping[str, Any]) -> Summary:
+    """The same of the object that a ``summary.json`` holds."""
     read = _Fields(file, raw)
-    headline = read.headline()
-    key = headline.key
+    metric = read.headline()
+    key = metric.key
     return Summary(
         method=read.required("method", read.text("method")),
         seed=read.required("seed", read.whole("seed")),
-        headline=headline,
+        headline=metric,
         last=read.required(f"last_{key}", read.number(f"last_{key}")),
         name=read.text("name"),
         dataset=read.text("dataset"),
@@ -194,7 +168,7 @@ class _Fields:
             why = f"schema {schema} is of a newer fractionate; this one reads up to {NEWEST}: update it"
             raise RunFolderError(self.file, None, why)
         key = self.required("headline", self.text("headline")) if schema else SCHEMA_0
-        return HEADLINES.get(key) or Headline(key, key, key, unit="")
+        return headline(key)
 
     def number(self, key: str) -> float | None:
         value = self.raw.get(key)

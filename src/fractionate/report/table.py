@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fractionate._headlines import Headline
 from fractionate._terminal import one_line
 from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
-from fractionate.report.summary import Headline, Summary
+from fractionate.report.summary import Summary
 from fractionate.report.words import Difference, Estimate, paired_difference
 
 T = TypeVar("T")

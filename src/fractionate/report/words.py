@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fractionate.report.summary import Headline
+    from fractionate._headlines import Headline
     from fractionate.report.table import Row
 
 LEVEL = 0.95
@@ -158,7 +158,7 @@ def measured(value: Estimate | float | None, headline: Headline) -> str:
     r"""A value of the headline with its unit; a dash alone for None.
 
     Example:
-        >>> from fractionate.report.summary import HEADLINES
+        >>> from fractionate._headlines import HEADLINES
         >>> measured(Estimate((92.0,)), HEADLINES["miou"])
         '92.00\xa0%'
     """

@@ -85,7 +85,8 @@ class Logits:
         self._set("teacher", plain(self.teacher.detach()))
         self._set("teachers", tuple(plain(t.detach()) for t in self.teachers))
         self._set("ranking", None if self.ranking is None else plain(self.ranking))
-        for name, logits in (("student", self.student), ("teacher", self.teacher)):
+        further = {f"teachers[{k}]": logits for k, logits in enumerate(self.teachers)}
+        for name, logits in {"student": self.student, "teacher": self.teacher, **further}.items():
             warn_of_probabilities(name, logits)
 
     def _set(self, name: str, value: object) -> None:

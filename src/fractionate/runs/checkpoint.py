@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,11 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor, nn
 
+from .._files import write_atomically
 from ..config.files import to_plain
+from ..config.run import Run
+from ..models import apart
+from ..tasks.classification import SCHEMA
 from ..train.generators import random_state, set_random_state
 from ..train.loop import Loop
 
@@ -23,68 +25,16 @@ SEAL = b"sha256:"
 Write = Callable[[io.BufferedIOBase], None]
 
 
-def write_atomically(
-    path: Path, content: bytes | str | Callable[[io.BufferedIOBase], None], keep: Path | None = None
-) -> None:
-    """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
-
-    Args:
-        path: file.
-        content: all of it, or a function that writes it.
-        keep: what the old file is renamed to; otherwise it is gone.
-
-    Raises:
-        OSError: the file cannot be written; what was there before is unchanged.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically(Path(folder) / "a.txt", "whole")
-        ...     [f.name for f in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the renaming itself to disk, where folders can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def save_weights(net: nn.Module, path: Path) -> None:
     """The state dict as safetensors."""
     write_weights(net.state_dict(), path)
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """The same of a state dict."""
+    """The same of a state dict, also of a network that has a tensor under two names."""
     from safetensors.torch import save
 
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
+    write_atomically(path, save(apart(weights)))
 
 
 def save_checkpoint(
@@ -110,6 +60,7 @@ def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping
     """Write where this process stands, without the others; as :func:`save_checkpoint`."""
     t = loop.training
     state = {
+        "schema": SCHEMA,
         "student": t.student.state_dict(),
         "average": loop.average.net.state_dict() if loop.average else None,
         "method": t.method.module.state_dict() if t.method.module else {},
@@ -131,7 +82,8 @@ def restore(loop: Loop, path: Path) -> None:
     """Go on where a checkpoint stands; hyper-parameters are those of the loop's config, not the saved ones.
 
     Raises:
-        ValueError: the file cannot be read, or belongs to another network or to streams that cannot be converted.
+        ValueError: the file cannot be read, belongs to another network or to streams that cannot be converted, or was
+            trained at other rates than its config means today.
     """
     load_state(loop, read_checkpoint(path), path)
 
@@ -140,9 +92,10 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
     """The same from what :func:`read_checkpoint` found in ``path``.
 
     Raises:
-        ValueError: it belongs to another network, or to streams that cannot be converted.
+        ValueError: as :func:`restore`.
     """
     t = loop.training
+    _check_rates(state, t.run, path)
     try:
         t.student.load_state_dict(state["student"])
         if t.method.module:
@@ -171,6 +124,27 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         first = " ".join(str(error).split())[:300]
         what = f"it lacks {first}" if isinstance(error, KeyError) else first
         raise ValueError(f"cannot go on from {path}: {what}") from error
+
+
+OLD_COSINE = 1e-300  # a minimum that vanishes beside any rate, and under which the rates are those of schema 0
+
+
+def _check_rates(state: Mapping[str, Any], run: Run, path: Path) -> None:
+    """Refuse to go on at other rates than a checkpoint was trained at: before schema 1, schedules were an epoch ahead.
+
+    Where a ``minimum`` is named they still are, and step schedules without warm-up never moved.
+    """
+    schema, rate = state.get("schema", 0), run.learning_rate
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(f"{path} was written by a newer fractionate (schema {schema}); update this one")
+    warming = rate.warmup_epochs > int(state["epoch"])
+    if schema or rate.minimum or not (rate.schedule == "cosine" or warming):
+        return
+    way = f", or go on at its own rates by learning_rate.minimum={OLD_COSINE:g}" if rate.schedule == "cosine" else ""
+    raise ValueError(
+        f"{path} was written by an earlier fractionate, whose {'cosine' if way else 'warm-up'} was an epoch ahead of "
+        f"today's (schema 0): finish the run with the version that began it{way}"
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,21 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..tasks import Result
-from ..tasks.classification import HEADLINE, SCHEMA
+from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
-from .checkpoint import (
-    load_state,
-    read_checkpoint,
-    save_checkpoint,
-    save_weights,
-    write_atomically,
-    write_state,
-)
+from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
-from .origin import CHECKPOINT, STUDENT, Origin, file_digest, origin_of, replaced
+from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -133,9 +127,10 @@ class RunFolder:
         now = origin_of(loop)
         other = replaced(before, now, self.path / CHECKPOINT, other_file=other_file)
         if other:
-            warnings.warn(f"{self.path} goes on with other weights of the teacher than it began with", stacklevel=4)
+            what = " and ".join(SAID[name] for name in other)
+            warnings.warn(f"{self.path} goes on with {what} than it began with", stacklevel=4)
         self.origin.update({name: digest or before.get(name) for name, digest in now.items()})
-        return other
+        return {f"{name} (sha256)" if name == "teacher" else name: pair for name, pair in other.items()}
 
     def _rewind(self, run: Run) -> None:
         """Bring the files to where a checkpoint stands."""
@@ -149,7 +144,7 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
-        self.lines.append(_line({"schema": SCHEMA, "headline": HEADLINE, **record.columns()}))
+        self.lines.append(_line({"schema": SCHEMA, "headline": record.test.headline, **record.columns()}))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])

@@ -1,4 +1,4 @@
-"""What a run is made of besides its config: digests of the teacher's weights and of the images, to know them again."""
+"""What a run is made of besides its config: the teacher's weights, the images, the code that computes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from .._files import expanded
 from ..config.run import Run
-from ..data import fingerprint_of
+from ..data import Source, fingerprint_of, normalization_of
+from ..kernels import state
+from ..kernels.triton_split import AVAILABLE
+from ..train.build import Training
 from ..train.loop import Loop
 from .checkpoint import read_checkpoint, write_weights
 
 CHUNK = 1 << 20
 CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
 Origin = dict[str, str | None]
+# What may change under way, since it moves numbers by rounding alone; it is said.
+SAID = {
+    "teacher": "other weights of the teacher",
+    "losses": "other code for the losses",
+    "torch": "another version of torch",
+}
 
 
 def file_digest(path: Path) -> str | None:
@@ -36,21 +48,33 @@ def file_digest(path: Path) -> str | None:
 def teacher_digest(run: Run) -> str | None:
     """SHA-256 of the file with the teacher's weights; ``None`` where the run has no such file."""
     weights = run.teacher.checkpoint if run.teacher else None
-    return file_digest(Path(weights)) if weights else None
+    return file_digest(expanded(weights)) if weights else None
 
 
 def origin_of(loop: Loop) -> Origin:
-    """Digests of the teacher's weights and of both sets of images; ``None`` for what cannot be known again."""
+    """Digests of the teacher's weights and of both sets of images, and what computes; ``None`` where it is unknown."""
     training = loop.training
     return {
         "teacher": teacher_digest(training.run),
         "train": fingerprint_of(training.train),
         "test": fingerprint_of(training.test),
+        "losses": _losses(training),
+        "torch": str(torch.__version__),
     }
 
 
+def _losses(training: Training) -> str | None:
+    """Which kernels compute the losses; compiled ones are known by their source, their compiler and its options."""
+    if not training.run.method.distils:
+        return None
+    if next(training.student.parameters()).device.type == "cuda":
+        return "Triton kernels" if AVAILABLE else "torch operations"
+    words, _, place = state().partition(", ")
+    return f"{words}, {Path(place).stem.rpartition('-')[0]}" if place else words.partition(":")[0]
+
+
 def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: bool) -> dict[str, list[Any]]:
-    """What a run that goes on was made of otherwise, with the old and the new digest, as far as that is allowed.
+    """What a run that goes on was made of otherwise, each with the old and the new one, as far as that is allowed.
 
     Args:
         before: what the checkpoint says; what it does not say is not compared.
@@ -74,7 +98,7 @@ def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: 
             f"the teacher's weights differ from those that {path} was taught by, though the file has the same name: "
             f"put the former file back, name another one by teacher.checkpoint=FILE, or start anew with --overwrite"
         )
-    return {f"{name} (sha256)": [before[name], now[name]] for name in other}
+    return {name: [before[name], now[name]] for name in other}
 
 
 def check_teacher(facts: Any, run: Run, folder: Path) -> None:
@@ -119,6 +143,17 @@ def student_problem(facts: Any, folder: Path) -> str | None:
     if then is None or now in (None, then):
         return None
     return f"{folder / STUDENT} is not the file that this run wrote (its SHA-256 is another one)"
+
+
+def images_problem(facts: Any, source: Source) -> str | None:
+    """In words, why test images are not those that the finished run was measured on; ``None`` if they are."""
+    then, now = _made_of(facts, "test"), fingerprint_of(source)
+    if then is not None and now not in (None, then):
+        return "the test images are not those that this run was measured on (files added, left out, changed or moved)"
+    known, rule = facts.get("images") if isinstance(facts, dict) else None, normalization_of(source)
+    if rule and isinstance(known, dict) and known.get("mean") not in (None, list(rule.mean)):
+        return "the images are not normalised as this run's were: their mean is that of other training images"
+    return None
 
 
 def _made_of(facts: Any, name: str) -> str | None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .._files import expanded
 from ..config.files import differences
 from ..config.run import Run
 from ..optim import PeerLost
@@ -86,7 +87,7 @@ def run_in_folder(
                 save_steps=save_steps,
                 teacher_at_least=teacher_at_least,
             )
-    target, world = RunFolder(Path(folder)), current()
+    target, world = RunFolder(expanded(folder)), current()
     if reason := _first(world.everyones(stop.reason)):
         raise Stopped(reason)
     resume = resume and not overwrite

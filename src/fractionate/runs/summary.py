@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from .. import __version__
+from .._headlines import headline
 from ..config.run import Run
 from ..tasks import Result
-from ..tasks.classification import HEADLINE, SCHEMA
+from ..tasks.classification import SCHEMA
 from ..train.build import Training, merging
 from ..train.loop import Loop
 from ..train.sources import seen_images
@@ -38,11 +39,12 @@ def summarize(
     later has to be shown.
     """
     training = loop.training
-    run, best = training.run, max(metrics, key=lambda row: row["test_top1"])
+    run, key = training.run, test.headline
+    best = _best(metrics, key)
     method = run.method.build()
     return {
         "schema": SCHEMA,
-        "headline": HEADLINE,
+        "headline": key,
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
@@ -51,8 +53,8 @@ def summarize(
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
         "epochs": run.epochs,
-        "last_top1": test.score,
-        "best_top1": best["test_top1"],
+        f"last_{key}": test.score,
+        f"best_{key}": best[f"test_{key}"],
         "best_epoch": best["epoch"],
         **{f"last_{name}": x for name, x in test.columns().items()},
         "agreement": test.agreement,
@@ -60,7 +62,7 @@ def summarize(
         "calibration": asdict(test.calibration),
         "params": sum(p.numel() for p in training.student.parameters()),
         "teacher_params": training.teacher_params,
-        "teacher_top1": training.teacher_test.score if training.teacher_test else None,
+        f"teacher_{key}": training.teacher_test.score if training.teacher_test else None,
         "streams": {s.name: list(s.components) for s in method.streams},
         "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
@@ -75,6 +77,12 @@ def summarize(
         "git": _git(),
         "versions": _versions(),
     }
+
+
+def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """The line of the best epoch."""
+    sign = 1 if headline(key).higher else -1
+    return max(metrics, key=lambda row: sign * row[f"test_{key}"])
 
 
 def _dataset(run: Run) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._choices import choose
+from .._headlines import headline
 from ..config.files import to_plain
 from ..config.run import Run
 from ..train.loop import Record
@@ -134,7 +135,7 @@ class _Bars:
         self.progress, self.jobs = progress, jobs
         self.all = progress.add_task(f"[bold]{title}", total=len(jobs), note="")
         self.running: dict[int, TaskID] = {}
-        self.top1: dict[int, str] = {}  # as last measured
+        self.scores: dict[int, str] = {}  # as last measured
 
     def __call__(self, event: Event) -> None:
         job = self.jobs[event.job]
@@ -149,9 +150,9 @@ class _Bars:
         if not event.images_per_s:  # where it begins; no progress, which would tell a wrong speed
             self.progress.reset(bar, completed=event.epoch)  # type: ignore[arg-type]  # floats are shown too
             return
-        if event.top1 is not None:
-            self.top1[event.job] = f"{event.top1:.2f} %  "
-        note = f"{self.top1.get(event.job, '')}{event.images_per_s:,.0f} images/s"
+        if event.score is not None:
+            self.scores[event.job] = f"{headline(event.headline).value(event.score)}  "
+        note = f"{self.scores.get(event.job, '')}{event.images_per_s:,.0f} images/s"
         self.progress.update(bar, completed=event.epoch, note=note)
 
 
@@ -178,7 +179,7 @@ class Lines:
         self.console, self.jobs, self.ends, self.clock = console, jobs, ends, clock
         self.finished, self.trained, self.started = 0, 0.0, clock()
         self.reached = [0.0] * len(jobs)  # epochs
-        self.top1: dict[int, str] = {}  # as last measured
+        self.scores: dict[int, str] = {}  # as last measured
         self.printed, self.ended = self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
@@ -188,13 +189,13 @@ class Lines:
             self.reached[event.job] = event.epochs
             self.finished += 1
             if self.ends:
-                self._say(now, f"{title}: {event.top1:.2f} % top-1")
+                self._say(now, f"{title}: {_scored(event)}")
             return
         self._see(event, now)
         if event.images_per_s:
-            quiet_since = self.printed if event.top1 is not None else max(self.printed, self.ended[event.job])
+            quiet_since = self.printed if event.score is not None else max(self.printed, self.ended[event.job])
             if now - quiet_since >= EVERY and event.epoch < event.epochs:
-                speed = f"{self.top1.get(event.job, '')}{event.images_per_s:,.0f} images/s"
+                speed = f"{self.scores.get(event.job, '')}{event.images_per_s:,.0f} images/s"
                 self._say(now, f"{title}: {_place(event)}, {speed}, {self._remaining(now)} left")
 
     def _see(self, event: Event, now: float) -> None:
@@ -202,9 +203,9 @@ class Lines:
         if event.images_per_s:
             self.trained += event.epoch - self.reached[event.job]
         self.reached[event.job] = event.epoch
-        if event.top1 is not None:
+        if event.score is not None:
             self.ended[event.job] = now
-            self.top1[event.job] = f"{event.top1:.2f} % top-1, "
+            self.scores[event.job] = f"{_scored(event)}, "
 
     def _say(self, now: float, text: str) -> None:
         self.printed = now
@@ -217,6 +218,12 @@ class Lines:
         seconds = (now - self.started) / self.trained * left
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
+
+
+def _scored(event: Event) -> str:
+    """The headline as measured."""
+    metric = headline(event.headline)
+    return f"{metric.value(event.score)} {metric.label}" if event.score is not None else f"no {metric.label}"
 
 
 def _place(event: Event) -> str:

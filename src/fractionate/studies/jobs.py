@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._headlines import headline_of
 from ..config.run import Run
 from ..runs.runner import SAVE_SECONDS, run_in_folder
 from ..runs.stop import Stop
+from ..tasks.classification import HEADLINE
 from ..train.loop import Record
 from ..world import current
 from .crew import Crew, without_interrupts
@@ -30,16 +32,17 @@ class Job:
 class Event:
     """How far a job is: ``epoch`` of ``epochs`` are over (2.25: a quarter of the third too), or all is: ``done``.
 
-    ``top1`` is measured at the end of an epoch, so it is None inside one. An event without images per second tells
-    where the job begins: at epoch 0, then, if it is resumed, where it goes on.
+    ``score`` is the value of the ``headline``, measured at the end of an epoch, so it is None inside one. An event
+    without images per second tells where the job begins: at epoch 0, then, if it is resumed, where it goes on.
     """
 
     job: int
     epoch: float
     epochs: int
-    top1: float | None = None
+    score: float | None = None
     images_per_s: float = 0.0
     done: bool = False
+    headline: str = HEADLINE
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
     with boards(options.boards if current().main else (), job.run, job.folder) as show:
 
         def on_record(record: Record) -> None:
-            listen(Event(number, record.epoch, epochs, record.test.score, record.images_per_s))
+            test = record.test
+            listen(Event(number, record.epoch, epochs, test.score, record.images_per_s, headline=test.headline))
             show(record)
 
         told = -math.inf
@@ -122,7 +126,8 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
             save_seconds=options.save_seconds,
             teacher_at_least=options.teacher_at_least,
         )
-    return Event(number, epochs, epochs, facts["last_top1"], done=True)
+    key = headline_of(facts)
+    return Event(number, epochs, epochs, facts[f"last_{key}"], done=True, headline=key)
 
 
 def _in_processes(jobs: Sequence[Job], options: Options, listen: Listener, workers: int) -> None:

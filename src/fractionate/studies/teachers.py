@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._headlines import headline, headline_of
 from ..config.files import differences
 from ..config.run import Network, Run
 from ..probe.doctor import Thinned
@@ -68,7 +69,7 @@ def trained_teacher(
             differ.
         console: where progress and accuracy go.
         options: what to do with a folder that holds another run.
-        expected: top-1 % that such a network ought to reach.
+        expected: value of the headline that such a network ought to reach.
         students: what is going to learn from it; looked at before it is trained.
 
     Returns:
@@ -94,7 +95,9 @@ def trained_teacher(
     with display(console, [job], "teacher", ends=False) as listen:
         run_jobs([job], options, listen)
     facts = there.summary()
-    _show(run.student, facts["last_top1"], facts["params"], run.data.evaluate_on, expected(run.student), console)
+    key = headline_of(facts)
+    score, part = (key, facts[f"last_{key}"]), run.data.evaluate_on
+    _show(run.student, score, facts["params"], part, expected(run.student), console)
     return replace(run.student, checkpoint=str(there.student))
 
 
@@ -119,10 +122,10 @@ def measured_teacher(
     net = build(teacher, test.num_classes).to(place(run.device))
     check_weights("teacher", net)
     with fixed_threads(run.threads):
-        top1 = evaluate(net, test).top1
+        found = evaluate(net, test)
     size = sum(p.numel() for p in net.parameters())
-    _show(teacher, top1, size, run.data.evaluate_on, expected(teacher), console)
-    if top1 < 100 / test.num_classes + LUCK:
+    _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
+    if found.score < 100 / test.num_classes + LUCK:
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
             "pretrained network has a new, untrained last layer for them",
@@ -132,14 +135,19 @@ def measured_teacher(
     return teacher
 
 
-def _show(teacher: Network, top1: float, params: int, part: str, wanted: float | None, console: Console) -> None:
+def _show(
+    teacher: Network, score: tuple[str, float], params: int, part: str, wanted: float | None, console: Console
+) -> None:
+    metric, value = headline(score[0]), score[1]
     console.print(
-        f"teacher {teacher.name}: {top1:.2f} % top-1 on the {part} images"
+        f"teacher {teacher.name}: {metric.value(value)} {metric.label} on the {part} images"
         f"{'' if wanted is None else f' (expected {wanted:g})'}, {params:,} parameters",
         highlight=False,
         soft_wrap=True,
     )
-    if wanted is not None and top1 < wanted - SLACK:
+    if wanted is not None and value < wanted - SLACK:
         console.print(
-            f"that is below the expected {wanted:g} %: students will learn less from it", style="yellow", soft_wrap=True
+            f"that is below the expected {wanted:g} {metric.unit}: students will learn less from it",
+            style="yellow",
+            soft_wrap=True,
         )

@@ -162,10 +162,10 @@ def train_paper(
     elif run.method.distils and run.teacher:
         alone = teacher_run(recipe if own else run.teacher.name)
         alone = override(lasting(alone, choice.teacher_epochs or alone.epochs), for_teacher(changes))
-        top1 = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
+        accuracy = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
         folder = out / f"teacher-{file_name(run.teacher.name)}"
         drafted = run
-        teacher = trained_teacher(alone, folder, console, options, lambda network: top1, lambda: [drafted])
+        teacher = trained_teacher(alone, folder, console, options, lambda network: accuracy, lambda: [drafted])
         run = replace(run, teacher=teacher)
     runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
     jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..combine import STREAM
+from .._files import cache_folder
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
@@ -21,9 +19,10 @@ from ..optim import Momenta, StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
-from ..world import current
+from ..world import current, launched
 from .groups import grouped
 from .health import check_weights
+from .join import streams_to_join
 from .log import Watch, unmerged, watching
 from .sources import sources
 
@@ -61,9 +60,16 @@ def place(name: str) -> torch.device:
         >>> place("cpu")
         device(type='cpu')
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if ":" in name and launched() > 1:
+        raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and int(number or 0) >= there:
+        found = "no GPU" if not there else f"{there} GPU{'s' if there > 1 else ''}, counted from cuda:0"
+        raise ValueError(f"device {name!r} was asked for, but torch finds {found}; use device=cpu or device=auto")
+    if number:
+        torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
+    return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
 
 
 @dataclass(eq=False)
@@ -166,7 +172,8 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
-        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
+        method, momenta = streams_to_join(run, method)
+        return method, False, momenta
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 
@@ -204,11 +211,6 @@ def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
     return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
-
-
-def cache_folder() -> Path:
-    """Where tables that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
-    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
 
 
 def _method(run: Run, device: torch.device) -> Method:

@@ -136,12 +136,12 @@ class Guard:
 
 
 def _on_cpu(grads: Mapping[str, Any]) -> bool:
-    return next(g.device.type == "cpu" for row in grads.values() for g in row if g is not None)
+    return next(g.device.type == "cpu" for row in list(grads.values()) for g in row if g is not None)
 
 
 def _norms(grads: Mapping[str, Any]) -> list[float]:
     """Sum of the Euclidean norms of every stream, which a CPU computes many times faster than maxima."""
-    rows = [[g.detach() for g in row if g is not None] for row in grads.values()]
+    rows = [[g.detach() for g in row if g is not None] for row in list(grads.values())]
     return torch.stack([torch.stack([n.float() for n in torch._foreach_norm(r)]).sum() for r in rows if r]).tolist()
 
 

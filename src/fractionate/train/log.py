@@ -108,6 +108,7 @@ class EpochLog:
         self.streams: list[str] = []
         self.rows: list[Tensor] = []
         self.places: list[int] = []
+        self.counts: list[int] = []  # images of each row's step
         self.seen = 0
         self.images = 0
         self.lr: float | None = None
@@ -146,6 +147,7 @@ class EpochLog:
             row = torch.cat([row, largest.to(row.dtype) / self.world.size])
         self.rows.append(row)
         self.places.append(self.seen)
+        self.counts.append(images)
         self.skip(images)
 
     def skip(self, images: int) -> None:
@@ -181,8 +183,11 @@ class EpochLog:
         return table[:, :width]
 
     def means(self, epoch: int, first_step: int) -> tuple[float, dict[str, float]]:
-        """Mean loss and mean components over the steps; as :meth:`check`. NaN if every step was left out."""
-        loss, *components = self.check(epoch, first_step).mean(0).tolist()
+        """Mean loss and mean components over the images; as :meth:`check`. NaN if every step was left out."""
+        if not (table := self.check(epoch, first_step)).numel():
+            return math.nan, dict.fromkeys(self.names, math.nan)
+        share = torch.tensor(self.counts, dtype=torch.float64)
+        loss, *components = (share / share.sum() @ table).tolist()
         return loss, dict(zip(self.names, components, strict=True))
 
     def settle(self) -> None:
@@ -201,6 +206,7 @@ class EpochLog:
             "streams": self.streams,
             "rows": torch.stack(self.rows).cpu() if self.rows else None,
             "places": self.places,
+            "counts": self.counts,
             "seen": self.seen,
             "images": self.images,
             "lr": self.lr,
@@ -222,6 +228,7 @@ class EpochLog:
         rows = [] if state["rows"] is None else state["rows"].to(device).unbind()
         self.rows = self._kept(rows)
         self.places = list(state["places"])
+        self.counts = list(state.get("counts") or [1] * len(rows))  # checkpoints of before weighed every step alike
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]
 

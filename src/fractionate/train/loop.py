@@ -70,7 +70,7 @@ class Record:
 
     Args:
         epoch: from 1.
-        train_loss: mean over the steps.
+        train_loss: mean over the images; of a smaller last batch every image counts as much as the others.
         components: mean of every component, without weights.
         test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from .._files import expanded
 from ..config.run import Data
 from ..data import (
     AUGMENTATIONS,
@@ -63,7 +64,7 @@ def check_seen(training: Training) -> None:
     network, here = training.run.teacher, seen_images(training.train)
     if here is None or training.teacher is None or network is None or not network.checkpoint:
         return
-    path = Path(network.checkpoint).parent / "summary.json"
+    path = expanded(network.checkpoint).parent / "summary.json"
     there = _recorded(path)
     theirs, ours = there.get("classes"), here["classes"]
     if isinstance(theirs, list) and theirs and ours and theirs != ours:
@@ -167,7 +168,7 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
 
 def data_root(data: Data) -> Path:
     """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data").expanduser()
+    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
 
 
 def _part(data: Data) -> Part:

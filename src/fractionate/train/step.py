@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import Batch, pieces
 from ..methods import Method
 from ..methods.method import sum_of
-from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
 from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
@@ -36,14 +36,15 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
     skipped: bool = False
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
         total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
-        components = {name: x / total for name, x in self.components.items()}
-        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
+        components, losses = ({name: x / total for name, x in of.items()} for of in (self.components, self.losses))
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters), losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,9 @@ def train_step(
     progress: Progress,
     merge: bool | None = None,
     *,
-    ready: Callable[[Step, Progress], StreamGrads] | None = None,
+    clip: float | None = None,
+    clip_each: float | None = None,
+    join: Join | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     scaler: LossScale | None = None,
@@ -86,7 +89,9 @@ def train_step(
         rows: all of the step's, or its parts, which may be computed as they are asked for.
         progress: position in training.
         merge: as in ``method.stream_losses``.
-        ready: what the optimizer gets of the step's gradients; by default all of them as they are.
+        clip: largest norm of the sum of all streams.
+        clip_each: largest norm of each stream, before that.
+        join: makes one stream of all, between the two.
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
@@ -95,7 +100,7 @@ def train_step(
             over.
 
     Returns:
-        What was done; the gradients are those before ``ready``.
+        What was done; the gradients are those before clipping.
 
     Raises:
         Diverged: a component is not finite; the weights have not moved.
@@ -111,7 +116,13 @@ def train_step(
         step = replace(step, grads=scaler.unscaled(step.grads, optimizer))
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
-    grads = ready(step, progress) if ready else step.grads
+    grads = step.grads if clip_each is None else clip_streams(step.grads, clip_each)
+    try:
+        grads = join(grads, step.losses, progress) if join else grads
+    except NotFinite:
+        if not scaler:  # which leaves the step out by itself
+            raise
+    grads = grads if clip is None else clip_total(grads, clip)
     if scaler:
         step = replace(step, skipped=not scaler.step(optimizer, grads))
     else:
@@ -149,9 +160,11 @@ def _differentiated(
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
     loss = share * sum_of([x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
+    streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-    return Step(loss, found, grads)
+        streams = {name: before.losses[name] + x for name, x in streams.items()}
+    return Step(loss, found, grads, streams)
 
 
 class Stepper:
@@ -176,7 +189,7 @@ class Stepper:
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
         self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
-        self.join = Join(training.run, training.method, self.world)
+        self.join = Join(training.run, self.world)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -196,7 +209,7 @@ class Stepper:
         Raises:
             Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
         """
-        t = self.training
+        t, o = self.training, self.training.run.optimizer
         try:
             step = train_step(
                 self.trained,
@@ -205,7 +218,9 @@ class Stepper:
                 self._parts(batch),
                 progress,
                 t.merge,
-                ready=self.join,
+                clip=o.clip,
+                clip_each=o.clip_streams,
+                join=self.join,
                 reduce=self.reduce,
                 total=self.total,
                 scaler=self.scaler,
@@ -244,8 +259,7 @@ class Stepper:
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
-        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        t, optimizer = self.training, self.training.optimizer
+        t, bad = self.training, tuple(torch.full_like(p, math.nan) for p in self.trained)
         streams = t.method.momenta(t.run.optimizer.base, t.merge)
         found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
@@ -253,14 +267,14 @@ class Stepper:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         grads = StreamGrads(found, tuple(self.trained))
         if self.scaler:
-            grads = self.scaler.unscaled(grads, optimizer)
+            grads = self.scaler.unscaled(grads, t.optimizer)
+            with suppress(NotFinite):  # the others may ask for everybody's losses
+                self.join(grads, {}, progress)
+            self.scaler.step(t.optimizer, grads)
+            self.world.everyones(str(own))
+            return
         try:
-            grads = self.join(Step(bad[0].sum(), {}, grads), progress)
-            if self.scaler:
-                self.scaler.step(optimizer, grads)
-                self.world.everyones(str(own))
-            else:
-                optimizer.step(grads)
+            t.optimizer.step(self.join(grads, {}, progress))
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 

@@ -1,0 +1,75 @@
+"""Paths as people write them, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fractionate import _files, models
+from fractionate._files import cache_folder, expanded, write_atomically
+from fractionate.cli import main
+from fractionate.config.files import read_config
+from fractionate.runs.checkpoint import save_weights
+from tests.data.pillow import Image
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+def test_a_tilde_is_the_home_folder_in_every_option_that_no_shell_expands(home: Path) -> None:
+    for label in ("cat", "dog"):
+        (home / "photos" / label).mkdir(parents=True)
+        for n in range(6):
+            Image.new("RGB", (8, 8), (40 * n, 90, 40 if label == "cat" else 200)).save(
+                home / "photos" / label / f"{n}.png"
+            )
+    save_weights(models.create("resnet8", num_classes=2), home / "teacher.safetensors")
+    nets = ["--student", "resnet8", "--teacher", "resnet8", "--teacher-checkpoint=~/teacher.safetensors"]
+    few = ["--epochs", "1", "data.batch_size=4", "--device", "cpu"]
+    words = ["train", "folder", "--data=~/photos", "--method", "kd", *nets, *few]
+    assert main([*words, "--out=~/runs"]) == 0
+    run = next((home / "runs").rglob("config.yaml")).parent
+    again = f"~/{run.relative_to(home)}"
+    fields = ["data.root=~/photos", "teacher.checkpoint=~/teacher.safetensors"]
+    assert main(["train", f"--config={again}/config.yaml", "--out=~/twice", *fields]) == 0
+    assert main(["evaluate", again]) == 0
+    assert main(["report", again, "--out=~/page.html"]) == 0
+    assert (home / "page.html").is_file()
+    assert read_config("~/twice/config.yaml").data.root == "~/photos"
+    assert not Path("~").exists()
+
+
+def test_the_tilde_of_nobody_stays() -> None:
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+def test_a_user_without_a_home_is_told_how_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(_files.CACHE, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", str)
+    with pytest.raises(OSError, match="FRACTIONATE_CACHE names a place"):
+        cache_folder()
+    monkeypatch.setenv(_files.CACHE, "kept")
+    assert cache_folder() == Path("kept")
+
+
+def test_a_name_as_long_as_a_folder_takes_can_be_written(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("x" * 250), "whole")
+    assert [len(file.name) for file in tmp_path.iterdir()] == [250]
+
+
+def test_weights_under_two_names_are_saved_under_both(tmp_path: Path) -> None:
+    net = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)})
+    net["b"] = net["a"]
+    save_weights(net, tmp_path / "student.safetensors")
+    found = load_file(tmp_path / "student.safetensors")
+    assert torch.equal(found["a.weight"], found["b.weight"])
+    models.load_checkpoint(net, tmp_path / "student.safetensors")
