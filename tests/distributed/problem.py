@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd+deepkd, clipped": {"optimizer": CLIPPED},
     "dist": {},
     "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
+    "dkd+deepkd, float16": {"precision": "float16"},
+    "dkd, float16, broken": {"precision": "float16", "skip_nonfinite": 1},
     "ctkd, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},
@@ -52,6 +54,11 @@ CASES: dict[str, dict[str, Any]] = {
     "dkd+deepkd, update": {"parallel": UPDATE, "merge": False},
     "dkd+deepkd(rule=published-code), update": {"parallel": UPDATE},
     "dist, update": {"parallel": UPDATE},
+    "dkd, min_norm_log, float16, broken": {
+        "combine": "min_norm_log",
+        "precision": "float16",
+        "skip_nonfinite": 1,
+    },
     "dkd, uneven": {},
     "dkd+deepkd, uneven, two parts": {"accumulate": 2},
     "kd+dot, uneven, update": {"parallel": UPDATE},
@@ -191,7 +198,7 @@ def finished(loop: Loop) -> Numbers:
         found[f"record {record.epoch}"] = torch.tensor(numbers, dtype=torch.float64)
     again = evaluate(t.student, t.test)
     found["images counted"] = torch.tensor([sum(again.calibration.count)])
-    return {name: x.clone() for name, x in found.items()}
+    return {name: torch.as_tensor(x).clone() for name, x in found.items()}
 
 
 def interrupt(case: str, path: Path) -> None:

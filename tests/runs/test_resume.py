@@ -73,6 +73,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ctkd": {"monitors": WATCHED},
     "skd": {"channels_last": True},
     "sgdkd": {"precision": "bfloat16"},
+    "dkd+dot, float16": {"precision": "float16", "optimizer": ADAMW},
     "crld": {"data": TWO_VIEWS},
     "mlkd": {"data": TWO_VIEWS, "monitors": WATCHED},
 }

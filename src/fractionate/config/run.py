@@ -13,7 +13,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
+Decay = Literal["all", "weights"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -29,6 +29,8 @@ class Data:
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
+        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
+            it changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -47,6 +49,7 @@ class Data:
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
     skip_broken: bool = False
+    cache: bool = False
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -78,9 +81,6 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
-
-
-Decay = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,7 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
-        update_rms: root mean square of AdamW's update in units of the learning rate, at the last step of an epoch;
-            streams may stay merged.
+        update_rms: root mean square of AdamW's last update in units of its rate; streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
@@ -239,10 +238,10 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one; ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
         channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
             on a CPU: torch's batch norm is 4e-6 off, not 4e-8, and a first step's gradient by up to 6e-3 of itself.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
@@ -279,10 +278,10 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
-    combine: Combine = "none"
+    combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"

@@ -18,7 +18,8 @@ from ..data import Batch, Source
 from ..rows import Progress
 from ..teachers.live import Teacher
 from ..train.build import Training, fixed_threads, parameters, prepare
-from ..train.step import BACKWARD, ROWS, UPDATE, Lap, Stepper
+from ..train.log import BACKWARD, ROWS, UPDATE, Lap
+from ..train.step import Stepper
 from .cost import Cost, Machine, measure_machine, wait
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ def measure(training: Training, steps: int) -> Profile:
     """Time and count the parts of a step."""
     batches = _endless(training.train)
     device = next(training.student.parameters()).device
-    bfloat16 = training.run.precision == "bfloat16"
-    machine = measure_machine(device, torch.bfloat16 if bfloat16 else torch.float32)
+    machine = measure_machine(device, getattr(torch, training.run.precision))
     laps, seconds = _Clock(device), []
     take = stepper(training, laps)
     for _ in range(UNCOUNTED + steps):

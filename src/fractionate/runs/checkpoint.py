@@ -70,6 +70,7 @@ def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping
         "log": loop.log.state_dict(),
         "watch": t.watch.state_dict() if t.watch else {},
         "skipped": loop.guard.skipped,
+        "scale": loop.stepper.scaler.inner.state_dict() if loop.stepper.scaler else {},
         "random": random_state(),
         "config": to_plain(t.run),
         "notes": dict(notes or {}),
@@ -112,6 +113,8 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         if t.watch:
             t.watch.load_state_dict(state.get("watch", {}), device)
         loop.guard.skipped = int(state.get("skipped", 0))
+        if loop.stepper.scaler and state.get("scale"):
+            loop.stepper.scaler.inner.load_state_dict(state["scale"])
         randoms = [state["random"], *state.get("notes", {}).get("random of the others", [])]
         known = len(randoms) == loop.world.size
         set_random_state(randoms[loop.world.rank if known else 0])

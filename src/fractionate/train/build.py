@@ -51,7 +51,7 @@ def build(config: Network, num_classes: int) -> nn.Module:
 
 
 def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one.
+    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
     Raises:
         ValueError: a GPU asked for that is not there.
@@ -269,7 +269,8 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
 
 def autocast(run: Run, device: torch.device) -> torch.autocast:
     """The precision in which the networks run; losses are computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
+    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
 
 
 @contextmanager

@@ -270,6 +270,8 @@ def _obstacle(training: Training) -> str | None:
     run = training.run
     if run.skip_nonfinite:
         return "skip_nonfinite looks at the gradients of every step"
+    if run.precision == "float16":
+        return "float16's loss scale looks at the gradients of every step"
     if run.accumulate > 1 or run.optimizer.clip or run.optimizer.clip_streams:
         return "steps in parts and clipped gradients are not recorded"
     if not current().alone:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..methods import Method
-from ..optim import StreamGrads
+from ..optim import StreamGrads, unscale
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
 from .log import gradient_diverged
@@ -49,6 +49,37 @@ class NotFinite(Exception):
         self.stream, self.value = stream, value
 
 
+class LossScale:
+    """The factor on losses under float16, whose gradients would vanish below 6e-8 without it.
+
+    It starts at 65536, doubles after 2000 steps, and is halved when a gradient overflows; that step is left out, as
+    ``torch.amp.GradScaler`` does it.
+
+    Args:
+        device: where the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.inner = torch.amp.GradScaler(device.type)
+        self.inner.scale(torch.ones((), device=device))  # it has a factor from its first use on; one may diverge before
+
+    @property
+    def value(self) -> float:
+        """The factor."""
+        return float(self.inner.get_scale())
+
+    def unscaled(self, grads: StreamGrads, optimizer: Any) -> StreamGrads:
+        """The gradients of losses that were scaled, divided by the factor in place."""
+        return unscale(grads, self.inner, optimizer)
+
+    def step(self, optimizer: Any, grads: StreamGrads) -> bool:
+        """Move the weights by unscaled gradients, and adapt the factor; whether they have moved."""
+        before = self.value
+        self.inner.step(optimizer, grads)
+        self.inner.update()
+        return self.value >= before
+
+
 class Guard:
     """Looks at every gradient before the optimizer does, as a hook of the optimizer: ``with guard: ...``.
 
@@ -76,8 +107,7 @@ class Guard:
 
     def remember(self) -> None:
         """Keep what a forward pass changes, in case the step is left out."""
-        if self.allowed:
-            self._buffers = [b.detach().clone() for b in self.net.buffers()]
+        self._buffers = [b.detach().clone() for b in self.net.buffers()]
 
     def forgive(self, error: Diverged) -> None:
         """Undo a step that diverged and count it.
@@ -94,6 +124,7 @@ class Guard:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         grads = kwargs["grads"] if "grads" in kwargs else args[-1]
+        grads = getattr(grads, "streams", grads)
         if not self.allowed and not _on_cpu(grads):
             self.unseen = largest_entries(grads)
             return

@@ -69,6 +69,8 @@ class Join:
         try:
             self.weights = weights(grads, rule, losses, seed=APART * self.run.seed + progress.step)
         except BrokenGradient as error:
+            if self.run.precision == "float16":  # the loss scale leaves the step out
+                return grads
             largest = float(largest_entries({error.stream: grads[error.stream]}))
             raise NotFinite(error.stream, largest) from error
         return StreamGrads({STREAM: summed_by(grads, self.weights)}, grads.parameters)

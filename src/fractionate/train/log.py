@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,17 @@ from ..config.run import Monitors, Run
 from ..methods import Method, resplit
 from ..monitors import GSNR, cosines, norms, update_rms
 from ..optim import StreamAdamW, StreamGrads, StreamSGD
+from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress
 from ..tasks import Diverged
 from ..world import World
 
 if TYPE_CHECKING:
     from .step import Step
+
+
+Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
+ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
 
 
 def unmerged(method: Method) -> Method:
@@ -227,6 +233,23 @@ class EpochLog:
         self._before = state["seconds"]
 
 
+@dataclass(frozen=True)
+class Laps:
+    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
+
+    lap: Lap
+    inner: Reduce | None
+    one: bool
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:  # noqa: D102
+        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
+        return self.inner.start(stream, parameters, grads) if self.inner else grads
+
+    def finish(self) -> None:  # noqa: D102
+        if self.inner:
+            self.inner.finish()
+
+
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
     """What to raise when a loss refused its rows: :class:`Diverged` if a component is not finite, else ``error``."""
     try:
@@ -252,9 +275,8 @@ def gradient_diverged(
     method: Method, epoch: int, step: int, stream: str, value: float, component: str | None = None
 ) -> Diverged:
     """The same for a gradient; ``component`` is the guilty one where it could be found out."""
-    what = f"the gradient of component {component!r} in stream {stream!r}" if component else f"of stream {stream!r}"
-    what = what if component else f"the gradient {what}"
-    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
+    what = f"component {component!r} in stream {stream!r}" if component else f"stream {stream!r}"
+    return Diverged(f"{_where(epoch, step)}: the gradient of {what} is {value}; {_advice(method)}")
 
 
 def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Diverged:
@@ -272,4 +294,7 @@ def _where(epoch: int, step: int) -> str:
 
 
 def _advice(method: Method) -> str:
-    return f"lower optimizer.lr, or the weights or the momentum shifts of {method.name}"
+    return (
+        f"try a lower optimizer.lr, a bound on the gradients (optimizer.clip=1), a longer warm-up of the rate "
+        f"(learning_rate.warmup_epochs), or lower weights or momentum shifts of {method.name}"
+    )

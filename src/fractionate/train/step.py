@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch, pieces
 from ..methods import Method
-from ..methods.method import sum_of
 from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
-from ..optim.grads import Grads, Reduce
+from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
 from .build import Training, autocast
-from .health import NotFinite, blame
+from .health import LossScale, NotFinite, blame
 from .join import Join
-from .log import explain, gradient_diverged
-
-Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
-ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
+from .log import ROWS, UPDATE, Lap, Laps, explain, gradient_diverged
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """What one step did: detached scalars still on their device, and the gradients for monitors.
 
-    Of a part of the step's rows it is that part's contribution to the means over all of them.
+    Of a part of the step's rows it is that part's contribution to the means over all of them. A step that was
+    ``skipped`` has moved nothing: in float16 a gradient has overflown under its loss scale.
     """
 
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    skipped: bool = False
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
@@ -75,6 +74,7 @@ def train_step(
     ready: Callable[[Step, Progress], StreamGrads] | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
+    scaler: LossScale | None = None,
     lap: Lap | None = None,
 ) -> Step:
     """Differentiate every stream once for every part of the rows, and move the weights.
@@ -90,6 +90,7 @@ def train_step(
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
+        scaler: multiplies the losses, for networks in float16, and divides the gradients.
         lap: told ``"rows"``, ``"backward"`` (with the stream's name if there are several) and ``"update"`` when each is
             over.
 
@@ -102,12 +103,19 @@ def train_step(
     step: Step | None = None
     shares: float | Tensor = 0.0
     for part in [Part(rows)] if isinstance(rows, Logits) else rows:
-        step = _differentiated(trained, method, part, progress, merge, step, reduce if part.last else None, lap)
+        last = reduce if part.last else None
+        step = _differentiated(trained, method, part, progress, merge, step, last, scaler, lap)
         shares = shares + part.share
     assert step is not None
+    if scaler:
+        step = replace(step, grads=scaler.unscaled(step.grads, optimizer))
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
-    optimizer.step(ready(step, progress) if ready else step.grads)
+    grads = ready(step, progress) if ready else step.grads
+    if scaler:
+        step = replace(step, skipped=not scaler.step(optimizer, grads))
+    else:
+        optimizer.step(grads)
     if lap:
         lap(UPDATE)
     return step
@@ -121,6 +129,7 @@ def _differentiated(
     merge: bool | None,
     before: Step | None,
     reduce: Reduce | None,
+    scaler: LossScale | None,
     lap: Lap | None,
 ) -> Step:
     """The gradients of a part of a step, added to those of the parts before it."""
@@ -132,32 +141,17 @@ def _differentiated(
         raise explain(error, method, part.lg, progress) from error
     if lap:
         lap(ROWS)
-        reduce = _Laps(lap, reduce, one=len(losses) == 1)
+        reduce = Laps(lap, reduce, one=len(losses) == 1)
     share, scale = part.share, part.share if part.scale is None else part.scale
     scaled = losses if not isinstance(scale, Tensor) and scale == 1 else {name: scale * x for name, x in losses.items()}
+    if scaler:
+        scaled = {name: scaler.inner.scale(x) for name, x in scaled.items()}
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
-    loss = share * sum_of([x.detach() for x in losses.values()])
+    loss = share * functools.reduce(torch.add, [x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
     return Step(loss, found, grads)
-
-
-@dataclass(frozen=True)
-class _Laps:
-    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
-
-    lap: Lap
-    inner: Reduce | None
-    one: bool
-
-    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
-        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
-        return self.inner.start(stream, parameters, grads) if self.inner else grads
-
-    def finish(self) -> None:
-        if self.inner:
-            self.inner.finish()
 
 
 class Stepper:
@@ -181,7 +175,9 @@ class Stepper:
         together = None if self.world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
         self.join = Join(training.run, training.method, self.world)
+        self.autocast = autocast(training.run, trained[0].device)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -203,7 +199,7 @@ class Stepper:
         """
         t = self.training
         try:
-            return train_step(
+            step = train_step(
                 self.trained,
                 t.method,
                 t.optimizer,
@@ -213,6 +209,7 @@ class Stepper:
                 ready=self.join,
                 reduce=self.reduce,
                 total=self.total,
+                scaler=self.scaler,
                 lap=self.lap,
             )
         except NotFinite as found:
@@ -221,10 +218,14 @@ class Stepper:
             if self.reduce:
                 self._tell(own, self.reduce, batch, progress)
             raise
+        if step.skipped:
+            self._heed(progress)
+        return step
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The rows of one part of the batch after the other."""
-        parts, processes = pieces(batch, self.training.run.accumulate), self.world.size if self.exchange else 1
+        count, processes = self.training.run.accumulate, self.world.size if self.exchange else 1
+        parts = [batch] if count == 1 else pieces(batch, count)
         for piece in parts:
             lg, last = self._rows(piece), piece is parts[-1]
             if self.whole:
@@ -239,23 +240,40 @@ class Stepper:
 
     def _rows(self, batch: Batch) -> Logits:
         t = self.training
-        with autocast(t.run, batch.images.device):
+        with self.autocast:
             lg = t.task.rows(t.student, t.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
         bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        t = self.training
+        t, optimizer = self.training, self.training.optimizer
         streams = t.method.momenta(t.run.optimizer.base, t.merge)
         found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
         if self.total:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
+        grads = StreamGrads(found, tuple(self.trained))
+        if self.scaler:
+            grads = self.scaler.unscaled(grads, optimizer)
         try:
-            t.optimizer.step(self.join(Step(bad[0].sum(), {}, StreamGrads(found, tuple(self.trained))), progress))
+            grads = self.join(Step(bad[0].sum(), {}, grads), progress)
+            if self.scaler:
+                self.scaler.step(optimizer, grads)
+                self.world.everyones(str(own))
+            else:
+                optimizer.step(grads)
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
+
+    def _heed(self, progress: Progress) -> None:
+        """After a step that was left out: hear what another process has to say, and end where no scale is left."""
+        said = next((words for words in self.world.everyones(None) if words), None)
+        if said:
+            raise Diverged(said)
+        if self.scaler and self.scaler.value < 1:
+            streams = "+".join(self.training.optimizer.momenta)
+            raise gradient_diverged(self.training.method, progress.epoch, progress.step, streams, math.inf)
 
     def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
         """The error for gradients that are not finite; of several processes, by the one that knows most."""
