@@ -21,6 +21,7 @@ from .options import (
     folder_of,
     names_and_changes,
 )
+from .own_code import named_in, remember
 from .photos import told
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Compare:
         numbers = {"seeds": self.seeds, "epochs": self.epochs, "workers": self.workers}
         at_least(1, **numbers, teacher_epochs=self.teacher_epochs)
         names, changes = names_and_changes(self.what)
+        remember(self.student, self.teacher, *named_in(changes))
         if len(names) != 1:
             raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {names or 'none'}")
         choice = Choice(

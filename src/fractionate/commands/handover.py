@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .options import AnyDevice, Count, File, Folder, Formats, Name, OneRun, Place, SetName, ThisRun
+from .own_code import remembered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,6 +160,8 @@ class Export:
 def check_own_code(folder: Path, allowed: bool) -> None:
     """Refuse a run whose config has code of its own run, unless that is allowed: it may be somebody else's.
 
+    Code that was named on this user's command line before, unchanged since, needs no permission.
+
     Args:
         folder: run folder.
         allowed: by ``--own-code``.
@@ -172,7 +175,7 @@ def check_own_code(folder: Path, allowed: bool) -> None:
     RunFolder(folder).summary()  # says that there is no finished run, where there is none
     run = RunFolder(folder).config()
     named = [network.name for network in (run.student, run.teacher) if network and is_own_code(network.name)]
-    if named and not allowed:
+    if not allowed and not all(map(remembered, named)):
         raise ValueError(
             f"the config in {folder} builds its network by the function {named[0]}, whose code would be run: look at "
             f"it, then repeat the command with --own-code"

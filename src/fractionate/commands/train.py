@@ -27,6 +27,7 @@ from .options import (
     folder_of,
     names_and_changes,
 )
+from .own_code import named_in, remember
 from .photos import told
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Train:
         names, changes = names_and_changes(self.what)
         fields = {"device": self.device, "teacher_table": self.teacher_table, "parallel.sync": self.sync}
         changes += [f"{field}={value}" for field, value in fields.items() if value]
+        remember(self.student, self.teacher, *named_in(changes))
         if self.config is not None:
             self._train_config(names, changes, console, options)
         elif self.recipe is not None:
