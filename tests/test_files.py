@@ -66,6 +66,17 @@ def test_a_name_as_long_as_a_folder_takes_can_be_written(tmp_path: Path) -> None
     assert [len(file.name) for file in tmp_path.iterdir()] == [250]
 
 
+@pytest.mark.parametrize("content", ["new", b"new", lambda file: file.write(b"new")])
+def test_what_was_there_is_kept_under_another_name_where_one_is_given(content: object, tmp_path: Path) -> None:
+    path, former = tmp_path / "a", tmp_path / "b"
+    write_atomically(path, "old", keep=former)
+    assert not former.exists()
+    write_atomically(path, content, keep=former)
+    assert (path.read_text(), former.read_text()) == ("new", "old")
+    write_atomically(path, content)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_weights_under_two_names_are_saved_under_both(tmp_path: Path) -> None:
     net = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)})
     net["b"] = net["a"]

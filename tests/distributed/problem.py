@@ -54,6 +54,11 @@ CASES: dict[str, dict[str, Any]] = {
     "dkd+deepkd, update": {"parallel": UPDATE, "merge": False},
     "dkd+deepkd(rule=published-code), update": {"parallel": UPDATE},
     "dist, update": {"parallel": UPDATE},
+    "dkd, min_norm_log, float16, broken": {
+        "combine": "min_norm_log",
+        "precision": "float16",
+        "skip_nonfinite": 1,
+    },
     "dkd, uneven": {},
     "dkd+deepkd, uneven, two parts": {"accumulate": 2},
     "kd+dot, uneven, update": {"parallel": UPDATE},

@@ -12,12 +12,13 @@ from torch import nn
 
 import fractionate as fr
 from fractionate.config.run import AdamW, Monitors, Network, Optimizer
+from fractionate.optim import clip_total
 from fractionate.runs.checkpoint import restore, save_checkpoint
 from fractionate.tasks import Diverged
 from fractionate.train.build import Training, prepare
 from fractionate.train.health import LossScale
 from fractionate.train.loop import Loop
-from fractionate.train.step import train_step
+from fractionate.train.step import Step, train_step
 from tests.train.runs import teacher_file, tiny
 
 CPU = torch.device("cpu")
@@ -36,6 +37,10 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 5))
 
 
+def clipped(step: Step, progress: fr.Progress) -> fr.StreamGrads:
+    return clip_total(step.grads, 10.0)
+
+
 def moved(scaler: LossScale | None, steps: int = 4, factor: float = 1.0) -> tuple[list[torch.Tensor], list[bool]]:
     """The weights after some steps of deepkd in float32, and which steps were left out."""
     method, net = fr.methods.deepkd(fr.methods.dkd()), network()
@@ -45,7 +50,7 @@ def moved(scaler: LossScale | None, steps: int = 4, factor: float = 1.0) -> tupl
     for _ in range(steps):
         x, teacher = torch.randn(6, 4, generator=made), torch.randn(6, 5, generator=made)
         lg = fr.Logits(factor * net(x), teacher, torch.arange(6) % 5)
-        step = train_step(trained, method, optimizer, lg, fr.Progress(), clip=10.0, scaler=scaler)
+        step = train_step(trained, method, optimizer, lg, fr.Progress(), ready=clipped, scaler=scaler)
         skipped.append(step.skipped)
     return [p.detach() for p in trained], skipped
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
 from fractionate.combine import Rule
-from fractionate.config.run import AdamW, Combine, Network, Optimizer, Parallel, Run
+from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
 from fractionate.train.build import Training, prepare
 from fractionate.train.log import Diverged
 from fractionate.train.loop import Record, fit
@@ -34,7 +34,7 @@ def weights(training: Training) -> torch.Tensor:
 
 
 def test_the_config_knows_every_rule() -> None:
-    assert set(get_args(Combine)) == {"none", *RULES}
+    assert set(get_args(get_type_hints(Run)["combine"])) == {"none", *RULES}
 
 
 @pytest.mark.parametrize("optimizer", [Optimizer(lr=0.01), AdamW(lr=0.003)], ids=lambda o: o.name)
@@ -98,6 +98,16 @@ def test_a_gradient_that_is_not_finite_stops_the_run_or_is_left_out(rule: Any, a
     (record,) = fit(training)
     assert record.skipped == 1
     assert bool(weights(training).isfinite().all())
+
+
+def test_float16_leaves_steps_out_that_overflow_and_goes_on(taught: Network) -> None:
+    training = prepare(tiny("dkd", teacher=taught, combine="min_norm_log", precision="float16", epochs=2))
+    first = next(iter(training.student.parameters()))
+    hooks = [first.register_hook(lambda g: hooks.pop().remove() or g * float("inf"))]
+    records = list(fit(training))
+    assert not hooks
+    assert bool(weights(training).isfinite().all())
+    assert all(record.train_loss == record.train_loss for record in records)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class LossScale:
 
     def __init__(self, device: torch.device) -> None:
         self.inner = torch.amp.GradScaler(device.type)
+        self.inner.scale(torch.ones((), device=device))  # it has a factor from its first use on; one may diverge before
 
     @property
     def value(self) -> float:
