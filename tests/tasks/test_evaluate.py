@@ -134,3 +134,16 @@ def test_throughput_counts_images_and_leaves_the_network_as_it_was(training: boo
     assert not any(calls)
     assert net.training is training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_logits_of_other_images_are_refused_where_they_are_measured() -> None:
+    images, rule = torch.zeros(12, 1, 8, 8, dtype=torch.uint8), Normalization((0.5,), (0.3,))
+    data = SmallImages(images, torch.arange(12) % 10, 10, rule, batch_size=6)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), Turned())
+    with pytest.raises(ValueError, match="logits of 10 images when asked about"):
+        evaluate(net, data)
+
+
+class Turned(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.T

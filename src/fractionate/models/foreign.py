@@ -212,7 +212,10 @@ def in_words(error: BaseException) -> str:
         >>> in_words(KeyError("fc"))
         "KeyError: 'fc'"
     """
-    text = " ".join(str(error).split())[:SHOWN]
+    try:
+        text = " ".join(str(error).split())[:SHOWN]
+    except Exception:  # an exception of somebody's own whose text cannot be made
+        text = ""
     stack = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
     place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""

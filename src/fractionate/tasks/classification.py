@@ -100,7 +100,10 @@ class Scores:
         """Take in what a network has said about a batch, or about this process's part of it; nothing is read."""
         own = slice(None if batch.share else 0)
         self._sizes.append(batch.whole or len(batch))
-        self._columns.append(_columns(pick_logits(outputs).float()[own], batch.target[own]))
+        logits = pick_logits(outputs)
+        if len(logits) != len(batch):
+            raise ValueError(f"the network gave logits of {len(logits)} images when asked about {len(batch)}")
+        self._columns.append(_columns(logits.float()[own], batch.target[own]))
 
     def result(self) -> Evaluation:
         """The metrics of all images, of every process.
