@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fractionate._files import cache_folder, expanded, write_atomically
 from fractionate.cli import main
 from fractionate.config.files import read_config
 from fractionate.runs.checkpoint import save_weights
+from fractionate.runs.folder import RunFolder
 from tests.data.pillow import Image
 
 
@@ -64,6 +66,65 @@ def test_a_user_without_a_home_is_told_how_to_name_a_cache(monkeypatch: pytest.M
 def test_a_name_as_long_as_a_folder_takes_can_be_written(tmp_path: Path) -> None:
     write_atomically(tmp_path / ("x" * 250), "whole")
     assert [len(file.name) for file in tmp_path.iterdir()] == [250]
+
+
+@pytest.mark.parametrize("content", ["new", b"new", lambda file: file.write(b"new")])
+def test_what_was_there_is_kept_under_another_name_where_one_is_given(content: object, tmp_path: Path) -> None:
+    path, former = tmp_path / "a", tmp_path / "b"
+    write_atomically(path, "old", keep=former)
+    assert not former.exists()
+    write_atomically(path, content, keep=former)
+    assert (path.read_text(), former.read_text()) == ("new", "old")
+    write_atomically(path, content)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "all of it")
+    assert os.read(reader, 99) == b"all of it"
+    os.close(reader)
+    assert pipe.is_fifo()
+    before = os.stat(os.devnull)
+    write_atomically(Path(os.devnull), "gone")
+    assert os.path.samestat(before, os.stat(os.devnull))
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("there", "new"):
+        (tmp_path / name).symlink_to(Path("elsewhere", name))
+    (tmp_path / "elsewhere" / "there").write_text("old")
+    for name in ("there", "new"):
+        write_atomically(tmp_path / name, "written")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "elsewhere" / name).read_text() == "written"
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(OSError, match="cannot write"):
+        write_atomically(tmp_path / "circle", "nowhere")
+    assert (tmp_path / "circle").is_symlink()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "[" * 100_000])
+def test_a_summary_that_is_no_object_is_refused_in_words(content: str, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(ValueError, match=r"summary\.json cannot be read"):
+        RunFolder(tmp_path).summary()
+
+
+def test_what_cannot_be_written_is_said_and_leaves_what_was_there(tmp_path: Path) -> None:
+    def full(file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_atomically(tmp_path / "a", "old")
+    with pytest.raises(OSError, match=r"cannot write .*no space left on device; what was there before is unchanged"):
+        write_atomically(tmp_path / "a", full)
+    assert (tmp_path / "a").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(OSError, match="cannot write"):
+        write_atomically(tmp_path / "nowhere" / "a", "x")
 
 
 def test_weights_under_two_names_are_saved_under_both(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def page(name: str) -> str:
 def test_every_name_of_the_catalog_has_a_page_and_a_note_and_nothing_else_has() -> None:
     assert set(generate.NOTES) <= set(NAMES)
     assert all(name in generate.NOTES or "Note:" in catalog.find(name).__doc__ for name in NAMES)
-    assert sorted(PAGES) == sorted([f"methods/{name}.md" for name in NAMES] + ["methods/index.md", "differences.md"])
+    others = ["methods/index.md", "methods/map.md", "differences.md"]
+    assert sorted(PAGES) == sorted([f"methods/{name}.md" for name in NAMES] + others)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,4 +114,6 @@ def test_pages_of_names_that_are_gone_are_removed(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "gone.md").write_text("old")
     generate.write(tmp_path)
-    assert sorted(f.name for f in (tmp_path / "methods").iterdir()) == sorted([*(f"{n}.md" for n in NAMES), "index.md"])
+    assert sorted(f.name for f in (tmp_path / "methods").iterdir()) == sorted(
+        [*(f"{n}.md" for n in NAMES), "index.md", "map.md"]
+    )

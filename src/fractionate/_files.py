@@ -39,6 +39,9 @@ def write_atomically(
 ) -> None:
     """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
 
+    A link stays, and the file that it leads to is written. What is no file but a device or a pipe (``/dev/stdout``) is
+    written to, never replaced.
+
     Args:
         path: file.
         content: all of it, or a function that writes it.
@@ -54,13 +57,16 @@ def write_atomically(
         ...     [f.name for f in Path(folder).iterdir()]
         ['a.txt']
     """
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary: Path | None = None
     try:
+        path = _followed(path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            with path.open("wb") as file:
+                _write(content, file)
+            return
+        temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
         with temporary.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
+            _write(content, file)
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
@@ -72,8 +78,29 @@ def write_atomically(
             f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):  # what was wrong with the folder has been said
+                temporary.unlink(missing_ok=True)
+
+
+def _followed(path: Path) -> Path:
+    """Where a link leads to, also to a file that is not there yet.
+
+    Raises:
+        OSError: it leads in a circle.
+    """
+    if path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+        return Path(os.path.realpath(path))
+    return path
+
+
+def _write(content: bytes | str | Callable[[io.BufferedIOBase], None], file: io.BufferedIOBase) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -268,6 +268,17 @@ def test_a_map_that_was_scaled_and_rounded_is_taken(size: tuple[int, int], scale
     assert lg.rows == size[0] * size[1]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_scaled_map_may_be_off_by_less_than_a_pixel(turned: bool) -> None:
+    def of(h: int, w: int) -> int:
+        size = (w, h) if turned else (h, w)
+        return pixels(torch.randn(1, 3, *size), torch.randn(1, 3, 100, 100)).rows
+
+    assert of(10, 11) == 100 * 100
+    with pytest.raises(ValueError, match="no scaling"):
+        of(10, 12)
+
+
 def test_a_further_teacher_that_ends_in_softmax_is_warned_of() -> None:
     z = torch.randn(2, 3)
     with pytest.warns(UserWarning, match=r"teachers\[0\] holds probabilities"):

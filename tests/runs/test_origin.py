@@ -69,20 +69,8 @@ def test_a_summary_says_what_the_run_was_made_of(taught: Run, tmp_path: Path) ->
     assert len(made["train"]) == 32
 
 
-def test_other_kernels_than_those_that_began_a_run_are_recorded(
-    taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fractionate.runs.origin.state", lambda: "compiled kernels, /somewhere/split-1.so")
-    stopped(taught, tmp_path / "run")
-    monkeypatch.setattr("fractionate.runs.origin.state", lambda: "torch operations: switched off")
-    with pytest.warns(UserWarning, match="goes on with other kernels than it began with"):
-        facts = run_in_folder(taught, tmp_path / "run", resume=True)
-    assert facts["made_of"]["kernel"] == "torch operations: switched off"
-    assert facts["changes"][-1]["fields"] == {"kernel": ["split-1.so", "torch operations: switched off"]}
-
-
 def test_labels_alone_need_no_kernel(tmp_path: Path) -> None:
-    assert run_in_folder(tiny("ce"), tmp_path / "run")["made_of"]["kernel"] is None
+    assert run_in_folder(tiny("ce"), tmp_path / "run")["made_of"]["losses"] is None
 
 
 def test_a_teacher_that_was_replaced_is_refused(taught: Run, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fractionate.cli import main
 from fractionate.config.files import to_yaml
 from fractionate.papers.recipes import paper
 from fractionate.runs.folder import RunFolder
-from fractionate.studies.train import for_teacher
+from fractionate.studies.chosen import for_teacher
 
 CLASSES = 100
 NETS = ["--teacher", "resnet8", "--student", "wrn_16_1"]

@@ -13,7 +13,7 @@ from torch import nn
 from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
 from fractionate.data import Normalization, SmallImages
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.train.build import Training, prepare
+from fractionate.train.build import Training, place, prepare
 from fractionate.train.log import Diverged
 from fractionate.train.loop import Loop, fit
 from tests.train.runs import teacher_file, tiny
@@ -228,3 +228,16 @@ def test_a_validation_run_keeps_the_test_images_out() -> None:
     training = prepare(run)
     seen = torch.cat([b.target for b in training.test.batches(1)])
     assert len(seen) + sum(len(b) for b in training.train.batches(1)) == 1201
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+def test_a_gpu_that_is_not_there_is_refused(device: str, there: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(ValueError, match=f"'{device}' was asked for, but torch finds {there or 'no'} GPU"):
+        place(device)
+
+
+def test_a_gpu_by_number_is_refused_where_torchrun_gives_every_process_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="use device=cuda"):
+        place("cuda:1")

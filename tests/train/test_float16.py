@@ -12,12 +12,13 @@ from torch import nn
 
 import fractionate as fr
 from fractionate.config.run import AdamW, Monitors, Network, Optimizer
+from fractionate.optim import clip_total
 from fractionate.runs.checkpoint import restore, save_checkpoint
 from fractionate.tasks import Diverged
 from fractionate.train.build import Training, prepare
 from fractionate.train.health import LossScale
 from fractionate.train.loop import Loop
-from fractionate.train.step import train_step
+from fractionate.train.step import Step, train_step
 from tests.train.runs import teacher_file, tiny
 
 CPU = torch.device("cpu")
@@ -36,6 +37,10 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 5))
 
 
+def clipped(step: Step, progress: fr.Progress) -> fr.StreamGrads:
+    return clip_total(step.grads, 10.0)
+
+
 def moved(scaler: LossScale | None, steps: int = 4, factor: float = 1.0) -> tuple[list[torch.Tensor], list[bool]]:
     """The weights after some steps of deepkd in float32, and which steps were left out."""
     method, net = fr.methods.deepkd(fr.methods.dkd()), network()
@@ -45,7 +50,7 @@ def moved(scaler: LossScale | None, steps: int = 4, factor: float = 1.0) -> tupl
     for _ in range(steps):
         x, teacher = torch.randn(6, 4, generator=made), torch.randn(6, 5, generator=made)
         lg = fr.Logits(factor * net(x), teacher, torch.arange(6) % 5)
-        step = train_step(trained, method, optimizer, lg, fr.Progress(), clip=10.0, scaler=scaler)
+        step = train_step(trained, method, optimizer, lg, fr.Progress(), ready=clipped, scaler=scaler)
         skipped.append(step.skipped)
     return [p.detach() for p in trained], skipped
 
@@ -78,6 +83,13 @@ def test_gradients_that_float16_cannot_hold_arrive_under_the_scale() -> None:
 
     assert gradient(1.0) == pytest.approx(1e-8, rel=0.9) or gradient(1.0) == 0
     assert gradient(2.0**14) == pytest.approx(1e-8, rel=1e-2)
+
+
+def test_a_gradient_that_two_parameters_share_is_divided_once() -> None:
+    a, b = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    optimizer, scaler = fr.StreamSGD([a, b], lr=1.0), scale_of(8.0)
+    grads = fr.stream_grads({"loss": scaler.inner.scale((a + b).sum())}, [a, b])
+    assert [g.tolist() for g in scaler.unscaled(grads, optimizer)["loss"] if g is not None] == [[1.0] * 3] * 2
 
 
 def training_of(folder: Path, **changes: Any) -> Training:

@@ -47,6 +47,15 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
 
 
+@pytest.mark.parametrize("method", ["dkd", "dist"])
+def test_a_row_wise_step_gathers_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("fractionate.train.step.gathered", lambda lg, world, count: asked.append(count) or lg)
+    training = training_of(method, Classification(), accumulate=2)
+    Stepper(training, parameters(training.student, training.method))(batch(), fr.Progress())
+    assert bool(asked) != training.method.row_wise
+
+
 def training_of(method: str, task: Classification, accumulate: int) -> Training:
     torch.manual_seed(0)
     images = Double(

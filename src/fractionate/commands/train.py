@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,13 @@ from .options import (
     folder_of,
     names_and_changes,
 )
+from .photos import told
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..studies.chosen import Choice
     from ..studies.jobs import Options
-    from ..studies.train import Choice
 
 # What is written in place of an option where a file or a paper's recipe brings the whole run.
 INSTEAD = {
@@ -105,6 +106,21 @@ class Train:
     """With torchrun: what the processes exchange at every step; default: the recipe's, gradients."""
     timeout: Patience = "10m"
     """With torchrun: a process that does not answer for so long counts as lost."""
+
+    def look(self, console: Console) -> Train:
+        """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
+        if self.config is not None or self.recipe is not None:
+            return self
+        what = told(
+            self.what,
+            console,
+            data=self.data,
+            teacher=self.teacher,
+            checkpoint=self.teacher_checkpoint,
+            student=self.student,
+            method=self.over or self.method or "kd",
+        )
+        return replace(self, what=what)
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -182,7 +198,7 @@ class Train:
                 raise ValueError(f"{what} brings this itself: in place of --{name.replace('_', '-')}, {INSTEAD[name]}")
 
     def _choice(self, recipe: str, changes: list[str]) -> Choice:
-        from ..studies.train import Choice
+        from ..studies.chosen import Choice
 
         method = self.method or "kd"
         return Choice(

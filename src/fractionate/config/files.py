@@ -176,6 +176,8 @@ def _long_forms(data: Mapping[str, Any]) -> Plain:
         full["optimizer"] = {"name": optimizer}
     elif isinstance(optimizer, dict):
         full["optimizer"] = {"name": "sgd", **optimizer}  # files of before there were two
+    if full.get("teacher_table") is False:  # YAML 1.1 reads a bare ``off`` so
+        full["teacher_table"] = "off"
     return full
 
 
@@ -205,7 +207,12 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
 
 # Under these a position inside the run means something else, or the weights do not fit.
 FIXED = ("student", "data", "seed")
-FREE = ("data.root", "student.checkpoint", "student.pretrained")  # how the same images and first weights were found
+FREE = (
+    "data.root",
+    "data.cache",
+    "student.checkpoint",
+    "student.pretrained",
+)  # how the same images and first weights were found
 
 
 def changed_fields(before: Run, now: Run) -> dict[str, list[Any]]:

@@ -50,7 +50,21 @@ def check_data(data: Data) -> None:
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     if data.name not in FOLDERS:
-        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken")
+        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken", "cache")
+
+
+def check_device(name: str) -> None:
+    """Refuse what names no device; whether it is there is looked at when it is used.
+
+    Example:
+        >>> check_device("cuda:1")
+        >>> check_device("gpu")
+        Traceback (most recent call last):
+        ...
+        ValueError: device must be 'auto', 'cpu', 'cuda' or 'cuda:N' (a GPU by its number), got 'gpu'
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N' (a GPU by its number), got {name!r}")
 
 
 def check_sgd(optimizer: SGD) -> None:
@@ -114,6 +128,7 @@ def check_run(run: Run) -> None:
     within(1, THREADS, threads=run.threads)
     within(0, save_every=run.save_every, skip_nonfinite=run.skip_nonfinite)
     within(1, keep=run.keep, accumulate=run.accumulate)
+    check_device(run.device)
     if run.ema is not None and not 0 < run.ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, got {run.ema}")
     if run.method.distils and run.teacher is None:

@@ -1,8 +1,7 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
-the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
-says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
+It compares, pickles and goes to YAML and back. What else decides the numbers: images, weights of the teacher, code of
+the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Combine = Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"]
+Decay = Literal["all", "weights"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -30,6 +29,8 @@ class Data:
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
+        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
+            it changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -48,6 +49,7 @@ class Data:
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
     skip_broken: bool = False
+    cache: bool = False
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -79,9 +81,6 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
-
-
-Decay = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        combine: rule of :mod:`fractionate.combine` that makes all streams one gradient; ``"none"`` = a momentum each.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one; ``"none"`` = a momentum each.
         ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
         precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
@@ -279,7 +278,7 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
-    combine: Combine = "none"
+    combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
     ema: float | None = None
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

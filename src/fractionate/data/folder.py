@@ -51,6 +51,7 @@ def folder(
     size: int | None = None,
     *,
     skip_broken: bool = False,
+    samples: int | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] | None = None,
@@ -68,6 +69,7 @@ def folder(
         size: the shorter side is resized to it, then the centre is cut out; ``None`` takes the shorter side of the
             first training image, at most 224 pixels.
         skip_broken: leave out files that cannot be read, with a warning that counts them.
+        samples: read about so many, evenly spread over the files, and of some classes perhaps none; ``None`` reads all.
         progress: told after every image how many of how many are read.
         cache: folder where decoded pictures are kept for later runs; ``None`` keeps none.
         say: gets the size of what is going to be kept, in words.
@@ -92,12 +94,16 @@ def folder(
     target = torch.tensor(files.labels, dtype=torch.int64)
     _check_counts(target, classes, f"the {part} part of {printable(root)}")
     size = size or default_size(found.train.paths)
+    if samples is not None:
+        files = files.at(range(0, len(files.paths), max(1, len(files.paths) // samples)))
+        target = torch.tensor(files.labels, dtype=torch.int64)
     if cache is None:
         images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
     else:
         images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
-    _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
+    if samples is None:
+        _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
     listing = digest(size, files.at(kept).listed(root))
     return Labelled(images, target, len(classes), classes, listing)
 

@@ -15,6 +15,7 @@ from .c_library import state
 from .c_split import compiled_mean, compiled_serves, compiled_split
 from .directed import FORWARD, Direction, as_direction, directed_split, divergence, jsd, skew, skew_reverse
 from .fused import anchored, torch_split
+from .fused_directed import directed_fused, directed_serves
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
 from .ranking import top_classes, top_set
 
@@ -32,7 +33,6 @@ __all__ = [
     "Group",
     "Parts",
     "Partition",
-    "fused_split",
     "has_split_mean",
     "kl_rows",
     "split",
@@ -63,14 +63,21 @@ def split(
     Raises:
         ValueError: ``fused=True`` where only the plain path works; the message says why.
     """
-    reason = why_not_fused(student, teacher, partition, temperature, kl, direction)
+    reason = why_plain(temperature, kl)
+    compiled = not reason and compiled_serves(student, teacher)
+    if not reason and not compiled:
+        reason = _why_not_torch(student, partition, direction)
     if fused and reason:
         raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
-    if fused is not False and not reason:
-        return fused_split(student, teacher, partition, float(temperature), direction)
+    if fused is False or reason:
+        if direction != FORWARD:
+            return directed_split(student, teacher, partition, temperature, direction)
+        return plain_split(student, teacher, partition, temperature, kl)
+    if compiled:
+        return compiled_split(student, teacher, partition, float(temperature), direction)
     if direction != FORWARD:
-        return directed_split(student, teacher, partition, temperature, direction)
-    return plain_split(student, teacher, partition, temperature, kl)
+        return directed_fused(student, teacher, partition, float(temperature), direction)
+    return torch_split(student, teacher, partition, float(temperature))
 
 
 def why_not_fused(
@@ -85,12 +92,17 @@ def why_not_fused(
     reason = why_plain(temperature, kl)
     if reason or compiled_serves(student, teacher):
         return reason
-    if direction != FORWARD:
-        return f"without the compiled kernels (a CPU, no float64) it computes forward KL, not {direction}"
+    return _why_not_torch(student, partition, direction)
+
+
+def _why_not_torch(student: Tensor, partition: Partition, direction: Direction) -> str | None:
+    """The same where there are no compiled kernels for the logits."""
     if partition.groups and not anchored(partition.groups[0]):
         return "the first entry of the first group must count in every row"
     if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
         return "the listed groups may leave no class for the rest"
+    if direction != FORWARD and not directed_serves(student, partition):
+        return f"without compiled kernels (not for float64) it computes forward KL, not {direction}"
     return None
 
 
@@ -105,15 +117,6 @@ def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
     if transformed():
         return "torch.func transforms need the plain path"
     return None
-
-
-def fused_split(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float, direction: Direction = FORWARD
-) -> Parts:
-    """The same four tensors as the plain path, by the C kernels where they serve."""
-    if compiled_serves(student, teacher):
-        return compiled_split(student, teacher, partition, temperature, direction)
-    return torch_split(student, teacher, partition, temperature)
 
 
 def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:

@@ -98,9 +98,8 @@ class _Task(NamedTuple):
         """The kernel's name and what it is told; of all directions but forward one kernel does everything."""
         if self.direction == FORWARD:
             return [name, {"read_rows": read, "write_rows": write, "mean_rows": mean}[name]]
-        way, weight = self.direction.name, self.direction.weight
-        a, c = {"jsd": (weight, 1 - weight), "skew": (1.0, 0.0)}.get(way, (0.0, 1.0))
-        return ["direct_rows", WAY.pack(WAYS[way], a, c, self.direction.mixing) + read + write + mean]
+        way = WAY.pack(WAYS[self.direction.name], *self.direction.factors, self.direction.mixing)
+        return ["direct_rows", way + read + write + mean]
 
 
 class _CompiledSplit(torch.autograd.Function):

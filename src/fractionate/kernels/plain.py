@@ -122,16 +122,17 @@ def group_logs(
     shift = (t.amax(1), s.detach().amax(1))
     rest = ~partition.members(len(s), s.device) if partition.groups else None
     members = [(s.gather(1, g.index), t.gather(1, g.index), g.valid) for g in partition.groups]
-    return [_group(*each, shift, temperature) for each in (*members, (s, t, rest))]
+    return [group_of(*each, shift, temperature) for each in (*members, (s, t, rest))]
 
 
-def _group(
+def group_of(
     s: Float[Tensor, "n m"],
     t: Float[Tensor, "n m"],
     valid: Bool[Tensor, "n m"] | None,
     shift: tuple[Tensor, Tensor],
     temperature: float | Tensor,
 ) -> GroupLogs:
+    """One group from its logits ``[n, m]``; ``shift`` is the largest logit of every row, teacher first."""
     if valid is None and s.shape[1] == 1:  # nothing inside, and no gradient that would only cancel in rounding
         alone_t, alone_s = ((z[:, 0] - origin) / temperature for z, origin in ((t, shift[0]), (s, shift[1])))
         return GroupLogs((torch.zeros_like(t), torch.zeros_like(s)), (alone_t, alone_s), None)

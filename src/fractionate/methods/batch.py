@@ -60,6 +60,9 @@ def ltkd(
     Source: arXiv 2506.18496; the formula was read second-hand, its weights and the temperature of the sums are a
     reconstruction.
 
+    Map: partition by_classes; direction forward; groups between = 1 between, within = 1 within[g]; relation sums
+    over the batch
+
     Note:
         ``between`` is not 0 at the teacher but where the student's masses are m. Its aim depends on the batch: with one
         row, or equal ones, it is uniform whatever the teacher says. The groups are neither the label's nor the others',
@@ -114,6 +117,8 @@ def gram_direction(
         ValueError: a ridge with a batch of one row, an argument out of range.
 
     Source: HyunJunSik/StreamLined (CVPR 2026), called SKD there; :func:`skd` is another method.
+
+    Map: partition whole; direction forward; groups kd = 1 within[0]; relation cosines of rows
 
     Note:
         At the published ridge Sigma is the ridge and nothing else: the loss is sqrt(1 / ridge) times the plain distance

@@ -35,6 +35,8 @@ def tpkd(*, weight: float = 0.5, **common: Unpack[Common]) -> Method:
 
     Source: Yuan and Tao, "Learning beyond full imitation" (2026), eq. 6, 8 and 9.
 
+    Map: partition by_target; direction forward, its gradient projected; groups conditional = 0.5 within[1]
+
     Note:
         The value that is shown is KL(q || r); no function has d as its gradient, so finite differences disagree. With a
         momentum of its own (``dot``, ``deepkd``) the guarantee holds for one plain step only. No temperature is

@@ -45,6 +45,9 @@ def ldrld(
 
     Source: arXiv 2507.15911 (ICCV 2025) and yema-web/LDRLD; weights of ResNet32x4 to ResNet8x4.
 
+    Map: partition by_student_top(k=7); direction forward; groups top = 0.477 within[0], rest = 7 within[1];
+    relation pairs of ranked classes
+
     Note:
         Nothing matches the mass of the k against the rest: a constant added to the student's k best logits costs
         nothing as long as they stay the best, so the cross-entropy must be there. For k = 2 the published code also
@@ -93,6 +96,8 @@ def tie_kd(
         ValueError: k above the number of classes, an argument out of range.
 
     Source: arXiv 2305.08096 (ACL 2023) and songmzhang/NMT-KD; the iterations on the student's own words are the loop's.
+
+    Map: partition whole; direction forward; groups kl = 1 within[0]; relation order of the best classes
 
     Note:
         R is a difference of probabilities, so over a large vocabulary and a flat student it hardly has a gradient. The

@@ -81,6 +81,8 @@ def ea(method: Method, *, entropy_temperature: float = 3.0, upper: Upper = "log_
 
     Source: EA-KD (ICCV 2025) and cpsu00/EA-KD.
 
+    Map: rows entropy of both networks
+
     Note:
         The published results came with larger weights as well as with other ones: compare with ``method`` at its weight
         times the mean of w. Around ``lskd`` the entropies are those of raw logits, inside it of standardised ones; the
@@ -120,6 +122,8 @@ def wsld(*, alpha: float = 2.5, temperature: float = 2.0, **common: Unpack[Commo
         ValueError: soft labels, an argument out of range.
 
     Source: Rethinking soft labels (ICLR 2021) and bellymonster/Weighted-Soft-Label-Distillation.
+
+    Map: partition whole; direction forward, as cross-entropy; rows 1 - exp(-CE_S / CE_T)
 
     Note:
         A row on which the teacher is sure and right keeps its full weight, one on which the student is better than the
@@ -165,6 +169,8 @@ def atkd(
         ValueError: fewer than 3 classes, soft labels, an argument out of range.
 
     Source: arXiv 2402.11890 (ACL 2024) and WHU-ZQH/ATKD, for language models.
+
+    Map: rows easy or hard by the teacher's median doubt
 
     Note:
         The median is that of the rows which a process sees at once: micro-batches and several processes each have their

@@ -41,6 +41,8 @@ def mixture_of_teachers(
 
     Source: averaged soft targets, arXiv 1503.02531 (ensembles of teachers).
 
+    Map: logits a mixture of teachers
+
     Example:
         >>> import torch, fractionate as fr
         >>> z = torch.tensor([[2.0, 0.0, 1.0]])
@@ -87,6 +89,8 @@ def per_teacher(
         ValueError: rows with fewer teachers, lists that are not n long, a method that reads several teachers itself.
 
     Source: this package (several teachers as gradient streams); no publication is claimed.
+
+    Map: stream one per teacher
 
     Example:
         >>> import fractionate as fr

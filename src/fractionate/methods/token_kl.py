@@ -148,6 +148,9 @@ def tad(*, k: int = 10, beta: float = 2.0, temperature: float = 1.0, **common: U
 
     Source: arXiv 2602.20816 (the formula was read second-hand).
 
+    Map: partition by_top(k=10); direction forward; groups head = between + mass[0] within[0], tail = 2 mass[1] /
+    mean within[1]
+
     Note:
         Equal to ``gdkd_auto_weight`` version v1 with w0 = m1 = 1 and m2 = beta / abar. A teacher that is one-hot on a
         whole sequence has no tail: the term is 0 there. Parts of a sequence have another mean, so do not cut one;

@@ -44,6 +44,8 @@ def sdd(method: Method, *, scales: Sequence[int] = (1, 2, 4)) -> Method:
     Source: arXiv 2403.13512 and shicaiwei123/SDD-CVPR2024; the scales are given on the command line there, (1, 2, 4) is
     the choice of this package.
 
+    Map: rows twice where one view of the teacher errs; logits of regions
+
     Example:
         >>> import torch, fractionate as fr
         >>> regions = fr.Logits(torch.randn(10, 7), torch.randn(10, 7), torch.tensor([3] * 5 + [4] * 5))
@@ -102,6 +104,8 @@ def on_view(
         ValueError: a method with two views already or with regions, an unknown view or component.
 
     Source: this package; distilling on the strong view alone is done by several recipes without a name.
+
+    Map: logits of another view
 
     Note:
         Both views pass through both networks, whichever is read. A method of two views (:func:`mlkd`, :func:`crld`,
@@ -193,6 +197,8 @@ def with_extra(
             ``deepkd(rule="published-code")``, whose update is defined for three streams.
 
     Source: this package; a hint on features is the loss of arXiv 1412.6550.
+
+    Map: stream one of its own; logits none, a further loss
 
     Example:
         >>> import torch, fractionate as fr

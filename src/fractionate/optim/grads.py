@@ -258,4 +258,4 @@ def _factor(row: Sequence[Tensor | None], max_norm: float) -> Tensor | None:
 
 
 def _scaled(row: Grads, factor: Tensor | None) -> Grads:
-    return row if factor is None else tuple(None if g is None else g * factor for g in row)
+    return row if factor is None else tuple(None if g is None else g * factor.to(g.dtype) for g in row)

@@ -179,19 +179,28 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
         >>> scaler.step(optimizer)
         >>> scaler.update()
     """
-    carriers = [_carrier(g) for row in grads.values() for g in row if g is not None]
+    once = {id(g): _apart(g) for row in grads.values() for g in row if g is not None}  # parameters may share one
+    carriers = [_carrier(g) for g in once.values()]
     groups = optimizer.param_groups
     optimizer.param_groups = [{"params": carriers}]  # the scaler reads .grad of these, and files what it finds
     try:
         scaler.unscale_(optimizer)
     finally:
         optimizer.param_groups = groups
-    return grads
+    if all(id(g) == key for key, g in once.items()):
+        return grads
+    found = {name: tuple([None if g is None else once[id(g)] for g in row]) for name, row in grads.items()}
+    return StreamGrads(found, grads.parameters)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
     one, two = (x.data_ptr() for x in local([a, b]))
     return one == two != 0
+
+
+def _apart(g: Tensor) -> Tensor:
+    """The gradient in memory that can be written to: that of a sum is one number, shown many times."""
+    return g.clone() if any(n > 1 and step == 0 for n, step in zip(g.shape, g.stride(), strict=True)) else g
 
 
 def _carrier(g: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds here
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot go on from {path}: {why}") from error
+        raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run ({why})") from error
     if not isinstance(state, dict) or not {"student", "optimizer", "epoch", "step"} <= set(state):
         raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run")
     return state

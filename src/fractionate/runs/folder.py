@@ -211,9 +211,12 @@ class RunFolder:
         if not self.finished:
             raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
         try:
-            return json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
-        except ValueError as error:  # not UTF-8, or not JSON
+            found = json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
             raise ValueError(f"{self.path / SUMMARY} cannot be read: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.path / SUMMARY} cannot be read: it holds no JSON object")
+        return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch, up to the first line that is broken."""
@@ -223,7 +226,7 @@ class RunFolder:
         for line in text[: text.rfind("\n") + 1].splitlines():  # an interrupted run may end in the middle of a line
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
                 break

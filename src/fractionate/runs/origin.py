@@ -13,7 +13,6 @@ from .._files import expanded
 from ..config.run import Run
 from ..data import Source, fingerprint_of, normalization_of
 from ..kernels import state
-from ..kernels.triton_split import AVAILABLE
 from ..train.build import Training
 from ..train.loop import Loop
 from .checkpoint import read_checkpoint, write_weights
@@ -68,6 +67,8 @@ def _losses(training: Training) -> str | None:
     if not training.run.method.distils:
         return None
     if next(training.student.parameters()).device.type == "cuda":
+        from ..kernels.triton_split import AVAILABLE  # loads triton
+
         return "Triton kernels" if AVAILABLE else "torch operations"
     words, _, place = state().partition(", ")
     return f"{words}, {Path(place).stem.rpartition('-')[0]}" if place else words.partition(":")[0]

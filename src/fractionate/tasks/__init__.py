@@ -1,7 +1,7 @@
 """What a task asks of a network: rows for the losses, and metrics."""
 
-from .classification import Calibration, Classification, Diverged, Evaluation, calibrate, evaluate, measure, predict
-from .rows import make_rows
+from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
+from .rows import Classification, make_rows
 from .task import Metrics, Result, Task, measure_with
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Image classification: the task, and metrics of a network."""
+"""Image classification: metrics of a network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from .._typing import Float, Int
 from ..data import Batch, Source, bounds, shares
 from ..models import logits_of
 from ..models.foreign import pick_logits
-from ..rows import Logits
-from ..teachers.live import Teacher
 from ..world import World, current
-from .rows import make_rows, region_rows
-from .task import Metrics, measure_with
+from .task import measure_with
 
 BINS = 15
 WARM_UP = 2  # batches before the clock runs: memory is found and kernels are chosen in them
@@ -119,37 +116,6 @@ class Scores:
 
     def _table(self) -> Tensor:
         return _in_order(torch.cat(self._columns), self._sizes, current())
-
-
-@dataclass(frozen=True)
-class Classification:
-    """The task of telling classes of images apart.
-
-    Args:
-        regions: sizes of the region grids whose logits the method reads; empty if none.
-    """
-
-    regions: tuple[int, ...] = ()
-
-    @property
-    def headline(self) -> str:
-        """Top-1 accuracy."""
-        return HEADLINE
-
-    @property
-    def even(self) -> bool:
-        """An image is a row."""
-        return True
-
-    def rows(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
-        """The logits of both networks, in float32, with those of image regions if the method reads them."""
-        if self.regions:
-            return region_rows(student, teacher, batch, self.regions)
-        return make_rows(student, teacher, batch)
-
-    def metrics(self, beside: Metrics | None = None) -> Scores:
-        """Accuracy, loss, calibration, and agreement with ``beside``."""
-        return Scores(beside.top() if isinstance(beside, Scores) else None)
 
 
 @torch.inference_mode()

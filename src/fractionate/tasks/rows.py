@@ -1,9 +1,9 @@
-"""Rows of classified images: logits of student and teacher, of whole images and regions; those of all processes."""
+"""The task of classification and its rows: both networks' logits of images, of their regions, of all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -15,6 +15,39 @@ from ..models import logits_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World
+from .classification import HEADLINE, Scores
+from .task import Metrics
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of telling classes of images apart.
+
+    Args:
+        regions: sizes of the region grids whose logits the method reads; empty if none.
+    """
+
+    regions: tuple[int, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """Top-1 accuracy."""
+        return HEADLINE
+
+    @property
+    def even(self) -> bool:
+        """An image is a row."""
+        return True
+
+    def rows(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+        """The logits of both networks, in float32, with those of image regions if the method reads them."""
+        if self.regions:
+            return region_rows(student, teacher, batch, self.regions)
+        return make_rows(student, teacher, batch)
+
+    def metrics(self, beside: Metrics | None = None) -> Scores:
+        """Accuracy, loss, calibration, and agreement with ``beside``."""
+        return Scores(beside.top() if isinstance(beside, Scores) else None)
 
 
 def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:

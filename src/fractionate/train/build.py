@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .._files import cache_folder
+from ..combine import STREAM
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
@@ -22,7 +23,6 @@ from ..teachers.table import tabled
 from ..world import current, launched
 from .groups import grouped
 from .health import check_weights
-from .join import streams_to_join
 from .log import Watch, unmerged, watching
 from .sources import sources
 
@@ -51,7 +51,7 @@ def build(config: Network, num_classes: int) -> nn.Module:
 
 
 def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one.
+    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
     Raises:
         ValueError: a GPU asked for that is not there.
@@ -62,11 +62,9 @@ def place(name: str) -> torch.device:
     """
     if ":" in name and launched() > 1:
         raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kind, _, number = name.partition(":")
+    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
     if kind == "cuda" and int(number or 0) >= there:
-        found = "no GPU" if not there else f"{there} GPU{'s' if there > 1 else ''}, counted from cuda:0"
-        raise ValueError(f"device {name!r} was asked for, but torch finds {found}; use device=cpu or device=auto")
+        raise ValueError(f"device {name!r} was asked for, but torch finds {there or 'no'} GPU; use device=cpu or auto")
     if number:
         torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
     return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
@@ -172,8 +170,7 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
-        method, momenta = streams_to_join(run, method)
-        return method, False, momenta
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 

@@ -107,8 +107,7 @@ class Guard:
 
     def remember(self) -> None:
         """Keep what a forward pass changes, in case the step is left out."""
-        if self.allowed:
-            self._buffers = [b.detach().clone() for b in self.net.buffers()]
+        self._buffers = [b.detach().clone() for b in self.net.buffers()]
 
     def forgive(self, error: Diverged) -> None:
         """Undo a step that diverged and count it.
@@ -125,6 +124,7 @@ class Guard:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         grads = kwargs["grads"] if "grads" in kwargs else args[-1]
+        grads = getattr(grads, "streams", grads)
         if not self.allowed and not _on_cpu(grads):
             self.unseen = largest_entries(grads)
             return

@@ -241,13 +241,11 @@ class Laps:
     inner: Reduce | None
     one: bool
 
-    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
-        """One stream is differentiated."""
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:  # noqa: D102
         self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
         return self.inner.start(stream, parameters, grads) if self.inner else grads
 
-    def finish(self) -> None:
-        """All of them are."""
+    def finish(self) -> None:  # noqa: D102
         if self.inner:
             self.inner.finish()
 
@@ -277,9 +275,8 @@ def gradient_diverged(
     method: Method, epoch: int, step: int, stream: str, value: float, component: str | None = None
 ) -> Diverged:
     """The same for a gradient; ``component`` is the guilty one where it could be found out."""
-    what = f"the gradient of component {component!r} in stream {stream!r}" if component else f"of stream {stream!r}"
-    what = what if component else f"the gradient {what}"
-    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
+    what = f"component {component!r} in stream {stream!r}" if component else f"stream {stream!r}"
+    return Diverged(f"{_where(epoch, step)}: the gradient of {what} is {value}; {_advice(method)}")
 
 
 def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Diverged:
@@ -297,4 +294,7 @@ def _where(epoch: int, step: int) -> str:
 
 
 def _advice(method: Method) -> str:
-    return f"lower optimizer.lr, or the weights or the momentum shifts of {method.name}"
+    return (
+        f"try a lower optimizer.lr, a bound on the gradients (optimizer.clip=1), a longer warm-up of the rate "
+        f"(learning_rate.warmup_epochs), or lower weights or momentum shifts of {method.name}"
+    )

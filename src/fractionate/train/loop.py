@@ -147,6 +147,7 @@ class Loop:
         guard: keeps gradients that are not finite from the weights.
         world: the processes that take every step together.
         stepper: takes the steps.
+        steps: per epoch.
     """
 
     def __init__(self, training: Training) -> None:
@@ -154,6 +155,7 @@ class Loop:
         self.training = training
         self.average = Average(training.student, run.ema) if run.ema is not None else None
         self.world = current()
+        self.steps = len(training.train)
         self.log = EpochLog(training.method, self.world)
         self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
         self.trained = parameters(training.student, training.method)
@@ -174,7 +176,7 @@ class Loop:
     @property
     def epochs_done(self) -> float:
         """How far the training is; the steps of the epoch under way count as a part of one."""
-        return self.training.epoch + self.log.seen / len(self.training.train)
+        return self.training.epoch + self.log.seen / self.steps
 
     def check(self) -> None:
         """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
@@ -207,14 +209,14 @@ class Loop:
                 it ends the training. After the last step the record is yielded, and saving is possible again.
         """
         t, run = self.training, self.training.run
-        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, len(t.train), t.step)
+        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, self.steps, t.step)
         while t.epoch < run.epochs:
             with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
                 for batch in self._batches(self.log.seen):
                     self._step(batch)
                     self._advance(rates)
-                    if self.log.seen < len(t.train):
+                    if self.log.seen < self.steps:
                         after_step()
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 images_per_s, log = self.log.images_per_s, self.log
@@ -230,9 +232,13 @@ class Loop:
                 lr=log.lr,
                 images_per_s=images_per_s,
                 seconds=log.seconds,
-                monitors={**(t.watch.read() if t.watch else {}), **self.stepper.join.columns()},
+                monitors=self._observed(),
                 skipped=self.guard.skipped,
             )
+
+    def _observed(self) -> dict[str, float]:
+        t, join = self.training, self.stepper.join
+        return {**(t.watch.read() if t.watch else {}), **(join.columns() if join else {})}
 
     def evaluate(self) -> Result:
         """Metrics of what is kept, as after the epoch that is under way."""
@@ -260,9 +266,10 @@ class Loop:
     def _step(self, batch: Given) -> None:
         """One step, and all that follows it."""
         t = self.training
-        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * len(t.train))
-        images = (batch.whole if isinstance(batch, Batch) else None) or len(batch)
-        self.guard.remember()
+        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * self.steps)
+        images = batch.whole or batch.images.shape[0] if isinstance(batch, Batch) else len(batch)
+        if self.guard.allowed:
+            self.guard.remember()
         try:
             step = self._train(batch, progress)
         except Diverged as error:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch, pieces
 from ..methods import Method
-from ..methods.method import sum_of
-from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
 from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
@@ -36,15 +36,14 @@ class Step:
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
-    losses: Mapping[str, Tensor] = field(default_factory=dict)  # of the streams
     skipped: bool = False
 
     def over(self, total: Tensor) -> Step:
         """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
         total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
-        components, losses = ({name: x / total for name, x in of.items()} for of in (self.components, self.losses))
-        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters), losses)
+        components = {name: x / total for name, x in self.components.items()}
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +71,7 @@ def train_step(
     progress: Progress,
     merge: bool | None = None,
     *,
-    clip: float | None = None,
-    clip_each: float | None = None,
-    join: Join | None = None,
+    ready: Callable[[Step, Progress], StreamGrads] | None = None,
     reduce: AllReduce | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     scaler: LossScale | None = None,
@@ -89,9 +86,7 @@ def train_step(
         rows: all of the step's, or its parts, which may be computed as they are asked for.
         progress: position in training.
         merge: as in ``method.stream_losses``.
-        clip: largest norm of the sum of all streams.
-        clip_each: largest norm of each stream, before that.
-        join: makes one stream of all, between the two.
+        ready: what the optimizer gets of the step's gradients; by default all of them as they are.
         reduce: sums the gradients over processes, with those of the last part.
         total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
             by which everything is divided.
@@ -100,7 +95,7 @@ def train_step(
             over.
 
     Returns:
-        What was done; the gradients are those before clipping.
+        What was done; the gradients are those before ``ready``.
 
     Raises:
         Diverged: a component is not finite; the weights have not moved.
@@ -116,13 +111,7 @@ def train_step(
         step = replace(step, grads=scaler.unscaled(step.grads, optimizer))
     if total:
         step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
-    grads = step.grads if clip_each is None else clip_streams(step.grads, clip_each)
-    try:
-        grads = join(grads, step.losses, progress) if join else grads
-    except NotFinite:
-        if not scaler:  # which leaves the step out by itself
-            raise
-    grads = grads if clip is None else clip_total(grads, clip)
+    grads = ready(step, progress) if ready else step.grads
     if scaler:
         step = replace(step, skipped=not scaler.step(optimizer, grads))
     else:
@@ -158,13 +147,11 @@ def _differentiated(
     if scaler:
         scaled = {name: scaler.inner.scale(x) for name, x in scaled.items()}
     grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
-    loss = share * sum_of([x.detach() for x in losses.values()])
+    loss = share * functools.reduce(torch.add, [x.detach() for x in losses.values()])
     found = {name: share * x.detach() for name, x in means.items()}
-    streams = {name: share * x.detach() for name, x in losses.items()}
     if before:
         loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-        streams = {name: before.losses[name] + x for name, x in streams.items()}
-    return Step(loss, found, grads, streams)
+    return Step(loss, found, grads)
 
 
 class Stepper:
@@ -189,7 +176,8 @@ class Stepper:
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
         self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
-        self.join = Join(training.run, self.world)
+        self.join = Join(training.run, training.method, self.world)
+        self.autocast = autocast(training.run, trained[0].device)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
         self.total = self.world.sum_ if parts > 1 and not training.task.even else None
@@ -209,7 +197,7 @@ class Stepper:
         Raises:
             Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
         """
-        t, o = self.training, self.training.run.optimizer
+        t = self.training
         try:
             step = train_step(
                 self.trained,
@@ -218,9 +206,7 @@ class Stepper:
                 self._parts(batch),
                 progress,
                 t.merge,
-                clip=o.clip,
-                clip_each=o.clip_streams,
-                join=self.join,
+                ready=self.join,
                 reduce=self.reduce,
                 total=self.total,
                 scaler=self.scaler,
@@ -238,7 +224,8 @@ class Stepper:
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The rows of one part of the batch after the other."""
-        parts, processes = pieces(batch, self.training.run.accumulate), self.world.size if self.exchange else 1
+        count, processes = self.training.run.accumulate, self.world.size if self.exchange else 1
+        parts = [batch] if count == 1 else pieces(batch, count)
         for piece in parts:
             lg, last = self._rows(piece), piece is parts[-1]
             if self.whole:
@@ -253,13 +240,14 @@ class Stepper:
 
     def _rows(self, batch: Batch) -> Logits:
         t = self.training
-        with autocast(t.run, batch.images.device):
+        with self.autocast:
             lg = t.task.rows(t.student, t.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
-        t, bad = self.training, tuple(torch.full_like(p, math.nan) for p in self.trained)
+        bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
+        t, optimizer = self.training, self.training.optimizer
         streams = t.method.momenta(t.run.optimizer.base, t.merge)
         found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
@@ -267,14 +255,14 @@ class Stepper:
             self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
         grads = StreamGrads(found, tuple(self.trained))
         if self.scaler:
-            grads = self.scaler.unscaled(grads, t.optimizer)
-            with suppress(NotFinite):  # the others may ask for everybody's losses
-                self.join(grads, {}, progress)
-            self.scaler.step(t.optimizer, grads)
-            self.world.everyones(str(own))
-            return
+            grads = self.scaler.unscaled(grads, optimizer)
         try:
-            t.optimizer.step(self.join(grads, {}, progress))
+            grads = self.join(Step(bad[0].sum(), {}, grads), progress)
+            if self.scaler:
+                self.scaler.step(optimizer, grads)
+                self.world.everyones(str(own))
+            else:
+                optimizer.step(grads)
         except NotFinite as seen:
             raise self._blame(seen, batch, progress, own) from seen
 
