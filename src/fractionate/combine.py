@@ -218,9 +218,14 @@ def summed_by(grads: Streams, factors: Mapping[str, float]) -> Grads:
     found: list[Tensor | None] = []
     for column in columns(grads):
         summed: Tensor | None = None
+        borrowed = False  # whether it is a stream's own memory
         for g, w in zip(column, factors.values(), strict=True):
-            if g is not None:
-                part = g if w == 1 else g * w
-                summed = part if summed is None else summed + part
+            if g is None:
+                continue
+            if summed is None:
+                summed, borrowed = (g, True) if w == 1 else (g * w, False)
+            else:
+                summed = torch.add(summed, g, alpha=w) if borrowed else summed.add_(g, alpha=w)
+                borrowed = False
         found.append(summed)
     return tuple(found)

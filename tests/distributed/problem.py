@@ -44,7 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
     "dkd+deepkd, float16": {"precision": "float16"},
     "dkd, float16, broken": {"precision": "float16", "skip_nonfinite": 1},
-    "ctkd, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
+    "gdkd+dot, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},
     "mlkd+dot": {},

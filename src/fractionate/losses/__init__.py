@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..kernels import Group, Partition, top_classes
-from .coupling import COUPLINGS, Coupling, conditional_projection, gradient_coupling
 from .partitions import (
     below_target,
     by_classes,
@@ -18,7 +17,6 @@ from .partitions import (
     whole,
 )
 from .ranked import by_student_top, pair_divergence, rank_hinge, support_divergence, top_support
-from .regions import region_logits, region_weights, with_regions
 from .relations import (
     batch_relation,
     class_relation,
@@ -29,8 +27,12 @@ from .relations import (
 )
 from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k, class_mean, confidence_ratio
 from .soft import (
+    COUPLINGS,
+    Coupling,
     adaptive_cross_entropy,
+    conditional_projection,
     cross_entropy,
+    gradient_coupling,
     inside_cross_entropy,
     kl_inside,
     kl_rows,
@@ -41,7 +43,15 @@ from .soft import (
 from .split import Split, split_kl
 from .stored import SampledLogits, TopLogits, coarse, sampled_kl
 from .topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
-from .transforms import mixture_logits, standardize, swap_target, zscored
+from .transforms import (
+    mixture_logits,
+    region_logits,
+    region_weights,
+    standardize,
+    swap_target,
+    with_regions,
+    zscored,
+)
 
 __all__ = [
     "COUPLINGS",

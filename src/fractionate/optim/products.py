@@ -12,6 +12,7 @@ from .grads import StreamGrads, dense
 from .sharded import local, summed
 
 CLOSED = 1e-13  # relative, by which a vector may miss the shortest one: some roundings of a float64
+PART = 32768  # entries of a gradient at a time
 LEAST = 1e-8  # of a loss whose logarithm is differentiated
 
 
@@ -40,10 +41,10 @@ def products(grads: StreamGrads | Mapping[str, Sequence[Tensor | None]]) -> Tens
     """
     total, layout = torch.zeros(len(grads), len(grads), dtype=torch.float64), None
     for column in columns(grads):
-        rows = block(column)
-        if rows is not None:
-            rows, layout = _wide(rows), first(column)
-            part = rows @ rows.T
+        like = first(column)
+        if like is not None:
+            layout = like
+            part = _product(_here(column, like))
             total = total.to(part.device) + part
     found = (total if layout is None else summed(total, layout)).cpu()
     for name, square in zip(grads, found.diagonal().tolist(), strict=True):
@@ -74,12 +75,28 @@ def block(column: Sequence[Tensor | None]) -> Tensor | None:
     like = first(column)
     if like is None:
         return None
+    return torch.stack(_here(column, like)).flatten(1)
+
+
+def _here(column: Sequence[Tensor | None], like: Tensor) -> list[Tensor]:
+    """This process's part of every gradient, missing ones as zeros."""
     there = [torch.zeros_like(like) if g is None else g for g in column]
-    return torch.stack(local(there, like=[like] * len(there))).flatten(1)
+    return local(there, like=[like] * len(there))
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.cpu().double() if x.device.type == "mps" else x.double()  # Apple's GPUs have no float64
+def _product(rows: Sequence[Tensor]) -> Tensor:
+    """``[k, k]`` float64; on a CPU in parts whose copies in float64 stay in its cache."""
+    flat = [x.cpu().flatten() if x.device.type == "mps" else x.flatten() for x in rows]  # which has no float64
+    count, device = flat[0].numel(), flat[0].device
+    size = min(PART, count) if device.type == "cpu" else count
+    wide = torch.empty(len(flat), size, dtype=torch.float64, device=device)
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=device)
+    for start in range(0, count, max(size, 1)):
+        part = wide[:, : count - start]
+        for mine, x in zip(part, flat, strict=True):
+            mine.copy_(x[start : start + size])
+        total.addmm_(part, part.T)
+    return total
 
 
 def projection_weights(found: Tensor, orders: Sequence[Sequence[int]]) -> list[float]:

@@ -295,6 +295,6 @@ def _where(epoch: int, step: int) -> str:
 
 def _advice(method: Method) -> str:
     return (
-        f"try a lower optimizer.lr, a bound on the gradients (optimizer.clip=1), a longer warm-up of the rate "
-        f"(learning_rate.warmup_epochs), or lower weights or momentum shifts of {method.name}"
+        f"lower optimizer.lr, bound the gradients (optimizer.clip=1), let the rate warm up for longer "
+        f"(learning_rate.warmup_epochs), or lower the weights or the momentum shifts of {method.name}"
     )

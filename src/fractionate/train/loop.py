@@ -237,8 +237,8 @@ class Loop:
             )
 
     def _observed(self) -> dict[str, float]:
-        t, join = self.training, self.stepper.join
-        return {**(t.watch.read() if t.watch else {}), **(join.columns() if join else {})}
+        watch = self.training.watch
+        return {**(watch.read() if watch else {}), **self.stepper.join.columns()}
 
     def evaluate(self) -> Result:
         """Metrics of what is kept, as after the epoch that is under way."""

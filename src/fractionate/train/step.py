@@ -177,6 +177,8 @@ class Stepper:
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
         self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
         self.join = Join(training.run, training.method, self.world)
+        o, rule = training.run.optimizer, training.run.combine != "none"
+        self.ready = self.join if rule or o.clip is not None or o.clip_streams is not None else None
         self.autocast = autocast(training.run, trained[0].device)
         self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
         parts = 1 if self.whole else self.world.size * training.run.accumulate
@@ -206,7 +208,7 @@ class Stepper:
                 self._parts(batch),
                 progress,
                 t.merge,
-                ready=self.join,
+                ready=self.ready,
                 reduce=self.reduce,
                 total=self.total,
                 scaler=self.scaler,
