@@ -134,6 +134,17 @@ def test_huge_logits_of_one_sign_each_are_finite(direction: Direction, size: flo
     assert bool(torch.autograd.grad(value, student)[0].isfinite().all())
 
 
+@partitions
+def test_reverse_is_forward_of_swapped_networks(make: Make) -> None:
+    lg = rows()
+    one = compiled_split(lg.student, lg.teacher, make(lg), 4.0, as_direction("reverse"))
+    other = compiled_split(lg.teacher, lg.student.detach(), make(lg), 4.0)
+    for a, b in zip(one[:2], other[:2], strict=True):
+        assert_near(a, b.double(), 4.0)
+    for a, b in zip(one[2:], other[:1:-1], strict=True):  # the masses, -inf where a group is empty
+        assert_equal(a.exp(), b.exp(), rtol=1e-6)
+
+
 def masked(lg: Logits, at: Tensor) -> Logits:
     student, teacher = (z.detach().masked_fill(at, -torch.inf) for z in (lg.student, lg.teacher))
     return Logits(student.requires_grad_(), teacher, lg.target)

@@ -233,3 +233,20 @@ def test_layouts_and_second_derivatives_in_every_direction(direction: str) -> No
         (grad,) = torch.autograd.grad(s.total.mean(), apart, create_graph=True)
         found.append(torch.autograd.grad(grad.square().sum(), apart)[0])
     assert_equal(*found, rtol=2e-5)
+
+
+@pytest.mark.parametrize("direction", ["forward", *DIRECTIONS])
+def test_a_class_that_both_mask_is_not_there(direction: str) -> None:
+    lg = rows(2)
+    at = torch.zeros(2, 37, dtype=torch.bool)
+    at[:, 20:36] = True
+    hidden = [z.detach().masked_fill(at, -torch.inf).requires_grad_() for z in (lg.student, lg.teacher)]
+    cut = [z.detach()[:, ~at[0]].clone().requires_grad_() for z in (lg.student, lg.teacher)]
+    target, found = lg.target % 20, []
+    for student, teacher in (hidden, cut):
+        given = Logits(student, teacher.detach(), target)
+        s = turned(given, fr.by_target(given), direction)
+        found.append([s.total, torch.autograd.grad(s.total.sum(), student)[0]])
+    assert_equal(found[0][0], found[1][0], rtol=1e-5)
+    assert_equal(found[0][1][:, ~at[0]], found[1][1], rtol=1e-5)
+    assert not found[0][1][:, 20:36].any()

@@ -37,10 +37,10 @@ def _jit(function: Callable[..., Any]) -> Any:
 
 @_jit
 def _load(row: tl.tensor, step: tl.tensor, classes: tl.tensor, c: tl.tensor, absent: tl.constexpr) -> tl.tensor:
-    """These classes of one row in float32; ``absent`` beyond the last one."""
+    """These classes of one row in float32; ``absent`` beyond the last one, and for -inf."""
     inside = classes < c
     z = tl.load(row + classes.to(tl.int64) * step, mask=inside, other=0.0).to(tl.float32)
-    return tl.where(inside, z, absent)
+    return tl.where(inside & (z != float("-inf")), z, absent)
 
 
 @_jit
@@ -207,7 +207,7 @@ def _write_kernel(
     if way == 0:
         grad = b * q - a * tl.exp2(t * rate)
     elif way == 1:
-        grad = q * (a + b * ((s - t) * inverse))
+        grad = q * (a + b * tl.where(q > 0, (s - t) * inverse, 0.0))
     else:
         _, _, tilt = _mixed(tl.exp2(t * rate), q, by + row, n, of_log)
         grad = q * (a + b * tilt)
