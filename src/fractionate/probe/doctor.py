@@ -205,14 +205,16 @@ def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> 
 
 
 def _classes(train: Source) -> str:
-    count = class_counts(train) or _counted(train)
+    passes = getattr(train, "passes", 1)
+    known = class_counts(train)
+    count = _counted(train) if known is None else [n * passes for n in known]
     empty = [label for label, n in enumerate(count) if not n]
     if empty:
         shown = ", ".join(map(str, empty[:5]))
         raise ValueError(
             f"{len(empty)} of {train.num_classes} classes have no training image ({shown}); look at the data"
         )
-    return f"{train.num_classes} classes with {min(count)} to {max(count)} images"
+    return f"{train.num_classes} classes with {min(count)} to {max(count)} images per epoch"
 
 
 def _counted(train: Source) -> list[int]:
