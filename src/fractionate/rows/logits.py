@@ -83,7 +83,7 @@ class Logits:
         if self.regions is not None:
             check_regions(self.regions.student, self.student)
         teacher, ranking = plain(self.teacher.detach()), None if self.ranking is None else plain(self.ranking)
-        teachers = tuple([plain(t.detach()) for t in self.teachers])
+        teachers = tuple(map(plain, map(Tensor.detach, self.teachers)))
         warn_of_probabilities("student", self.student)
         warn_of_probabilities("teacher", teacher)
         for k, further in enumerate(teachers):
