@@ -210,7 +210,8 @@ def _lower_median(x: Tensor, there: Tensor) -> Tensor:
     if not len(x):
         return x.sum()
     ordered = x.masked_fill(~there, torch.inf).sort().values
-    return ordered[((there.sum() - 1) // 2).clamp(min=0)]
+    place = ((there.sum() - 1) // 2).clamp(min=0)
+    return ordered.gather(0, place[None])[0]  # an index would be read by the host
 
 
 def _share(chosen: Tensor, weight: Tensor) -> Tensor:
