@@ -328,3 +328,14 @@ def test_rules_that_do_not_fit_are_refused() -> None:
         M.weighted_rows(M.kd(), lambda rows: rows.teacher).components(lg)
     with pytest.raises(ValueError, match="two views"):
         M.ea(M.mlkd())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_a_class_that_one_network_alone_masks_is_an_error_that_names_it(who: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    whole = {name: torch.randn(4, 6, dtype=dtype) for name in ("student", "teacher")}
+    masked = {**whole, who: whole[who].masked_fill(torch.arange(6) > 4, -torch.inf)}
+    for method in (fr.methods.kd(), fr.methods.dkd()):
+        with pytest.raises(ValueError, match=f"the {who} logits are not finite"):
+            method.loss(fr.Logits(masked["student"], masked["teacher"], torch.tensor([0, 1, 2, 3])))

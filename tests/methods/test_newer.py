@@ -354,3 +354,9 @@ def test_every_component_may_read_a_view_of_its_own() -> None:
         M.on_view(M.mlkd())
     with pytest.raises(ValueError, match="nontarget"):
         M.on_view(M.dkd(), components={"nontargt": "weak"})
+
+
+def test_the_head_of_tad_leaves_a_tail_of_one_class_however_few_there_are() -> None:
+    lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+    few, nine = fr.methods.tad().components(lg), fr.methods.tad(k=9).components(lg)
+    assert all(torch.equal(few[name], nine[name]) for name in nine)

@@ -46,8 +46,7 @@ WRAPPED = (
     "kd+ctkd",
 )
 READS_STEPS = ("skd", "sgdkd")  # a random set of classes at every step
-FEW = {"tad": "tad(k=3)"}  # the digits have fewer classes than some methods list by default
-FITTING = [FEW.get(name, name) for name in catalog.METHODS if name not in READS_STEPS]
+FITTING = [name for name in catalog.METHODS if name not in READS_STEPS]
 PLAYED = (
     "ce",
     "mlkd",

@@ -266,7 +266,8 @@ static void sum_exponentials(float *t, float *s, int64_t n, float rate, Group *g
             const float p = power2(x * rate), q = power2(y * rate);
             sum_t += p;
             sum_s += q;
-            gap += x < -1e37f ? 0 : p * (x - y); /* a class that both mask by -inf is not there */
+            const int masked = (x < -1e37f) & (y < -1e37f); /* by -inf in both: not there; in one alone it is an error */
+            gap += masked ? 0 : p * (x - y);
             t[i] = p;
             s[i] = q;
         }

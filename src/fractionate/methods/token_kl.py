@@ -134,7 +134,7 @@ def tad(*, k: int = 10, beta: float = 2.0, temperature: float = 1.0, **common: U
     abar the mean of a over the rows of the same sequence (weighted by ``Logits.weight``). beta = abar would be KD.
 
     Args:
-        k: 1..c-1.
+        k: at least 1; of k classes or fewer all but one are the head, so that the default takes ten classes too.
         beta: weight of ``tail``.
         temperature: T.
         ce_weight, warmup, label_smoothing, hard: as in :func:`kd`; reads no label.
@@ -144,7 +144,7 @@ def tad(*, k: int = 10, beta: float = 2.0, temperature: float = 1.0, **common: U
         sequence unless ``Logits.extra["sequence"]`` numbers them, ``[n]``.
 
     Raises:
-        ValueError: k outside 1..c-1, an argument out of range.
+        ValueError: an argument out of range.
 
     Source: arXiv 2602.20816 (the formula was read second-hand).
 
@@ -178,7 +178,7 @@ def _on_support(
 
 
 def _tail(lg: Logits, progress: Progress, k: int, temperature: float) -> Components:
-    split = split_kl(lg.student, lg.teacher, by_top(lg, k), temperature)
+    split = split_kl(lg.student, lg.teacher, by_top(lg, min(k, lg.classes - 1)), temperature)
     mass = split.mass[:, 1]
     mean = _mean_of_sequence(mass, lg)
     ratio = mass / torch.where(mean == 0, torch.ones_like(mean), mean)
