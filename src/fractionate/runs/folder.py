@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
+from ..report.summary import read_summary
 from ..tasks.classification import SCHEMA, Evaluation
 from ..train.loop import Loop, Record
 from .checkpoint import (
@@ -211,14 +212,11 @@ class RunFolder:
         """The summary of a finished run.
 
         Raises:
-            ValueError: the run is not finished, or there is none.
+            ValueError: the run is not finished, there is none, or the file is damaged or of a newer release.
         """
         if not self.finished:
             raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
-        try:
-            return json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
-        except ValueError as error:  # not UTF-8, or not JSON
-            raise ValueError(f"{self.path / SUMMARY} cannot be read: {error}") from error
+        return read_summary(self.path / SUMMARY)[0]
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch, up to the first line that is broken."""
@@ -228,7 +226,7 @@ class RunFolder:
         for line in text[: text.rfind("\n") + 1].splitlines():  # an interrupted run may end in the middle of a line
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
                 break
