@@ -45,6 +45,7 @@ PATHS: dict[str, list[str]] = {
     "mixup": ["data.mixup=0.2", "data.cutmix=1.0"],
     "folder": ["data.name=folder", "data.size=8", "data.labels_per_class=null"],
     "accumulated": ["accumulate=2", "keep=3"],
+    "adamw": ["optimizer.name=adamw", "optimizer.lr=0.003", "optimizer.decay=weights", "monitors.update_rms=true"],
 }
 TIMING = ("seconds", "images_per_s")
 SAVE_STEPS = 3

@@ -27,6 +27,8 @@ Teacher = fr.LinearLogits | fr.TopLogits
 PATHS: tuple[Way, ...] = get_args(Way)
 METHODS = {
     "kd": fr.methods.kd(temperature=1.0),
+    "kd(reverse)": fr.methods.kd(temperature=1.0, direction="reverse"),
+    "kd(jsd)": fr.methods.kd(temperature=1.0, direction="jsd"),
     "gdkd": fr.methods.gdkd(temperature=1.0),
     "dot(gdkd)": fr.methods.dot(fr.methods.gdkd(temperature=1.0)),
 }

@@ -39,12 +39,16 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "_
 # Tests of a room beside tests/ROOM, tests/test_ROOM*.py and the doctests of its files.
 TESTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("export", "probe"), ("tests/studies",)),
-    **dict.fromkeys(("config", "tasks", "teachers"), ("tests/train",)),
+    **dict.fromkeys(("tasks", "teachers"), ("tests/train",)),
     **dict.fromkeys(("runs", "train"), ("tests/train", "tests/faults")),
+    **dict.fromkeys(("recipes", "studies"), ("tests/test_cli.py",)),
     **dict.fromkeys(("__init__", "_typing"), ("tests/test_package.py",)),
-    "_choices": ("tests/test_rows.py", "tests/rows"),
+    "_choices": ("tests/rows",),
+    "_headlines": ("tests/report",),
     "cli": ("tests/test_terminal.py",),
+    "combine": ("tests/optim",),
     "commands": ("tests/test_cli.py", "tests/studies"),
+    "config": ("tests/papers",),
     "kernels": ("tests/losses",),
     "language": ("tests/methods",),
     "losses": ("tests/reference", "tests/methods/test_contract.py"),

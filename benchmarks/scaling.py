@@ -28,7 +28,7 @@ from torch import multiprocessing, nn
 
 import fractionate as fr
 from fractionate.models.cifar import CIFAR
-from fractionate.train.step import differentiate
+from fractionate.train.step import Part, train_step
 from fractionate.world import Wishes, current, joined
 
 from .communication import payload
@@ -66,7 +66,7 @@ def step_of(net: nn.Module, batch: Batch, method: fr.Method, exchange: str, shar
 
     def step() -> None:
         lg = fr.Logits(net(batch.images), batch.teacher, batch.target)
-        opt.step(differentiate(params, method, lg, PROGRESS, merge, scale=scale, reduce=reduce).grads)
+        train_step(params, method, opt, [Part(lg, scale=scale)], PROGRESS, merge, reduce=reduce)
         if exchange in (GRADIENTS, UPDATE):
             wishes.exchange(0)
         elif exchange == WAITING:

@@ -22,9 +22,10 @@ from torch import nn
 import fractionate as fr
 from fractionate.data import Batch, Normalization, SmallImages
 from fractionate.models.cifar import CIFAR
+from fractionate.tasks import make_rows
 from fractionate.teachers.live import LiveTeacher, Teacher, folded
 from fractionate.teachers.table import TeacherTable
-from fractionate.train.step import make_rows, train_step
+from fractionate.train.step import train_step
 
 from . import optimizer
 from .measure import Work, agree, interleave, moved, spread, whole_float32

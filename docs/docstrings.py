@@ -9,7 +9,7 @@ import formulas  # beside this file
 
 from fractionate.methods import catalog
 
-HEAD = re.compile(r"^(?:(Args|Returns|Raises|Warns|Note|Example):$|Source: )", re.MULTILINE)
+HEAD = re.compile(r"^(?:(Args|Returns|Raises|Warns|Note|Example):$|(Source|Map): )", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\S[^:]*): (.*)$")
 ARXIV = re.compile(r"(?:arXiv )?\b(\d{4}\.\d{5})\b")
 REPOSITORY = re.compile(r"(?<![\w/])([A-Za-z][\w-]*/[A-Za-z][\w.-]*\w)")
@@ -30,7 +30,7 @@ def parts(function: Callable[..., object], formula: str) -> Parts:
     text = inspect.cleandoc(function.__doc__ or "")
     found = list(HEAD.finditer(text))
     ends = [match.start() for match in found[1:]] + [len(text)]
-    sections = {m[1] or "Source": text[m.end() : end].strip("\n") for m, end in zip(found, ends, strict=True)}
+    sections = {m[1] or m[2]: text[m.end() : end].strip("\n") for m, end in zip(found, ends, strict=True)}
     title, *blocks = [b.strip("\n") for b in re.split(r"\n\s*\n", text[: found[0].start()]) if b.strip()]
     head = tuple(_paragraph(block, formula) for block in blocks)
     return Parts(title.rstrip("."), head, sections, _arguments(sections.get("Args", "")))

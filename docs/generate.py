@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -17,7 +18,8 @@ sys.path.insert(0, str(DOCS))
 from docstrings import Parts, markdown, page_of, parts, source  # noqa: E402
 
 import fractionate as fr  # noqa: E402
-from fractionate.methods import Method, catalog, deepkd, dot  # noqa: E402
+from fractionate.methods import Method, catalog, deepkd, dot, point_of  # noqa: E402
+from fractionate.methods.map import AXES, PARTITIONS  # noqa: E402
 
 NAMES = [*dict.fromkeys([*catalog.METHODS, *catalog.WRAPPERS])]
 NOTES = tomllib.loads((DOCS / "methods" / "notes.toml").read_text(encoding="utf-8"))
@@ -27,7 +29,7 @@ TRAINERS = ("dot", "deepkd", "reweighted")  # wrappers that decide about streams
 def pages() -> dict[str, str]:
     """Path inside docs/ -> text, of every generated page."""
     methods = {f"methods/{name}.md": method_page(name) for name in NAMES}
-    return {**methods, "methods/index.md": index(), "differences.md": differences()}
+    return {**methods, "methods/index.md": index(), "methods/map.md": map_page(), "differences.md": differences()}
 
 
 def write(folder: Path = DOCS) -> None:
@@ -60,6 +62,7 @@ def method_page(name: str) -> str:
         f"**Source:** {source(doc.sections['Source'])} Symbols: [notation](index.md#notation).",
         "## What to know",
         note(name, doc),
+        point(name),
         "## Example",
         f"```python\n{inspect.cleandoc(doc.sections['Example'])}\n```",
         "## Arguments",
@@ -79,6 +82,16 @@ def note(name: str, doc: Parts) -> str:
     if name in NOTES:
         return NOTES[name].strip()
     return "\n\n".join(markdown(paragraph) for paragraph in re.split(r"\n\s*\n", doc.sections["Note"]))
+
+
+def point(name: str) -> str:
+    """Where the method lies on the map."""
+    axes = [f"{AXES[axis]} {_code(value)}" for axis, value in vars(point_of(name)).items() if value]
+    return f"On the [map](map.md): {'; '.join(axes)}." if axes else ""
+
+
+def _code(value: str) -> str:
+    return f"`{value}`" if re.search(r"[_\[\]|*()]", value) else value
 
 
 def arguments_table(name: str, doc: Parts) -> str:
@@ -171,7 +184,8 @@ def needs(name: str) -> tuple[str, ...]:
 INDEX = """\
 # Methods
 
-Every function of `fr.methods`, read from the package's own table; `fractionate methods` prints it. Each page says when
+Every function of `fr.methods`, read from the package's own table; `fractionate methods` prints it. [](map.md)
+shows them as points on a few axes. Each page says when
 a method fails and what its name collides with. What was looked at and left out stands in [](../not-offered.md), where
 paper and published code differ in [](../differences.md).
 
@@ -199,6 +213,7 @@ A wrapper takes a method and returns one; they nest.
 ```{{toctree}}
 :hidden:
 
+map
 {names}
 ```
 """
@@ -227,6 +242,53 @@ def _first(text: str) -> str:
     for mark in (";", ":", " ("):
         text = text.split(mark, 1)[0]
     return text.strip(" .")
+
+
+MAP = """\
+# The map
+
+A method is a point in a small space: which groups of classes, which divergence, what weighs the groups and the rows,
+which relation beside it, on which logits, in which gradient streams. `fractionate methods --map` prints this page. A
+combine rule other than the sum of the streams is chosen beside the method, not by it.
+
+{table}
+
+Groups read as `component = weight reading`: `between` is the divergence of the group masses, `within[g]` that inside
+group g, `mass[g]` the mass of the group. `fr.methods.at(...)` builds a method from such words, for example:
+
+```python
+import torch, fractionate as fr
+
+point = fr.methods.point_of("dkd")
+print(point.partition, "|", point.direction, "|", point.groups)
+built = fr.methods.at(point, temperature=4.0)
+words = ("by_top(k=3)", "reverse", "between = 1 between, top = 2 mass[0] within[0]")
+reverse = fr.methods.at(*words, temperature=1.0)
+lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+assert torch.equal(built.loss(lg), fr.methods.dkd().loss(lg))
+print(reverse.components(lg)["top"].shape)
+```
+
+## Partitions
+
+{partitions}
+"""
+
+
+def map_page() -> str:
+    """Every method and wrapper on the axes, and what the partitions are."""
+    head = ["name", *AXES.values()]
+    rows = [[page_of(name), *(_cell(value) for value in vars(point_of(name)).values())] for name in NAMES]
+    said = [[f"`{name}`", markdown(_title(function), cell=True)] for name, function in PARTITIONS.items()]
+    return MAP.format(table=table(head, rows), partitions=table(["name", "groups"], said))
+
+
+def _cell(value: str) -> str:
+    return _code(value).replace("|", "\\|")
+
+
+def _title(function: Callable[..., object]) -> str:
+    return inspect.cleandoc(function.__doc__ or "").split("\n", 1)[0].rstrip(".")
 
 
 def differences() -> str:

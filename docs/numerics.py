@@ -110,11 +110,13 @@ KINDS: dict[str, Callable[[int], Logits]] = {
 # -- methods and their references ------------------------------------------------------------
 
 
-def _parts(make: Callable[[Logits], fr.losses.Partition], **groups: int | None) -> Callable[[Logits, float], Terms]:
+def _parts(
+    make: Callable[[Logits], fr.losses.Partition], direction: str = "forward", **groups: int | None
+) -> Callable[[Logits, float], Terms]:
     """Components read off the plain split: a group's ``within``, or ``between`` where the group is None."""
 
     def terms(lg: Logits, temperature: float) -> Terms:
-        split = fr.split_kl(lg.student, lg.teacher, make(lg), temperature, fused=False)
+        split = fr.split_kl(lg.student, lg.teacher, make(lg), temperature, fused=False, direction=direction)
         return {name: split.between if g is None else split.within[:, g] for name, g in groups.items()}
 
     return terms
@@ -141,6 +143,20 @@ METHODS: dict[str, tuple[Callable[[float], methods.Method], Callable[[Logits, fl
     "gdkd3": (
         lambda t: methods.gdkd3(temperature=t, k=K),
         _parts(lambda lg: fr.by_top1_top(lg, K), between=None, top=1, other=2),
+    ),
+    "kd(reverse)": (lambda t: methods.kd(temperature=t, direction="reverse"), _parts(fr.losses.whole, "reverse", kd=0)),
+    "kd(jsd)": (lambda t: methods.kd(temperature=t, direction="jsd"), _parts(fr.losses.whole, "jsd", kd=0)),
+    "dkd(reverse)": (
+        lambda t: methods.dkd(temperature=t, direction="reverse"),
+        _parts(fr.by_target, "reverse", target=None, nontarget=1),
+    ),
+    "gdkd(skew)": (
+        lambda t: methods.gdkd(temperature=t, k=K, direction="skew"),
+        _parts(lambda lg: fr.by_top(lg, K), "skew", between=None, top=0, other=1),
+    ),
+    "gdkd(skew_reverse)": (
+        lambda t: methods.gdkd(temperature=t, k=K, direction="skew_reverse"),
+        _parts(lambda lg: fr.by_top(lg, K), "skew_reverse", between=None, top=0, other=1),
     ),
     "deepkd(dkd, keep=3)": (lambda t: methods.deepkd(methods.dkd(temperature=t), keep=K), _masked),
 }

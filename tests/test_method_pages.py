@@ -24,7 +24,8 @@ def page(name: str) -> str:
 def test_every_name_of_the_catalog_has_a_page_and_a_note_and_nothing_else_has() -> None:
     assert set(generate.NOTES) <= set(NAMES)
     assert all(name in generate.NOTES or "Note:" in catalog.find(name).__doc__ for name in NAMES)
-    assert sorted(PAGES) == sorted([f"methods/{name}.md" for name in NAMES] + ["methods/index.md", "differences.md"])
+    others = ["methods/index.md", "methods/map.md", "differences.md"]
+    assert sorted(PAGES) == sorted([f"methods/{name}.md" for name in NAMES] + others)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,7 +94,7 @@ def test_names_that_mean_other_methods_elsewhere_are_told_apart() -> None:
 def test_what_is_not_offered_is_no_method_and_has_a_reason() -> None:
     text = (ROOT / "docs" / "not-offered.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([^|]+) \| [^|]* \| ([^|]+) \|$", text, re.MULTILINE))
-    for name in ("MoKD", "KDExplainer", "Residual KD", "TIE-KD", "AEKT", "LDRLD", "PLD"):
+    for name in ("MoKD", "KDExplainer", "Residual KD", "TIE-KD for depth maps", "AEKT", "CIST", "PLD"):
         assert len(rows[name]) > 20
         assert name.lower() not in NAMES
 
@@ -102,7 +103,7 @@ def test_the_differences_page_holds_every_row_of_its_table() -> None:
     with (ROOT / "docs" / "differences.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     text = PAGES["differences.md"]
-    assert len(re.findall(r"^\| [DEGMLX]\d+ \|", text, re.MULTILINE)) == len(rows)
+    assert len(re.findall(r"^\| [DEGMLXN]\d+ \|", text, re.MULTILINE)) == len(rows)
     for row in rows:
         assert f"| {row['id']} | {row['topic']} |" in text
         for node in row["test"].split():
@@ -113,4 +114,6 @@ def test_pages_of_names_that_are_gone_are_removed(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "gone.md").write_text("old")
     generate.write(tmp_path)
-    assert sorted(f.name for f in (tmp_path / "methods").iterdir()) == sorted([*(f"{n}.md" for n in NAMES), "index.md"])
+    assert sorted(f.name for f in (tmp_path / "methods").iterdir()) == sorted(
+        [*(f"{n}.md" for n in NAMES), "index.md", "map.md"]
+    )

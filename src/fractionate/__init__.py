@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` below finds the same names
-    from . import losses, methods, models, monitors, optim, rows, schedules
+    from . import combine, losses, methods, models, monitors, optim, rows, schedules
     from .kernels import Direction, Partition, jsd, skew, skew_reverse
     from .language import LinearLogits, linear_loss, linear_stream_losses
     from .losses import Split, TopLogits, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, split_kl
@@ -37,6 +37,7 @@ __all__ = [
     "by_teacher_top1",
     "by_top",
     "by_top1_top",
+    "combine",
     "jsd",
     "linear_loss",
     "linear_stream_losses",
@@ -55,7 +56,7 @@ __all__ = [
     "stream_grads",
 ]
 
-_ROOMS = ("losses", "methods", "models", "monitors", "optim", "rows", "schedules")
+_ROOMS = ("combine", "losses", "methods", "models", "monitors", "optim", "rows", "schedules")
 _HOMES = (
     "rows",
     "optim",

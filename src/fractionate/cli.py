@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import platform
 import re
 import sys
@@ -22,6 +23,8 @@ from ._choices import unknown
 from ._terminal import Steady, one_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .commands.table import Command
 
 ABOUT = "Knowledge distillation on PyTorch. To see it at work: fractionate demo. Options: fractionate COMMAND --help."
@@ -29,6 +32,15 @@ BAD_INPUT = 2
 PEER_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 NO_READER = 141  # as shells report a process that SIGPIPE has ended
 LASTING = ("demo", "compare", "train", "study", "tune", "export")  # what they leave is worth more than what they print
+
+
+@typing.runtime_checkable
+class Looking(typing.Protocol):
+    """A command that says at once what it is going to do."""
+
+    def look(self, console: Console) -> Command:
+        """Say it; returns the command with what was settled thereby."""
+        ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +102,9 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     """Exit code of a command that may also end early, by intention."""
     from rich.console import Console
 
+    if isinstance(command, Looking):  # it speaks before torch is imported, which takes seconds
+        # The file by name: rich then knows its encoding, and draws boxes of ASCII where they have to be.
+        command = command.look(Console(file=sys.stdout, quiet=os.environ.get("RANK", "0") != "0"))
     from .optim import PeerLost
     from .runs.stop import Stopped, duration
     from .world import Elsewhere, joined, launched, restarts, speaks
@@ -105,7 +120,6 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = say
             with joined(timeout=duration(timeout or "10m")) as world:
-                # The file by name: rich then knows its encoding, and draws boxes of ASCII where they have to be.
                 command(Console(file=sys.stdout, quiet=not world.main), words)
     except Elsewhere:
         return BAD_INPUT
@@ -128,6 +142,7 @@ def _parse(words: list[str]) -> Command | None:
     try:
         import tyro
 
+        from .commands.options import at_home
         from .commands.table import COMMANDS, options
     except ModuleNotFoundError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
@@ -139,7 +154,7 @@ def _parse(words: list[str]) -> Command | None:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options(), prog="fractionate", description=ABOUT, args=args)
+            return at_home(tyro.cli(options(), prog="fractionate", description=ABOUT, args=args))
     except SystemExit as end:
         if end.code in (0, None):
             return None

@@ -238,7 +238,8 @@ def _flat(grads: Mapping[str, object]) -> dict[str, Tensor]:
 
     For a plain mapping, which knows no parameters, over those that any stream reaches.
     """
-    rows = {name: list(g) for name, g in grads.items()}  # type: ignore[call-overload]
+    streams: Mapping[str, Any] = grads.streams if isinstance(grads, StreamGrads) else grads
+    rows = {name: list(g) for name, g in streams.items()}
     if isinstance(grads, StreamGrads):
         like = [p if p.requires_grad else None for p in grads.parameters]
     else:

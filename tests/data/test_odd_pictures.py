@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from fractionate.data import images as reader
-from fractionate.data.images import printable, read_image, read_images, side_of
+from fractionate.data.images import read_image, read_images
+from fractionate.pictures.heads import printable, side_of
 from tests.data import pillow
 
 TURNS = {

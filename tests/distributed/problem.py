@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Network, Optimizer, Parallel, Run
+from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
+from fractionate.rows import Logits, with_weight
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.tasks.classification import evaluate
+from fractionate.tasks import Classification, evaluate
+from fractionate.teachers import Teacher
 from fractionate.teachers.table import TeacherTable, fingerprint
 from fractionate.train.build import prepare
 from fractionate.train.log import Diverged
@@ -28,6 +30,7 @@ Numbers = dict[str, Tensor]
 
 UPDATE = Parallel(sync="update")
 CLIPPED = Optimizer(lr=0.02, clip_streams=0.8, clip=0.5)
+ADAMW = AdamW(lr=0.003, weight_decay=0.05, gain="heavy-ball", clip=0.5, clip_rms=1.0, decay="weights")
 # Every kind of update, every kind of term, and what is done to gradients on the way.
 CASES: dict[str, dict[str, Any]] = {
     "ce": {},
@@ -38,6 +41,10 @@ CASES: dict[str, dict[str, Any]] = {
     "gdkd+deepkd, two parts": {"accumulate": 2},
     "gdkd+deepkd, clipped": {"optimizer": CLIPPED},
     "dist": {},
+    "dkd+deepkd, adamw": {"optimizer": ADAMW, "ema": 0.8},
+    "dkd+deepkd, float16": {"precision": "float16"},
+    "dkd, float16, broken": {"precision": "float16", "skip_nonfinite": 1},
+    "gdkd+dot, adamw, two parts": {"optimizer": ADAMW, "accumulate": 2},
     "ctkd": {},
     "crld": {},
     "mlkd+dot": {},
@@ -47,11 +54,32 @@ CASES: dict[str, dict[str, Any]] = {
     "dkd+deepkd, update": {"parallel": UPDATE, "merge": False},
     "dkd+deepkd(rule=published-code), update": {"parallel": UPDATE},
     "dist, update": {"parallel": UPDATE},
+    "dkd, min_norm_log, float16, broken": {
+        "combine": "min_norm_log",
+        "precision": "float16",
+        "skip_nonfinite": 1,
+    },
+    "dkd, uneven": {},
+    "dkd+deepkd, uneven, two parts": {"accumulate": 2},
+    "kd+dot, uneven, update": {"parallel": UPDATE},
+    "dist, uneven": {},
+    "dkd, uneven, broken": {"skip_nonfinite": 1},
+    "dkd, min_norm_log": {"combine": "min_norm_log"},
+    "gdkd, pcgrad, two parts": {"combine": "pcgrad", "accumulate": 2},
+    "dist, min_norm, clipped": {"combine": "min_norm", "optimizer": CLIPPED},
+    "dkd, min_norm_log, broken": {"combine": "min_norm_log", "skip_nonfinite": 1},
     "dkd, broken": {"skip_nonfinite": 1},
     "dist, broken": {"skip_nonfinite": 1},
 }
 # Interrupted in the middle of an epoch; the last one draws random numbers in every process.
-RESUMED = ("dkd+deepkd", "dkd+deepkd(rule=published-code), update", "dist", "ce, dropout")
+RESUMED = (
+    "dkd+deepkd",
+    "dkd+deepkd, adamw",
+    "dkd+deepkd(rule=published-code), update",
+    "dist",
+    "gdkd, pcgrad, two parts",
+    "ce, dropout",
+)
 CLASSES = 6
 
 
@@ -94,6 +122,18 @@ class Double:
             yield replace(batch, images=pixels, strong=strong)
 
 
+@dataclass(frozen=True)
+class Uneven(Classification):
+    """Images that count for more or less, some for nothing: in the last batch of an epoch, one of two."""
+
+    @property
+    def even(self) -> bool:
+        return False
+
+    def rows(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+        return with_weight(super().rows(student, teacher, batch), (batch.index % 4).double())
+
+
 def network(seed: int, width: int, dropout: float = 0.0) -> nn.Module:
     torch.manual_seed(seed)
     inner = [nn.Linear(64, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, CLASSES)]
@@ -132,6 +172,7 @@ def loop_of(case: str) -> Loop:
         teacher=network(1, 20),
         train=Double(images(23, 7, shift=1, flip=True, strong=blurred if two_views else None), "broken" in case),
         test=Double(images(11, 4, shuffle=False)),
+        task=Uneven() if "uneven" in case else None,
     )
     return Loop(training)
 
@@ -157,7 +198,7 @@ def finished(loop: Loop) -> Numbers:
         found[f"record {record.epoch}"] = torch.tensor(numbers, dtype=torch.float64)
     again = evaluate(t.student, t.test)
     found["images counted"] = torch.tensor([sum(again.calibration.count)])
-    return {name: x.clone() for name, x in found.items()}
+    return {name: torch.as_tensor(x).clone() for name, x in found.items()}
 
 
 def interrupt(case: str, path: Path) -> None:

@@ -66,6 +66,7 @@ class Case:
     hybrid: bool = False  # two groups of processes, each of which holds all shards
     parts: int = 1  # of a process's rows, whose gradients are accumulated
     clip: Callable[[StreamGrads], StreamGrads] | None = None
+    combine: str | None = None  # a rule that makes one stream of all
     listed: bool = False  # parameters in place of the module
     recompute: bool = False
     adamw: bool = False
@@ -83,6 +84,8 @@ CASES = {
     "accumulated": replace(DEEPKD, parts=2),
     "streams clipped": replace(DEEPKD, clip=lambda g: clip_streams(g, 0.1)),
     "sum clipped": replace(DEEPKD, clip=lambda g: clip_total(g, 0.1)),
+    "shortest": replace(DEEPKD, combine="min_norm"),
+    "projected, hybrid": replace(DEEPKD, combine="pcgrad", hybrid=True),
     "hybrid": replace(DEEPKD, hybrid=True, clip=lambda g: clip_total(clip_streams(g, 0.1), 0.1)),
     "parameters listed": replace(DEEPKD, listed=True),
     "activations recomputed": replace(DEEPKD, recompute=True),
@@ -120,7 +123,7 @@ def student(case: Case, seed: int = 0) -> Student:
 
 
 def optimizer(net: nn.Module, case: Case) -> StreamSGD | StreamAdamW:
-    momenta = case.method.momenta(0.9, merge=case.merge)
+    momenta = 0.9 if case.combine else case.method.momenta(0.9, merge=case.merge)
     if case.adamw:
         return StreamAdamW(net.parameters(), lr=0.01, betas=momenta, weight_decay=case.weight_decay)
     return StreamSGD(net.parameters(), lr=0.05, momentum=momenta, weight_decay=case.weight_decay)
@@ -144,7 +147,8 @@ def gradients(net: nn.Module, case: Case, params: list[Tensor], step: int) -> St
         losses = case.method.stream_losses(rows(net, step, part, case.parts), merge=case.merge)
         scaled = {name: loss / case.parts for name, loss in losses.items()}
         grads = fr.stream_grads(scaled, params if case.listed else net, onto=grads)
-    return grads if case.clip is None else case.clip(grads)
+    grads = grads if case.clip is None else case.clip(grads)
+    return grads if case.combine is None else fr.combine.combined(grads, case.combine, seed=step)
 
 
 def train(net: nn.Module, opt: StreamSGD | StreamAdamW, case: Case, steps: range = range(STEPS)) -> Numbers:

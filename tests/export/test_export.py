@@ -113,6 +113,17 @@ def test_the_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "training.yaml").read_bytes() == (run / "config.yaml").read_bytes()
 
 
+def test_a_card_can_be_written_whatever_a_folder_is_called(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    facts = json.loads((copy / "summary.json").read_text())
+    facts["command"] = ["fractionate", "train", "--data", "caf\udce9\x1b[31m"]
+    (copy / "summary.json").write_text(json.dumps(facts))
+    export_run(copy, tmp_path / "out", console=console())
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert r"caf\udce9\x1b[31m" in card
+
+
 def test_the_loading_code_of_the_card_runs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_run(run, tmp_path / "FOLDER", ("safetensors", "torch-export"), console=console())
     monkeypatch.chdir(tmp_path)

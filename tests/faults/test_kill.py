@@ -31,6 +31,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path) -> 
         ("mixup", "gdkd(k=3)"),
         ("folder", "dkd+dot"),
         ("accumulated", "dkd+deepkd"),
+        ("adamw", "dkd+deepkd"),
     ],
 )
 def test_so_does_a_run_on_every_path_of_data_and_teacher(path: str, method: str, tmp_path: Path) -> None:

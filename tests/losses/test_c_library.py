@@ -59,15 +59,16 @@ def test_it_is_compiled_once_into_a_private_folder(cache: Path, monkeypatch: pyt
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["SOURCE", "FAST", c_library.COMPILER, "instructions"])
+@pytest.mark.parametrize("name", ["SOURCES", "FAST", c_library.COMPILER, "instructions"])
 def test_another_source_option_compiler_or_processor_gets_a_file_of_its_own(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = c_library.built()
-    if name == "SOURCE":
-        changed = tmp_path / "split.c"
-        changed.write_text(c_library.SOURCE.read_text() + "/* changed */\n")
-        monkeypatch.setattr(c_library, name, changed)
+    if name == "SOURCES":
+        copies = tuple(tmp_path / source.name for source in c_library.SOURCES)
+        for copy, source in zip(copies, c_library.SOURCES, strict=True):
+            copy.write_text(source.read_text() + "/* changed */\n")
+        monkeypatch.setattr(c_library, name, copies)
     elif name == "FAST":
         monkeypatch.setattr(c_library, name, ("-O1", *c_library.FAST))
     elif name == "instructions":
@@ -165,7 +166,7 @@ def test_a_damaged_library_is_built_again(damage: Callable[[bytes], bytes], cach
     whole = first.read_bytes()
     first.write_bytes(damage(whole))
     code = "from fractionate.kernels import c_library; assert c_library.library() is not None, c_library.state()"
-    env = os.environ | {"PYTHONPATH": str(c_library.SOURCE.parents[2])}
+    env = os.environ | {"PYTHONPATH": str(c_library.SOURCES[0].parents[2])}
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     (file,) = next(cache.iterdir()).iterdir()
@@ -175,7 +176,7 @@ def test_a_damaged_library_is_built_again(damage: Callable[[bytes], bytes], cach
 @needs_compiler
 def test_processes_that_compile_at_the_same_time_do_not_meet(cache: Path) -> None:
     code = "from fractionate.kernels import c_library; assert c_library.library() is not None"
-    env = os.environ | {"PYTHONPATH": str(c_library.SOURCE.parents[2])}
+    env = os.environ | {"PYTHONPATH": str(c_library.SOURCES[0].parents[2])}
     running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
     assert [each.wait(timeout=300) for each in running] == [0, 0, 0]
     assert len(list(cache.rglob("*.so"))) == 1

@@ -172,3 +172,20 @@ def test_insisting_on_the_fused_path_names_what_is_in_the_way(options: dict[str,
     lg = cases.easy()
     with pytest.raises(ValueError, match=reason):
         fr.split_kl(lg.student, lg.teacher, fr.by_target(lg), fused=True, **options)
+
+
+@batches
+def test_a_class_that_both_mask_is_not_there(keep: int) -> None:
+    lg = cases.easy(n=5, c=12, strong=False)
+    at = torch.arange(12).expand(5, -1) >= 9
+    student, teacher = (z.detach().masked_fill(at, -torch.inf) for z in (lg.student, lg.teacher))
+    hidden = Logits(student.requires_grad_(), teacher, lg.target % 9)
+    cut = Logits(lg.student.detach()[:, :9].clone().requires_grad_(), lg.teacher[:, :9], hidden.target)
+    with keeping(keep):
+        one, other = (
+            fr.split_kl(x.student, x.teacher, fr.by_target(x), 2.0, fused=True).total.sum() for x in (hidden, cut)
+        )
+        grads = [torch.autograd.grad(v, x.student)[0] for v, x in ((one, hidden), (other, cut))]
+    assert_equal(one, other)
+    assert_equal(grads[0][:, :9], grads[1])
+    assert not grads[0][:, 9:].any()

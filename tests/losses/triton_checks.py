@@ -154,3 +154,99 @@ def test_logits_need_not_lie_row_by_row() -> None:
         a, b = (split(other, fr.by_top(other, 3), kernels=k) for k in (True, False))
         assert_equal(a.within, b.within, rtol=2e-5)
         assert_equal(gradient(a, student), gradient(b, student), rtol=2e-5)
+
+
+DIRECTIONS = ("reverse", "jsd(0.1)", "skew(0.7)", "skew_reverse(0.1)")
+directions = pytest.mark.parametrize("direction", DIRECTIONS)
+
+
+def turned(lg: Logits, part: Partition, direction: str, temperature: float = 4.0, *, kernels: bool = True) -> Split:
+    """With the kernels, or in float64 by the plain path."""
+    if kernels:
+        return fr.split_kl(lg.student, lg.teacher, part, temperature, fused=True, direction=direction)
+    exact = lg.student.double(), lg.teacher.double()
+    return fr.split_kl(*exact, part, temperature, fused=False, direction=direction)
+
+
+def gradients(s: Split, leaf: Tensor) -> list[Tensor]:
+    """Of the groups' masses, of the inside of every group, and of both with the weights that carry a graph."""
+    weight = torch.linspace(-1, 2, s.within.shape[1], dtype=s.within.dtype)
+    values = s.between.sum(), (s.within @ weight).sum(), s.total.sum()
+    return [torch.autograd.grad(x, leaf, retain_graph=True)[0].double() for x in values]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, torch.float32) for name in PARTITIONS), ("top1-top", torch.bfloat16), ("top1-top", torch.float16)],
+    ids=str,
+)
+@directions
+def test_other_directions_equal_float64(name: str, direction: str, dtype: torch.dtype, calls: list[str]) -> None:
+    lg, make = rows(dtype=dtype), PARTITIONS[name]
+    one, other = (turned(lg, make(lg), direction, kernels=k) for k in (True, False))
+    for part in ("between", "within", "mass"):
+        assert_equal(getattr(one, part).double(), getattr(other, part), part, rtol=2e-5)
+    for a, b in zip(gradients(one, lg.student), gradients(other, lg.student), strict=True):
+        assert_equal(a, b, "gradient", rtol=max(2e-5, 2 * torch.finfo(dtype).eps))
+    looks = ["read_rest"] if direction == "reverse" else ["read_rest", "look_rest"]
+    assert calls == [*looks, *["write_tilted"] * 3]
+
+
+@pytest.mark.parametrize("name", ["whole", "target-top"])
+@directions
+def test_huge_logits_stay_finite_in_every_direction(name: str, direction: str) -> None:
+    lg, make = cases.cast(cases.huge(c=19), torch.float32), PARTITIONS[name]
+    lg = Logits(lg.student.requires_grad_(), lg.teacher, lg.target)
+    one, exact = (turned(lg, make(lg), direction, 0.5, kernels=k) for k in (True, False))
+    torch.testing.assert_close(one.between.double(), exact.between, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(one.within.double(), exact.within, rtol=1e-4, atol=1e-6)
+    assert all(g.isfinite().all() for g in gradients(one, lg.student))
+
+
+@directions
+@pytest.mark.parametrize("c", [3, BLOCK, 3 * BLOCK + 1])
+def test_any_number_of_classes_in_every_direction(direction: str, c: int) -> None:
+    lg = rows(c=c)
+    one, other = (turned(lg, fr.by_target(lg), direction, kernels=k) for k in (True, False))
+    assert_equal(one.total.double(), other.total, rtol=2e-5)
+    for a, b in zip(gradients(one, lg.student), gradients(other, lg.student), strict=True):
+        assert_equal(a, b, rtol=2e-5)
+
+
+@directions
+def test_no_rows_in_any_direction(direction: str) -> None:
+    lg = rows(n=0)
+    s = turned(lg, fr.by_top(lg, 3), direction)
+    assert gradients(s, lg.student)[2].shape == lg.student.shape
+
+
+@directions
+def test_layouts_and_second_derivatives_in_every_direction(direction: str) -> None:
+    lg = rows()
+    apart = lg.student.detach().T.contiguous().T.requires_grad_()
+    other = Logits(apart, lg.teacher[:1].expand_as(lg.teacher), lg.target)
+    a, b = (turned(other, fr.by_top(other, 3), direction, kernels=k) for k in (True, False))
+    for x, y in zip(gradients(a, apart), gradients(b, apart), strict=True):
+        assert_equal(x, y, rtol=2e-5)
+    found = []
+    for s in (a, b):
+        (grad,) = torch.autograd.grad(s.total.mean(), apart, create_graph=True)
+        found.append(torch.autograd.grad(grad.square().sum(), apart)[0])
+    assert_equal(*found, rtol=2e-5)
+
+
+@pytest.mark.parametrize("direction", ["forward", *DIRECTIONS])
+def test_a_class_that_both_mask_is_not_there(direction: str) -> None:
+    lg = rows(2)
+    at = torch.zeros(2, 37, dtype=torch.bool)
+    at[:, 20:36] = True
+    hidden = [z.detach().masked_fill(at, -torch.inf).requires_grad_() for z in (lg.student, lg.teacher)]
+    cut = [z.detach()[:, ~at[0]].clone().requires_grad_() for z in (lg.student, lg.teacher)]
+    target, found = lg.target % 20, []
+    for student, teacher in (hidden, cut):
+        given = Logits(student, teacher.detach(), target)
+        s = turned(given, fr.by_target(given), direction)
+        found.append([s.total, torch.autograd.grad(s.total.sum(), student)[0]])
+    assert_equal(found[0][0], found[1][0], rtol=1e-5)
+    assert_equal(found[0][1][:, ~at[0]], found[1][1], rtol=1e-5)
+    assert not found[0][1][:, 20:36].any()

@@ -14,13 +14,14 @@ def test_kernels_compile_and_read_16_bytes_at_once(architecture: int, dtype: str
     from triton.compiler import ASTSource
 
     pointers = {"student": dtype, "teacher": dtype, "out": dtype, "index": "i64"}
-    fixed = {"s_class": 1, "t_class": 1, "out_class": 1, "listed": 6, "block": 2048}
-    for kernel in (triton_split._read_kernel, triton_split._write_kernel):
+    fixed = {"s_class": 1, "t_class": 1, "out_class": 1, "listed": 6, "block": 2048, "way": 2}
+    every = ("_read_kernel", "_write_kernel", "_look_kernel")
+    for kernel in (getattr(triton_split, name) for name in every):
         kinds, aligned = {}, {}
         for i, name in enumerate(kernel.arg_names):
             if name in fixed:
                 kinds[name] = "constexpr"
-            elif name == "inverse":
+            elif name in ("inverse", "of_log"):
                 kinds[name] = "fp32"
             else:
                 numbers = name in ("n", "c") or name.endswith("_row")

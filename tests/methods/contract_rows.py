@@ -5,16 +5,20 @@ A newcomer adds one row. Every claim of a row is proved, or disproved where it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 import fractionate as fr
 from fractionate import Method, Progress
 from fractionate.testing import Contract, Needs
+from tests.reference import newer
 
 M = fr.methods
 DKD = ("target", "nontarget")
 GDKD = ("between", "top", "other")
+Twin = Callable[[fr.Logits], Mapping[str, Tensor]]
 TWO_VIEWS = Needs(views=2)
 TWO_TEACHERS = Needs(teachers=2)
 HINT = Needs(extras=("hint",))
@@ -25,16 +29,26 @@ DEEPKD = ("task", "target", "nontarget")
 
 @dataclass(frozen=True)
 class Row:
-    """How a method is made, and what holds for it."""
+    """How a method is made, what holds for it, and its slow twin, which gives its components, or their means, of rows.
+
+    The twins of older methods are compared in ``tests/reference/test_methods.py``.
+    """
 
     make: Callable[[], Method]
     contract: Contract
+    twin: Twin | None = None
 
 
-def row(make: Callable[[], Method], components: tuple[str, ...], zero: str = "all", **claims: object) -> Row:
+def row(
+    make: Callable[[], Method],
+    components: tuple[str, ...],
+    zero: str = "all",
+    twin: Twin | None = None,
+    **claims: object,
+) -> Row:
     """A row; ``zero`` names the components that vanish at the teacher: all, none, or a list of words."""
     vanishing = {"all": components, "none": ()}.get(zero, tuple(zero.split()))
-    return Row(make, Contract(components=components, zero_at_teacher=vanishing, **claims))
+    return Row(make, Contract(components=components, zero_at_teacher=vanishing, **claims), twin)
 
 
 METHODS: dict[str, Row] = {
@@ -42,6 +56,11 @@ METHODS: dict[str, Row] = {
     "dkd": row(M.dkd, DKD, roles=True, needs_labels=True),
     "dkd_top1": row(M.dkd_top1, DKD, roles=True),
     "drkl": row(M.drkl, DKD, roles=True, needs_labels=True),
+    "tpkd": row(M.tpkd, ("conditional",), needs_labels=True, held_constant=True),
+    "atkd": row(M.atkd, DKD, twin=newer.atkd_rows, roles=True, needs_labels=True, row_wise=False),
+    "gkd": row(M.gkd, ("kd",), twin=newer.gkd_rows, roles=True),
+    "distillm": row(M.distillm, ("kd",), twin=newer.distillm_rows, roles=True),
+    "tad": row(lambda: M.tad(k=3), ("head", "tail"), twin=newer.tad_rows, roles=True, row_wise=False),
     "gdkd": row(M.gdkd, GDKD, roles=True),
     "gdkd3": row(M.gdkd3, GDKD, roles=True),
     "gdkd_auto_weight": row(M.gdkd_auto_weight, GDKD, roles=True),
@@ -70,6 +89,16 @@ METHODS: dict[str, Row] = {
     ),
     "rld": row(M.rld, DKD, zero="nontarget", roles=True, needs_labels=True),
     "grouped": row(M.grouped, ("between", "primary")),
+    "ltkd": row(
+        M.ltkd,
+        ("between", "within0", "within1", "within2"),
+        zero="within0 within1 within2",
+        twin=newer.ltkd_rows,
+        row_wise=False,
+        class_symmetric=False,
+    ),
+    "ldrld": row(lambda: M.ldrld(k=3), ("pairs", "top", "rest"), twin=newer.ldrld_rows),
+    "tie_kd": row(lambda: M.tie_kd(k=3), ("kl", "rank"), twin=newer.tie_rows),
     "mlkd": row(
         M.mlkd,
         ("kd", "class_correlation", "batch_correlation"),
@@ -88,6 +117,9 @@ METHODS: dict[str, Row] = {
     "sld": row(M.sld, ("kd", "self_kd"), zero="self_kd", needs_labels=True, needs=TWO_VIEWS),
     "logit_mse": row(M.logit_mse, ("mse",), shift_invariant=False),
     "dist_gdkd": row(M.dist_gdkd, ("inter", "intra", *GDKD), zero="between top other", roles=True, row_wise=False),
+    "gram_direction": row(
+        M.gram_direction, ("kd", "direction"), twin=newer.gram_rows, row_wise=False, shift_invariant=False
+    ),
 }
 
 WRAPPERS: dict[str, Row] = {
@@ -98,6 +130,7 @@ WRAPPERS: dict[str, Row] = {
     "lskd": row(lambda: M.lskd(M.kd()), ("kd",), roles=True),
     "swap": row(lambda: M.swap(M.kd()), ("kd",), zero="none", roles=True, needs_labels=True),
     "sdd": row(lambda: M.sdd(M.kd(), scales=(1, 2)), ("kd",), roles=True, needs_labels=True, needs=REGIONS),
+    "on_view": row(lambda: M.on_view(M.kd()), ("kd",), roles=True, needs=TWO_VIEWS),
     "mixture_of_teachers": row(lambda: M.mixture_of_teachers(M.kd()), ("kd",), roles=True, needs=TWO_TEACHERS),
     "per_teacher": row(
         lambda: M.per_teacher(M.kd(), shifts=[0.1, -0.1]),
@@ -274,6 +307,27 @@ COMBINATIONS: dict[str, Row] = {
         needs=TWO_TEACHERS,
         streams=DEEPKD,
         backward_passes=2,
+    ),
+    "gkd, top and tail": row(lambda: M.gkd(beta=0.3, k=2), ("kd",)),
+    "gkd, top alone": row(lambda: M.gkd(beta=1.0, k=3, tail=False), ("kd",)),
+    "atkd, reverse+deepkd": row(
+        lambda: M.deepkd(M.atkd(direction="reverse"), keep=3),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        row_wise=False,
+        streams=DEEPKD,
+        backward_passes=2,
+    ),
+    "gram_direction, fractions": row(
+        lambda: M.gram_direction(fractions=True), ("kd", "direction"), row_wise=False, shift_invariant=False
+    ),
+    "dkd+on_view": row(
+        lambda: M.on_view(M.dkd(), distillation="weak", task="strong", components={"nontarget": "strong"}),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        needs=TWO_VIEWS,
     ),
     "kd, reverse": row(lambda: M.kd(direction="reverse"), ("kd",), roles=True),
     "kd, jsd": row(lambda: M.kd(direction=fr.jsd(0.3)), ("kd",), roles=True),

@@ -16,6 +16,7 @@ from fractionate import Logits, Method, Progress
 from fractionate.methods import catalog
 from fractionate.rows import weighted_mean
 from fractionate.testing import CHECKS, Contract, check_method
+from fractionate.testing.inputs import with_leaf_students
 from tests import asserts, cases
 from tests.methods.contract_rows import METHODS, TABLE, WRAPPERS
 
@@ -34,6 +35,20 @@ def test_the_method_keeps_its_contract(name: str, check: Callable[[Method, Contr
 def test_the_table_has_one_row_for_every_name_of_the_catalog() -> None:
     assert list(METHODS) == list(catalog.METHODS)
     assert sorted(OF_THE_CATALOG) == sorted({*catalog.METHODS, *catalog.WRAPPERS})
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name].twin])
+def test_the_method_equals_its_slow_twin(name: str) -> None:
+    """Values, or means where the twin gives these, and gradients."""
+    method, contract, twin = TABLE[name].make(), TABLE[name].contract, TABLE[name].twin
+    lg = with_leaf_students(contract.rows())
+    rows, expected = contract.components_of(method)(lg), twin(lg)
+    assert list(expected) == list(contract.components)
+    for part, value in expected.items():
+        found = rows[part].mean() if value.ndim == 0 else rows[part]
+        asserts.assert_equal(found, value, part)
+        for a, b in zip(*(asserts.student_gradients(x.sum(), lg) for x in (found, value)), strict=True):
+            asserts.assert_equal(a, b, f"gradient of {part}")
 
 
 # -- torch.compile: no graph break, the same values and gradients ----------------------------

@@ -8,8 +8,7 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits, Progress
-from fractionate.losses import gradient_coupling
-from fractionate.losses.coupling import COUPLINGS
+from fractionate.losses import COUPLINGS, gradient_coupling
 from tests import asserts, cases, golden
 from tests.reference import dgkd as twin
 from tests.reference.dkd import target_mass

@@ -191,6 +191,20 @@ def test_a_small_skew_is_nearly_the_plain_divergence() -> None:
         assert gaps[2] < 1e-5 * float(exact.max())
 
 
+def test_at_its_ends_jsd_over_its_weight_nears_both_divergences() -> None:
+    """Slowly, by about beta log(1 / beta), so the trend is tested."""
+    lg = cases.easy(strong=False)
+
+    def total(direction: object) -> Tensor:
+        return fr.split_kl(lg.student, lg.teacher, fr.by_target(lg), 4.0, direction=direction).total
+
+    for name, weight in (("forward", lambda x: x), ("reverse", lambda x: 1 - x)):
+        exact, shares = total(name), (1e-1, 1e-3, 1e-6)
+        gaps = [float((total(fr.jsd(weight(x))) / x - exact).abs().max() / exact.max()) for x in shares]
+        assert gaps[0] > gaps[1] > gaps[2]
+        assert gaps[2] < 1e-3
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_large_logits_give_finite_values_and_gradients(direction: object, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 import fractionate as fr
-from fractionate import Logits, Progress
+from fractionate import Logits, Method, Progress
 from fractionate.losses import column_correlation, row_correlation
 from tests import asserts, cases
 from tests.reference import dist as twin
@@ -98,30 +98,38 @@ def test_gather_needs_a_process_group() -> None:
         DIST.with_args(gather=True).components(cases.easy(strong=False))
 
 
-def _worker(rank: int, port: int, weight: Tensor, images: Tensor, lg: Logits, out: Tensor) -> None:
+def _worker(rank: int, port: int, method: Method, weight: Tensor, images: Tensor, lg: Logits, out: Tensor) -> None:
     """One of two processes with half of the rows; the average of the two gradients is what is trained with."""
     distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     half = slice(rank * 4, rank * 4 + 4)
     w = weight.clone().requires_grad_()
     part = Logits(images[half] @ w, lg.teacher[half], lg.target[half])
-    loss = fr.methods.dist(gather=True, beta=0.0, ce_weight=0.0).loss(part)
+    loss = method.loss(part)
     (grad,) = torch.autograd.grad(loss, w)
     distributed.all_reduce(grad)
     out[rank] = grad / 2
     distributed.destroy_process_group()
 
 
+GATHERING = {
+    "dist": fr.methods.dist(gather=True, beta=0.0, ce_weight=0.0),
+    "ltkd": fr.methods.ltkd(gather=True, ce_weight=0.0),
+}
+
+
 @pytest.mark.slow
-def test_two_processes_that_gather_equal_one() -> None:
+@pytest.mark.parametrize("name", GATHERING)
+def test_two_processes_that_gather_equal_one(name: str) -> None:
     lg = cases.easy(n=8, strong=False)
     images, weight = cases.random_logits(8, 5, 1.0, seed=5), cases.random_logits(5, lg.classes, 1.0, seed=6)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out = torch.zeros(2, 5, lg.classes).double().share_memory_()
-    multiprocessing.spawn(_worker, (port, weight, images, replace(lg, student=lg.teacher), out), nprocs=2)
+    rows = replace(lg, student=lg.teacher)
+    multiprocessing.spawn(_worker, (port, GATHERING[name], weight, images, rows, out), nprocs=2)
     w = weight.clone().requires_grad_()
     whole = Logits(images @ w, lg.teacher, lg.target)
-    (grad,) = torch.autograd.grad(fr.methods.dist(beta=0.0, ce_weight=0.0).loss(whole), w)
+    (grad,) = torch.autograd.grad(GATHERING[name].with_args(gather=False).loss(whole), w)
     for found in out:
         asserts.assert_equal(found, grad)

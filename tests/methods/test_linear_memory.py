@@ -17,7 +17,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("path", ["linear", "linear-top"])
-@pytest.mark.parametrize("method", ["gdkd", "dot(gdkd)"])
+@pytest.mark.parametrize("method", ["gdkd", "dot(gdkd)", "kd(reverse)", "kd(jsd)"])
 def test_extra_memory_stays_well_below_one_tensor_of_logits(path: str, method: str) -> None:
     assert measured(Case(path, method, **SIZES)).tensors < 0.5
 

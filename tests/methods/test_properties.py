@@ -15,7 +15,7 @@ from fractionate import Logits, Method, Progress
 from fractionate.methods import catalog
 from fractionate.testing import Needs, easy_rows
 from fractionate.testing.inputs import with_leaf_students
-from tests.methods.contract_rows import METHODS
+from tests.methods.contract_rows import METHODS, WRAPPERS
 
 M = fr.methods
 AT = Progress(step=3, epoch=5, epochs=20, steps=200)
@@ -24,9 +24,10 @@ FAMILIES = ["dkd", "logit_mse", "mlkd"]  # each is built of other terms
 
 
 def made(name: str, *method: Method, **arguments: object) -> Method:
-    """A method or a wrapper at its defaults, but with group and region sizes that fit nine classes."""
-    sizes = {"topkd": {"k": 3}, "with_scaled_teacher": {"k": 3}, "with_top_cosine": {"k": 3}, "sdd": {"scales": (1, 2)}}
-    return catalog.find(name)(*method, **{**sizes.get(name, {}), **arguments})
+    """A method or a wrapper at its defaults, but with the sizes of groups and regions that its contract has."""
+    given = {**METHODS, **WRAPPERS}[name].make().origin.given
+    sizes = {argument: given[argument] for argument in ("k", "scales") if argument in given}
+    return catalog.find(name)(*method, **{**sizes, **arguments})
 
 
 def full_rows() -> Logits:
@@ -76,7 +77,6 @@ def test_random_methods_draw_at_any_seed_below_two_to_the_63(name: str, seed: in
     assert any(not torch.equal(rows, other[part]) for part, rows in method.components(lg, AT).items())
 
 
-@pytest.mark.xfail(strict=True, reason="a seed of 2**63 is taken, and the draw then fails in words of torch")
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_larger_seed_is_refused_where_the_method_is_built(name: str) -> None:
     with pytest.raises(ValueError, match="seed"):
@@ -85,20 +85,10 @@ def test_a_larger_seed_is_refused_where_the_method_is_built(name: str) -> None:
 
 # -- combinations ----------------------------------------------------------------------------
 
-UNSEEN = {("mixture_of_teachers", "per_teacher"), ("per_teacher", "mixture_of_teachers")}
-PAIRS = [
-    pytest.param(
-        pair,
-        marks=[pytest.mark.xfail(strict=True, reason="both use up Logits.teachers; refused in the loss alone")]
-        if pair in UNSEEN
-        else [],
-        id="+".join(pair),
-    )
-    for pair in [*((w,) for w in catalog.WRAPPERS), *permutations(catalog.WRAPPERS, 2)]
-]
+CHAINS = [*((w,) for w in catalog.WRAPPERS), *permutations(catalog.WRAPPERS, 2)]
 
 
-@pytest.mark.parametrize("wrappers", PAIRS)
+@pytest.mark.parametrize("wrappers", CHAINS, ids="+".join)
 def test_what_can_be_built_can_be_computed(wrappers: tuple[str, ...]) -> None:
     lg = full_rows()
     for family in FAMILIES:
@@ -112,6 +102,13 @@ def test_what_can_be_built_can_be_computed(wrappers: tuple[str, ...]) -> None:
         assert bool(loss.isfinite()), method
 
 
+@pytest.mark.parametrize("inner", ["mixture_of_teachers", "per_teacher"])
+@pytest.mark.parametrize("outer", ["mixture_of_teachers", "per_teacher"])
+def test_what_uses_up_the_teachers_is_refused_around_what_needs_them(outer: str, inner: str) -> None:
+    with pytest.raises(ValueError, match=f"{outer}: leaves one teacher"):
+        made(outer, made("lskd", made(inner, M.kd())))
+
+
 def learns(name: str) -> bool:
     try:
         made("ctkd", made(name))
@@ -120,11 +117,7 @@ def learns(name: str) -> bool:
     return True
 
 
-# The label is masked before the division by T: 0 * inf in the gradient of T.
-NAN = pytest.mark.xfail(strict=True, reason="inside_cross_entropy divides -inf by T, whose gradient is then NaN")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[NAN] if n == "nkd" else []) for n in METHODS if learns(n)])
+@pytest.mark.parametrize("name", [n for n in METHODS if learns(n)])
 def test_a_temperature_that_can_be_learned_gets_a_finite_gradient(name: str) -> None:
     for method in (made("ctkd", made(name)), made("ctkd", made("lskd", made(name)))):
         method.loss(with_leaf_students(full_rows()), AT).backward()

@@ -14,7 +14,7 @@ from torch import Tensor
 import fractionate as fr
 from fractionate import Logits, Method, TopLogits
 from fractionate.kernels.plain import Group, Partition
-from fractionate.language.stored import on_top_logits
+from fractionate.language.teachers import on_top_logits
 from fractionate.losses.stored import coarse
 from tests import cases
 from tests.asserts import assert_equal, assert_same
@@ -164,8 +164,14 @@ def test_it_may_be_stored_in_half_precision_and_small_integers() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], Method], str]] = {
-    "label": (lambda: fr.methods.dkd(temperature=T), "dkd: cannot work on stored top classes; kd, dkd_top1"),
-    "label-of-kd": (lambda: fr.methods.deepkd(fr.methods.kd(temperature=T)), "lists the label"),
+    "label": (lambda: fr.methods.dkd(temperature=T), "the label of 8 of 10 rows is not stored"),
+    "label-of-kd": (lambda: fr.methods.deepkd(fr.methods.kd(temperature=T)), "the label of 8 of 10 rows is not stored"),
+    "label-of-nkd": (lambda: fr.methods.nkd(), "nkd: cannot work on stored top classes; kd, dkd"),
+    "mask": (lambda: fr.methods.deepkd(fr.methods.dkd(temperature=T), keep=5), "keep=5 may list more"),
+    "schedule": (
+        lambda: fr.methods.deepkd(fr.methods.dkd(temperature=T), keep=fr.schedules.phases(plateau=0.5)),
+        "may list more classes",
+    ),
     "transform": (lambda: fr.methods.lskd(fr.methods.kd(temperature=T)), "cannot work on stored top classes"),
     "prefix": (lambda: fr.methods.grouped(), "cannot work on stored top classes"),
     "own": (lambda: replace(fr.methods.kd(temperature=T), origin=None), "cannot work on stored top classes"),
@@ -181,6 +187,59 @@ def test_a_method_that_needs_more_than_is_stored_says_so(name: str) -> None:
     w = words()
     with pytest.raises(ValueError, match=message):
         fr.linear_loss(make(), w.hidden, w.weight, w.target, teacher=TopLogits.of(w.teacher, K, T))
+
+
+LABELLED: dict[str, tuple[Method, list[str]]] = {
+    "dkd": (fr.methods.dkd(temperature=T), ["task", "target"]),
+    "dkd-reverse": (fr.methods.dkd(temperature=T, direction="reverse"), ["task", "target"]),
+    "dkd-jsd": (fr.methods.dkd(temperature=T, direction="jsd"), ["task", "target"]),
+    "drkl": (fr.methods.drkl(temperature=T), ["task", "target"]),
+    "deepkd-dkd": (fr.methods.deepkd(fr.methods.dkd(temperature=T)), ["task", "target"]),
+    "deepkd-kd": (fr.methods.deepkd(fr.methods.kd(temperature=T)), ["task", "target"]),
+    "deepkd-mask": (fr.methods.deepkd(fr.methods.dkd(temperature=T), keep=3), ["task", "target", "nontarget"]),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_with_the_label_stored_methods_that_list_it_work(name: str) -> None:
+    """Exact is what compares the label's mass with the others', and a mask that keeps stored classes alone; with every
+    class but one stored, all is."""
+    lg, (method, exact) = problem(), LABELLED[name]
+    blind = replace(lg, teacher=torch.full_like(lg.teacher, torch.nan))
+    dense = method.components(lg)
+    for k, names in ((3, exact), (7, list(dense))):
+        top = TopLogits.of(lg.teacher, k, T, labels=lg.target)
+        assert top.k == k + 1
+        assert bool((top.indices == lg.target[:, None]).any(1).all())
+        assert_equal(top.values[:, :k], TopLogits.of(lg.teacher, k, T).values)
+        found = on_top_logits(method, top).components(blind)
+        for part in names:
+            assert_same_with_gradients(found[part], dense[part], lg)
+
+
+def test_what_dkd_drops_is_the_divergence_inside_the_rest() -> None:
+    lg = problem()
+    top = TopLogits.of(lg.teacher, 3, T, labels=lg.target)
+    others = [i[i != y] for i, y in zip(top.indices, lg.target, strict=True)]
+    part = Partition(
+        (Group(lg.target[:, None]), *(Group(torch.stack(others)[:, j : j + 1]) for j in range(3))), lg.classes
+    )
+    fine = fr.split_kl(lg.student, lg.teacher, part, T, fused=False)
+    lost = (fine.mass[:, -1] / (1 - fine.mass[:, 0])) * fine.within[:, -1]
+    method = fr.methods.dkd(temperature=T)
+    found = on_top_logits(method, top).components(lg)["nontarget"]
+    assert_same_with_gradients(found + lost, method.components(lg)["nontarget"], lg)
+
+
+def test_labels_that_are_ignored_need_not_be_stored() -> None:
+    w = words()
+    top = TopLogits.of(w.teacher, K, T, labels=w.target)
+    assert top.best == K
+    for method in (fr.methods.dkd(temperature=T), fr.methods.gdkd(k=K, temperature=T)):
+        loss = fr.linear_loss(method, w.hidden, w.weight, w.target, teacher=top, chunk=3)
+        assert bool(loss.isfinite())
+    with pytest.raises(ValueError, match="lists the 5 best classes, and 4 are stored"):
+        fr.linear_loss(fr.methods.gdkd(k=5, temperature=T), w.hidden, w.weight, w.target, teacher=top)
 
 
 def test_the_advice_on_temperatures_works() -> None:

@@ -37,6 +37,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "student.": lambda s: {"model": prefixed(s, "student.")},
     "module.student. beside module.teacher.": whole_distiller,
     "before batch norm counted": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
+    "under keys that nobody knows": lambda s: {"state": {"agent": {"best": s, "score": 3}}, "args": {"lr": 0.1}},
     "torch.compile": lambda s: prefixed(s, "_orig_mod."),
     "torch.compile of one layer": lambda s: {k.replace("blocks.0.", "blocks.0._orig_mod."): v for k, v in s.items()},
     "compile in DataParallel": lambda s: prefixed(s, "module._orig_mod."),
@@ -213,3 +214,26 @@ def test_a_published_teacher_file_loads_unchanged(name: str, zipped: bool, tmp_p
     torch.save(content, path, _use_new_zipfile_serialization=zipped)  # files of 2019 are no zip archives
     load_checkpoint(again, path)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in teacher.state_dict().items())
+
+
+NO_WEIGHTS = {
+    "is empty": b"",
+    "pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n",
+    "server's answer": b"<!DOCTYPE html><html>",
+    "another kind": b"\x89PNG\r\n\x1a\n",
+}
+
+
+@pytest.mark.parametrize("ending", [".pth", ".bin", ".safetensors"])
+@pytest.mark.parametrize("what", NO_WEIGHTS)
+def test_a_file_that_came_in_place_of_weights_is_called_what_it_is(what: str, ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{ending}").write_bytes(NO_WEIGHTS[what])
+    with pytest.raises(ValueError, match=what):
+        load_checkpoint(net(), tmp_path / f"a{ending}")
+
+
+def test_safetensors_are_read_under_any_name(tmp_path: Path) -> None:
+    one, two = net(), net()
+    save_file(one.state_dict(), tmp_path / "a.pt")
+    load_checkpoint(two, tmp_path / "a.pt")
+    assert torch.equal(one.state_dict()["fc.weight"], two.state_dict()["fc.weight"])

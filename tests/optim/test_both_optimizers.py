@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -99,6 +100,59 @@ def test_a_coefficient_written_into_a_group_is_refused_when_it_would_be_ignored(
     opt.param_groups[0][key] = value
     with pytest.raises(ValueError, match="cycle_momentum=False"):
         step_once(net, opt, DEEPKD, 1)
+
+
+@EACH
+def test_parameters_that_thaw_and_join_later_move_as_under_torch_s_optimizer(kind: Kind) -> None:
+    """A head alone first, then the body with options of its own; frozen again for a while, and resumed in the end."""
+    nets = [network(), network()]
+    makers = [lambda ps, **o: kind.make(ps, DKD.momenta(0.9), **o), lambda ps, **o: kind.plain(ps, 0.9, **o)]
+    opts = [make(net[2].parameters()) for make, net in zip(makers, nets, strict=True)]
+
+    def steps(several: range) -> None:
+        for step in several:
+            step_once(nets[0], opts[0], DKD, step)
+            step_torch(nets[1], opts[1], step)
+
+    for net in nets:
+        net[0].requires_grad_(False)
+    steps(range(3))
+    for net, opt in zip(nets, opts, strict=True):
+        net[0].requires_grad_(True)
+        opt.add_param_group({"params": list(net[0].parameters()), "lr": 0.003, "weight_decay": 0.0})
+    steps(range(3, 6))
+    for net in nets:
+        net[2].bias.requires_grad_(False)
+    steps(range(6, 8))
+    for net in nets:
+        net[2].bias.requires_grad_(True)
+    for i, make in enumerate(makers):
+        fresh = make([{"params": list(nets[i][2].parameters())}, {"params": list(nets[i][0].parameters())}])
+        fresh.load_state_dict(copy.deepcopy(opts[i].state_dict()))
+        opts[i] = fresh
+    steps(range(8, 11))
+    assert_near(*nets)
+
+
+@EACH
+def test_recomputed_activations_change_no_step_and_averages_follow(kind: Kind) -> None:
+    nets = [network(), network()]
+    opts = [kind.make(net.parameters(), DEEPKD.momenta(0.9)) for net in nets]
+    average = torch.optim.swa_utils.AveragedModel(nets[0], multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5))
+    expected = [p.detach().clone() for p in nets[0].parameters()]
+
+    def recomputed(x: torch.Tensor) -> torch.Tensor:
+        return nets[1][2](torch.utils.checkpoint.checkpoint(nets[1][:2], x, use_reentrant=False))
+
+    for step in range(4):
+        for net, opt, forward in zip(nets, opts, (nets[0], recomputed), strict=True):
+            opt.step(fr.stream_grads(DEEPKD.stream_losses(rows(forward, step)), net))
+        average.update_parameters(nets[0])
+        new = [p.detach() for p in nets[0].parameters()]
+        expected = [b.clone() if not step else (a + b) / 2 for a, b in zip(expected, new, strict=True)]
+    assert_near(*nets)
+    for p, q in zip(average.parameters(), expected, strict=True):
+        assert_equal(p.detach(), q)
 
 
 # -- merging ---------------------------------------------------------------------------------------

@@ -74,3 +74,11 @@ def test_a_bound_must_be_above_zero(bound: float) -> None:
     for clip in (clip_streams, clip_total):
         with pytest.raises(ValueError, match="must be above 0"):
             clip(found, bound)
+
+
+def test_a_gradient_keeps_its_dtype_beside_wider_ones() -> None:
+    """As the learnt temperature of a float64 student, a scalar in float32, does."""
+    row = (torch.full((3,), 4.0, dtype=torch.float64), torch.tensor(3.0))
+    for clip in (clip_streams, clip_total):
+        (found,) = clip(StreamGrads({"loss": row}, row), 1.0).values()
+        assert [g.dtype for g in found] == [torch.float64, torch.float32]

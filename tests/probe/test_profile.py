@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,19 @@ from torch import nn
 
 from fractionate.config.run import LearningRate, Monitors, Network
 from fractionate.probe.cost import Cost, Machine, measure_machine
-from fractionate.probe.profile import BACKWARD, DATA, FORWARD, TEACHER, UPDATE, Part, Profile, _endless, profile, step
+from fractionate.probe.profile import (
+    BACKWARD,
+    DATA,
+    FORWARD,
+    TEACHER,
+    UPDATE,
+    Part,
+    Profile,
+    _endless,
+    profile,
+    step,
+    stepper,
+)
 from fractionate.train.build import prepare
 from fractionate.train.loop import fit
 from tests.train.runs import teacher_file, tiny
@@ -54,9 +65,9 @@ def test_profiled_steps_are_those_of_the_trainer(method: str, tmp_path: Path) ->
     teacher = Network("convnet_8_16", checkpoint=teacher_file(tmp_path))
     run = tiny(method, epochs=1, teacher=teacher, learning_rate=LearningRate())
     profiled, trained = prepare(run), prepare(run)
-    batches = _endless(profiled.train)
+    batches, take = _endless(profiled.train), stepper(profiled, lambda name: None)
     for _ in range(len(profiled.train)):
-        step(profiled, batches, lambda _: nullcontext())
+        step(take, batches)
     list(fit(trained))
     for a, b in zip(profiled.student.parameters(), trained.student.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)

@@ -1,10 +1,12 @@
-"""KD, DKD and GDKD by the operations that published code uses: probabilities, masks, the log of a sum, minus 1000.
+"""KD, DKD, GDKD and KD of other directions by the operations of published code: probabilities, masks, logs of sums.
 
 A second, batched reading of the same formulas. It is what the benchmarks compare with; large logits break it, which is
 why the package does not work this way. Every term is ``[n]`` and includes T^2.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +34,21 @@ def gdkd(student: Tensor, teacher: Tensor, k: int, temperature: float) -> dict[s
         "top": _inside(student, teacher, top, temperature),
         "other": _inside(student, teacher, ~top, temperature),
     }
+
+
+def directed(student: Tensor, teacher: Tensor, name: str, temperature: float) -> dict[str, Tensor]:
+    """KD of another direction, from log-probabilities: reverse, jsd of beta 1/2, both skews of lambda 1/10."""
+    log_q, log_p = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
+    if name == "reverse":
+        return {"kd": _kl(log_p, log_q.exp(), temperature)}
+    weight = {"jsd": 0.5, "skew": 0.1, "skew_reverse": 0.9}[name]
+    log_m = torch.logsumexp(torch.stack([log_p + math.log(weight), log_q + math.log1p(-weight)]), dim=0)
+    if name == "jsd":
+        both = F.kl_div(log_m, log_p, reduction="none", log_target=True)
+        both = both + F.kl_div(log_m, log_q, reduction="none", log_target=True)
+        return {"kd": 0.5 * both.sum(1) * temperature**2}
+    first = log_p if name == "skew" else log_q
+    return {"kd": F.kl_div(log_m, first, reduction="none", log_target=True).sum(1) * temperature**2}
 
 
 def _between(student: Tensor, teacher: Tensor, group: Tensor, temperature: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import fractionate as fr
 from fractionate import Logits, Method, Progress
-from fractionate.losses import regions
+from fractionate.losses import with_regions
 from tests import cases
 from tests.asserts import assert_equal, student_gradients, with_leaf_students
 from tests.reference import dgkd, dist, dkd, gdkd, kd, lskd, mlkd, nkd, rld, sdd, topkd
@@ -168,7 +168,7 @@ def test_sdd_equals_the_twin(inner: str, scales: tuple[int, ...]) -> None:
     """Rows are regions: the inner method on each, weights of 1 and 2, divided by their number."""
     lg, heads = cases.easy(n=4, c=7, strong=False), [torch.nn.Linear(d, 7).double() for d in (5, 6)]
     maps = [torch.randn(4, d, 9, 8).double() for d in (5, 6)]
-    rows = regions.with_regions(lg, *zip(maps, heads, strict=True), scales)
+    rows = with_regions(lg, *zip(maps, heads, strict=True), scales)
     method = fr.methods.sdd(
         {"kd": fr.methods.kd(temperature=T), "dkd": fr.methods.dkd(temperature=T)}[inner], scales=scales
     )

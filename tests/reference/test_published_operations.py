@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fractionate.kernels import as_direction
 from tests import cases
 from tests.asserts import assert_equal, assert_same
-from tests.reference import basics, dkd, gdkd, optim
+from tests.reference import basics, directions, dkd, gdkd, optim
 from tests.reference import published_operations as published
 from tests.reference.published_step import ORDER, PublishedStep
 
@@ -21,6 +22,13 @@ def test_published_operations_equal_the_formulas(temperature: float) -> None:
     assert_same(published.kd(s, t, temperature), {"kd": basics.kd(s, t, temperature)}, 1e-9)
     assert_same(published.dkd(s, t, y, temperature), dkd.dkd(s, t, y, temperature=temperature), 1e-9)
     assert_same(published.gdkd(s, t, 3, temperature), gdkd.gdkd(s, t, k=3, temperature=temperature), 1e-9)
+
+
+@pytest.mark.parametrize("text", ["reverse", "jsd(0.5)", "skew(0.1)", "skew_reverse(0.1)"])
+def test_operations_of_other_directions_equal_the_definitions(text: str) -> None:
+    s, t, way = LG.student, LG.teacher, as_direction(text)
+    slow = torch.stack([directions.divergence(way, p.softmax(0), q.softmax(0)) for p, q in zip(t, s, strict=True)])
+    assert_same(published.directed(s, t, way.name, 1.0), {"kd": slow}, 1e-9)
 
 
 @pytest.mark.parametrize("rule", ["paper", "published-code"])

@@ -249,3 +249,37 @@ def test_weights_of_tokens_act_inside_their_sequence(unchecked: None) -> None:
     assert lg.weight.tolist() == [0.25, 0.5, 0.25, 1.0]
     with pytest.raises(ValueError, match="did you mean 'sequences'"):
         tokens(random(2, 3, C), random(2, 3, C), y, mean_over="sequence")
+
+
+@pytest.mark.parametrize("other", [(16, 12), (16, 16), (12, 20), (25, 25)])
+@pytest.mark.parametrize("place", ["teacher", "labels"])
+def test_a_map_that_was_turned_cut_or_padded_is_refused(place: str, other: tuple[int, int]) -> None:
+    sizes = {"teacher": (12, 16), "labels": (12, 16), place: other}
+    student, teacher = torch.randn(2, 5, 12, 16), torch.randn(2, 5, *sizes["teacher"])
+    with pytest.raises(ValueError, match="no scaling of one picture"):
+        pixels(student, teacher, torch.zeros(2, *sizes["labels"]).long())
+
+
+@pytest.mark.parametrize(
+    ("size", "scaled"), [((65, 129), (9, 17)), ((65, 129), (8, 16)), ((3, 4), (6, 8)), ((5, 5), (1, 1))]
+)
+def test_a_map_that_was_scaled_and_rounded_is_taken(size: tuple[int, int], scaled: tuple[int, int]) -> None:
+    lg = pixels(torch.randn(1, 3, *scaled), torch.randn(1, 3, *size), torch.zeros(1, *size).long())
+    assert lg.rows == size[0] * size[1]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_scaled_map_may_be_off_by_less_than_a_pixel(turned: bool) -> None:
+    def of(h: int, w: int) -> int:
+        size = (w, h) if turned else (h, w)
+        return pixels(torch.randn(1, 3, *size), torch.randn(1, 3, 100, 100)).rows
+
+    assert of(10, 11) == 100 * 100
+    with pytest.raises(ValueError, match="no scaling"):
+        of(10, 12)
+
+
+def test_a_further_teacher_that_ends_in_softmax_is_warned_of() -> None:
+    z = torch.randn(2, 3)
+    with pytest.warns(UserWarning, match=r"teachers\[0\] holds probabilities"):
+        fr.Logits(z, z, torch.tensor([0, 1]), teachers=(z.softmax(1),))

@@ -69,6 +69,10 @@ def test_a_summary_says_what_the_run_was_made_of(taught: Run, tmp_path: Path) ->
     assert len(made["train"]) == 32
 
 
+def test_labels_alone_need_no_kernel(tmp_path: Path) -> None:
+    assert run_in_folder(tiny("ce"), tmp_path / "run")["made_of"]["losses"] is None
+
+
 def test_a_teacher_that_was_replaced_is_refused(taught: Run, tmp_path: Path) -> None:
     stopped(taught, tmp_path / "run")
     before = (tmp_path / "run" / "last.ckpt").read_bytes()

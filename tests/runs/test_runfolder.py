@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fractionate._files import write_atomically
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Monitors, Network, Run
-from fractionate.runs.checkpoint import read_checkpoint, write_atomically
+from fractionate.runs.checkpoint import read_checkpoint
 from fractionate.runs.folder import RunFolder, kept_names
+from fractionate.runs.lock import locked
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
 from fractionate.train.build import prepare
@@ -225,3 +229,22 @@ def test_a_save_that_fails_loses_no_checkpoint_but_the_oldest(tmp_path: Path, mo
             RunFolder(tmp_path).save(loop)
     kept = [read_checkpoint(file)["step"] for file in sorted(tmp_path.glob("*.ckpt"))]
     assert kept == [newest, before]
+
+
+def test_a_folder_is_held_by_one_process_which_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    with locked(folder):
+        for _ in range(2):  # asking does not make the answer forgotten
+            with pytest.raises(ValueError, match=rf"another process \({os.getpid()}\) is writing to"), locked(folder):
+                pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.warns(UserWarning, match="cannot be locked"), locked(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,8 @@ from fractionate.config.method import MethodSpec
 from fractionate.recipes import RECIPES
 from fractionate.recipes.digits import ENOUGH
 from fractionate.runs.folder import RunFolder
-from fractionate.studies.compare import compare, every_method, folder_name
+from fractionate.studies.chosen import Choice, folder_name
+from fractionate.studies.compare import compare, every_method
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +72,9 @@ def test_the_same_teacher_gives_the_same_student(done: tuple[Path, str], tmp_pat
 
 
 def test_a_method_that_cannot_be_trained_is_refused_before_anything_is(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="k must be an integer in 1"):
-        compare(
-            "digits", tmp_path, Console(file=StringIO()), seeds=1, epochs=1, methods=("ce", "gdkd(k=12)"), workers=1
-        )
+    choice = Choice("digits", changes=["accumulate=2"])
+    with pytest.raises(ValueError, match="cannot go through in parts"):
+        compare(choice, tmp_path, Console(file=StringIO()), seeds=1, epochs=1, methods=("ce", "dist"), workers=1)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fractionate.data import Normalization, SmallImages
-from fractionate.tasks.classification import calibrate, evaluate, measure, predict, throughput
+from fractionate.tasks import Classification, measure_with
+from fractionate.tasks.classification import Scores, calibrate, evaluate, measure, predict, throughput
 
 
 def rows(n: int = 500, c: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,6 +79,18 @@ def test_the_batch_size_does_not_matter() -> None:
     assert torch.equal(whole[1], pieces[1])
 
 
+@pytest.mark.parametrize("batch_size", [23, 4])
+def test_metrics_that_are_given_batches_are_those_of_all_logits(batch_size: int) -> None:
+    torch.manual_seed(0)
+    net, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)) for _ in range(2))
+    task, source = Classification(), images(batch_size)
+    beside = measure_with(task.metrics(), teacher, source)
+    found = measure_with(task.metrics(beside), net, source).result()
+    assert found == measure(*predict(net, source), predict(teacher, source)[0].argmax(1))
+    assert found.score == found.columns()[task.headline]
+    assert beside.result().agreement is None
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_left_as_it_was(training: bool) -> None:
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 5)).train(training)
@@ -103,6 +116,9 @@ def test_the_host_never_waits_for_a_batch() -> None:
         predict(net, source)
     assert reads.count == 0
     with Reads() as reads:
+        measure_with(Scores(), net, source)
+    assert reads.count == 0
+    with Reads() as reads:
         float(net(torch.zeros(1, 1, 4, 4)).detach().sum())
     assert reads.count == 1
 
@@ -118,3 +134,16 @@ def test_throughput_counts_images_and_leaves_the_network_as_it_was(training: boo
     assert not any(calls)
     assert net.training is training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_logits_of_other_images_are_refused_where_they_are_measured() -> None:
+    images, rule = torch.zeros(12, 1, 8, 8, dtype=torch.uint8), Normalization((0.5,), (0.3,))
+    data = SmallImages(images, torch.arange(12) % 10, 10, rule, batch_size=6)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), Turned())
+    with pytest.raises(ValueError, match="logits of 10 images when asked about"):
+        evaluate(net, data)
+
+
+class Turned(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.T

@@ -11,11 +11,11 @@ import fractionate as fr
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Data, Network, Run
 from fractionate.data import Batch
-from fractionate.tasks.classification import region_rows
+from fractionate.tasks import make_rows
+from fractionate.tasks.rows import region_rows
 from fractionate.teachers.live import LiveTeacher
 from fractionate.train.build import prepare
 from fractionate.train.loop import fit
-from fractionate.train.step import make_rows
 
 
 def batch(channels: int = 1, size: int = 8) -> Batch:

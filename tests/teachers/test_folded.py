@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,3 +124,14 @@ def test_a_gpu_whose_convolutions_round_to_ten_bits_folds_as_many_norms(name: st
     assert {p.device.type for p in [*short.parameters(), *net.parameters()]} == {"cuda"}
     expected = LiveTeacher(net)(Batch(images, torch.zeros(2).long(), torch.arange(2)))[0]
     assert float((short(images) - expected).abs().max()) <= 1e-2 * float(expected.abs().max())
+
+
+def test_a_teacher_that_was_compiled_to_a_script_teaches_as_it_is() -> None:
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    images = torch.randn(4, 1, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        script = torch.jit.trace(plain, images)
+    short = folded(script, images)
+    assert torch.equal(LiveTeacher(short).net(images), plain(images))
+    assert not any(p.requires_grad for p in short.parameters())

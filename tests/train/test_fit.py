@@ -13,7 +13,7 @@ from torch import nn
 from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
 from fractionate.data import Normalization, SmallImages
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.train.build import Training, prepare
+from fractionate.train.build import Training, place, prepare
 from fractionate.train.log import Diverged
 from fractionate.train.loop import Loop, fit
 from tests.train.runs import teacher_file, tiny
@@ -142,7 +142,7 @@ def test_only_the_seeds_asked_for_are_watched(taught: Network) -> None:
 def test_a_record_says_what_the_epoch_did(taught: Network) -> None:
     records = list(fit(prepare(tiny("dkd", teacher=taught))))
     assert [r.epoch for r in records] == [1, 2, 3]
-    assert [r.lr for r in records] == pytest.approx([0.01 * (1 + math.cos(math.pi * e / 3)) / 2 for e in (1, 2, 3)])
+    assert [r.lr for r in records] == pytest.approx([0.01 * (1 + math.cos(math.pi * e / 3)) / 2 for e in (0, 1, 2)])
     columns = records[-1].columns()
     assert [c for c in columns if c.startswith("component/")] == [
         "component/task",
@@ -154,11 +154,32 @@ def test_a_record_says_what_the_epoch_did(taught: Network) -> None:
     assert 0 <= columns["agreement"] <= 100
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images_also_of_a_smaller_last_batch() -> None:
+    training = prepare(tiny("ce", epochs=1, data=Data(batch_size=50)))
+    sizes = [len(batch) for batch in training.train.batches(1)]
+    assert sizes[-1] < sizes[0]
+    loop = Loop(training)
+    record = next(iter(loop.records()))
+    seen: list[tuple[float, int]] = []
+    again = Loop(prepare(tiny("ce", epochs=1, data=Data(batch_size=50))))
+    add = again.log.add
+    again.log.add = lambda step, images, largest=None: (
+        seen.append((float(step.loss), images)),
+        add(step, images, largest),
+    )
+    next(iter(again.records()))
+    mean = sum(loss * n for loss, n in seen) / sum(sizes)
+    assert [n for _, n in seen] == sizes
+    assert record.train_loss == pytest.approx(mean, rel=1e-12)
+    assert record.train_loss != pytest.approx(sum(loss for loss, _ in seen) / len(seen), rel=1e-6)
+    assert record.components["task"] == pytest.approx(record.train_loss, rel=1e-6)
+
+
 def test_labels_alone_are_compared_with_a_teacher_but_do_not_learn_from_it(taught: Network) -> None:
     run = tiny("ce")
     compared = trained(replace(run, teacher=taught))
     assert compared.teacher is None
-    assert compared.teacher_top1 is not None
+    assert compared.teacher_seen is not None
     assert torch.equal(weights(compared), weights(trained(run)))
 
 
@@ -207,3 +228,16 @@ def test_a_validation_run_keeps_the_test_images_out() -> None:
     training = prepare(run)
     seen = torch.cat([b.target for b in training.test.batches(1)])
     assert len(seen) + sum(len(b) for b in training.train.batches(1)) == 1201
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+def test_a_gpu_that_is_not_there_is_refused(device: str, there: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(ValueError, match=f"'{device}' was asked for, but torch finds {there or 'no'} GPU"):
+        place(device)
+
+
+def test_a_gpu_by_number_is_refused_where_torchrun_gives_every_process_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="use device=cuda"):
+        place("cuda:1")

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 import fractionate as fr
 from fractionate.config.method import ce
 from fractionate.data import Batch
+from fractionate.tasks import make_rows
 from fractionate.teachers.live import LiveTeacher
 from fractionate.train.build import parameters
-from fractionate.train.step import make_rows, train_step
+from fractionate.train.step import train_step
 
 
 def batch(strong: bool = False, dtype: torch.dtype = torch.float32) -> Batch:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import Count, Folder, MethodNames, OneRecipe, Place, Time, Words, at_least, folder_of
+from .options import (
+    Count,
+    Device,
+    File,
+    Folder,
+    MethodNames,
+    Name,
+    Place,
+    Subject,
+    Time,
+    Words,
+    at_least,
+    folder_of,
+    names_and_changes,
+)
+from .own_code import named_in, remember
+from .photos import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,16 +63,24 @@ class Demo:
 class Compare:
     """Distil by several methods and seeds (fractionate compare cifar100-small): a table and one page. Resumes."""
 
-    what: OneRecipe
-    """Recipe: digits, cifar100, cifar100-small or folder."""
+    what: Subject = ()
+    """Recipe (digits, cifar100, cifar100-small, folder); then field=value, which holds for all runs."""
     out: Folder = None
     """Folder of the teacher, of every run and of report.html; default: runs/RECIPE."""
+    teacher: Name = None
+    """Network of the teacher, also timm:NAME or module:function; default: the recipe's. Trained first if need be."""
+    teacher_checkpoint: File = None
+    """Weights of the teacher (.safetensors, or a .pth of weights), so that it is not trained."""
+    teacher_epochs: Count = None
+    """Length of the teacher's training; default: the recipe's."""
+    student: Name = None
+    """Network of the student, named likewise; default: the recipe's."""
     seeds: int = 3
     """Runs per method."""
     epochs: Count = None
     """Length of a student's run; default: the recipe's."""
     data: Folder = None
-    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    """Folder of the data set, or of your images; default: the environment variable FRACTIONATE_DATA, else data."""
     validation: bool = False
     """Measure on images taken out of the training set, to choose settings without looking at the test set."""
     methods: MethodNames = ()
@@ -67,24 +91,50 @@ class Compare:
     """Train again what is there already."""
     budget: Time = None
     """Stop cleanly after this time, such as 9m or 1h30m; the same command goes on later."""
+    device: Device = None
+    """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1; default: the recipe's, auto."""
+
+    def look(self, console: Console) -> Compare:
+        """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
+        what = told(
+            self.what,
+            console,
+            data=self.data,
+            teacher=self.teacher,
+            checkpoint=self.teacher_checkpoint,
+            student=self.student,
+        )
+        return replace(self, what=what)
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..runs.stop import deadline
+        from ..studies.chosen import Choice
         from ..studies.compare import compare
         from ..studies.jobs import Options
 
-        at_least(1, seeds=self.seeds, epochs=self.epochs, workers=self.workers)
-        if len(self.what) != 1:
-            raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {list(self.what) or 'none'}")
-        compare(
-            self.what[0],
-            self.out or folder_of(self.what[0], self.validation),
-            console,
-            seeds=self.seeds,
+        numbers = {"seeds": self.seeds, "epochs": self.epochs, "workers": self.workers}
+        at_least(1, **numbers, teacher_epochs=self.teacher_epochs)
+        names, changes = names_and_changes(self.what)
+        remember(self.student, self.teacher, *named_in(changes))
+        if len(names) != 1:
+            raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {names or 'none'}")
+        choice = Choice(
+            names[0],
+            teacher=self.teacher,
+            teacher_checkpoint=self.teacher_checkpoint,
+            teacher_epochs=self.teacher_epochs,
+            student=self.student,
             epochs=self.epochs,
             root=None if self.data is None else str(self.data),
             validation=self.validation,
+            changes=[*changes, *([f"device={self.device}"] if self.device else [])],
+        )
+        compare(
+            choice,
+            self.out or folder_of(names[0], self.validation),
+            console,
+            seeds=self.seeds,
             methods=self.methods,
             workers=self.workers,
             options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),

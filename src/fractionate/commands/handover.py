@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .options import File, Folder, Formats, Name, OneRun, Place, SetName, ThisRun
+from .options import AnyDevice, Count, File, Folder, Formats, Name, OneRun, Place, SetName, ThisRun
+from .own_code import remembered
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..config.run import Data
     from ..probe.measure import Conditions, Measured
 
 
@@ -24,9 +27,11 @@ class Evaluate:
     checkpoint: File = None
     """File with its weights."""
     data: SetName = "digits"
-    """Data set, with --student: digits, cifar10, cifar100, mnist, fashion-mnist or folder (then --root DIR)."""
+    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100, mnist, fashion-mnist)."""
     root: Folder = None
-    """Folder of the data set; default: that of the environment variable FRACTIONATE_DATA, or data."""
+    """Folder in which a set lies that goes by name; default: the environment variable FRACTIONATE_DATA, or data."""
+    size: Count = None
+    """Pixels of a folder's images; default: those of the run in whose folder the weights lie, else as in training."""
     validation: bool = False
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
@@ -35,26 +40,29 @@ class Evaluate:
     """Network whose answers are compared with."""
     teacher_checkpoint: File = None
     """File with the teacher's weights."""
-    batch_size: int = 1024
-    """Images at once; the speed holds for this number."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """With --student; a run is measured on the device of its config."""
+    batch_size: Count = None
+    """Images at once, for which the speed holds; default: 1024, fewer of images above 64 pixels."""
+    device: AnyDevice = "auto"
+    """With --student: auto, cpu, cuda, cuda:1; a run is measured on the device of its config."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """With --student; a run is measured in the precision of its config."""
     out: File = None
     """Write the numbers as JSON to this file."""
+    own_code: bool = False
+    """Run the module or file that the run's config names for its network; only for runs of people you trust."""
 
     def __call__(self, console: Console, command: tuple[str, ...]) -> None:
         """Run it."""
         import json
 
+        from .._files import write_atomically
         from ..probe.measure import Conditions, evaluate_run
-        from ..runs.checkpoint import write_atomically
 
         if (self.run is None) == (self.student is None):
             raise ValueError("name a run folder, or a network: --student NAME --checkpoint FILE --data SET")
         if self.run is not None:
             self._nothing_but_the_run()
+            check_own_code(self.run, self.own_code)
             measured = evaluate_run(self.run, console, batch_size=self.batch_size)
         else:
             measured = self._network(console, Conditions(self.batch_size, self.device, self.precision))
@@ -66,6 +74,7 @@ class Evaluate:
             "checkpoint",
             "data",
             "root",
+            "size",
             "validation",
             "stem",
             "teacher",
@@ -80,22 +89,51 @@ class Evaluate:
             raise ValueError(f"a run folder says everything itself; {words} belong to --student")
 
     def _network(self, console: Console, conditions: Conditions) -> Measured:
-        from .._choices import choose
-        from ..config.run import Data, Network
+        from ..config.run import Network
         from ..probe.measure import evaluate_network
-        from ..train.sources import SETS
 
         if self.checkpoint is None:
             raise ValueError("--student needs --checkpoint FILE: a network without weights has nothing to measure")
         if (self.teacher is None) != (self.teacher_checkpoint is None):
             raise ValueError("--teacher NAME and --teacher-checkpoint FILE belong together")
-        choose("data set", self.data, SETS)
         assert self.student is not None
         student = Network(self.student, checkpoint=str(self.checkpoint), stem=self.stem)
         teacher = Network(self.teacher, checkpoint=str(self.teacher_checkpoint)) if self.teacher else None
-        root, part = str(self.root) if self.root else None, "validation" if self.validation else "test"
-        data = Data(self.data, root=root, evaluate_on=part)  # type: ignore[arg-type]
-        return evaluate_network(student, data, console, teacher=teacher, conditions=conditions)
+        return evaluate_network(student, self._images(console), console, teacher=teacher, conditions=conditions)
+
+    def _images(self, console: Console) -> Data:
+        """The set that --data names, or the folder that it is."""
+        from .._choices import choose
+        from ..config.run import Data
+        from ..train.sources import SETS
+
+        name, root = self.data, self.root
+        if name not in SETS and (Path(name).expanduser().is_dir() or "/" in name):
+            if root is not None:
+                raise ValueError(f"--data {name} and --root {root} are two folders; leave --root out")
+            name, root = "folder", Path(name).expanduser()
+        choose("data set", name, SETS)
+        size = self.size
+        if name == "folder" and root is not None:
+            size = self._size(root, console)
+        elif size is not None:
+            raise ValueError("--size belongs to a folder of images; a set that goes by name has one size")
+        part: Literal["test", "validation"] = "validation" if self.validation else "test"
+        return Data(name, root=str(root) if root else None, evaluate_on=part, size=size)  # type: ignore[arg-type]
+
+    def _size(self, root: Path, console: Console) -> int:
+        """Of a folder's images: as it is said, as they were trained on, or as training would take them."""
+        from ..pictures.plan import Networks, planned, trained_size
+
+        assert self.student is not None
+        assert self.checkpoint is not None
+        size = self.size or trained_size(self.checkpoint)
+        if size is None:
+            small = 1 if self.stem == "small" else 0
+            size = planned(root, Networks(None, self.student, small_stems=small)).survey.size
+            told = f"measured at {size} x {size} pixels, as {self.student} is trained where nothing is said; --size N"
+            console.print(f"{told} takes another", highlight=False, soft_wrap=True)
+        return size
 
 
 @dataclass(frozen=True)
@@ -108,9 +146,37 @@ class Export:
     """New folder for the files."""
     format: Formats = ("safetensors",)
     """One or several of safetensors, onnx, torch-export."""
+    own_code: bool = False
+    """Run the module or file that the run's config names for its network; only for runs of people you trust."""
 
     def __call__(self, console: Console, command: tuple[str, ...]) -> None:
         """Run it."""
         from ..export.folder import export_run
 
+        check_own_code(self.run, self.own_code)
         export_run(self.run, self.out, self.format, console=console)
+
+
+def check_own_code(folder: Path, allowed: bool) -> None:
+    """Refuse a run whose config has code of its own run, unless that is allowed: it may be somebody else's.
+
+    Code that was named on this user's command line before, unchanged since, needs no permission.
+
+    Args:
+        folder: run folder.
+        allowed: by ``--own-code``.
+
+    Raises:
+        ValueError: it names such a function, which the message shows.
+    """
+    from ..models import is_own_code
+    from ..runs.folder import RunFolder
+
+    RunFolder(folder).summary()  # says that there is no finished run, where there is none
+    run = RunFolder(folder).config()
+    named = [network.name for network in (run.student, run.teacher) if network and is_own_code(network.name)]
+    if not allowed and not all(map(remembered, named)):
+        raise ValueError(
+            f"the config in {folder} builds its network by the function {named[0]}, whose code would be run: look at "
+            f"it, then repeat the command with --own-code"
+        )

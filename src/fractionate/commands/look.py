@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import File, MethodOf, Name, Parts, Place, Runs, Subject, Text, Words, names_and_changes
+from .._files import expanded
+from .options import File, Folder, MethodOf, Name, Parts, Place, Runs, Subject, Text, Words, names_and_changes
+from .photos import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,11 +64,14 @@ class Recipes:
 class Methods:
     """List every method with its formula, defaults, cost and source."""
 
+    map: bool = False
+    """Show every method as a point on the axes instead: partition, direction, weights, relation, stream."""
+
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
-        from ..probe.measure import print_methods
+        from ..probe.measure import print_map, print_methods
 
-        print_methods(console)
+        (print_map if self.map else print_methods)(console)
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,37 @@ class Doctor:
     """Config file, run folder, recipe (digits, cifar100 ...) or a paper's recipe id; then field=value."""
     method: MethodOf = "kd"
     """Method, with a recipe's name."""
+    data: Folder = None
+    """Folder of the data set, or of your images, with a recipe's name."""
+    teacher: Name = None
+    """Network of the teacher, with a recipe's name; default: the recipe's."""
+    teacher_checkpoint: File = None
+    """Weights of the teacher."""
+    student: Name = None
+    """Network of the student, with a recipe's name; default: the recipe's."""
     out: Place = Path("runs")
     """Where the run is going to be written."""
+
+    def look(self, console: Console) -> Doctor:
+        """Say what was found in a folder of pictures, before anything heavy is imported."""
+        what = told(
+            self.what,
+            console,
+            data=self.data,
+            teacher=self.teacher,
+            checkpoint=self.teacher_checkpoint,
+            student=self.student,
+            method=self.method,
+        )
+        return replace(self, what=what)
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..probe.doctor import doctor
 
-        problems = [f.what for f in doctor(chosen_run(self.what, self.method), console, out=self.out) if not f.ok]
+        named = Named(self.teacher, self.teacher_checkpoint, self.student, self.data)
+        run = chosen_run(self.what, self.method, named)
+        problems = [f.what for f in doctor(run, console, out=self.out) if not f.ok]
         if problems:
             raise ValueError(f"not ready to train: {', '.join(problems)}")
 
@@ -107,32 +135,58 @@ class Profile:
         profile(chosen_run(self.what, self.method), console, steps=self.steps)
 
 
-def chosen_run(words: Words, method: str = "kd") -> Run:
+@dataclass(frozen=True)
+class Named:
+    """What options say about a recipe that goes by its name."""
+
+    teacher: str | None = None
+    teacher_checkpoint: Path | None = None
+    student: str | None = None
+    data: Path | None = None
+
+
+def chosen_run(words: Words, method: str = "kd", named: Named | None = None) -> Run:
     """The run that a command line means.
 
     Args:
         words: a config file, a run folder, a recipe's name or a paper's recipe id; then ``field=value``.
         method: of a recipe that goes by name.
+        named: networks and folder of a recipe that goes by name.
 
     Raises:
-        ValueError: none of these, or a change that does not fit.
+        ValueError: none of these, a change that does not fit, or options beside what says all itself.
 
     Example:
         >>> chosen_run(("digits", "epochs=3"), "dkd").epochs
         3
     """
     from ..config.files import override, read_config
-    from ..config.method import MethodSpec
     from ..papers.recipes import paper
-    from ..recipes import RECIPES, find
+    from ..recipes import RECIPES
 
     names, changes = names_and_changes(words)
     if len(names) != 1:
         raise ValueError(f"name one config file, run folder or recipe; got {names or 'none'}")
-    place = Path(names[0])
-    if place.is_dir() or place.suffix in (".yaml", ".yml"):
+    place = expanded(names[0])
+    is_config = place.is_dir() or place.suffix in (".yaml", ".yml")
+    if (is_config or ("/" in names[0] and names[0] not in RECIPES)) and named not in (None, Named()):
+        raise ValueError(
+            f"{names[0]} says itself which networks and images: in place of the options write teacher=NAME, "
+            f"teacher.checkpoint=FILE, student=NAME, data.root=DIR"
+        )
+    if is_config:
         return override(read_config(place / "config.yaml" if place.is_dir() else place), changes)
     if "/" in names[0] and names[0] not in RECIPES:
         return paper(names[0]).run(changes)
-    recipe = find(names[0])
-    return override(recipe.student(MethodSpec.parse(method), recipe.teacher().student), changes)
+    return override(_of_recipe(names[0], method, named or Named()), changes)
+
+
+def _of_recipe(name: str, method: str, named: Named) -> Run:
+    from ..config.method import MethodSpec
+    from ..recipes import placed
+
+    recipe = placed(name, None if named.data is None else str(named.data))
+    teacher = recipe.teacher(**({"name": named.teacher} if named.teacher else {})).student
+    weights = None if named.teacher_checkpoint is None else str(named.teacher_checkpoint)
+    student = {"name": named.student} if named.student else {}
+    return recipe.student(MethodSpec.parse(method), replace(teacher, checkpoint=weights), **student)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+from .._files import expanded
+
+if TYPE_CHECKING:
+    from .table import Command
 
 
 def names_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -31,6 +37,18 @@ def at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+
+
+def at_home(command: Command) -> Command:
+    """The command with ``~`` in its paths written out: no shell does that inside of ``--out=~/runs``."""
+    found = {field.name: getattr(command, field.name) for field in fields(command)}
+    return replace(command, **{name: _at_home(value) for name, value in found.items()})
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_at_home(one) for one in value)
+    return expanded(value) if isinstance(value, Path) else value
 
 
 Words = tuple[str, ...]
@@ -58,13 +76,13 @@ Boards = Annotated[tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorbo
 # With a default that the help names.
 Place = Annotated[Path, arg(metavar="DIR")]
 Text = Annotated[str, arg(metavar="TEXT")]
-SetName = Annotated[str, arg(metavar="SET")]
+SetName = Annotated[str, arg(metavar="DIR|SET")]
+AnyDevice = Annotated[str, arg(metavar="DEVICE")]
 MethodOf = Annotated[str, arg(metavar="METHOD")]
 Patience = Annotated[str, arg(metavar="TIME")]
 Formats = Annotated[tuple[Literal["safetensors", "onnx", "torch-export"], ...], arg(metavar="FORMAT ...")]
 
 # Words without an option before them.
-OneRecipe = Annotated[Positional[Words], shown("RECIPE")]
 Subject = Annotated[Positional[Words], shown("[NAME] [FIELD=VALUE ...]")]
 Parts = Annotated[Positional[Words], shown("[WORD ...]")]
 OneRun = Annotated[Positional[Path | None], shown("[RUN]")]

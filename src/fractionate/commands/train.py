@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._files import expanded
 from .options import (
     Boards,
     Count,
@@ -26,12 +27,14 @@ from .options import (
     folder_of,
     names_and_changes,
 )
+from .own_code import named_in, remember
+from .photos import told
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..studies.chosen import Choice
     from ..studies.jobs import Options
-    from ..studies.train import Choice
 
 # What is written in place of an option where a file or a paper's recipe brings the whole run.
 INSTEAD = {
@@ -105,6 +108,21 @@ class Train:
     timeout: Patience = "10m"
     """With torchrun: a process that does not answer for so long counts as lost."""
 
+    def look(self, console: Console) -> Train:
+        """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
+        if self.config is not None or self.recipe is not None:
+            return self
+        what = told(
+            self.what,
+            console,
+            data=self.data,
+            teacher=self.teacher,
+            checkpoint=self.teacher_checkpoint,
+            student=self.student,
+            method=self.over or self.method or "kd",
+        )
+        return replace(self, what=what)
+
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..recipes import RECIPES
@@ -114,6 +132,7 @@ class Train:
         names, changes = names_and_changes(self.what)
         fields = {"device": self.device, "teacher_table": self.teacher_table, "parallel.sync": self.sync}
         changes += [f"{field}={value}" for field, value in fields.items() if value]
+        remember(self.student, self.teacher, *named_in(changes))
         if self.config is not None:
             self._train_config(names, changes, console, options)
         elif self.recipe is not None:
@@ -123,7 +142,7 @@ class Train:
             raise ValueError(f"name one recipe (fractionate train digits) or give --config FILE; got {given}")
         elif self.resume and names[0] not in RECIPES:
             self._says_itself("--resume DIR", "seeds", "out", *OF_A_CHOICE)
-            resume_run(Path(names[0]), changes, console, options, self.workers)
+            resume_run(expanded(names[0]), changes, console, options, self.workers)
         elif names[0] not in RECIPES and (images := _images_at(names)):
             raise ValueError(f"{names[0]} is a folder, no recipe{images}; to go on with a run: --resume {names[0]}")
         else:
@@ -181,7 +200,7 @@ class Train:
                 raise ValueError(f"{what} brings this itself: in place of --{name.replace('_', '-')}, {INSTEAD[name]}")
 
     def _choice(self, recipe: str, changes: list[str]) -> Choice:
-        from ..studies.train import Choice
+        from ..studies.chosen import Choice
 
         method = self.method or "kd"
         return Choice(

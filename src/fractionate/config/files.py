@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._files import expanded
 from .method import MethodSpec
 from .run import SGD, AdamW, Network, Run
-from .validation import KINDS, optimizer_kind, validated
-from .yaml import load_yaml, read_text
+from .validation import KINDS, optimizer_kind, takes_text, validated, worded
+from .yaml import dump_yaml, load_yaml, read_text
 
 Plain = dict[str, Any]
 
@@ -36,7 +37,7 @@ def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
     Raises:
         ValueError: an unknown key, or a value of a wrong type or out of range; says which and what was expected.
     """
-    full = _long_forms(data)
+    full = worded(_long_forms(data))
     return validated(json.dumps(full, default=str), optimizer_kind(full, where), where)
 
 
@@ -48,9 +49,7 @@ def to_yaml(run: Run) -> str:
         >>> from_yaml(to_yaml(run)) == run
         True
     """
-    import yaml
-
-    return yaml.safe_dump(to_plain(run), sort_keys=False, width=120)
+    return dump_yaml(to_plain(run))
 
 
 def from_yaml(text: str, where: str = "config") -> Run:
@@ -76,7 +75,7 @@ def read_config(path: str | Path) -> Run:
     Raises:
         ValueError: no such file, or as :func:`from_yaml`.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise ValueError(f"no config file at {path}")
     run = from_yaml(read_text(path), str(path))
@@ -90,7 +89,7 @@ def read_config(path: str | Path) -> Run:
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
-    """Change fields by ``path=value``, the value in YAML.
+    """Change fields by ``path=value``, the value in YAML; that of a field of text is taken as it is written.
 
     Another ``optimizer.name`` brings that optimizer's own learning rate and weight decay, unless they are among the
     changes; how gradients are clipped and what decays stays.
@@ -116,12 +115,20 @@ def override(run: Run, changes: Sequence[str]) -> Run:
             place = place[key]
             if not isinstance(place, dict):
                 raise ValueError(f"{path}: {key} has no fields of its own")
-        place[last] = load_yaml(text, path)
+        place[last] = _value(text, path.strip())
         given.add(path.strip())
         data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
     if isinstance(data["optimizer"], dict) and "optimizer" not in given:
         data["optimizer"] = _switched(run.optimizer, data["optimizer"], given)
     return from_plain(data, "settings")
+
+
+def _value(text: str, path: str) -> Any:
+    """What stands behind ``path=``: ``off``, ``007`` and ``my #1`` are words where only words can stand."""
+    bare = text.strip()
+    if takes_text(path) and bare not in ("", "null", "~") and bare[0] not in "\"'":
+        return bare
+    return load_yaml(text, path)
 
 
 def differences(a: Run, b: Run) -> list[str]:
@@ -138,7 +145,7 @@ def differences(a: Run, b: Run) -> list[str]:
 
 def _found(path: str | None, above: Sequence[Path]) -> str | None:
     """A path of a config, from wherever the config is read; ``above`` are the folders that it lies in."""
-    if path is None or Path(path).is_absolute():
+    if path is None or expanded(path).is_absolute():
         return path
     here = Path(path).exists()
     *folders, _ = above  # whatever lies at the root of the disk was not meant
@@ -169,6 +176,8 @@ def _long_forms(data: Mapping[str, Any]) -> Plain:
         full["optimizer"] = {"name": optimizer}
     elif isinstance(optimizer, dict):
         full["optimizer"] = {"name": "sgd", **optimizer}  # files of before there were two
+    if full.get("teacher_table") is False:  # YAML 1.1 reads a bare ``off`` so
+        full["teacher_table"] = "off"
     return full
 
 
@@ -182,7 +191,7 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
     if kind in (None, type(before)):
         return now
     old, new = ({f.name: f.default for f in dataclasses.fields(k)} for k in (before, kind))
-    kept = {"name", "clip", "clip_streams", "decay"}
+    kept = {"name", "clip", "clip_streams", "decay", "layer_decay"}
     for name, value in now.items():
         if name in old and name not in new and value != old[name]:
             raise ValueError(
@@ -198,7 +207,12 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
 
 # Under these a position inside the run means something else, or the weights do not fit.
 FIXED = ("student", "data", "seed")
-FREE = ("data.root", "student.checkpoint", "student.pretrained")  # how the same images and first weights were found
+FREE = (
+    "data.root",
+    "data.cache",
+    "student.checkpoint",
+    "student.pretrained",
+)  # how the same images and first weights were found
 
 
 def changed_fields(before: Run, now: Run) -> dict[str, list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,21 @@ def check_data(data: Data) -> None:
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     if data.name not in FOLDERS:
-        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken")
+        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken", "cache")
+
+
+def check_device(name: str) -> None:
+    """Refuse what names no device; whether it is there is looked at when it is used.
+
+    Example:
+        >>> check_device("cuda:1")
+        >>> check_device("gpu")
+        Traceback (most recent call last):
+        ...
+        ValueError: device must be 'auto', 'cpu', 'cuda' or 'cuda:N' (a GPU by its number), got 'gpu'
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N' (a GPU by its number), got {name!r}")
 
 
 def check_sgd(optimizer: SGD) -> None:
@@ -70,7 +85,9 @@ def check_adamw(optimizer: AdamW) -> None:
 
 def _check_shared(optimizer: SGD | AdamW) -> None:
     _check_positive(lr=optimizer.lr, clip=optimizer.clip, clip_streams=optimizer.clip_streams)
+    _check_positive(layer_decay=optimizer.layer_decay)
     within(0, weight_decay=optimizer.weight_decay)
+    within(most=1, layer_decay=optimizer.layer_decay)
 
 
 def _check_positive(**values: float | None) -> None:
@@ -104,11 +121,14 @@ def check_learning_rate(rate: LearningRate) -> None:
 
 def check_run(run: Run) -> None:
     """Numbers in range; a teacher for a method that needs one; no option that needs what another one withholds."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device):
+        raise ValueError(f"device must be auto, cpu, cuda or a GPU by its number such as cuda:1, got {run.device!r}")
     within(1, EPOCHS, epochs=run.epochs)
     within(0, SEEDS, seed=run.seed)
     within(1, THREADS, threads=run.threads)
     within(0, save_every=run.save_every, skip_nonfinite=run.skip_nonfinite)
     within(1, keep=run.keep, accumulate=run.accumulate)
+    check_device(run.device)
     if run.ema is not None and not 0 < run.ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, got {run.ema}")
     if run.method.distils and run.teacher is None:
@@ -120,6 +140,10 @@ def check_run(run: Run) -> None:
         )
     if run.optimizer.name == "adamw":
         _check_with_adamw(run)
+    elif run.monitors.update_rms:
+        raise ValueError("monitors.update_rms observes adamw's updates; leave it off, or use optimizer.name=adamw")
+    if run.combine != "none":
+        _check_combine(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
 
@@ -133,6 +157,21 @@ def _check_with_adamw(run: Run) -> None:
         )
     if run.graph:
         raise ValueError("graph=true cannot record adamw, which counts its steps on the host; use graph=false")
+
+
+def _check_combine(run: Run) -> None:
+    """Streams of one momentum, kept apart until their gradients are combined on the host."""
+    momenta = run.method.build().momenta(run.optimizer.base, merge=False)
+    if len(set(momenta.values())) > 1 or momenta.sequence:
+        raise ValueError(
+            f"combine={run.combine} makes one gradient of all streams, which has one momentum, but {run.method.title} "
+            f"gives its streams {', '.join(f'{name} {m:g}' for name, m in momenta.items())}; use combine=none, or the "
+            f"method without dot and deepkd"
+        )
+    if run.merge:
+        raise ValueError(f"merge=true adds the streams up before combine={run.combine} sees them; leave merge out")
+    if run.graph:
+        raise ValueError(f"graph=true cannot record combine={run.combine}, which weighs streams on the host")
 
 
 def _untabled(run: Run) -> str:
@@ -151,6 +190,7 @@ def _reads_gradients(run: Run) -> str:
         "optimizer.clip_streams": run.optimizer.clip_streams,
         "monitors": run.monitors.watches(run.seed),
         "skip_nonfinite": run.skip_nonfinite,
+        "combine": run.combine != "none",
     }
     return next((name for name, value in asked.items() if value), "")
 

@@ -1,8 +1,7 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
-It compares, pickles and goes to YAML and back. What else decides the numbers lies in files and programs: the images,
-the teacher's weights, the code that computes the losses, torch. The run folder knows those again (``made_of``), and
-says so or refuses where a run would go on with others. Code of one's own (``module:function``) it does not know.
+It compares, pickles and goes to YAML and back. What else decides the numbers: images, weights of the teacher, code of
+the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from .method import MethodSpec
 from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
 
 Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Decay = Literal["all", "weights"]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -29,6 +29,8 @@ class Data:
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
+        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
+            it changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -47,6 +49,7 @@ class Data:
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
     skip_broken: bool = False
+    cache: bool = False
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -80,9 +83,6 @@ class Network:
     published_bn: bool = False
 
 
-Decay = Literal["all", "weights"]
-
-
 @dataclass(frozen=True)
 class SGD:
     """:class:`fractionate.StreamSGD`; ``momentum`` is the base that every stream shifts.
@@ -91,7 +91,9 @@ class SGD:
         name: ``"sgd"``.
         lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
         decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
-            biases and norms.
+            biases and norms, and no embeddings (positions and tokens of transformers among them).
+        layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
+            having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
         clip_streams: largest norm of each stream's gradient, before ``clip``.
     """
@@ -105,6 +107,7 @@ class SGD:
     clip: float | None = None
     clip_streams: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_sgd(self)
@@ -123,7 +126,7 @@ class AdamW:
         name: ``"adamw"``.
         lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
         beta1: coefficient of the first moments.
-        decay, clip, clip_streams: as in :class:`SGD`.
+        decay, layer_decay, clip, clip_streams: as in :class:`SGD`.
     """
 
     name: Literal["adamw"] = field(default="adamw", kw_only=True)
@@ -137,6 +140,7 @@ class AdamW:
     clip_streams: float | None = None
     clip_rms: float | None = None
     decay: Decay = "all"
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         check_adamw(self)
@@ -188,12 +192,14 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
+        update_rms: root mean square of AdamW's last update in units of its rate; streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
 
     gsnr_window: int | None = None
     cosines: bool = False
     norms: bool = False
+    update_rms: bool = False
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -232,23 +238,22 @@ class Run:
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
-        ema: decay per step of an average of the student's weights, which is then what is evaluated and kept; ``None`` =
-            off.
+        combine: rule of :mod:`fractionate.combine` that makes all streams one; ``"none"`` = a momentum each.
+        ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
-        precision: ``"bfloat16"`` runs the networks under autocast; losses stay in float32.
-        channels_last: memory layout of images and weights; often faster, equal up to rounding.
+        precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
+        channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
+            on a CPU: torch's batch norm is 4e-6 off, not 4e-8, and a first step's gradient by up to 6e-3 of itself.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
             needed, ``"full"`` all at the start.
         teacher_table_dtype: ``"float16"`` keeps them in half the room, to about three digits.
         teacher_table_place: ``"file"`` is a memory-mapped one that later runs read too; ``"memory"`` is for this run.
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
-        device: ``"auto"`` takes a GPU if there is one.
-        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. Written and tested without a GPU:
-            it has never run on one.
+        device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
+        graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. It has never run on one yet.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
-        keep: how many checkpoints lie in the folder while the run trains: the newest, and those before it that are
-            used where it is damaged. Afterwards one.
+        keep: how many checkpoints lie in the folder while the run trains, for where the newest is damaged; then one.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
             first one. On a GPU this waits for every step's gradients.
 
@@ -256,9 +261,8 @@ class Run:
         ValueError: a value out of range, a method that cannot be built, or a method that needs a teacher without one.
 
     Example:
-        >>> run = Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        >>> run == Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3)
-        True
+        >>> Run(student=Network("convnet_8_16"), method=MethodSpec("ce"), epochs=3).optimizer.lr
+        0.1
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -274,15 +278,16 @@ class Run:
     epochs: int = 240
     seed: int = 0
     merge: bool | None = None
+    combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"
     teacher_table_place: Literal["file", "memory"] = "file"
     compile_teacher: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     graph: bool = False
     threads: int | None = None
     save_every: int = 1

@@ -7,7 +7,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .._choices import unknown
 from .method import Wrapper
@@ -15,6 +15,45 @@ from .run import SGD, AdamW, Run
 
 Kind = type[SGD | AdamW]
 KINDS: dict[object, Kind] = {"sgd": SGD, "adamw": AdamW}
+
+
+def takes_text(path: str) -> bool:
+    """Whether a field holds text and nothing else that could be written: a name, a path, or one of a few words.
+
+    Example:
+        >>> takes_text("teacher_table"), takes_text("data.root"), takes_text("epochs"), takes_text("no.such")
+        (True, True, False, False)
+    """
+    found = _members(path) - {type(None)}
+    return bool(found) and all(kind is str or isinstance(kind, str) for kind in found)
+
+
+def worded(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The same data with ``off`` where a field has that word: YAML 1.1 reads it, unquoted, as false.
+
+    Example:
+        >>> worded({"teacher_table": False, "merge": False})
+        {'teacher_table': 'off', 'merge': False}
+    """
+    return {key: _worded(value, f"{path}{key}") for key, value in data.items()}
+
+
+def _worded(value: Any, path: str) -> Any:
+    if isinstance(value, dict):
+        return worded(value, f"{path}.")
+    words = ("on", "yes") if value is True else ("off", "no") if value is False else ()
+    return next((word for word in words if word in _members(path)), value)
+
+
+@functools.cache
+def _members(path: str) -> frozenset[Any]:
+    """What the annotation of a field names: classes, and the words themselves of a Literal."""
+    *parents, last = path.split(".")
+    found: set[Any] = set()
+    for kind in KINDS.values():
+        for member in _options(_hints(parents, kind).get(last)):
+            found.update(typing.get_args(member) if typing.get_origin(member) is Literal else [member])
+    return frozenset(found) - {None}
 
 
 def optimizer_kind(full: Mapping[str, Any], where: str) -> Kind:
@@ -99,12 +138,27 @@ def _deeper(name: str, kind: Kind) -> list[str]:
 
 def _fields(place: Sequence[int | str], kind: Kind) -> list[str]:
     """The fields that exist at a place of the config."""
+    return list(_hints(place, kind))
+
+
+def _hints(place: Sequence[int | str], kind: Kind) -> dict[str, Any]:
+    """The fields that exist at a place of the config, with their annotations."""
     here: Any = Run
     for key in place:
         if isinstance(key, int):
             here = Wrapper  # the only list of dataclasses
             continue
-        hint = typing.get_type_hints(here)[key]
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if not dataclasses.is_dataclass(here):
+            return {}
+        hint = typing.get_type_hints(here).get(key)
+        options = _options(hint)
         here = kind if kind in options else next((o for o in options if dataclasses.is_dataclass(o)), hint)
-    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []
+    if not dataclasses.is_dataclass(here):
+        return {}
+    hints = typing.get_type_hints(here)
+    return {f.name: hints[f.name] for f in dataclasses.fields(here)}
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union; an annotation that is none stands alone."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

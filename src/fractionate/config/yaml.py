@@ -10,6 +10,7 @@ from typing import Any
 LONGEST = 100_000  # characters; a complete config has about a thousand
 DEEPEST = 20  # levels; a config has five
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+FLOAT, FIRST = "tag:yaml.org,2002:float", "-+.0123456789"  # its tag, and what it may begin with
 
 
 def read_text(path: Path) -> str:
@@ -52,6 +53,29 @@ def load_yaml(text: str, where: str) -> Any:
         raise ValueError(f"{where}: broken YAML: {error}") from error
 
 
+def dump_yaml(data: Any) -> str:
+    r"""YAML that :func:`load_yaml` reads back as it was; text that it would take for a number is quoted.
+
+    Example:
+        >>> dump_yaml({"root": "1e3"})
+        "root: '1e3'\n"
+    """
+    import yaml
+
+    return yaml.dump(data, Dumper=_dumper(), sort_keys=False, width=120)
+
+
+@functools.cache
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_implicit_resolver(FLOAT, NUMBER, list(FIRST))
+    return Dumper
+
+
 @functools.cache
 def _loader() -> Any:
     import yaml
@@ -77,5 +101,5 @@ def _loader() -> Any:
                 raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
             return super().construct_mapping(node, deep)
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
+    Loader.add_implicit_resolver(FLOAT, NUMBER, list(FIRST))
     return Loader

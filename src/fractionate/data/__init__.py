@@ -1,5 +1,6 @@
 """Where batches come from. Every source is a :class:`Source`; the training loop needs nothing else."""
 
+from ..pictures import Survey, survey
 from .augment import AUGMENTATIONS, Augmentation, autoaugment, cutout, randaugment
 from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
@@ -20,7 +21,6 @@ from .source import (
     shares,
     stated,
 )
-from .survey import Survey, survey
 
 __all__ = [
     "AUGMENTATIONS",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import io
 import shutil
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,7 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .images import Progress, printable, read_images
+from .._files import write_atomically
+from ..pictures.heads import printable
+from .images import Progress, read_images
 from .labelled import digest
 
 MAGIC = b"fractionate pixels 1\n"
@@ -101,23 +101,18 @@ def _mapped(file: Path, asked: int, size: int) -> tuple[Tensor, list[int]] | Non
 
 
 def _write(file: Path, images: Tensor, index: list[int], asked: int) -> None:
-    """Beside its place first, then moved there: others see a whole file or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     parts = [images.reshape(-1), torch.tensor(index, dtype=torch.int64).view(torch.uint8)]
     checksum = 0
     for part in parts:
         checksum = _checksum(part, checksum)
-    handle, name = tempfile.mkstemp(prefix=file.stem, suffix=".part", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(HEAD.pack(MAGIC, len(images), asked, checksum))
-            for part in parts:
-                opened.write(part.numpy().data)
-        os.replace(name, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+
+    def write(opened: io.BufferedIOBase) -> None:
+        opened.write(HEAD.pack(MAGIC, len(images), asked, checksum))
+        for part in parts:
+            opened.write(part.numpy().data)
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, write)
 
 
 def _checksum(data: Tensor, start: int = 0) -> int:

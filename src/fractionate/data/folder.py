@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from .._choices import choose
+from .._files import expanded
+from ..pictures.heads import LARGEST, need_pillow, printable, short_side
+from ..pictures.layout import TEST_SHARE, classes_of, find, parts_of, shown, told_unread
 from .decoded import read_kept
-from .images import Progress, printable, read_images, short_side
+from .images import Progress, read_images
 from .labelled import PARTS, Labelled, Part, digest, held_out
-from .layout import classes_of, find, parts_of, shown, told_unread
 
-LARGEST = 224  # pixels that are taken where no size is given: what most networks for photos are made for
-TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
+VALIDATION_SHARE = 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
 
 
@@ -50,6 +51,7 @@ def folder(
     size: int | None = None,
     *,
     skip_broken: bool = False,
+    samples: int | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] | None = None,
@@ -67,6 +69,7 @@ def folder(
         size: the shorter side is resized to it, then the centre is cut out; ``None`` takes the shorter side of the
             first training image, at most 224 pixels.
         skip_broken: leave out files that cannot be read, with a warning that counts them.
+        samples: read about so many, evenly spread over the files, and of some classes perhaps none; ``None`` reads all.
         progress: told after every image how many of how many are read.
         cache: folder where decoded pictures are kept for later runs; ``None`` keeps none.
         say: gets the size of what is going to be kept, in words.
@@ -83,7 +86,7 @@ def folder(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     need_pillow()
-    root = Path(root).expanduser()
+    root = expanded(root)
     found = layout(root)
     if left_out := told_unread(found.unread):
         warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)
@@ -91,12 +94,16 @@ def folder(
     target = torch.tensor(files.labels, dtype=torch.int64)
     _check_counts(target, classes, f"the {part} part of {printable(root)}")
     size = size or default_size(found.train.paths)
+    if samples is not None:
+        files = files.at(range(0, len(files.paths), max(1, len(files.paths) // samples)))
+        target = torch.tensor(files.labels, dtype=torch.int64)
     if cache is None:
         images, kept = read_images(files.paths, size, skip_broken=skip_broken, progress=progress)
     else:
         images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
-    _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
+    if samples is None:
+        _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
     listing = digest(size, files.at(kept).listed(root))
     return Labelled(images, target, len(classes), classes, listing)
 
@@ -159,11 +166,3 @@ def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) ->
     empty = [name for name, n in zip(classes, count.tolist(), strict=True) if not n]
     if empty:
         raise ValueError(f"{where} holds no image of class {printable(empty[0])!r}; give every class more images")
-
-
-def need_pillow() -> None:
-    """Refuse to go on without Pillow."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise ImportError("reading images needs Pillow: pip install pillow") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..pictures.heads import check_machine, formats, memory, printable
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -22,12 +23,6 @@ DEEP = ("I", "F")  # modes of more than 8 bits begin so; turned into bytes they 
 SHOWN = 3  # unreadable files that a message names
 ORIENTATION = 0x0112
 LONG = 16  # times the shorter side, from which a picture is cut out while it is scaled, not afterwards
-# Read where Pillow, or a plug-in that was loaded before, reads them; nothing that runs another program to be shown.
-FORMATS = (
-    *("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000", "PCX", "ICO", "PSD"),
-    *("QOI", "SGI", "HEIF", "JXL"),
-)
-FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's trouble, not the picture's
 
 
 def read_images(
@@ -92,7 +87,7 @@ def read_image(path: Path, size: int) -> Tensor:
     except MemoryError as error:
         raise MemoryError(f"memory ran out while {printable(path)} was read; close other programs") from error
     except Exception as error:  # a damaged file raises nearly anything
-        _check_machine(error, path)
+        check_machine(error, path)
         raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
     return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
 
@@ -100,7 +95,7 @@ def read_image(path: Path, size: int) -> Tensor:
 def _square(path: Path, size: int) -> Image.Image:
     from PIL import Image
 
-    with Image.open(path, formats=_formats()) as opened:
+    with Image.open(path, formats=formats()) as opened:
         if opened.mode.startswith(DEEP):
             raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
         image = upright(opened)
@@ -155,76 +150,6 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def side_of(path: Path) -> int:
-    """Shorter side of a picture in pixels, from its head alone.
-
-    Raises:
-        ValueError: it is none.
-        OSError: too many files are open.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_formats()) as image:
-            return min(image.size)
-    except MemoryError:
-        raise
-    except Exception as error:
-        _check_machine(error, path)
-        raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
-
-
-def short_side(paths: Sequence[Path]) -> int:
-    """Shorter side of the first image that can be opened, in pixels.
-
-    Raises:
-        ValueError: none can.
-    """
-    for path in paths:
-        try:
-            return side_of(path)
-        except ValueError:
-            continue
-    raise ValueError(f"none of {len(paths)} images can be read, the first being {printable(paths[0])}")
-
-
-def suffixes() -> tuple[str, ...]:
-    """Endings of the files that are read as pictures, in small letters."""
-    from PIL import Image, features
-
-    formats = set(_formats())
-    if features.check("avif") is False:
-        formats.discard("AVIF")
-    return tuple(sorted(e for e, form in Image.registered_extensions().items() if form in formats))
-
-
-def _formats() -> tuple[str, ...]:
-    from PIL import Image
-
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def printable(text: object) -> str:
-    r"""Words that every terminal can show: bytes that are no UTF-8, and control characters, are written out.
-
-    Example:
-        >>> printable("caf\udce9 \x1b[31m")
-        'caf\\xe9 \\x1b[31m'
-    """
-    whole = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
-
-
-def _check_machine(error: Exception, path: Path) -> None:
-    """Pass on what says nothing about the picture."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        told = (
-            f"{os.strerror(error.errno)} while {printable(path)} was read; raise the limit (ulimit -n) or close files"
-        )
-        raise OSError(error.errno, told) from error
-
-
 def _check_memory(count: int, size: int) -> None:
     """Refuse more than half of the memory: the training set makes a copy of the images with their borders."""
     needed, there = 3 * size * size * count, memory()
@@ -235,13 +160,3 @@ def _check_memory(count: int, size: int) -> None:
             f"this machine has {there / 2**30:.1f} GiB: choose a smaller size (data.size, here at most {fits}), or "
             f"take fewer images"
         )
-
-
-def memory() -> int | None:
-    """Bytes of memory that this process may use; ``None`` where the system does not say."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    return min(physical, int(allowed)) if allowed.isdigit() else physical

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import __version__
 from .._choices import choose
 from .._headlines import HEADLINES, headline, headline_of
-from .._terminal import one_line
+from .._terminal import one_line, printable
 from ..config.run import Run
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..models import Description
@@ -123,7 +123,7 @@ def _input(d: Description) -> str:
     channels, height, width = d.input_size
     mean, std = (", ".join(f"{v:.6g}" for v in x) for x in (d.mean, d.std))
     classes = f"Logits of {d.num_classes} classes come out"
-    shown = ", ".join(d.classes[:20]) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
+    shown = ", ".join(map(one_line, d.classes[:20])) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
     return (
         f"Images with {channels} channel{'s' if channels > 1 else ''}, {height} x {width} pixels in training, as "
         f"(x / 255 - mean) / std with mean = ({mean}) and std = ({std}).\n"
@@ -220,7 +220,7 @@ def export_run(
     net, description, images = _network(run, target)
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
-        (draft / "README.md").write_text(card(facts, run, description, written), encoding="utf-8")
+        (draft / "README.md").write_text(printable(card(facts, run, description, written)), encoding="utf-8")
         shutil.copyfile(target.path / CONFIG, draft / "training.yaml")  # as the run wrote it
     for w in written:
         line = f"{out / w.file}: {w.format}, largest difference {w.difference:.2g} over {w.images} images"

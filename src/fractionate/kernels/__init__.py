@@ -15,6 +15,7 @@ from .c_library import state
 from .c_split import compiled_mean, compiled_serves, compiled_split
 from .directed import FORWARD, Direction, as_direction, directed_split, divergence, jsd, skew, skew_reverse
 from .fused import anchored, torch_split
+from .fused_directed import directed_fused, directed_serves
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
 from .ranking import top_classes, top_set
 
@@ -22,6 +23,7 @@ __all__ = [
     "FORWARD",
     "Direction",
     "as_direction",
+    "directed_split",
     "divergence",
     "jsd",
     "skew",
@@ -31,7 +33,6 @@ __all__ = [
     "Group",
     "Parts",
     "Partition",
-    "fused_split",
     "has_split_mean",
     "kl_rows",
     "split",
@@ -62,14 +63,21 @@ def split(
     Raises:
         ValueError: ``fused=True`` where only the plain path works; the message says why.
     """
-    reason = why_not_fused(student, teacher, partition, temperature, kl, direction)
+    reason = why_plain(temperature, kl)
+    compiled = not reason and compiled_serves(student, teacher)
+    if not reason and not compiled:
+        reason = _why_not_torch(student, partition, direction)
     if fused and reason:
         raise ValueError(f"split_kl: the fused path cannot be used here: {reason}")
-    if direction != FORWARD:
-        return directed_split(student, teacher, partition, temperature, direction)
     if fused is False or reason:
+        if direction != FORWARD:
+            return directed_split(student, teacher, partition, temperature, direction)
         return plain_split(student, teacher, partition, temperature, kl)
-    return fused_split(student, teacher, partition, float(temperature))
+    if compiled:
+        return compiled_split(student, teacher, partition, float(temperature), direction)
+    if direction != FORWARD:
+        return directed_fused(student, teacher, partition, float(temperature), direction)
+    return torch_split(student, teacher, partition, float(temperature))
 
 
 def why_not_fused(
@@ -81,15 +89,20 @@ def why_not_fused(
     direction: Direction = FORWARD,
 ) -> str | None:
     """The reason why only the plain path can be used; ``None`` if the fused one can."""
-    if direction != FORWARD:
-        return f"it computes forward KL, not {direction}"
     reason = why_plain(temperature, kl)
     if reason or compiled_serves(student, teacher):
         return reason
+    return _why_not_torch(student, partition, direction)
+
+
+def _why_not_torch(student: Tensor, partition: Partition, direction: Direction) -> str | None:
+    """The same where there are no compiled kernels for the logits."""
     if partition.groups and not anchored(partition.groups[0]):
         return "the first entry of the first group must count in every row"
     if sum(group.index.shape[1] for group in partition.groups) >= student.shape[1]:
         return "the listed groups may leave no class for the rest"
+    if direction != FORWARD and not directed_serves(student, partition):
+        return f"without compiled kernels (not for float64) it computes forward KL, not {direction}"
     return None
 
 
@@ -106,15 +119,8 @@ def why_plain(temperature: float | Tensor, kl: KL) -> str | None:
     return None
 
 
-def fused_split(student: Tensor, teacher: Tensor, partition: Partition, temperature: float) -> Parts:
-    """The same four tensors as the plain path, by the C kernels where they serve."""
-    if compiled_serves(student, teacher):
-        return compiled_split(student, teacher, partition, temperature)
-    return torch_split(student, teacher, partition, temperature)
-
-
 def has_split_mean(student: Tensor, teacher: Tensor, temperature: float | Tensor, kl: KL = "forward") -> bool:
-    """Whether :func:`split_mean` works here: a CPU, compiled kernels, forward KL, no transform around it.
+    """Whether :func:`split_mean` works here: a CPU, compiled kernels, one direction of all, no transform around it.
 
     float16 is left out because the gradient is written before a loss scale can reach it; bfloat16 needs no scale.
     """
@@ -128,6 +134,7 @@ def split_mean(
     partition: Partition,
     temperature: float,
     weights: tuple[float, ...],
+    direction: Direction = FORWARD,
 ) -> Float[Tensor, ""]:
     """Mean over the rows of w_0 between + sum_g w_(g+1) within_g, value and gradient from one look at the logits.
 
@@ -135,7 +142,7 @@ def split_mean(
     forward pass can write the gradient while the row is in the cache. Equals the mean of :func:`split`.
 
     Args:
-        student, teacher, partition, temperature: as in :func:`split`; only where :func:`has_split_mean`.
+        student, teacher, partition, temperature, direction: as in :func:`split`; only where :func:`has_split_mean`.
         weights: of ``between`` and of every group's ``within``.
     """
-    return compiled_mean(student, teacher, partition, temperature, weights)
+    return compiled_mean(student, teacher, partition, temperature, weights, direction)

@@ -23,7 +23,9 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("split.c")
+from .._files import CACHE, cache_folder
+
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("split.c", "directed.c", "rows.h"))
 PLAIN = ("-O2", "-fPIC", "-shared")
 # No -ffast-math: NaN and infinity must come through. That a comparison with NaN raises no signal is promised, without
 # which loops that compare cannot use vectors.
@@ -34,7 +36,7 @@ INSTRUCTIONS = {
     "AVX512": ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"),
 }
 SECONDS = 120  # a compiler that takes longer than this hangs
-SWITCH, CACHE, COMPILER = "FRACTIONATE_KERNEL", "FRACTIONATE_CACHE", "CC"
+SWITCH, COMPILER = "FRACTIONATE_KERNEL", "CC"
 
 
 class Unusable(Exception):
@@ -92,7 +94,8 @@ def built() -> Path:
     fast = (*FAST, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     compiler = shlex.split(os.environ.get(COMPILER, "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
     machine = "\n".join([*compiler, *fast, *PLAIN, platform.system(), platform.machine()])
-    key = hashlib.sha256(SOURCE.read_bytes() + machine.encode()).hexdigest()[:24]
+    code = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(code + machine.encode()).hexdigest()[:24]
     folder = trusted_folder()
     for path in sorted(folder.glob(f"split-{key}-*.so")):
         if _whole(path):
@@ -108,7 +111,10 @@ def built() -> Path:
 
 def trusted_folder() -> Path:
     """A folder of this user in the cache, which nobody else can write to."""
-    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "fractionate")
+    try:
+        cache = cache_folder()
+    except OSError as error:
+        raise Unusable(str(error)) from None
     folder = cache / f"kernels-{os.getuid()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -128,7 +134,7 @@ def loaded(path: Path) -> ctypes.CDLL:
     _trust(path)
     try:
         code = ctypes.CDLL(str(path))
-        for name in ("read_rows", "write_rows", "mean_rows", "add_rows"):
+        for name in ("read_rows", "write_rows", "mean_rows", "add_rows", "direct_rows"):
             getattr(code, name).argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
     except (OSError, AttributeError) as error:
         raise Unusable(f"{path} cannot be loaded ({error}); delete it") from None
@@ -160,7 +166,7 @@ def _compile(command: list[str], folder: Path, key: str) -> Path:
     os.close(handle)
     try:
         done = subprocess.run(
-            [*command, str(SOURCE), "-o", name, "-lm"],
+            [*command, *(str(source) for source in SOURCES if source.suffix == ".c"), "-o", name, "-lm"],
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -51,6 +51,13 @@ class Direction:
         """Weight of the teacher in the mixture M."""
         return 1 - self.weight if self.name == "skew_reverse" else self.weight
 
+    @property
+    def factors(self) -> tuple[float, float]:
+        """Of the KLs whose first argument is the teacher and the student."""
+        if self.name == "jsd":
+            return self.weight, 1 - self.weight
+        return (1.0, 0.0) if self.name in ("forward", "skew") else (0.0, 1.0)
+
     def terms(self, teacher: Tensor, student: Tensor) -> list[tuple[float, Tensor]]:
         """What the divergence sums: factor and first argument of every KL(. || second)."""
         if self.name == "jsd":
@@ -142,7 +149,7 @@ def directed_split(
     groups = group_logs(student, teacher, partition, temperature)
     log_t, log_s = (torch.stack([g.sums[i] for g in groups], 1).log_softmax(1) for i in range(2))
     square = temperature * temperature
-    inside = [_inside(g.logs, (log_t[:, j], log_s[:, j]), g.empty, direction) for j, g in enumerate(groups)]
+    inside = [inside_group(g.logs, (log_t[:, j], log_s[:, j]), g.empty, direction) for j, g in enumerate(groups)]
     return square * divergence(log_t, log_s, direction), square * torch.stack(inside, 1), log_t, log_s
 
 
@@ -161,7 +168,7 @@ def _second(log_t: Tensor, log_s: Tensor, direction: Direction) -> Tensor:
     return torch.logaddexp(a + math.log(direction.mixing), b + math.log1p(-direction.mixing))
 
 
-def _inside(
+def inside_group(
     logs: tuple[Tensor, Tensor], log_mass: tuple[Tensor, Tensor], empty: Tensor | None, direction: Direction
 ) -> Tensor:
     """``[n]`` the divergence inside one group; for a mixture, times its masses."""

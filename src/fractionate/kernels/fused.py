@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import rest
-from .plain import Group, Partition, Parts, kl_rows, needs_plain_gradient, plain_gradient
+from .plain import Group, Partition, Parts, kl_rows, needs_plain_gradient, plain_gradient, plain_split
 from .rest import KEEP, Look, number, read_small, write_small
 
 
@@ -29,7 +29,7 @@ def anchored(group: Group) -> bool:
     return group.valid is None or group.first_counts
 
 
-def _listed(partition: Partition) -> Tensor | None:
+def listed_classes(partition: Partition) -> Tensor | None:
     """``[n, m]`` all listed classes; entries that do not count repeat the first one, which always does."""
     if not partition.groups:
         return None
@@ -46,7 +46,7 @@ def torch_split(student: Tensor, teacher: Tensor, partition: Partition, temperat
 class _FusedSplit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, partition: Partition, temperature: float) -> Parts:
-        index = _listed(partition)
+        index = listed_classes(partition)
         best, log_total, inside, picked, kept = _look(s, t, index, temperature)
         per_t, square = number(1 / temperature, best), number(temperature * temperature, best)
         nothing = torch.zeros_like(inside)
@@ -70,7 +70,8 @@ class _FusedSplit(torch.autograd.Function):
         s, t, index, kept, best, log_total, mass, *inner = ctx.saved_tensors
         partition, temperature = ctx.partition, ctx.temperature
         if needs_plain_gradient():
-            return plain_gradient(s, t, partition, temperature, (between, within, log_s)), None, None, None
+            plain = functools.partial(plain_split, s, t, partition, temperature, "forward")
+            return plain_gradient(s, plain, (between, within, log_s)), None, None, None
         du = _to_sums(mass, between, log_s, temperature)
         teacher = torch.zeros_like(du) if within is None else within * number(temperature, within)
         student = du + teacher
@@ -85,7 +86,7 @@ class _FusedSplit(torch.autograd.Function):
                 du[:, j : j + 1] if q is None else q[1] * student[:, j : j + 1] - q[0] * teacher[:, j : j + 1]
                 for j, q in enumerate(inner)
             ]
-            out.scatter_(1, index, _listed_grads(columns, partition).to(out.dtype))
+            out.scatter_(1, index, listed_grads(columns, partition).to(out.dtype))
         return out.to(s.dtype), None, None, None
 
 
@@ -112,7 +113,7 @@ def _to_sums(mass: Tensor, between: Tensor | None, log_s: Tensor | None, tempera
     return du
 
 
-def _listed_grads(columns: list[Tensor], partition: Partition) -> Tensor:
+def listed_grads(columns: list[Tensor], partition: Partition) -> Tensor:
     """``[n, m]`` gradients of the listed classes; repeats of the first one carry its value."""
     first = columns[0][:, :1]
     parts = [x if g.valid is None else x.where(g.valid, first) for x, g in zip(columns, partition.groups, strict=True)]

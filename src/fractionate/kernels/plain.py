@@ -6,6 +6,7 @@ torch.compile and torch.func, double backward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -77,13 +78,11 @@ def plain_split(
     return square * kl_rows(log_t, log_s), square * within, log_t, log_s
 
 
-def plain_gradient(
-    student: Tensor, teacher: Tensor, partition: Partition, temperature: float, grads: tuple[Any, ...]
-) -> Tensor:
-    """The student's gradient for what arrives at the four outputs, as a graph that can be differentiated again."""
+def plain_gradient(student: Tensor, split: Callable[[], Parts], grads: tuple[Any, ...]) -> Tensor:
+    """The student's gradient for what arrives at the outputs of a plain split, to be differentiated again."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        between, within, _, log_s = plain_split(student, teacher, partition, temperature, "forward")
+        between, within, _, log_s = split()
     wanted = [(x, g) for x, g in zip((between, within, log_s), grads, strict=True) if g is not None]
     outputs, arriving = zip(*wanted, strict=True)
     return torch.autograd.grad(outputs, student, arriving, create_graph=graph)[0]
@@ -123,16 +122,17 @@ def group_logs(
     shift = (t.amax(1), s.detach().amax(1))
     rest = ~partition.members(len(s), s.device) if partition.groups else None
     members = [(s.gather(1, g.index), t.gather(1, g.index), g.valid) for g in partition.groups]
-    return [_group(*each, shift, temperature) for each in (*members, (s, t, rest))]
+    return [group_of(*each, shift, temperature) for each in (*members, (s, t, rest))]
 
 
-def _group(
+def group_of(
     s: Float[Tensor, "n m"],
     t: Float[Tensor, "n m"],
     valid: Bool[Tensor, "n m"] | None,
     shift: tuple[Tensor, Tensor],
     temperature: float | Tensor,
 ) -> GroupLogs:
+    """One group from its logits ``[n, m]``; ``shift`` is the largest logit of every row, teacher first."""
     if valid is None and s.shape[1] == 1:  # nothing inside, and no gradient that would only cancel in rounding
         alone_t, alone_s = ((z[:, 0] - origin) / temperature for z, origin in ((t, shift[0]), (s, shift[1])))
         return GroupLogs((torch.zeros_like(t), torch.zeros_like(s)), (alone_t, alone_s), None)

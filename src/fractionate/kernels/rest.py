@@ -20,6 +20,8 @@ CHUNK = 1 << 17
 KEEP = 1 << 16
 # exp of it adds nothing to a sum of at least 1, in float64 neither, and is a normal number: subnormal ones are slow.
 NOTHING = -80.0
+# In place of -inf, by which a user masks a class in both networks: their difference must be 0 there, and no NaN.
+MASKED = -1e30
 
 
 def number(value: float, like: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ def read_small(s: Tensor, t: Tensor, index: Tensor | None, temperature: float) -
     x.sub_(best).mul_(number(1 / temperature, x))
     if index is not None:
         x.scatter_(2, both, NOTHING)
-    logs = x.log_softmax(2)
+    logs = x.clamp_(min=MASKED).log_softmax(2)
     # The largest difference is 0, so minus the largest log-probability is the log-sum-exp.
     log_total = logs.amax(2).neg_()
     kept = logs.exp()
@@ -152,6 +154,7 @@ def _read(x: Tensor, both: Tensor | None, temperature: float, gaps: Tensor) -> t
         x.scatter_(2, both, _absent(x.dtype, temperature))
     best = x.amax(2, keepdim=True)
     _scaled(x, best, temperature, x)
+    x.clamp_(min=MASKED)
     torch.sub(x[0], x[1], out=gaps)
     total = x.exp_().sum(2)
     return best, total, gaps.mul_(x[0]).sum(1).div_(total[0])

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .._typing import Float
-from ..losses import TopLogits
+from .._typing import Bool, Float, Int
+from ..kernels import widen
+from ..losses import SampledLogits, TopLogits
 from ..methods.method import Method
 from ..methods.streams import merged_streams
 from ..rows import Logits, Progress
-from .stored import check_stored, on_top_logits
 from .sums import linear_sums
-
-
-@dataclass(frozen=True, eq=False)
-class LinearLogits:
-    """A teacher's logits as its hidden states and output matrix, multiplied chunk by chunk when they are needed.
-
-    Args:
-        hidden: ``[..., d]`` last hidden states, after the final norm.
-        weight: ``[c, d]`` output matrix; d is the teacher's own.
-        bias: ``[c]`` or ``None``.
-    """
-
-    hidden: Tensor
-    weight: Tensor
-    bias: Tensor | None = None
-
-
-Teacher = Tensor | LinearLogits | TopLogits
+from .teachers import Head, Teacher, check_teacher, flat_teacher, on_sampled_logits, on_top_logits
 
 
 class LinearRows:
@@ -49,18 +30,24 @@ class LinearRows:
         row_weight: Tensor | None,
         ignore_index: int | None,
         teacher: Teacher,
+        head: Head,
+        sequence: Tensor | None,
     ) -> None:
         _check_method(method)
         _check_shapes(hidden, weight, target, row_weight)
-        self.method, self.weight, self.bias = method, weight, bias
+        self.method, self.head = method, head
+        self.weight = head.cut("the student's", weight)
+        self.bias = None if bias is None else head.cut("the student's", bias)
         self.hidden, self.target = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
+        self.teacher = flat_teacher(teacher, target, len(self.weight), head)
+        check_teacher(method, self.teacher)
+        kept = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+        if sequence is not None:
+            one = torch.ones_like(target, dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
+            row_weight = sequence_weights(sequence, kept, one if row_weight is None else row_weight)
         self.row_weight = None if row_weight is None else row_weight.reshape(-1)
-        self.teacher = _flat_teacher(teacher, target, len(weight))
-        if isinstance(self.teacher, TopLogits):
-            check_stored(method, self.teacher)
-        kept = torch.ones_like(self.target) if ignore_index is None else self.target != ignore_index
         # Dropped by index, chunk by chunk: a mask would copy dense teacher logits, the largest tensor there is.
-        self.rows = kept.nonzero()[:, 0]
+        self.rows = kept.reshape(-1).nonzero()[:, 0]
 
     def means(
         self,
@@ -82,12 +69,17 @@ class LinearRows:
 
     def _seen(self, logits: Tensor, part: Tensor) -> tuple[Method, Logits]:
         """The rows of one chunk, and the method as it works on this kind of teacher."""
-        weight = None if self.row_weight is None else self.row_weight[part]
-        if isinstance(self.teacher, TopLogits):
+        logits, weight = self.head(logits), None if self.row_weight is None else self.row_weight[part]
+        if isinstance(self.teacher, TopLogits | SampledLogits):
             # The teacher in the rows is not read.
-            lg = Logits(logits, logits, self.target[part], weight=weight)
-            return on_top_logits(self.method, self.teacher[part]), lg
-        teacher = _dense(self.teacher, part)
+            lg, some = Logits(logits, logits, self.target[part], weight=weight), self.teacher[part]
+            on = (
+                on_top_logits(self.method, some)
+                if isinstance(some, TopLogits)
+                else on_sampled_logits(self.method, some)
+            )
+            return on, lg
+        teacher = self.teacher[part] if isinstance(self.teacher, Tensor) else self.teacher.dense(part)
         dtype = torch.promote_types(logits.dtype, teacher.dtype)
         return self.method, Logits(logits.to(dtype), teacher.to(dtype), self.target[part], weight=weight)
 
@@ -98,35 +90,30 @@ class LinearRows:
         return torch.where(total == 0, torch.ones_like(total), total)
 
 
-def _dense(teacher: Tensor | LinearLogits, part: Tensor) -> Tensor:
-    """``[m, c]`` teacher logits of some rows."""
-    if isinstance(teacher, Tensor):
-        return teacher[part]
-    with torch.no_grad():
-        return F.linear(teacher.hidden[part], teacher.weight, teacher.bias)
+def sequence_weights(
+    sequence: Int[Tensor, ...], kept: Bool[Tensor, ...], weight: Float[Tensor, ...] | None = None
+) -> Float[Tensor, ...]:
+    """Weights under which every packed sequence counts alike: they sum to 1 over the kept tokens of each.
 
+    Args:
+        sequence: ``[b, t]`` (or ``[n]``) number of the sequence of every token; a number in two rows of the batch means
+            two sequences. From position numbers that start again: ``(position_ids == 0).cumsum(1)``.
+        kept: the tokens that count, ``labels != -100``.
+        weight: of every token, inside its sequence; 1 if not given.
 
-def _flat_teacher(teacher: Teacher, target: Tensor, classes: int) -> Teacher:
-    """One row per token, of the student's vocabulary; the teacher is detached where it could carry a graph."""
-    if isinstance(teacher, TopLogits):
-        _check_teacher(teacher.rest.shape, target)
-        return teacher.flatten()
-    hidden, found = (
-        (teacher, teacher.shape[-1]) if isinstance(teacher, Tensor) else (teacher.hidden, len(teacher.weight))
-    )
-    _check_teacher(hidden.shape[:-1], target)
-    if found != classes:
-        raise ValueError(
-            f"linear loss: the teacher has {found} classes, the student {classes}; both need one vocabulary "
-            f"(cut padding rows off the larger output matrix)"
-        )
-    flat = hidden.detach().reshape(-1, hidden.shape[-1])
-    return flat if isinstance(teacher, Tensor) else LinearLogits(flat, teacher.weight, teacher.bias)
-
-
-def _check_teacher(shape: torch.Size, target: Tensor) -> None:
-    if shape != target.shape:
-        raise ValueError(f"linear loss: the teacher has rows {list(shape)}, the labels are {list(target.shape)}")
+    Example:
+        >>> sequence_weights(torch.tensor([[1, 1, 2]]), torch.tensor([[True, True, True]]))
+        tensor([[0.5000, 0.5000, 1.0000]])
+    """
+    if sequence.shape != kept.shape or sequence.is_floating_point():
+        raise ValueError(f"linear loss: sequence must be integers {list(kept.shape)}, got {list(sequence.shape)}")
+    row = torch.arange(sequence.shape[0] if sequence.ndim > 1 else 1, device=sequence.device)
+    pairs = torch.stack([row.view(-1, *[1] * (sequence.ndim - 1)).expand_as(sequence), sequence])
+    _, which = pairs.flatten(1).unique(dim=1, return_inverse=True)
+    given = torch.ones(kept.shape, device=kept.device) if weight is None else widen(weight)
+    given = torch.where(kept, given, torch.zeros_like(given)).flatten()
+    total = given.new_zeros(which.numel()).index_add(0, which.flatten(), given)[which.flatten()]
+    return (given / torch.where(total == 0, torch.ones_like(total), total)).view(kept.shape)
 
 
 def _check_shapes(hidden: Tensor, weight: Tensor, target: Tensor, row_weight: Tensor | None) -> None:
@@ -164,8 +151,12 @@ def linear_loss(
     chunk: int = 1024,
     progress: Progress | None = None,
     count: float | Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    vocabulary: int | None = None,
+    sequence: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """``method.loss`` of the logits ``hidden @ weight.T + bias``, a chunk of tokens at a time.
+    """``method.loss`` of the logits ``hidden @ weight.T + bias`` (scaled and capped), a chunk of tokens at a time.
 
     Equals ``method.loss(fr.rows.tokens(logits, teacher, target))`` with its gradients, and never holds [tokens, c]
     logits of the student. Gradients are computed chunk by chunk in the forward pass and kept until the backward
@@ -177,8 +168,9 @@ def linear_loss(
         weight: ``[c, d]`` its output matrix.
         target: ``[...]`` int64 labels. Nothing is shifted: for next-token prediction pass ``hidden[:, :-1]`` and
             ``labels[:, 1:]``.
-        teacher: dense logits ``[..., c]`` of any floating dtype, :class:`LinearLogits`, or :class:`TopLogits`
-            (kd, dkd_top1, gdkd and gdkd3 only).
+        teacher: dense logits ``[..., c]`` of any floating dtype, :class:`LinearLogits`, :class:`TopLogits` (kd,
+            dkd_top1, gdkd and gdkd3; dkd and deepkd(kd) where the labels are stored), or
+            ``fr.losses.SampledLogits`` (kd).
         bias: ``[c]`` of the student's output layer.
         row_weight: ``[...]`` weight of each token in the mean; 1 if not given.
         ignore_index: tokens with this label are dropped from every term; ``None`` keeps all.
@@ -186,6 +178,11 @@ def linear_loss(
         progress: position in training; without one every schedule stands at its end, so there is no warm-up.
         count: divide the sum over tokens by this instead of by the (weighted) number of kept tokens: the tokens of
             all accumulated batches (``num_items_in_batch`` of the Hugging Face trainer).
+        softcap: cap of the student's logits, cap tanh(z / cap) (Gemma's ``final_logit_softcapping``).
+        logit_scale: factor of the student's logits, before the cap (Cohere's ``logit_scale``).
+        vocabulary: read only the first classes of student and teacher, as many as the tokenizer has: output matrices
+            are padded to round numbers, to different ones for different models.
+        sequence: ``[...]`` numbers of packed sequences, each of which then counts alike; see :func:`sequence_weights`.
 
     Returns:
         Scalar, differentiable once; 0 with a graph if no token is kept.
@@ -204,7 +201,8 @@ def linear_loss(
         >>> h.grad[0, 2].tolist() == [0.0] * 8
         True
     """
-    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher)
+    head = Head(softcap, logit_scale, vocabulary)
+    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher, head, sequence)
 
     def losses(method: Method, lg: Logits) -> Mapping[str, Tensor]:
         return {"loss": method.loss(lg, progress)}
@@ -225,6 +223,10 @@ def linear_stream_losses(
     chunk: int = 1024,
     progress: Progress | None = None,
     count: float | Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    vocabulary: int | None = None,
+    sequence: Tensor | None = None,
     merge: bool | None = None,
 ) -> dict[str, Tensor]:
     """``method.stream_losses`` of the logits ``hidden @ weight.T + bias``, a chunk of tokens at a time.
@@ -235,6 +237,7 @@ def linear_stream_losses(
     Args:
         method, hidden, weight, target, teacher, bias, row_weight, ignore_index, chunk, progress, count: as in
             :func:`linear_loss`.
+        softcap, logit_scale, vocabulary, sequence: likewise.
         merge: as in :meth:`Method.stream_losses`.
 
     Returns:
@@ -248,7 +251,8 @@ def linear_stream_losses(
         >>> list(fr.stream_grads(losses, head))
         ['task+nontarget', 'target']
     """
-    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher)
+    head = Head(softcap, logit_scale, vocabulary)
+    inputs = LinearRows(method, hidden, weight, bias, target, row_weight, ignore_index, teacher, head, sequence)
 
     def losses(method: Method, lg: Logits) -> Mapping[str, Tensor]:
         return method.stream_losses(lg, progress, merge)

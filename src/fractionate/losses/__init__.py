@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from ..kernels import Group, Partition, top_classes
-from .coupling import COUPLINGS, Coupling, gradient_coupling
 from .partitions import (
     below_target,
+    by_classes,
     by_target,
     by_target_random,
     by_target_top,
     by_teacher_top1,
     by_top,
     by_top1_top,
+    class_groups,
     random_classes,
     whole,
 )
-from .regions import region_logits, region_weights, with_regions
-from .relations import batch_relation, class_relation, column_correlation, row_correlation
+from .ranked import by_student_top, pair_divergence, rank_hinge, support_divergence, top_support
+from .relations import (
+    batch_relation,
+    class_relation,
+    column_correlation,
+    gathered,
+    gram_direction,
+    row_correlation,
+)
 from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k, class_mean, confidence_ratio
 from .soft import (
+    COUPLINGS,
+    Coupling,
     adaptive_cross_entropy,
+    conditional_projection,
     cross_entropy,
+    gradient_coupling,
     inside_cross_entropy,
     kl_inside,
     kl_rows,
@@ -29,13 +41,22 @@ from .soft import (
     sample_confidence,
 )
 from .split import Split, split_kl
-from .stored import TopLogits, coarse
+from .stored import SampledLogits, TopLogits, coarse, sampled_kl
 from .topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
-from .transforms import mixture_logits, standardize, swap_target, zscored
+from .transforms import (
+    mixture_logits,
+    region_logits,
+    region_weights,
+    standardize,
+    swap_target,
+    with_regions,
+    zscored,
+)
 
 __all__ = [
     "COUPLINGS",
     "SCALINGS",
+    "SampledLogits",
     "Coupling",
     "Group",
     "Partition",
@@ -46,7 +67,9 @@ __all__ = [
     "auto_k",
     "batch_relation",
     "below_target",
+    "by_classes",
     "by_mass",
+    "by_student_top",
     "by_target",
     "by_target_random",
     "by_target_top",
@@ -55,31 +78,40 @@ __all__ = [
     "by_top1_top",
     "by_top_sizes",
     "class_auto_k",
+    "class_groups",
     "class_mean",
     "class_relation",
     "coarse",
     "column_correlation",
+    "conditional_projection",
     "confidence_ratio",
     "cross_entropy",
+    "gathered",
     "gradient_coupling",
+    "gram_direction",
     "inside_cross_entropy",
     "kl_inside",
     "kl_rows",
     "logit_contrast",
     "logit_distance",
     "mixture_logits",
+    "pair_divergence",
     "power_mass",
     "random_classes",
+    "rank_hinge",
     "region_logits",
     "region_weights",
     "row_correlation",
+    "sampled_kl",
     "sample_confidence",
     "scale_top",
     "split_kl",
     "standardize",
+    "support_divergence",
     "swap_target",
     "top_classes",
     "top_cosine",
+    "top_support",
     "whole",
     "with_regions",
     "zscored",

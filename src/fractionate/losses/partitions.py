@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -43,7 +46,7 @@ def by_top(lg: Logits, k: int, *, largest: bool = True) -> Partition:
         k: 1..c-1.
         largest: ``False`` takes the k smallest logits.
     """
-    _need_k("by_top", k, 1, lg.classes - 1)
+    need_k("by_top", k, 1, lg.classes - 1)
     return Partition((Group(top_classes(lg.rank_by, k, largest=largest)),), lg.classes)
 
 
@@ -54,7 +57,7 @@ def by_top1_top(lg: Logits, k: int) -> Partition:
         lg: rows.
         k: 2..c-1.
     """
-    _need_k("by_top1_top", k, 2, lg.classes - 1)
+    need_k("by_top1_top", k, 2, lg.classes - 1)
     top = top_classes(lg.rank_by, k)
     return Partition((Group(top[:, :1]), Group(top[:, 1:])), lg.classes)
 
@@ -77,7 +80,7 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
         tensor([2])
     """
     need_classes("by_target_top", lg.classes, 3)
-    _need_k("by_target_top", k, 1, lg.classes if count_target else lg.classes - 1)
+    need_k("by_target_top", k, 1, lg.classes if count_target else lg.classes - 1)
     label = lg.labels[:, None]
     if lg.classes >= MANY and can_look(lg.rank_by) and k > 1:  # where sorting is what costs
         if count_target:
@@ -97,6 +100,52 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
     return Partition((Group(label), Group(ranked, kept)), lg.classes)
 
 
+def by_classes(lg: Logits, groups: Sequence[Sequence[int]]) -> Partition:
+    """Fixed sets of classes, the same for every row, such as frequent and rare ones (:func:`class_groups`).
+
+    Args:
+        lg: rows.
+        groups: class indices of every group; each class in exactly one.
+
+    Raises:
+        ValueError: a class is in no group, or in two.
+
+    Source: arXiv 2506.18496 (LTKD).
+
+    Example:
+        >>> lg = Logits(torch.zeros(2, 4), torch.zeros(2, 4))
+        >>> by_classes(lg, [[2, 0], [1, 3]]).groups[0].index
+        tensor([[2, 0],
+                [2, 0]])
+    """
+    placed = sorted(c for group in groups for c in group)
+    if placed != list(range(lg.classes)) or not all(groups):
+        raise ValueError(f"by_classes: every class 0..{lg.classes - 1} must be in exactly one group, got {groups}")
+    index = [torch.tensor(group, device=lg.student.device).expand(lg.rows, -1) for group in groups[:-1]]
+    return Partition(tuple(Group(i) for i in index), lg.classes)
+
+
+def class_groups(counts: Sequence[float] | Tensor, number: int = 3) -> tuple[tuple[int, ...], ...]:
+    """Classes in groups of about the same number of classes, from the most frequent to the rarest.
+
+    Args:
+        counts: ``[c]`` training images of every class; equal ones keep the order of their index.
+        number: of groups, 1..c.
+
+    Raises:
+        ValueError: fewer classes than groups.
+
+    Example:
+        >>> class_groups([5, 90, 40, 9, 60], 2)
+        ((1, 4), (2, 3, 0))
+    """
+    values = [float(count) for count in counts]
+    need_k("class_groups", number, 1, len(values))
+    order = sorted(range(len(values)), key=lambda c: (-values[c], c))
+    ends = [len(values) * i // number for i in range(number + 1)]
+    return tuple(tuple(order[a:b]) for a, b in itertools.pairwise(ends))
+
+
 def need_classes(where: str, classes: int, least: int) -> None:
     """Refuse rows with too few classes for a division that sets the label apart."""
     if classes < least:
@@ -106,7 +155,8 @@ def need_classes(where: str, classes: int, least: int) -> None:
         )
 
 
-def _need_k(where: str, k: int, low: int, high: int) -> None:
+def need_k(where: str, k: int, low: int, high: int) -> None:
+    """Refuse a number of classes outside low..high."""
     if isinstance(k, bool) or not isinstance(k, int) or not low <= k <= high:
         raise ValueError(f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}")
 

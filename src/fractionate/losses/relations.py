@@ -61,8 +61,8 @@ def column_correlation(
     """
     q, p = _probabilities(student, teacher, temperature)
     if gather:
-        q, p = _of_all_processes(q), _of_all_processes(p)
-        weight = None if weight is None else _of_all_processes(weight)
+        q, p = gathered(q), gathered(p)
+        weight = None if weight is None else gathered(weight)
     return _pearson(q, p, weight)
 
 
@@ -189,7 +189,67 @@ class _Gather(torch.autograd.Function):
         return grad[start : start + ctx.rows]
 
 
-def _of_all_processes(x: Tensor) -> Tensor:
+def gathered(x: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
+    """The rows of all processes (as many on each); needs ``torch.distributed``.
+
+    Averaged over the processes, the gradients are those of one process that holds all rows.
+
+    Raises:
+        ValueError: there is no process group.
+    """
     if not distributed.is_available() or not distributed.is_initialized():
         raise ValueError("gather=True needs an initialised torch.distributed process group")
     return _Gather.apply(x)
+
+
+def gram_direction(
+    student: Float[Tensor, "n c"],
+    teacher: Float[Tensor, "n c"],
+    *,
+    ridge: float | None = None,
+    weight: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, " n"]:
+    """How far the cosines between the rows of a batch are from the teacher's, row by row.
+
+    D = (U^S U^S' - U^T U^T') / C with U the unit rows of the logits; |D_i|, or with a ridge sqrt(D_i Sigma^-1 D_i'),
+    Sigma = cov(rows of D) + ridge I, through which the gradient flows too. 0, with gradient 0, where D_i = 0.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        teacher: ``[n, c]`` raw logits, without gradient.
+        ridge: of the whitening; ``None`` leaves it out.
+        weight: ``[n]`` rows of weight 0 are not there; other weights do not count here.
+
+    Raises:
+        ValueError: a ridge and a single row, whose covariance is not defined.
+
+    Source: HyunJunSik/StreamLined (CVPR 2026).
+
+    Example:
+        >>> z = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        >>> gram_direction(z, 3 * z)
+        tensor([0., 0.])
+    """
+    unit = [torch.nn.functional.normalize(widen(z), dim=1) for z in (student, teacher.detach())]
+    there = None if weight is None else (weight > 0).to(unit[0].dtype)
+    if ridge is not None and len(student) == 1:
+        raise ValueError("gram_direction: the covariance of one row is not defined; give at least 2 rows, or no ridge")
+    with _full_precision(unit[0]):
+        d = (unit[0] @ unit[0].T - unit[1] @ unit[1].T) / student.shape[1]
+        if there is not None:
+            d = d * there[:, None] * there
+        if ridge is None or not len(d):
+            return torch.linalg.vector_norm(d, dim=1)
+        factor = torch.linalg.cholesky(_covariance(d, there, ridge))
+        return torch.linalg.vector_norm(torch.linalg.solve_triangular(factor, d.T, upper=False), dim=0)
+
+
+def _covariance(d: Float[Tensor, "n n"], there: Float[Tensor, " n"] | None, ridge: float) -> Float[Tensor, "n n"]:
+    """Unbiased covariance of the rows that are there, plus a ridge."""
+    eye = ridge * torch.eye(len(d), device=d.device, dtype=d.dtype)
+    if there is None:
+        centred = d - d.mean(0)
+        return centred.T @ centred / (len(d) - 1) + eye
+    count = there.sum()
+    centred = there[:, None] * (d - d.sum(0) / count.clamp(min=1))
+    return centred.T @ centred / (count - 1).clamp(min=1) + eye

@@ -110,8 +110,7 @@ def split_kl(
         fused: ``None`` takes the fused path (two reads and one write of the logits, temporaries of a few rows) where
             it can be used; ``True`` insists on it; ``False`` takes the plain path.
         direction: of the whole split: ``"forward"``, ``"reverse"``, ``fr.jsd(beta)``, ``fr.skew(lam)`` or
-            ``fr.skew_reverse(lam)``, also as text, ``"jsd(beta=0.5)"``; not together with ``kl``. All but forward take
-            the plain path.
+            ``fr.skew_reverse(lam)``, also as text, ``"jsd(beta=0.5)"``; not together with ``kl``.
 
     Returns:
         A :class:`Split`. An empty group contributes 0, a group of one class has ``within`` 0.

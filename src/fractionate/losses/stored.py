@@ -26,6 +26,7 @@ class TopLogits:
         rest: ``[...]`` log-sum-exp of all other classes, log sum_i exp(z_i / T), on the scale of ``values``.
         temperature: T of ``rest``. The mass of the rest at another temperature cannot be computed from it, so a
             method must have this one.
+        best: how many of the stored classes are the largest of their row; all if ``None``.
 
     Raises:
         ValueError: shapes or dtypes do not match.
@@ -39,6 +40,7 @@ class TopLogits:
     indices: Tensor
     rest: Tensor
     temperature: float = 1.0
+    best: int | None = None
 
     def __post_init__(self) -> None:
         if not self.values.ndim or self.values.shape != self.indices.shape or self.values.shape[:-1] != self.rest.shape:
@@ -55,23 +57,35 @@ class TopLogits:
             raise ValueError(f"TopLogits: temperature must be positive, got {self.temperature}")
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "... c"], k: int, temperature: float = 1.0) -> TopLogits:
+    def of(
+        cls, logits: Float[Tensor, "... c"], k: int, temperature: float = 1.0, labels: Int[Tensor, ...] | None = None
+    ) -> TopLogits:
         """The k largest of dense logits, and the rest's mass at ``temperature``.
 
         Args:
             logits: ``[..., c]`` raw logits.
             k: 1..c-1.
             temperature: T of the methods that will read it.
+            labels: ``[...]`` if given, one class more is stored: the label, or the next best class where the label is
+                among the k best or negative (ignored). Methods that list the label need it.
+
+        Example:
+            >>> TopLogits.of(torch.tensor([[3.0, 2.0, 1.0, 0.0]]), 1, labels=torch.tensor([3])).indices
+            tensor([[0, 3]])
         """
-        c = logits.shape[-1]
-        if not 1 <= k < c:
-            raise ValueError(f"TopLogits: k must lie in 1..{c - 1} for {c} classes, got {k}")
+        c, rows = logits.shape[-1], logits.shape[:-1]
+        more = k if labels is None else k + 1
+        if not 1 <= k <= more < c:
+            raise ValueError(f"TopLogits: k must lie in 1..{c - 1 - (more - k)} for {c} classes, got {k}")
         flat = logits.detach().reshape(-1, c)
-        indices = top_classes(flat, k)
+        indices = top_classes(flat, more)
+        if labels is not None:
+            label = labels.reshape(-1, 1)
+            there = (indices[:, :k] == label).any(1, keepdim=True) | (label < 0)
+            indices = torch.cat([indices[:, :k], torch.where(there, indices[:, k:], label)], 1)
         rest = _rest(flat, indices, temperature) / temperature
-        rows = logits.shape[:-1]
-        values = flat.gather(1, indices).reshape(*rows, k)
-        return cls(values, indices.reshape(*rows, k), rest.reshape(rows), temperature)
+        values, indices = (x.reshape(*rows, more) for x in (flat.gather(1, indices), indices))
+        return cls(values, indices, rest.reshape(rows), temperature, None if labels is None else k)
 
     @classmethod
     def from_total(
@@ -109,19 +123,19 @@ class TopLogits:
         """One row per token: values ``[n, k]``."""
         k = self.k
         values, indices = self.values.reshape(-1, k), self.indices.reshape(-1, k)
-        return TopLogits(values, indices, self.rest.reshape(-1), self.temperature)
+        return TopLogits(values, indices, self.rest.reshape(-1), self.temperature, self.best)
 
     def __getitem__(self, rows: slice | Tensor) -> TopLogits:
         """The rows that a slice, a mask or indices pick."""
-        return TopLogits(self.values[rows], self.indices[rows], self.rest[rows], self.temperature)
+        return TopLogits(self.values[rows], self.indices[rows], self.rest[rows], self.temperature, self.best)
 
 
-def coarse(lg: Logits, top: TopLogits) -> Logits:
+def coarse(lg: Logits, top: TopLogits, *, label: bool = False) -> Logits:
     """Student and teacher over k + 1 classes: each stored one alone, and the rest as one.
 
     The logit of the rest is T log sum exp(z / T), so softmax(z' / T) holds exactly the masses of the k + 1 groups at
     the stored temperature T. The ranking puts the rest last, whatever its mass: a partition by the teacher's top
-    classes then lists the same classes as on dense logits. Labels are not carried over.
+    classes then lists the same classes as on dense logits. Labels are carried over only if asked for.
 
     What a divergence over these classes leaves out, for every group that contains the rest, is the rest's share of
     that group times the divergence inside the rest (chain rule); all else is exact.
@@ -129,6 +143,11 @@ def coarse(lg: Logits, top: TopLogits) -> Logits:
     Args:
         lg: rows with dense student logits ``[n, c]``; the teacher in it is not read.
         top: the stored teacher of the same rows, values ``[n, k]``.
+        label: whether the label's place among the stored classes is needed; a row whose label is not stored is refused,
+            and where values must not be read (CUDA) its teacher becomes NaN.
+
+    Raises:
+        ValueError: rows or classes that do not fit, or a label that is not stored.
 
     Example:
         >>> z = torch.tensor([[0.1, 0.6, 0.3]]).log()
@@ -141,10 +160,20 @@ def coarse(lg: Logits, top: TopLogits) -> Logits:
     rest = _rest(lg.student, indices, top.temperature)
     values = top.values.to(listed.dtype)
     teacher = torch.cat([values, (top.temperature * top.rest)[:, None].to(listed.dtype)], 1)
+    target = torch.zeros_like(indices[:, 0])
+    if label:
+        place = indices == lg.labels[:, None]
+        there = place.any(1, keepdim=True)
+        if can_look(there) and not bool(there.all()):
+            raise ValueError(
+                f"TopLogits: the label of {int((~there).sum())} of {lg.rows} rows is not stored; store it with "
+                f"TopLogits.of(logits, k, labels=labels), or take a method that lists the teacher's best classes"
+            )
+        target, teacher = place.int().argmax(1), teacher.masked_fill(~there, torch.nan)
     return Logits(
         torch.cat([listed, rest[:, None]], 1),
         teacher,
-        torch.zeros_like(indices[:, 0]),
+        target,
         weight=lg.weight,
         ranking=torch.cat([values, torch.full_like(values[:, :1], -torch.inf)], 1),
     )
@@ -156,6 +185,95 @@ def _rest(z: Tensor, listed: Tensor, temperature: float) -> Tensor:
     masses = split(z, z.detach(), Partition((Group(listed),), z.shape[1]), temperature, "forward")[3]
     inside = (widen(z.gather(1, listed)) / temperature).logsumexp(1)
     return temperature * (inside + masses[:, 1] - masses[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
+class SampledLogits:
+    """A teacher of which m classes per row were drawn at random: any number of classes gives KD without a bias.
+
+    Args:
+        indices: ``[..., m]`` the classes drawn, which may repeat.
+        log_probs: ``[..., m]`` the teacher's log-probabilities of them, at ``temperature``.
+        weights: ``[..., m]`` weights whose sums over the draws are the teacher's sums on average:
+            E sum_j w_j f(i_j) = sum_c p_c f(c).
+        temperature: T of both, and of the method that reads it.
+
+    Source: arXiv 2503.16870 (random sampling KD); a list of the best classes alone is biased.
+
+    Example:
+        >>> drawn = SampledLogits.of(torch.tensor([[0.0, 50.0, 0.0]]), 2)
+        >>> drawn.indices, drawn.weights
+        (tensor([[1, 1]]), tensor([[0.5000, 0.5000]]))
+    """
+
+    indices: Tensor
+    log_probs: Tensor
+    weights: Tensor
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        shapes = [list(x.shape) for x in (self.indices, self.log_probs, self.weights)]
+        if shapes[0] != shapes[1] or shapes[0] != shapes[2] or not shapes[0]:
+            raise ValueError(f"SampledLogits: indices, log_probs and weights are all [..., m], got {shapes}")
+        if self.indices.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"SampledLogits: indices are int32 or int64, got {self.indices.dtype}")
+
+    @classmethod
+    def of(
+        cls,
+        logits: Float[Tensor, "... c"],
+        m: int,
+        temperature: float = 1.0,
+        *,
+        power: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> SampledLogits:
+        """m draws from softmax(power z / T), with replacement; w = p / (m q), q being what is drawn from.
+
+        Args:
+            logits: ``[..., c]`` raw logits.
+            m: draws per row.
+            temperature: T.
+            power: below 1 rare classes are drawn more often and weigh less.
+            generator: of the draws.
+        """
+        x = widen(logits.detach()).reshape(-1, logits.shape[-1]) / temperature
+        log_p, log_q = x.log_softmax(1), (power * x).log_softmax(1)
+        indices = log_q.exp().multinomial(m, replacement=True, generator=generator)
+        log_probs = log_p.gather(1, indices)
+        weights = (log_probs - log_q.gather(1, indices)).exp() / m
+        shape = (*logits.shape[:-1], m)
+        return cls(indices.view(shape), log_probs.view(shape), weights.view(shape), temperature)
+
+    def flatten(self) -> SampledLogits:
+        """One row per token: ``[n, m]``."""
+        m = self.indices.shape[-1]
+        indices, log_probs, weights = (x.reshape(-1, m) for x in (self.indices, self.log_probs, self.weights))
+        return SampledLogits(indices, log_probs, weights, self.temperature)
+
+    def __getitem__(self, rows: slice | Tensor) -> SampledLogits:
+        """The rows that a slice, a mask or indices pick."""
+        return SampledLogits(self.indices[rows], self.log_probs[rows], self.weights[rows], self.temperature)
+
+
+def sampled_kl(student: Float[Tensor, "n c"], drawn: SampledLogits) -> Float[Tensor, " n"]:
+    """T^2 sum_j w_j (log p^T - log p^S) of the classes drawn: on average T^2 KL(p^T || p^S), and its gradient.
+
+    A single row can be negative.
+
+    Args:
+        student: ``[n, c]`` raw logits.
+        drawn: a teacher of the same rows.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0, 2.0]])
+        >>> bool(sampled_kl(z, SampledLogits.of(z, 4)).abs() < 1e-6)
+        True
+    """
+    z = widen(student)
+    x = z.gather(1, drawn.indices.long()) / drawn.temperature - (z / drawn.temperature).logsumexp(1, keepdim=True)
+    log_p, weights = (y.to(x.dtype) for y in (drawn.log_probs, drawn.weights))
+    return drawn.temperature**2 * (weights * (log_p - x)).sum(1)
 
 
 def _check_indices(indices: Tensor, lg: Logits) -> None:

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 from .catalog import *  # noqa: F403 (every method, by the names of the catalog)
 from .catalog import METHODS, WRAPPERS
+from .map import Point as Point
+from .map import at as at
+from .map import point_of as point_of
 from .method import Method as Method
 from .method import Part as Part
 from .method import Task as Task
@@ -14,7 +17,7 @@ from .streams import Stream as Stream
 from .streams import UpdateRule as UpdateRule
 from .terms import Terms as Terms
 
-_CLASSES = ("Method", "Part", "Stream", "Task", "Terms", "UpdateRule")
+_CLASSES = ("Method", "Part", "Point", "Stream", "Task", "Terms", "UpdateRule")
 
 if not TYPE_CHECKING:  # type checkers take the imports above: they cannot follow a list that is computed
-    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, "only", "resplit", "weighted_rows"})]
+    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, "at", "only", "point_of", "resplit", "weighted_rows"})]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._choices import unknown
+from .batch import gram_direction as gram_direction
+from .batch import ltkd as ltkd
 from .deepkd import deepkd as deepkd
 from .dgkd import dgkd as dgkd
 from .dgkd import rld as rld
@@ -38,8 +40,12 @@ from .lskd import ls_gdkd as ls_gdkd
 from .lskd import lskd as lskd
 from .method import Method
 from .mlkd import mlkd as mlkd
+from .projected import tpkd as tpkd
+from .ranked import ldrld as ldrld
+from .ranked import tie_kd as tie_kd
 from .restream import dot as dot
 from .restream import reweighted as reweighted
+from .row_weights import atkd as atkd
 from .row_weights import ea as ea
 from .row_weights import wsld as wsld
 from .soft_targets import nkd as nkd
@@ -48,6 +54,9 @@ from .soft_targets import ttm as ttm
 from .soft_targets import wttm as wttm
 from .teachers import mixture_of_teachers as mixture_of_teachers
 from .teachers import per_teacher as per_teacher
+from .token_kl import distillm as distillm
+from .token_kl import gkd as gkd
+from .token_kl import tad as tad
 from .topkd import topkd as topkd
 from .topkd import with_contrast as with_contrast
 from .topkd import with_scaled_teacher as with_scaled_teacher
@@ -55,6 +64,7 @@ from .topkd import with_top_cosine as with_top_cosine
 from .views import crld as crld
 from .views import sld as sld
 from .views import swap as swap
+from .wrappers import on_view as on_view
 from .wrappers import sdd as sdd
 from .wrappers import with_extra as with_extra
 
@@ -68,6 +78,11 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     dkd,
     dkd_top1,
     drkl,
+    tpkd,
+    atkd,
+    gkd,
+    distillm,
+    tad,
     gdkd,
     gdkd3,
     gdkd_auto_weight,
@@ -81,6 +96,9 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     topkd,
     rld,
     grouped,
+    ltkd,
+    ldrld,
+    tie_kd,
     mlkd,
     crld,
     ctkd,
@@ -93,6 +111,7 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     sld,
     logit_mse,
     dist_gdkd,
+    gram_direction,
 )
 
 WRAPPERS: dict[str, Callable[..., Method]] = _named(
@@ -101,6 +120,7 @@ WRAPPERS: dict[str, Callable[..., Method]] = _named(
     lskd,
     swap,
     sdd,
+    on_view,
     ctkd,
     mixture_of_teachers,
     per_teacher,

@@ -68,6 +68,8 @@ def deepkd(
     Source: arXiv 2505.15133 (the paper's body was read second-hand) and haiduo/DeepKD; delta .075 (CIFAR-100),
     .05 (ImageNet).
 
+    Map: stream task | target | nontarget
+
     Example:
         >>> import fractionate as fr
         >>> m = fr.methods.deepkd(fr.methods.dkd(), delta=0.25)

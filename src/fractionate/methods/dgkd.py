@@ -74,6 +74,9 @@ def dgkd(
     Source: omertafveez-2001/Decoupled-Gradient-Knowledge-Distilation (code and blog, no paper); not the densely
     guided KD that is also called DGKD.
 
+    Map: partition by_target; direction forward; groups target = 1 between, nontarget = 8 within[1]; relation
+    distance of the two terms' gradients
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
@@ -163,6 +166,9 @@ def rld(
         ValueError: fewer than 3 classes, soft labels, an argument out of range.
 
     Source: arXiv 2408.07703 and zju-SWJ/RLD.
+
+    Map: partition by_target, below_target; direction forward; groups target = 1 between, nontarget = 8
+    within[below]
 
     Example:
         >>> import torch, fractionate as fr

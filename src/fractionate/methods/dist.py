@@ -48,6 +48,8 @@ def dist(
 
     Source: arXiv 2205.10536; CIFAR-100 T 4, ImageNet T 1; segmentation beta = gamma = 1, T 1, no T^2.
 
+    Map: relation correlation along rows, along classes
+
     Example:
         >>> import torch, fractionate as fr
         >>> z = torch.randn(4, 10, dtype=torch.float64)
@@ -96,6 +98,9 @@ def dist_gdkd(
         ValueError: k outside 1..c-1, an argument out of range.
 
     Source: ZaberKo/GDKD (code beside arXiv 2512.04625); DIST is arXiv 2205.10536.
+
+    Map: partition by_top(k=5); direction forward; groups between = 1 between, top = 1 within[0], other = 8
+    within[1]; relation correlation along rows, along classes
 
     Example:
         >>> import torch, fractionate as fr

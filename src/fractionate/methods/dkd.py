@@ -195,6 +195,8 @@ def adkd(
 
     Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
 
+    Map: partition by_target; direction forward; groups target = 1 between, nontarget = gamma(e) beta_y within[1]
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))

@@ -58,7 +58,7 @@ def gdkd_auto_k(
         ['task', 'between', 'top', 'other']
     """
     _check("gdkd_auto_k", ratio, cap, w0, w1, w2)
-    partition = partial(_by_jump, temperature=temperature, ratio=ratio, cap=cap)
+    partition = partial(by_jump, temperature=temperature, ratio=ratio, cap=cap)
     parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
     return split_method(
         "gdkd_auto_k", partition, parts, temperature=temperature, direction=direction, kl=kl, fixed=True, **common
@@ -110,7 +110,7 @@ def gdkd_class_k(
     _check("gdkd_class_k", ratio, cap, w0, w1, w2)
     given = None if counts is None else _checked_counts(counts)
     widest = 0 if given is None else int(given.max())
-    partition = partial(_by_class, counts=given, widest=widest, temperature=temperature, ratio=ratio, cap=cap)
+    partition = partial(by_class, counts=given, widest=widest, temperature=temperature, ratio=ratio, cap=cap)
     parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
     return split_method(
         "gdkd_class_k",
@@ -155,12 +155,14 @@ def _check(where: str, ratio: float, cap: int, w0: float, w1: float, w2: float) 
     check_count(where, "cap", cap, 1)
 
 
-def _by_jump(lg: Logits, temperature: float, ratio: float, cap: int) -> Partition:
+def by_jump(lg: Logits, temperature: float, ratio: float, cap: int) -> Partition:
+    """{classes above the first jump of the teacher's sorted probabilities}, {rest}."""
     sizes = auto_k(lg.teacher, temperature, ratio=ratio, cap=cap)
     return by_top_sizes(lg, sizes, min(cap, lg.classes - 1))
 
 
-def _by_class(lg: Logits, counts: Tensor | None, widest: int, temperature: float, ratio: float, cap: int) -> Partition:
+def by_class(lg: Logits, counts: Tensor | None, widest: int, temperature: float, ratio: float, cap: int) -> Partition:
+    """{as many of the teacher's best as the label's class has}, {rest}."""
     if counts is None:
         table = class_auto_k(lg.teacher, lg.labels, temperature, ratio=ratio, cap=cap, weight=lg.weight)
         return by_top_sizes(lg, table[lg.labels], min(cap, lg.classes - 1))

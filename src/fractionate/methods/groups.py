@@ -52,6 +52,8 @@ def skd(
 
     Source: ZaberKo/GDKD (code beside arXiv 2512.04625).
 
+    Map: partition random_classes(eta=0.5); direction forward; groups kd = 8 within[0]
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
@@ -95,6 +97,8 @@ def sgdkd(
         ValueError: soft labels, an argument out of range.
 
     Source: ZaberKo/GDKD (code beside arXiv 2512.04625); ImageNet there: eta .8, weights .5, T 1.
+
+    Map: partition by_target_random(eta=0.75); direction forward; groups between = 1 between, random = 8 within[1]
 
     Example:
         >>> import torch, fractionate as fr

@@ -105,6 +105,8 @@ def ctkd(
 
     Source: arXiv 2211.16231 and zhengli97/CTKD (the global form). The published optimizer decays theta like a weight.
 
+    Map: logits at a learned temperature
+
     Example:
         >>> import fractionate as fr
         >>> m = fr.methods.ctkd(fr.methods.dkd())
@@ -192,6 +194,8 @@ def logit_mse(
         Method with components ``task``, ``mse``.
 
     Source: logit matching, "Do deep nets really need to be deep?" (arXiv 1312.6184).
+
+    Map: direction squared distance
 
     Example:
         >>> import torch, fractionate as fr

@@ -37,6 +37,8 @@ def lskd(method: Method, *, temperature: float | None = 2.0, weight: float = 9.0
 
     Source: arXiv 2403.01427; T 2 and weight 9 (CIFAR-100), other values per pair.
 
+    Map: logits standardised
+
     Example:
         >>> import torch, fractionate as fr
         >>> m = fr.methods.lskd(fr.methods.kd(ce_weight=0.1, kd_weight=1.0))
@@ -102,6 +104,9 @@ def ls_gdkd(
         ValueError: k outside 1..c-1, an unknown mode, an argument out of range.
 
     Source: ZaberKo/GDKD (LS_GDKD), after the standardisation of arXiv 2403.01427.
+
+    Map: partition by_top(k=5); direction forward; groups between = 1 between, top = 1 within[0], other = 8
+    within[1]; logits standardised
 
     Example:
         >>> import torch, fractionate as fr

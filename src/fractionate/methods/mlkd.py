@@ -71,6 +71,9 @@ def mlkd(
     Source: multi-level logit distillation (CVPR 2023) as in sunshangquan/logit-standardization-KD; one view as in
     ZaberKo/GDKD; alpha and beta as in haiduo/DeepKD.
 
+    Map: partition whole; direction forward; rows the less sure half; relation correlation of classes, of rows;
+    logits two views, five temperatures
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))

@@ -32,6 +32,8 @@ def dot(method: Method, *, delta: float = 0.075, orphan: Orphan = "own") -> Meth
 
     Source: arXiv 2307.08436; delta .075 (CIFAR-100, Tiny-ImageNet), .09 (ImageNet).
 
+    Map: stream task | distillation
+
     Example:
         >>> import fractionate as fr
         >>> dict(fr.methods.dot(fr.methods.kd(), delta=0.05).momenta(0.5))
@@ -140,6 +142,8 @@ def reweighted(method: Method, *, momentum: float = 0.9) -> Method:
         ValueError: a momentum or a shifted one outside [0, 1).
 
     Source: this package (a control for arXiv 2505.15133).
+
+    Map: stream each with the loss weight of its momentum
 
     Example:
         >>> import fractionate as fr

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from ..kernels import widen
+from ..kernels import Direction, widen
+from ..losses import by_target
 from ..rows import Logits, Progress
-from .arguments import Common, check_not_negative, check_positive, preset, with_common
+from .arguments import Common, check_not_negative, check_numbers, check_positive, preset, with_common
 from .method import Method, distillation
+from .split import Readings, split_method
 from .terms import Components, Terms, around
 
 Rule = Callable[[Logits], Tensor]
@@ -79,6 +81,8 @@ def ea(method: Method, *, entropy_temperature: float = 3.0, upper: Upper = "log_
 
     Source: EA-KD (ICCV 2025) and cpsu00/EA-KD.
 
+    Map: rows entropy of both networks
+
     Note:
         The published results came with larger weights as well as with other ones: compare with ``method`` at its weight
         times the mean of w. Around ``lskd`` the entropies are those of raw logits, inside it of standardised ones; the
@@ -119,6 +123,8 @@ def wsld(*, alpha: float = 2.5, temperature: float = 2.0, **common: Unpack[Commo
 
     Source: Rethinking soft labels (ICLR 2021) and bellymonster/Weighted-Soft-Label-Distillation.
 
+    Map: partition whole; direction forward, as cross-entropy; rows 1 - exp(-CE_S / CE_T)
+
     Note:
         A row on which the teacher is sure and right keeps its full weight, one on which the student is better than the
         teacher loses it. The mean divides by all rows, so the weights also make the term smaller as training goes on.
@@ -133,6 +139,85 @@ def wsld(*, alpha: float = 2.5, temperature: float = 2.0, **common: Unpack[Commo
     check_not_negative("wsld", alpha=alpha)
     terms = partial(_soft_labels, temperature=temperature)
     return distillation("wsld", terms, {"kd": (alpha, None)}, needs_labels=True, **common)
+
+
+@with_common()
+def atkd(
+    *,
+    easy_weight: float = 0.2,
+    temperature: float = 1.0,
+    direction: Direction | str = "forward",
+    **common: Unpack[Common],
+) -> Method:
+    """Adaptive teaching: rows on which the teacher is sure of the label teach NCKD alone, the others both terms.
+
+    L = ce_weight CE + W(e) T^2 ( l mean_easy NCKD + (1 - l) mean_hard[ TCKD + NCKD ] )
+
+    A row is easy if the teacher's 1 - p_y (at temperature 1) lies below the lower median of the batch, else hard; each
+    mean is over its own rows, so about half of all rows share the weight l.
+
+    Args:
+        easy_weight: l, in 0..1.
+        temperature: T.
+        direction: of both terms, as in :func:`kd`; ``"reverse"`` is the source's "reverse".
+        ce_weight, warmup, label_smoothing, hard: as in :func:`dkd`; the source has no cross-entropy.
+
+    Returns:
+        Method with components ``task``, ``target``, ``nontarget``; the weights of the rows are inside.
+
+    Raises:
+        ValueError: fewer than 3 classes, soft labels, an argument out of range.
+
+    Source: arXiv 2402.11890 (ACL 2024) and WHU-ZQH/ATKD, for language models.
+
+    Map: rows easy or hard by the teacher's median doubt
+
+    Note:
+        The median is that of the rows which a process sees at once: micro-batches and several processes each have their
+        own. Where no row lies below it (one row, or ties at the lowest) the easy part is 0; the published code raises.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+        >>> rows = fr.methods.atkd().components(lg)
+        >>> int((rows["target"] == 0).sum())  # 4 rows: one is easy
+        1
+    """
+    check_numbers("atkd", easy_weight=easy_weight)
+    if not 0 <= easy_weight <= 1:
+        raise ValueError(f"atkd: easy_weight must lie in 0..1, got {easy_weight!r}")
+    parts: Readings = {"target": (None, 1.0, "target"), "nontarget": (1, 1.0, "nontarget")}
+    inner = split_method(
+        "atkd", by_target, parts, temperature=temperature, direction=direction, needs_labels=True, **common
+    )
+    return around(inner, partial(_by_doubt, easy_weight=easy_weight), row_wise=False)
+
+
+def _by_doubt(inner: Terms, lg: Logits, progress: Progress, easy_weight: float) -> Components:
+    with torch.no_grad():
+        teacher = widen(lg.teacher)
+        label = torch.nn.functional.one_hot(lg.labels, lg.classes).bool()
+        doubt = teacher.masked_fill(label, -torch.inf).logsumexp(1) - teacher.logsumexp(1)  # log(1 - p_y)
+        weight = torch.ones_like(doubt) if lg.weight is None else lg.weight.to(doubt.dtype)
+        easy = doubt < _lower_median(doubt, weight > 0)
+        each = [_share(easy, weight) * easy_weight, _share(~easy, weight) * (1 - easy_weight)]
+    rows = inner(lg, progress)
+    return {"target": each[1] * rows["target"], "nontarget": (each[0] + each[1]) * rows["nontarget"]}
+
+
+def _lower_median(x: Tensor, there: Tensor) -> Tensor:
+    """``[]`` the lower median of the entries that are there; nan if none is."""
+    if not len(x):
+        return x.sum()
+    ordered = x.masked_fill(~there, torch.inf).sort().values
+    place = ((there.sum() - 1) // 2).clamp(min=0)
+    return ordered.gather(0, place[None])[0]  # an index would be read by the host
+
+
+def _share(chosen: Tensor, weight: Tensor) -> Tensor:
+    """``[n]`` weights that make the mean over all rows the mean over the chosen ones; 0 for the others."""
+    inside = (chosen * weight).sum()
+    return chosen * weight.sum() / torch.where(inside == 0, torch.ones_like(inside), inside)
 
 
 def _soft_labels(lg: Logits, progress: Progress, temperature: float) -> Components:

@@ -45,6 +45,8 @@ def nkd(
 
     Source: arXiv 2303.13005.
 
+    Map: partition by_target; direction cross-entropy; rows the teacher's confidence in the label
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([0]))
@@ -90,6 +92,8 @@ def ofa(
 
     Source: arXiv 2310.19444.
 
+    Map: partition whole; direction cross-entropy, the label raised
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))
@@ -122,6 +126,8 @@ def ttm(
 
     Source: arXiv 2402.11148; l .1 and weight 45 for VGG13 to VGG8.
 
+    Map: partition whole; direction forward; logits the student's at temperature 1
+
     Example:
         >>> import torch, fractionate as fr
         >>> z = torch.tensor([[1.0, 2.0, 4.0]])
@@ -153,6 +159,8 @@ def wttm(
         Method with components ``task``, ``wttm``.
 
     Source: arXiv 2402.11148; l .2 and weight 4, published together with CRD.
+
+    Map: partition whole; direction forward; rows mass of the power; logits the student's at temperature 1
 
     Example:
         >>> import torch, fractionate as fr

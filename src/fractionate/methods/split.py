@@ -91,15 +91,17 @@ class SplitTerms:
         temperature = self.temperature
         if lg.weight is not None or isinstance(temperature, Tensor):
             return None
-        if self.direction != FORWARD or not has_split_mean(lg.student, lg.teacher, temperature, self.kl):
+        if not has_split_mean(lg.student, lg.teacher, temperature, self.kl):
             return None
         partition = self.partition(lg)
         each = [0.0] * (partition.size + 1)
         for name, reading in self.parts.items():
             if isinstance(reading, Mass):
-                return None
+                if not self.direction.mixed:
+                    return None
+                reading = reading.group  # against a mixture its masses are inside already
             each[0 if reading is None else reading + 1] = weights.get(name, 0.0)
-        return split_mean(lg.student, lg.teacher, partition, temperature, tuple(each))
+        return split_mean(lg.student, lg.teacher, partition, temperature, tuple(each), self.direction)
 
 
 def _read(split: Split, reading: Reading) -> Tensor:

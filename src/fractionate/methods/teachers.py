@@ -36,9 +36,12 @@ def mixture_of_teachers(
         Method with the components, weights and streams of ``method``.
 
     Raises:
-        ValueError: rows with a single teacher, a number of weights that is not that of the teachers.
+        ValueError: rows with a single teacher, a number of weights that is not that of the teachers, a method that
+            reads several teachers itself.
 
     Source: averaged soft targets, arXiv 1503.02531 (ensembles of teachers).
+
+    Map: logits a mixture of teachers
 
     Example:
         >>> import torch, fractionate as fr
@@ -47,6 +50,7 @@ def mixture_of_teachers(
         >>> float(fr.methods.mixture_of_teachers(fr.methods.kd()).components(lg)["kd"].abs()) < 1e-5
         True
     """
+    _check_one_left("mixture_of_teachers", method)
     if weights is not None:
         for value in weights:
             check_not_negative("mixture_of_teachers", weights=value)
@@ -82,9 +86,11 @@ def per_teacher(
         Method with streams ``task``, ``teacher_1``, ..., ``teacher_n``; ``deepkd`` around it takes roles instead.
 
     Raises:
-        ValueError: rows with fewer teachers, lists that are not n long.
+        ValueError: rows with fewer teachers, lists that are not n long, a method that reads several teachers itself.
 
     Source: this package (several teachers as gradient streams); no publication is claimed.
+
+    Map: stream one per teacher
 
     Example:
         >>> import fractionate as fr
@@ -92,6 +98,7 @@ def per_teacher(
         >>> list(m.parts), dict(m.momenta(0.5))
         (['task', 'kd_1', 'kd_2'], {'task': 0.5, 'teacher_1': 0.75, 'teacher_2': 0.25})
     """
+    _check_one_left("per_teacher", method)
     check_count("per_teacher", "n", n, 1)
     moves = [0.0] * n if shifts is None else list(shifts)
     factors = [1 / n] * n if weights is None else list(weights)
@@ -120,6 +127,17 @@ def per_teacher(
         )
 
     return wrap(method)
+
+
+def _check_one_left(where: str, method: Method) -> None:
+    """Refuse a method that reads several teachers itself: the wrapper leaves one to what is inside."""
+    call = method.origin
+    while call is not None:
+        if (name := call.function.__name__) in ("mixture_of_teachers", "per_teacher"):
+            raise ValueError(
+                f"{where}: leaves one teacher to {method.name}, where {name} needs several; use one of both"
+            )
+        call = call.inner
 
 
 def _distillation(method: Method) -> list[tuple[str, Part]]:

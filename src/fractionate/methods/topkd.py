@@ -75,6 +75,8 @@ def topkd(
 
     Source: arXiv 2508.04539, reconstruction (see above); not the topological KD that is also called TopKD.
 
+    Map: partition top, middle, bottom by the teacher; relation contrast of rows, cosines of groups
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
@@ -128,6 +130,8 @@ def with_scaled_teacher(
 
     Source: arXiv 2508.04539, reconstruction.
 
+    Map: logits the teacher's best raised
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
@@ -165,6 +169,8 @@ def with_contrast(
         ValueError: several streams, or a component of that name already there.
 
     Source: arXiv 2508.04539, reconstruction.
+
+    Map: relation contrast of rows
 
     Example:
         >>> import fractionate as fr
@@ -211,6 +217,8 @@ def with_top_cosine(
         ValueError: several streams, or a component of that name already there.
 
     Source: arXiv 2508.04539, reconstruction.
+
+    Map: relation cosines of groups
 
     Example:
         >>> import fractionate as fr

@@ -58,6 +58,8 @@ def crld(
 
     Source: arXiv 2412.16493, the masks as in haiduo/DeepKD (ImageNet: T 1, ce_weight 2).
 
+    Map: partition whole; direction forward; rows the sure ones; logits within and across two views
+
     Example:
         >>> import torch, fractionate as fr
         >>> views = [fr.Logits(torch.randn(2, 5), torch.randn(2, 5), torch.tensor([0, 1])) for _ in range(2)]
@@ -143,6 +145,8 @@ def swap(method: Method) -> Method:
 
     Source: arXiv 2504.20108 (the transform alone; the published loss is sld).
 
+    Map: logits the teacher's swapped
+
     Example:
         >>> import torch, fractionate as fr
         >>> lg = fr.Logits(torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([2]))
@@ -185,6 +189,8 @@ def sld(
         ValueError: soft labels, no second view, an argument out of range.
 
     Source: arXiv 2504.20108; weights .1 and .9 on CIFAR-100, .5 and .5 on ImageNet.
+
+    Map: partition whole; direction forward; logits swapped, two views, six temperatures
 
     Example:
         >>> import torch, fractionate as fr

@@ -1,18 +1,22 @@
-"""Wrappers that add to a method: the regions of an image (SDD), and further losses such as hints on features."""
+"""Wrappers around the rows of a method: regions of an image (SDD), another view, further losses such as hints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
+
+from torch import Tensor
 
 from .._choices import choose, unknown
+from .._typing import Float
 from ..kernels import widen
 from ..losses import region_weights
 from ..rows import Logits, Progress
 from ..schedules import Schedule, as_schedule
 from .arguments import Role, check_count, check_numbers, preset
-from .method import Method, Part
+from .method import Method, Part, Rows
 from .streams import Stream
 from .terms import Components, Terms, around
 
@@ -39,6 +43,8 @@ def sdd(method: Method, *, scales: Sequence[int] = (1, 2, 4)) -> Method:
 
     Source: arXiv 2403.13512 and shicaiwei123/SDD-CVPR2024; the scales are given on the command line there, (1, 2, 4) is
     the choice of this package.
+
+    Map: rows twice where one view of the teacher errs; logits of regions
 
     Example:
         >>> import torch, fractionate as fr
@@ -67,6 +73,99 @@ def sdd(method: Method, *, scales: Sequence[int] = (1, 2, 4)) -> Method:
         )
 
     return wrap(method)
+
+
+View = Literal["weak", "strong"]
+
+
+@preset
+def on_view(
+    method: Method,
+    *,
+    distillation: View = "strong",
+    task: View = "weak",
+    components: Mapping[str, View] | None = None,
+) -> Method:
+    """A method whose distillation reads another view of the images than the label loss.
+
+    L = ce_weight CE(view of task) + sum_c weight_c mean x_c(view of c)
+
+    Args:
+        method: any one-view method.
+        distillation: view that its terms read: ``"weak"``, the rows themselves, or ``"strong"``, ``Logits.strong``.
+        task: view that the cross-entropy reads.
+        components: views of single components, where they differ from ``distillation``.
+
+    Returns:
+        Method with the components, weights, roles and streams of ``method``; it needs two views. With ``components`` it
+        has no decoupled twin, so ``deepkd`` works where ``method`` itself has roles.
+
+    Raises:
+        ValueError: a method with two views already or with regions, an unknown view or component.
+
+    Source: this package; distilling on the strong view alone is done by several recipes without a name.
+
+    Map: logits of another view
+
+    Note:
+        Both views pass through both networks, whichever is read. A method of two views (:func:`mlkd`, :func:`crld`,
+        :func:`sld`) says itself which it reads.
+
+    Example:
+        >>> import torch, fractionate as fr
+        >>> views = [fr.Logits(torch.randn(2, 5), torch.randn(2, 5), torch.tensor([0, 1])) for _ in range(2)]
+        >>> lg = fr.Logits(views[0].student, views[0].teacher, views[0].target, strong=views[1])
+        >>> rows = fr.methods.on_view(fr.methods.kd()).components(lg)
+        >>> bool(torch.equal(rows["kd"], fr.methods.kd().components(views[1])["kd"]))
+        True
+    """
+    if method.views != 1:
+        raise ValueError(f"on_view: {method.name} has two views and says itself which it reads")
+    if method.regions:
+        raise ValueError(f"on_view: regions have one view, and {method.name} needs them")
+    for view in (distillation, task, *(components or {}).values()):
+        choose("view", view, ("weak", "strong"))
+    for name in components or {}:
+        choose(f"component of {method.name}", name, [c for c in method.parts if c != "task"])
+
+    def wrap(inner: Method) -> Method:
+        return around(
+            inner,
+            partial(_of_views, usual=distillation, single=dict(components or {})),
+            name=f"{inner.name}+on_view",
+            task=OnView(inner.task, task),
+            views=2,
+            twin=None if inner.twin is None or components else wrap(inner.twin),
+        )
+
+    return wrap(method)
+
+
+@dataclass(frozen=True, eq=False)
+class OnView:
+    """The cross-entropy of one of two views."""
+
+    task: Rows
+    view: View
+
+    def __call__(self, lg: Logits, progress: Progress) -> Float[Tensor, " n"]:
+        """Per row."""
+        return self.task(_seen(lg, self.view), progress)
+
+
+def _seen(lg: Logits, view: View) -> Logits:
+    """The rows of a view, with the weights of the rows, and their further losses where the view has none of its own."""
+    if view == "weak" or lg.strong is None:
+        return replace(lg, strong=None)
+    return replace(lg.strong, weight=lg.weight, extra={**lg.extra, **lg.strong.extra})
+
+
+def _of_views(inner: Terms, lg: Logits, progress: Progress, usual: View, single: Mapping[str, View]) -> Components:
+    rows = inner(_seen(lg, usual), progress)
+    if any(view != usual for view in single.values()):
+        other = inner(_seen(lg, "weak" if usual == "strong" else "strong"), progress)
+        rows = {name: x if single.get(name, usual) == usual else other[name] for name, x in rows.items()}
+    return rows
 
 
 @preset
@@ -98,6 +197,8 @@ def with_extra(
             ``deepkd(rule="published-code")``, whose update is defined for three streams.
 
     Source: this package; a hint on features is the loss of arXiv 1412.6550.
+
+    Map: stream one of its own; logits none, a further loss
 
     Example:
         >>> import torch, fractionate as fr

@@ -1,7 +1,7 @@
 """Networks by name, checkpoints in every published layout, and networks in folders of their own."""
 
 from .checkpoints import load_checkpoint
-from .exported import Description, Exported, load_exported, save_exported
+from .exported import Description, Exported, apart, load_exported, save_exported
 from .foreign import OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
@@ -14,6 +14,7 @@ __all__ = [
     "Exported",
     "OnlyLogits",
     "Preprocessing",
+    "apart",
     "classes_of",
     "copy_of",
     "create",

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._files import expanded
+
 # Keys under which files keep their state dict. Where several are there the first counts: the weights themselves before
 # their average, the student before other networks.
 WRAPPERS = (
@@ -61,7 +63,7 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
         >>> net.bias.tolist()
         [1.0, 1.0]
     """
-    path = Path(path)
+    path = expanded(path)
     own = net.state_dict()
     state = _fitted(own, _unwrap(_read(path), path), path)
     _check(own, state, path)
@@ -71,14 +73,17 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    if path.suffix == ".safetensors":
+    head = _head(path)
+    if path.suffix == ".safetensors" or head[8:10] == b'{"':
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from error
+            raise ValueError(f"{path} is no safetensors file: {_not_weights(head) or error}") from error
+    if found := _not_weights(head):
+        raise ValueError(f"{path} holds no weights: {found}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options that training scripts save beside
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -90,6 +95,27 @@ def _read(path: Path) -> Any:
             f"{path} cannot be read as tensors alone ({first}). Files with other Python objects can run code when "
             f"they are opened; if you trust it, re-save its state dict with torch.save(net.state_dict(), ...)"
         ) from error
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _not_weights(head: bytes) -> str:
+    """What a file is that begins like this, if people come by such files in place of weights; else empty."""
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, and git lfs pull brings the file itself"
+    if head.lstrip().startswith((b"<", b"{\n", b"{ ")):
+        return "it is a page or a text, such as a server's answer in place of a download"
+    if head.startswith((b"\x89PNG", b"\xff\xd8", b"%PDF", b"\x1f\x8b", b"\x89HDF", b"\x93NUMPY")):
+        return "it is a file of another kind (picture, archive, HDF5, NumPy)"
+    return ""
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
@@ -109,8 +135,19 @@ def _inside(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping) and content[key]:
             return content[key]
-    alone = [v for v in content.values() if isinstance(v, Mapping) and v and len(_tensors(v)) == len(v)]
+    for depth in (0, DEEPEST):  # what holds tensors itself comes before what holds them further down
+        if alone := [v for v in content.values() if isinstance(v, Mapping) and _holds(v, depth)]:
+            break
     return alone[0] if len(alone) == 1 and not _tensors(content) else None
+
+
+def _holds(content: Mapping[Any, Any], depth: int) -> bool:
+    """Whether tensors and nothing else lie in it, or under one of its keys and no other."""
+    if len(_tensors(content)) == len(content):
+        return bool(content)
+    if not depth or _tensors(content):
+        return False
+    return sum(isinstance(v, Mapping) and _holds(v, depth - 1) for v in content.values()) == 1
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._files import expanded
 from .._typing import Float
 from .checkpoints import load_checkpoint
 from .foreign import logits_of
@@ -124,9 +125,9 @@ def save_exported(net: nn.Module, description: Description, folder: str | Path) 
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_apart(net), folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(apart(net.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
     config = {**_for_timm(net, description), KEY: asdict(description)}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
@@ -145,16 +146,22 @@ def load_exported(folder: str | Path, *, own_code: bool = False) -> Exported:
             not fit.
         ImportError: the network comes from a library that is not installed.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     d = _description(folder / CONFIG)
     net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn, own_code=own_code)
     load_checkpoint(net, folder / WEIGHTS)
     return Exported(net.eval(), d)
 
 
-def _apart(net: nn.Module) -> dict[str, Tensor]:
-    """Weights on the CPU, each in memory of its own: a safetensors file holds no tensor twice."""
-    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights on the CPU, each in memory of its own: a safetensors file holds no tensor twice.
+
+    Example:
+        >>> x = torch.ones(2)
+        >>> len({v.data_ptr() for v in apart({"a": x, "b": x}).values()})
+        2
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     places = [v.untyped_storage().data_ptr() for v in state.values()]
     return {k: v.clone() if places.count(place) > 1 else v for (k, v), place in zip(state.items(), places, strict=True)}
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .._choices import unknown
+from .._files import expanded
 from .._typing import Float
 
 MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
@@ -45,8 +46,16 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
         >>> logits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
         torch.Size([2, 3])
     """
+    logits = pick_logits(run_on(net, images, what), f"{what} {_name(net)}")
+    if len(logits) != len(images):
+        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
+    return logits
+
+
+def run_on(net: nn.Module, images: Tensor, what: str = "network") -> Any:
+    """What a network returns for images; arguments and errors as in :func:`logits_of`."""
     try:
-        output = net(images)
+        return net(images)
     except PASSED_ON:
         raise
     except (Exception, SystemExit) as error:
@@ -56,10 +65,6 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
             f"the {what} {_name(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
             f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): {in_words(error)}"
         ) from error
-    logits = pick_logits(output, f"{what} {_name(net)}")
-    if len(logits) != len(images):
-        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
-    return logits
 
 
 def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
@@ -207,7 +212,10 @@ def in_words(error: BaseException) -> str:
         >>> in_words(KeyError("fc"))
         "KeyError: 'fc'"
     """
-    text = " ".join(str(error).split())[:SHOWN]
+    try:
+        text = " ".join(str(error).split())[:SHOWN]
+    except Exception:  # an exception of somebody's own whose text cannot be made
+        text = ""
     stack = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
     place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
@@ -261,7 +269,7 @@ def _imported(module: str, name: str) -> ModuleType:
 
 
 def _from_file(source: str, name: str) -> ModuleType:
-    path = Path(source).expanduser().absolute()
+    path = expanded(source).absolute()
     if not path.is_file():
         raise FileNotFoundError(f"model {name!r}: there is no file {path}")
     known = f"{path.stem}_{sha256(os.fsencode(path)).hexdigest()[:8]}"  # two files of one name are two modules

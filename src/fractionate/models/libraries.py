@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from .._choices import unknown
+from .._files import expanded
 from .foreign import in_words
 
 Stem = Literal["default", "small"]
@@ -127,7 +127,7 @@ def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
 
 def _transformers(folder: str, num_classes: int, pretrained: bool) -> nn.Module:
     """An image classifier from a folder of transformers; nothing is downloaded, and no code of the folder is run."""
-    name, path = f"hf:{folder}", Path(folder).expanduser()
+    name, path = f"hf:{folder}", expanded(folder)
     library = _import("transformers", f"model {name!r}")
     if not (path / "config.json").is_file():
         raise FileNotFoundError(

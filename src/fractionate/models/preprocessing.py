@@ -7,7 +7,6 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._choices import choose
+from .._files import expanded
 from .._typing import Float
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -162,7 +162,7 @@ def _of_torchvision(net: nn.Module, name: str) -> Preprocessing:
 
 
 def _of_transformers(net: nn.Module, folder: str) -> Preprocessing | None:
-    path = Path(folder).expanduser() / "preprocessor_config.json"
+    path = expanded(folder) / "preprocessor_config.json"
     if not path.is_file():
         return None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,18 @@ from torch import Tensor, nn
 from .reach import look_once, said_of_checkpoints
 from .sharded import harvest, is_sharded, refuse_fsdp1, whole
 
-if TYPE_CHECKING:
-    from .reduce import AllReduce
-
 Grads = tuple[Tensor | None, ...]
+
+
+class Reduce(Protocol):
+    """What becomes of a stream's gradients while the next stream is differentiated; :class:`AllReduce` is one."""
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:
+        """Begin with one stream; what comes back holds the outcome after :meth:`finish`."""
+
+    def finish(self) -> None:
+        """End what was begun."""
+
 
 TINY = 1e-6  # as torch.nn.utils.clip_grad_norm_
 
@@ -49,7 +57,7 @@ def stream_grads(
     *,
     retain_graph: bool = False,
     onto: StreamGrads | None = None,
-    reduce: AllReduce | None = None,
+    reduce: Reduce | None = None,
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
@@ -120,8 +128,12 @@ def _differentiated(
     if not loss.requires_grad:
         return params, [None] * len(params)
     trained = [p for p in params if p.requires_grad]
-    with said_of_checkpoints():
+    try:
         got = torch.autograd.grad(loss, trained, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        if said := said_of_checkpoints(error):
+            raise said from error
+        raise
     by_id = {id(p): None if g is None else dense(g) for p, g in zip(trained, got, strict=True)}
     return params, [by_id.get(id(p)) for p in params]
 
@@ -246,4 +258,4 @@ def _factor(row: Sequence[Tensor | None], max_norm: float) -> Tensor | None:
 
 
 def _scaled(row: Grads, factor: Tensor | None) -> Grads:
-    return row if factor is None else tuple(None if g is None else g * factor for g in row)
+    return row if factor is None else tuple(None if g is None else g * factor.to(g.dtype) for g in row)

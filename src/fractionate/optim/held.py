@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .._choices import unknown
-from .grads import Grads, StreamGrads, dense
+from .grads import Grads, StreamGrads
 from .momenta import Momenta
 from .sharded import local
 
@@ -122,8 +122,8 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
             "was the model copied after the optimizer was made?"
         )
     return {
-        name: {place[id(p)]: dense(g.detach()) for p, g in _pairs(who, name, grads[name], given) if id(p) in place}
-        for name in grads
+        name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
+        for name, row in list(grads.items())
     }
 
 
@@ -179,19 +179,28 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
         >>> scaler.step(optimizer)
         >>> scaler.update()
     """
-    carriers = [_carrier(g) for row in grads.values() for g in row if g is not None]
+    once = {id(g): _apart(g) for row in grads.values() for g in row if g is not None}  # parameters may share one
+    carriers = [_carrier(g) for g in once.values()]
     groups = optimizer.param_groups
     optimizer.param_groups = [{"params": carriers}]  # the scaler reads .grad of these, and files what it finds
     try:
         scaler.unscale_(optimizer)
     finally:
         optimizer.param_groups = groups
-    return grads
+    if all(id(g) == key for key, g in once.items()):
+        return grads
+    found = {name: tuple([None if g is None else once[id(g)] for g in row]) for name, row in grads.items()}
+    return StreamGrads(found, grads.parameters)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
     one, two = (x.data_ptr() for x in local([a, b]))
     return one == two != 0
+
+
+def _apart(g: Tensor) -> Tensor:
+    """The gradient in memory that can be written to: that of a sum is one number, shown many times."""
+    return g.clone() if any(n > 1 and step == 0 for n, step in zip(g.shape, g.stride(), strict=True)) else g
 
 
 def _carrier(g: Tensor) -> Tensor:
@@ -202,9 +211,11 @@ def _carrier(g: Tensor) -> Tensor:
 
 def _pairs(
     who: str, stream: str, grads: Grads | Sequence[Tensor | None] | Mapping[Tensor, Tensor], params: Iterable[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> list[tuple[Tensor, Tensor]]:
+    """Parameters with their gradients, dense and without history."""
     given: list[Tensor | None] = list(grads.values() if isinstance(grads, Mapping) else grads)
     params = list(grads if isinstance(grads, Mapping) else params)
     if len(given) != len(params):
         raise ValueError(f"{who}.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
-    return ((p, g) for p, g in zip(params, given, strict=True) if g is not None)
+    there = [(p, g.detach()) for p, g in zip(params, given, strict=True) if g is not None]
+    return [(p, g if g.layout is torch.strided else g.to_dense()) for p, g in there]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,19 +18,9 @@ REMEDY = (
 _seen = WeakTensorKeyDictionary()  # first trained parameters of students that were looked at
 
 
-@contextmanager
-def said_of_checkpoints() -> Iterator[None]:
-    """torch's refusal to differentiate through a reentrant checkpoint, with our remedy.
-
-    Raises:
-        ValueError: there is one.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "use_reentrant" in str(error):
-            raise ValueError(REMEDY) from error
-        raise
+def said_of_checkpoints(error: RuntimeError) -> ValueError | None:
+    """torch's refusal to differentiate through a reentrant checkpoint, with our remedy; ``None`` for other errors."""
+    return ValueError(REMEDY) if "use_reentrant" in str(error) else None
 
 
 def look_once(

@@ -174,7 +174,8 @@ class StreamSGD(torch.optim.Optimizer):
         """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
         if self.momenta.sequence:
             return list(self.momenta.sequence)
-        return sorted(self.momenta, key=lambda name: name != self.momenta.decay_stream)
+        first = self.momenta.decay_stream
+        return sorted(self.momenta, key=lambda name: name != first)
 
     def _move(
         self, group: dict[str, Any], stream: str, move: Move, params: list[Tensor], grads: Mapping[int, Tensor]

@@ -88,6 +88,15 @@ def whole(x: Tensor) -> Tensor:
     return x.full_tensor() if _is_dtensor(x) else x
 
 
+def summed(x: Tensor, like: Tensor) -> Tensor:
+    """What every process computed of its part of a tensor such as ``like``, added up; ``x`` if that is not sharded."""
+    dtensor = _dtensor()
+    if dtensor is None or not _is_dtensor(like):
+        return x
+    parts = [dtensor.Partial() if place.is_shard() else dtensor.Replicate() for place in like.placements]
+    return dtensor.DTensor.from_local(x, like.device_mesh, parts).full_tensor()
+
+
 def unsharded(state: Any, *, keep: bool = True) -> Any:
     """A state dict without shards: every DTensor whole, on the CPU, as one process would have saved it.
 

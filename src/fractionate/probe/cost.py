@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..train.build import Training, autocast
-from ..train.step import rows_of
 
 
 def kept_bytes(training: Training) -> int:
@@ -38,7 +37,7 @@ def graph_bytes(training: Training) -> int:
 
     batch = next(iter(training.train.batches(1)))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), autocast(training.run, batch.images.device):
-        rows_of(training.method, training.student, training.teacher, batch)
+        training.task.rows(training.student, training.teacher, batch)
     return sum(kept.values())
 
 
@@ -50,20 +49,6 @@ def free_bytes(device: torch.device) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes in words.
-
-    Example:
-        >>> in_bytes(1_230_000)
-        '1.23 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def in_time(seconds: float) -> str:

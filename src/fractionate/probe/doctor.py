@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,17 @@ import torch
 
 from .._headlines import headline
 from ..config.run import Run
-from ..data import Batch, Source
+from ..data import Batch, Source, class_counts
 from ..kernels import state
 from ..monitors import norms
+from ..pictures.survey import in_bytes
 from ..rows import Progress
-from ..train.build import Training, autocast, fixed_threads, parameters, prepare
+from ..tasks.classification import Evaluation
+from ..train.build import Training, fixed_threads, parameters, place, prepare
 from ..train.checks import check_training
-from ..train.sources import sources
-from ..train.step import rows_of, train_step
-from .cost import free_bytes, graph_bytes, in_bytes, in_time, kept_bytes
+from ..train.step import Stepper
+from .cost import free_bytes, graph_bytes, in_time, kept_bytes
+from .sample import Sampled, sampled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,7 +139,7 @@ def doctor(run: Run, console: Console, *, out: Path = Path("runs"), images: int 
 
 def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
     """Every check in order; what cannot be looked at because of an earlier problem is left out."""
-    device = torch.device("cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = _device(run.device)
     made: list[tuple[Source, Source]] = []
     yield _look("data", lambda: _data(made, run, device))
     if not made:
@@ -145,7 +147,8 @@ def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
     train, test = made[0]
     yield _look("classes", lambda: _classes(train))
     yield _look("normalisation", lambda: _normalization(train))
-    count = sum(len(b) for b in test.batches(1))
+    count = sum(len(b) for b in test.batches(1))  # of a folder's those that were decoded
+    run = replace(run, teacher_table="off") if isinstance(train, Sampled) else run
     ready: list[Training] = []
     yield _look("networks", lambda: _networks(ready, run, train, Thinned(test, max(1, count // images))))
     if not ready:
@@ -161,6 +164,14 @@ def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
         if device.type == "cpu":
             yield Finding("losses", True, state())
         yield _look("memory", lambda: _memory(training))
+
+
+def _device(name: str) -> torch.device:
+    """The config's device; the CPU where it is not there, which the networks' finding says."""
+    try:
+        return place(name)
+    except ValueError:
+        return torch.device("cpu")
 
 
 def _look(what: str, check: Callable[[], str]) -> Finding:
@@ -186,25 +197,30 @@ def _disk(training: Training, out: Path) -> str:
 
 
 def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> str:
-    train, test = sources(run.data, run.seed, device)
+    train, test = sampled(run.data, run.seed, device)
     made.append((train, test))
-    seen = sum(len(b) for b in test.batches(1))
     first = next(iter(train.batches(1))).images
     shape = " x ".join(map(str, first.shape[1:]))
-    return f"{len(train)} batches of up to {len(first)} training images ({shape}); {seen} images to evaluate on"
+    return f"{len(train)} batches of up to {len(first)} training images ({shape}); {test.count} images to evaluate on"
 
 
 def _classes(train: Source) -> str:
-    targets = [b.target for b in train.batches(1)]
-    labels = torch.cat([t.argmax(1) if t.ndim == 2 else t for t in targets]).cpu()
-    count = torch.bincount(labels.flatten(), minlength=train.num_classes)
-    empty = (count == 0).nonzero()[:, 0].tolist()
+    passes = getattr(train, "passes", 1)
+    known = class_counts(train)
+    count = _counted(train) if known is None else [n * passes for n in known]
+    empty = [label for label, n in enumerate(count) if not n]
     if empty:
         shown = ", ".join(map(str, empty[:5]))
         raise ValueError(
             f"{len(empty)} of {train.num_classes} classes have no training image ({shown}); look at the data"
         )
-    return f"{train.num_classes} classes with {int(count.min())} to {int(count.max())} images per epoch"
+    return f"{train.num_classes} classes with {min(count)} to {max(count)} images per epoch"
+
+
+def _counted(train: Source) -> list[int]:
+    targets = [b.target for b in train.batches(1)]
+    labels = torch.cat([t.argmax(1) if t.ndim == 2 else t for t in targets]).cpu()
+    return torch.bincount(labels.flatten(), minlength=train.num_classes).tolist()
 
 
 def _normalization(train: Source) -> str:
@@ -228,7 +244,7 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
-    assert found is not None
+    assert isinstance(found, Evaluation)
     metric = headline(found.headline)
     seen = (
         f"{metric.value(found.score)} {metric.label} on {sum(found.calibration.count)} images, evenly taken out of all"
@@ -245,14 +261,12 @@ def _batches(training: Training) -> str:
 
 def _step(training: Training) -> str:
     """Two steps, the second one timed; the training is thrown away afterwards."""
-    trained = parameters(training.student, training.method)
+    take = Stepper(training, parameters(training.student, training.method))
     batch = next(iter(training.train.batches(1)))
     with fixed_threads(training.run.threads):
         for _ in range(2):
             started = time.perf_counter()
-            with autocast(training.run, batch.images.device):
-                lg = rows_of(training.method, training.student, training.teacher, batch)
-            step = train_step(trained, training.method, training.optimizer, lg, Progress(), training.merge)
+            step = take(batch, Progress())
             sizes = norms(step.grads)
             seconds = time.perf_counter() - started
     bad = [name for name, size in sizes.items() if not size < float("inf")]

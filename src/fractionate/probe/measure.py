@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from .._files import expanded
 from .._headlines import headline
 from .._terminal import one_line
 from ..config.run import Data, Network
@@ -22,7 +23,7 @@ from ..tasks.classification import Calibration, Evaluation, evaluate, predict, t
 from ..teachers.live import in_channels_last
 from ..train.build import build, fixed_threads, place
 from ..train.health import check_weights
-from ..train.sources import EVALUATION_BATCH, SETS
+from ..train.sources import SETS, evaluation_batch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,20 +54,37 @@ def print_methods(console: Console) -> None:
     console.print(table)
 
 
+def print_map(console: Console) -> None:
+    """Every method and wrapper as a point on the axes of the map."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..methods.map import AXES, point_of
+
+    table = Table(show_lines=True, title="a wrapper shows what it changes; what is not said is as usual")
+    table.add_column("name", no_wrap=True)
+    table.add_column("axes", ratio=1)
+    width = max(map(len, AXES.values()))
+    for name in [*METHODS, *WRAPPERS]:
+        said = {AXES[axis]: value for axis, value in vars(point_of(name)).items() if value}
+        table.add_row(name, Text("\n".join(f"{axis:<{width}}  {value}" for axis, value in said.items())))
+    console.print(table)
+
+
 @dataclass(frozen=True)
 class Conditions:
     """How a network is run while it is measured.
 
     Args:
-        batch_size: images at once.
-        device: ``"auto"`` takes a GPU if there is one.
-        precision, channels_last, threads: as in :class:`fractionate.config.run.Run`.
+        batch_size: images at once; ``None``: as :func:`fractionate.train.sources.evaluation_batch` says.
+        device: as in :class:`fractionate.config.run.Run`.
+        precision, channels_last, threads: likewise.
         seconds: how long the speed is measured.
     """
 
-    batch_size: int = EVALUATION_BATCH
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int | None = None
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     threads: int | None = None
     seconds: float = 1.0
@@ -100,7 +118,7 @@ class Measured:
         return {k: v for k, v in asdict(self).items() if k != "metrics"} | metrics
 
 
-def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION_BATCH) -> Measured:
+def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = None) -> Measured:
     """Load a run's student and measure it again on the images it was tested on, as it was run in training.
 
     A teacher that cannot be built again (its checkpoint is gone) is left out, with a warning.
@@ -114,7 +132,8 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int = EVALUATION
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
     if teacher is not None and (missing := _no_weights(teacher)):
-        console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
+        if run.method.distils:  # labels alone need none
+            console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
     conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
@@ -128,7 +147,7 @@ def _no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
-    return None if Path(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
+    return None if expanded(teacher.checkpoint).is_file() else f"its checkpoint {teacher.checkpoint} is not there"
 
 
 def evaluate_network(
@@ -157,7 +176,7 @@ def evaluate_network(
         FileNotFoundError: no checkpoint there.
     """
     how = conditions or Conditions()
-    if how.batch_size < 1:
+    if how.batch_size is not None and how.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
     device = place(how.device)
     found = SETS[data.name](data)
@@ -166,7 +185,7 @@ def evaluate_network(
         found.test.target,
         found.test.num_classes,
         found.normalization,
-        batch_size=min(how.batch_size, len(found.test)),
+        batch_size=min(how.batch_size or evaluation_batch(found.test.images.shape[-1]), len(found.test)),
         shuffle=False,
         device=device,
         classes=found.test.classes,
@@ -184,7 +203,8 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
     device = test.target.device
     net, other = (None if config is None else _ready(config, test, how) for config in (student, teacher))
     assert net is not None
-    with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
+    dtype = torch.float16 if how.precision == "float16" else torch.bfloat16
+    with torch.autocast(device.type, dtype, enabled=how.precision != "float32"):
         answers = None if other is None else predict(other, test)[0].argmax(1)
         metrics = evaluate(net, test, answers)
         images = next(iter(test.batches(1))).images

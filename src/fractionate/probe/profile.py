@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -15,19 +15,20 @@ from torch import Tensor
 
 from ..config.run import Monitors, Run
 from ..data import Batch, Source
-from ..optim import StreamGrads, stream_grads
-from ..rows import Logits, Progress, weighted_mean
+from ..rows import Progress
 from ..teachers.live import Teacher
-from ..train.build import Training, autocast, fixed_threads, parameters, prepare
-from ..train.step import rows_of
+from ..train.build import Training, fixed_threads, parameters, prepare
+from ..train.log import BACKWARD, ROWS, UPDATE, Lap
+from ..train.step import Stepper
 from .cost import Cost, Machine, measure_machine, wait
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 UNCOUNTED = 2  # steps before the first that is timed
-DATA, TEACHER, FORWARD, BACKWARD, UPDATE = "data", "teacher", "student, forward", "backward", "update"
-Mark = Callable[[str], AbstractContextManager[None]]
+DATA, TEACHER, FORWARD = "data", "teacher", "student, forward"
+NAMES = {ROWS: FORWARD}  # the teacher apart, rows and losses are the student's forward pass
+ORDER = (DATA, TEACHER, "student", BACKWARD, UPDATE)
 
 
 @dataclass(frozen=True)
@@ -103,56 +104,48 @@ def measure(training: Training, steps: int) -> Profile:
     """Time and count the parts of a step."""
     batches = _endless(training.train)
     device = next(training.student.parameters()).device
-    bfloat16 = training.run.precision == "bfloat16"
-    machine = measure_machine(device, torch.bfloat16 if bfloat16 else torch.float32)
-    seconds: dict[str, list[float]] = {}
-    for i in range(UNCOUNTED + steps):
-        if i == UNCOUNTED:
-            seconds.clear()
-        size = step(training, batches, _clock(seconds, device))
-    costs: dict[str, Cost] = {}
-    step(training, batches, _counter(costs, machine))
+    machine = measure_machine(device, getattr(torch, training.run.precision))
+    laps, seconds = _Clock(device), []
+    take = stepper(training, laps)
+    for _ in range(UNCOUNTED + steps):
+        laps.begin()
+        size = step(take, batches)
+        seconds.append(laps.seconds)
+    counter = _Counter(machine)
+    with counter.cost:
+        step(stepper(training, counter), batches)
     parts = [
-        Part(name, statistics.median(times), costs[name].flops, costs[name].bytes, costs[name].seconds)
-        for name, times in seconds.items()
+        Part(name, statistics.median(times), cost.flops, cost.bytes, cost.seconds)
+        for name, cost in sorted(counter.costs.items(), key=lambda item: ORDER.index(item[0].partition(",")[0]))
+        for times in [[each[name] for each in seconds[UNCOUNTED:]]]
     ]
     return Profile(tuple(parts), size, machine)
 
 
-def step(training: Training, batches: Iterator[Batch], mark: Mark) -> int:
-    """One step as the loop takes it, each part inside of ``mark(name)``; returns the number of images."""
-    t = training
-    trained = parameters(t.student, t.method)
-    progress = Progress(t.step, 1, t.run.epochs, t.run.epochs * len(t.train))
-    with mark(DATA):
-        batch = next(batches)
-    teacher = t.teacher
-    if (
-        teacher is not None and not t.method.regions
-    ):  # those are read off the teacher's feature maps, with the student's
-        with mark(TEACHER), autocast(t.run, batch.images.device):
-            teacher = _given(teacher(batch))
-    with mark(FORWARD):
-        with autocast(t.run, batch.images.device):
-            lg = rows_of(t.method, t.student, teacher, batch)
-        losses = _losses(training, lg, progress)
-    grads: dict[str, tuple[Tensor | None, ...]] = {}
-    for name, loss in losses.items():
-        with mark(f"{BACKWARD}, {name}" if len(losses) > 1 else BACKWARD):
-            grads |= stream_grads({name: loss}, trained, retain_graph=len(grads) + 1 < len(losses)).streams
-    with mark(UPDATE):
-        t.optimizer.step(StreamGrads(grads, tuple(trained)))
+def stepper(training: Training, lap: Lap) -> Stepper:
+    """The trainer's steps, which tell ``lap`` the name of every part when it is over."""
+    teacher = training.teacher
+    if teacher is not None and not training.method.regions:  # read off the teacher's feature maps, with the student's
+        training = replace(training, teacher=partial(_ask, teacher, lap))
+    return Stepper(training, parameters(training.student, training.method), lap=lambda name: lap(NAMES.get(name, name)))
+
+
+def step(take: Stepper, batches: Iterator[Batch]) -> int:
+    """One step as the loop takes it; returns the number of images."""
+    t = take.training
+    batch = next(batches)
+    if take.lap:
+        take.lap(DATA)
+    take(batch, Progress(t.step, 1, t.run.epochs, t.run.epochs * len(t.train)))
     return len(batch)
 
 
-def _losses(training: Training, lg: Logits, progress: Progress) -> dict[str, Tensor]:
-    rows = training.method.components(lg, progress)
-    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
-    return training.method.combine(means, progress, training.merge)
-
-
-def _given(logits: tuple[Tensor, Tensor | None]) -> Teacher:
-    return lambda batch: logits
+def _ask(teacher: Teacher, lap: Lap, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """The teacher's logits, apart from what the student has done before."""
+    lap(FORWARD)
+    logits = teacher(batch)
+    lap(TEACHER)
+    return logits
 
 
 def _endless(source: Source) -> Iterator[Batch]:
@@ -160,25 +153,36 @@ def _endless(source: Source) -> Iterator[Batch]:
         yield from source.batches(epoch)
 
 
-def _clock(seconds: dict[str, list[float]], device: torch.device) -> Mark:
-    @contextmanager
-    def mark(name: str) -> Iterator[None]:
-        wait(device)
-        start = time.perf_counter()
-        yield
-        wait(device)
-        seconds.setdefault(name, []).append(time.perf_counter() - start)
+class _Clock:
+    """Seconds of every part of a step."""
 
-    return mark
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def begin(self) -> None:
+        self.seconds: dict[str, float] = {}
+        wait(self.device)
+        self.last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        wait(self.device)
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now
 
 
-def _counter(costs: dict[str, Cost], machine: Machine) -> Mark:
-    @contextmanager
-    def mark(name: str) -> Iterator[None]:
-        with Cost(machine) as costs[name]:
-            yield
+class _Counter:
+    """Arithmetic and traffic of every part of a step."""
 
-    return mark
+    def __init__(self, machine: Machine) -> None:
+        self.cost = Cost(machine)
+        self.costs: dict[str, Cost] = {}
+
+    def __call__(self, name: str) -> None:
+        into = self.costs.setdefault(name, Cost(self.cost.machine))
+        into.flops, into.bytes = into.flops + self.cost.flops, into.bytes + self.cost.bytes
+        into.seconds += self.cost.seconds
+        self.cost.flops, self.cost.bytes, self.cost.seconds = 0, 0, 0.0
 
 
 def _print(found: Profile, run: Run, console: Console) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate._files import expanded, write_atomically
 from fractionate._terminal import one_line
 from fractionate.report.dots import accuracy_panel
 from fractionate.report.figures import figures, row_inks
@@ -44,26 +44,13 @@ def write_page(
         ValueError: as `read_runs` and `table`; nothing is written then.
         OSError: the file cannot be written; one that was there is unchanged.
     """
-    page, out = render(table(read_runs(run_folders), baseline), title), Path(out)
+    page, out = render(table(read_runs(run_folders), baseline), title), expanded(out)
     try:
-        _write(page, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"cannot write {out}: {(error.strerror or str(error)).lower()}") from error
+    write_atomically(out, page)
     return out
-
-
-def _write(page: str, out: Path) -> None:
-    """Write to a temporary file beside it and rename."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(temporary, 0o644)  # mkstemp keeps the file to its owner; a report is to be shared
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def render(result: Table, title: str) -> str:

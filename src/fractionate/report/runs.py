@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fractionate._files import expanded
 from fractionate._terminal import one_line, printable
 from fractionate.report.summary import LONGEST as LONGEST_SUMMARY
 from fractionate.report.summary import RunFolderError, Summary, parse_object, read_summary, read_text
@@ -84,7 +85,7 @@ def read_runs(folders: Sequence[Path | str]) -> list[RunRecord]:
     if isinstance(folders, str | Path):
         raise TypeError(f"folders must be a list of folders, got the single {str(folders)!r}")
     found: dict[Path, Path] = {}
-    for given in map(Path, folders):
+    for given in map(expanded, folders):
         if not given.is_dir():
             what = "is a file, not a run folder" if given.exists() else "no such folder"
             raise RunFolderError(given, None, f"{what}. Give run folders or a folder of them")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -46,7 +48,8 @@ def pixels(
         weight: ``[b, y, x]`` weight of every labelled pixel, reduced as the labels are.
 
     Raises:
-        ValueError: teacher or labels are not of the student's images or classes.
+        ValueError: teacher or labels are not of the student's images or classes, or of another shape than the scaling
+            of a picture makes: turned round, cut or padded.
 
     Example:
         >>> import torch
@@ -63,6 +66,9 @@ def pixels(
         )
     _check_same(where, "images", student.shape[:1], teacher.shape[:1], None if target is None else target.shape[:1])
     _check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
+    _check_scaled(where, "teacher", student.shape[2:], teacher.shape[2:])
+    if target is not None:
+        _check_scaled(where, "label map", student.shape[2:], target.shape[1:])
     weight = _weights(where, weight, target, student)
     if target is None and resize:
         raise ValueError(f"{where}: resize=True works at the size of the labels, and there are none (target=None)")
@@ -208,6 +214,16 @@ def _check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size,
                 f"{where}: the {name} rows {list(found)}, the student {list(student)}; a row needs both networks and "
                 f"its label, so all must be of the same {unit} in the same order"
             )
+
+
+def _check_scaled(where: str, name: str, student: Sequence[int], other: Sequence[int]) -> None:
+    """One factor makes both sides of the smaller map out of the larger one's, up to less than a pixel of rounding."""
+    (h, w), (y, x) = sorted((student, other), key=math.prod)
+    if max((h - 1) / y, (w - 1) / x) >= min((h + 1) / y, (w + 1) / x):
+        raise ValueError(
+            f"{where}: the {name} is {other[0]} x {other[1]} and the student {student[0]} x {student[1]}, which no "
+            f"scaling of one picture makes; turn it round (x.transpose(-2, -1)), or cut off what was padded"
+        )
 
 
 def _check_classes(where: str, student: int, teacher: int, cut: str) -> None:

@@ -71,25 +71,26 @@ class Logits:
         check_logits(self.student, self.teacher)
         for k, teacher in enumerate(self.teachers):
             check_logits(self.student, teacher, f"teachers[{k}]")
-        check_like("ranking", self.rank_by, self.student)
-        self._set("target", labels_from(self.target, self.student))
-        if self.target is not None:
-            check_target(self.target, self.student)
-        self._set("weight", None if self.weight is None else values_from("weight", self.weight, self.student))
-        for name, values in {"weight": self.weight, **self.extra}.items():
+        check_like("ranking", self.teacher if self.ranking is None else self.ranking, self.student)
+        target = labels_from(self.target, self.student)
+        if target is not None:
+            check_target(target, self.student)
+        weight = None if self.weight is None else values_from("weight", self.weight, self.student)
+        for name, values in {"weight": weight, **self.extra}.items():
             check_per_row(name, values, self.student)
         if self.strong is not None:
             check_like("strong view", self.strong.student, self.student)
         if self.regions is not None:
             check_regions(self.regions.student, self.student)
-        self._set("teacher", plain(self.teacher.detach()))
-        self._set("teachers", tuple(plain(t.detach()) for t in self.teachers))
-        self._set("ranking", None if self.ranking is None else plain(self.ranking))
-        for name, logits in (("student", self.student), ("teacher", self.teacher)):
-            warn_of_probabilities(name, logits)
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+        teacher, ranking = plain(self.teacher.detach()), None if self.ranking is None else plain(self.ranking)
+        teachers = tuple(map(plain, map(Tensor.detach, self.teachers)))
+        warn_of_probabilities("student", self.student)
+        warn_of_probabilities("teacher", teacher)
+        for k, further in enumerate(teachers):
+            warn_of_probabilities(f"teachers[{k}]", further)
+        found = {"target": target, "weight": weight, "teacher": teacher, "ranking": ranking, "teachers": teachers}
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     @property
     def rows(self) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,8 +12,10 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor, nn
 
+from .._files import write_atomically
 from ..config.files import to_plain
 from ..config.run import Run
+from ..models import apart
 from ..tasks.classification import SCHEMA
 from ..train.generators import random_state, set_random_state
 from ..train.loop import Loop
@@ -25,68 +25,16 @@ SEAL = b"sha256:"
 Write = Callable[[io.BufferedIOBase], None]
 
 
-def write_atomically(
-    path: Path, content: bytes | str | Callable[[io.BufferedIOBase], None], keep: Path | None = None
-) -> None:
-    """Write next to ``path``, force to disk, rename: a reader sees the old file or the new one, never a part.
-
-    Args:
-        path: file.
-        content: all of it, or a function that writes it.
-        keep: what the old file is renamed to; otherwise it is gone.
-
-    Raises:
-        OSError: the file cannot be written; what was there before is unchanged.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically(Path(folder) / "a.txt", "whole")
-        ...     [f.name for f in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # what was wrong with the folder has been said
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the renaming itself to disk, where folders can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def save_weights(net: nn.Module, path: Path) -> None:
     """The state dict as safetensors."""
     write_weights(net.state_dict(), path)
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """The same of a state dict."""
+    """The same of a state dict, also of a network that has a tensor under two names."""
     from safetensors.torch import save
 
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
+    write_atomically(path, save(apart(weights)))
 
 
 def save_checkpoint(
@@ -122,6 +70,7 @@ def write_state(loop: Loop, path: Path, keep: Path | None = None, notes: Mapping
         "log": loop.log.state_dict(),
         "watch": t.watch.state_dict() if t.watch else {},
         "skipped": loop.guard.skipped,
+        "scale": loop.stepper.scaler.inner.state_dict() if loop.stepper.scaler else {},
         "random": random_state(),
         "config": to_plain(t.run),
         "notes": dict(notes or {}),
@@ -164,6 +113,8 @@ def load_state(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         if t.watch:
             t.watch.load_state_dict(state.get("watch", {}), device)
         loop.guard.skipped = int(state.get("skipped", 0))
+        if loop.stepper.scaler and state.get("scale"):
+            loop.stepper.scaler.inner.load_state_dict(state["scale"])
         randoms = [state["random"], *state.get("notes", {}).get("random of the others", [])]
         known = len(randoms) == loop.world.size
         set_random_state(randoms[loop.world.rank if known else 0])
@@ -211,7 +162,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds here
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot go on from {path}: {why}") from error
+        raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run ({why})") from error
     if not isinstance(state, dict) or not {"student", "optimizer", "epoch", "step"} <= set(state):
         raise ValueError(f"cannot go on from {path}: it is no checkpoint of a training run")
     return state

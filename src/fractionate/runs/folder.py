@@ -12,19 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..report.summary import read_summary
-from ..tasks.classification import SCHEMA, Evaluation
+from ..tasks import Result
+from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
-from .checkpoint import (
-    load_state,
-    read_checkpoint,
-    save_checkpoint,
-    save_weights,
-    write_atomically,
-    write_state,
-)
+from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
 from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize
@@ -179,7 +174,7 @@ class RunFolder:
             write_state(loop, self.path / DIVERGED, notes=self._notes(loop))
         return self.path / DIVERGED
 
-    def finish(self, loop: Loop, test: Evaluation, command: Sequence[str] = ()) -> dict[str, Any]:
+    def finish(self, loop: Loop, test: Result, command: Sequence[str] = ()) -> dict[str, Any]:
         """Write the weights, then the summary; only the last checkpoint stays.
 
         Args:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-try:
-    import fcntl
-except ImportError:  # a system without such locks
-    HAS_LOCKS = False
-else:
-    HAS_LOCKS = True
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-LOCK = ".lock"
+LOCK, HOLDER = ".lock", ".holder"  # two files: some releases of filelock empty the first when they only ask
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # as some network file systems answer
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if it is not there; the kernel lets go of it however the process ends.
+    """Hold a folder, which is made if it is not there; the system lets go of it however the process ends.
 
     Raises:
         ValueError: another process holds it.
@@ -36,11 +35,18 @@ def locked(folder: Path) -> Iterator[None]:
         ...
         ValueError: another process (...) is writing to ...
     """
+    from filelock import FileLock, Timeout
+
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     path = folder / LOCK
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _hold(path)
+        _hold(lock, folder)
+    except Timeout as error:
+        raise ValueError(
+            f"another process ({_holder(folder)}) is writing to {folder}; wait for it, or choose another folder"
+        ) from error
     except OSError as error:
         _remove_empty(made)
         why = (error.strerror or str(error)).lower()
@@ -51,41 +57,27 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        (folder / HOLDER).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # before it is let go: who opens it later than this takes a new file
+        lock.release()
         _remove_empty(made)
 
 
-def _hold(path: Path) -> int:
-    """The open lock file. A file that its holder has removed meanwhile is no lock: then once more."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _take(descriptor, path)
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    os.truncate(descriptor, 0)
-                    os.write(descriptor, f"{os.getpid()}\n".encode())
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _take(descriptor: int, path: Path) -> None:
-    if not HAS_LOCKS:
-        return
+def _hold(lock: BaseFileLock, folder: Path) -> None:
+    """Take the lock, and leave a word on who has it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip()
-        raise ValueError(
-            f"another process ({holder or 'unknown'}) is writing to {path.parent}; "
-            f"wait for it, or choose another folder"
-        ) from error
-    except OSError as error:  # some network file systems
-        warnings.warn(f"{path.parent} cannot be locked ({error}); start no second run in it", stacklevel=2)
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        warnings.warn(f"{folder} cannot be locked ({error}); start no second run in it", stacklevel=4)
+    (folder / HOLDER).write_text(f"{os.getpid()}\n", encoding="ascii")
+
+
+def _holder(folder: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (folder / HOLDER).read_text(encoding="ascii").strip() or "unknown"
+    return "unknown"
 
 
 def _remove_empty(made: list[Path]) -> None:

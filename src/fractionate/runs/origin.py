@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from .._files import expanded
 from ..config.run import Run
 from ..data import Source, fingerprint_of, normalization_of
 from ..kernels import state
-from ..kernels.triton_split import AVAILABLE
 from ..train.build import Training
 from ..train.loop import Loop
 from .checkpoint import read_checkpoint, write_weights
@@ -47,7 +47,7 @@ def file_digest(path: Path) -> str | None:
 def teacher_digest(run: Run) -> str | None:
     """SHA-256 of the file with the teacher's weights; ``None`` where the run has no such file."""
     weights = run.teacher.checkpoint if run.teacher else None
-    return file_digest(Path(weights)) if weights else None
+    return file_digest(expanded(weights)) if weights else None
 
 
 def origin_of(loop: Loop) -> Origin:
@@ -67,6 +67,8 @@ def _losses(training: Training) -> str | None:
     if not training.run.method.distils:
         return None
     if next(training.student.parameters()).device.type == "cuda":
+        from ..kernels.triton_split import AVAILABLE  # loads triton
+
         return "Triton kernels" if AVAILABLE else "torch operations"
     words, _, place = state().partition(", ")
     return f"{words}, {Path(place).stem.rpartition('-')[0]}" if place else words.partition(":")[0]

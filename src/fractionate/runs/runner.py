@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .._files import expanded
 from ..config.files import differences
 from ..config.run import Run
 from ..optim import PeerLost
-from ..tasks.classification import Diverged, evaluate
+from ..tasks import Diverged
 from ..train.build import prepare
 from ..train.checks import check_training
 from ..train.loop import Loop, Record
@@ -86,7 +87,7 @@ def run_in_folder(
                 save_steps=save_steps,
                 teacher_at_least=teacher_at_least,
             )
-    target, world = RunFolder(Path(folder)), current()
+    target, world = RunFolder(expanded(folder)), current()
     if reason := _first(world.everyones(stop.reason)):
         raise Stopped(reason)
     resume = resume and not overwrite
@@ -191,7 +192,7 @@ def _train(
             saver.after_epoch()
     saver.save()
     # nothing left to train when a run was interrupted between its last epoch and its summary
-    last = test or evaluate(loop.net, training.test, training.teacher_top1)
+    last = test or loop.evaluate()
     return loop.world.on_main(lambda: target.finish(loop, last, command))
 
 

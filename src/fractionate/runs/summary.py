@@ -17,7 +17,8 @@ import torch
 from .. import __version__
 from .._headlines import headline
 from ..config.run import Run
-from ..tasks.classification import SCHEMA, Evaluation
+from ..tasks import Result
+from ..tasks.classification import SCHEMA
 from ..train.build import Training, merging
 from ..train.loop import Loop
 from ..train.sources import seen_images
@@ -26,7 +27,7 @@ from ..train.sources import seen_images
 def summarize(
     loop: Loop,
     metrics: Sequence[dict[str, Any]],
-    test: Evaluation,
+    test: Result,
     command: Sequence[str] = (),
     changes: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:

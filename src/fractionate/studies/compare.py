@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..config.method import METHODS, WRAPPERS, MethodSpec
-from ..config.run import Run
-from ..recipes import placed
+from ..recipes import find
 from ..rows import Logits, Progress
 from ..runs.folder import RunFolder
+from .chosen import Choice, chosen_jobs
 from .display import display
-from .jobs import Job, Options, run_jobs
-from .teachers import trained_teacher
+from .jobs import Options, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LONGEST, DIGEST = 100, 8  # characters of a name, and of the digest at the end of one that was cut
-
 
 def compare(
-    recipe: str,
+    choice: Choice | str,
     out: Path,
     console: Console,
     *,
     seeds: int = 5,
     epochs: int | None = None,
-    root: str | None = None,
-    validation: bool = False,
     methods: Sequence[str] = (),
     workers: int | None = None,
     options: Options | None = None,
 ) -> Path:
-    """Train the recipe's teacher and students by several methods, and compare them.
+    """Train a recipe's teacher, or take yours, and students by several methods, and compare them.
 
     Args:
-        recipe: data set.
-        out: folder of the teacher, of every run and of ``report.html``.
+        choice: recipe by name; or with networks, weights of the teacher, images and settings that hold for all runs
+            (``method`` is not looked at).
+        out: folder of the teacher and of every run; ``report.html`` lies beside the runs.
         console: where progress and the table go.
         seeds: runs per method.
-        epochs: length of a student's run; ``None`` = the recipe's.
-        root: folder of the data set, for recipes that have one.
-        validation: keep a part of the training images apart and measure on it.
+        epochs: length of a student's run; ``None`` = what ``choice`` says, else the recipe's.
         methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd; none = the recipe's.
         workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
         options: what to do with folders that exist; by default finished runs with the same settings are kept.
@@ -58,30 +51,22 @@ def compare(
         The page.
 
     Raises:
-        ValueError: an unknown recipe or method, or a folder that holds runs with other settings.
+        ValueError: an unknown recipe, network or method, or a folder that holds runs with other settings.
     """
     from ..report import print_table, write_page
 
     started = time.perf_counter()
-    found, options = placed(recipe, root, validation=validation), options or Options(resume=True)
+    chosen = Choice(choice) if isinstance(choice, str) else choice
+    chosen = chosen if epochs is None else replace(chosen, epochs=epochs)
+    found, options = find(chosen.recipe), options or Options(resume=True)
     if tuple(methods) == ("all",):
         methods, left_out = every_method()
         for name, why in left_out.items():
             console.print(f"left out: {name} ({why})", markup=False, highlight=False)
     specs = [MethodSpec.parse(name) for name in methods or found.methods]
-    length = {} if epochs is None else {"epochs": epochs}
     if twice := [str(spec) for spec in specs if specs.count(spec) > 1]:
         raise ValueError(f"{twice[0]} is named twice; name every method once")
-
-    def drafted() -> list[Run]:
-        return [found.student(spec, found.teacher().student, **length) for spec in specs if not there(spec)]
-
-    def there(spec: MethodSpec) -> bool:
-        kept = (RunFolder(out / folder_name(spec) / f"seed-{seed}") for seed in range(seeds))
-        return options.resume and all(folder.finished for folder in kept)
-
-    with_teacher = trained_teacher(found.teacher(), out / "teacher", console, options, found.expected, drafted)
-    jobs = student_jobs(specs, partial(found.student, teacher=with_teacher, **length), seeds, out)
+    jobs, pair = chosen_jobs(chosen, specs, seeds, out, console, options, always=True)
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:
         console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
@@ -89,7 +74,7 @@ def compare(
         run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
     folders = [job.folder for job in jobs]
     print_table(folders, console)
-    page = out / "report.html"
+    page = pair / "report.html"
     write_page(folders, page, title=found.title)
     seconds = time.perf_counter() - started
     console.print(f"{page}  ({seconds:.0f} s in all)", markup=False, highlight=False, soft_wrap=True)
@@ -119,46 +104,3 @@ def every_method() -> tuple[list[str], dict[str, str]]:
         except ValueError as error:
             unable[name] = str(error)
     return [name for name in names if name not in unable], unable
-
-
-def student_jobs(specs: Sequence[MethodSpec], student: Callable[..., Run], seeds: int, out: Path) -> list[Job]:
-    """Every method with seeds 0, 1, ...; all first seeds come first, so an interrupted study is balanced.
-
-    Args:
-        specs: methods.
-        student: function of a method and a seed that returns the run.
-        seeds: how many.
-        out: folder of all of them.
-    """
-    return [
-        Job(f"{spec.title}, seed {seed}", student(spec, seed=seed), out / folder_name(spec) / f"seed-{seed}")
-        for seed in range(seeds)
-        for spec in specs
-    ]
-
-
-def file_name(text: str) -> str:
-    """A name as part of a file name.
-
-    File systems end at 255 bytes: a long name is cut, and a digest of the whole tells it from others that begin so.
-
-    Example:
-        >>> file_name("timm:resnet18")
-        'timm_resnet18'
-        >>> len(file_name("dkd" + "+lskd" * 100))
-        100
-    """
-    name = "".join(c if c.isalnum() or c in "+=.-_" else "_" for c in text)
-    if len(name) <= LONGEST:
-        return name
-    return f"{name[: LONGEST - DIGEST - 1]}-{hashlib.sha256(text.encode()).hexdigest()[:DIGEST]}"
-
-
-def folder_name(method: MethodSpec) -> str:
-    """A method's name as a folder: letters, digits and ``+ = . -`` only.
-
-    Example:
-        >>> folder_name(MethodSpec.parse("dkd(beta=2)+deepkd(rule=published-code)"))
-        'dkd_beta=2_+deepkd_rule=published-code'
-    """
-    return file_name(str(method).replace("'", "").replace(", ", ",")).strip("_")

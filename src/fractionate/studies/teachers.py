@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 from .._headlines import headline, headline_of
 from ..config.files import differences
 from ..config.run import Network, Run
+from ..pictures.survey import in_bytes
+from ..probe.cost import in_time
 from ..probe.doctor import Thinned
 from ..runs.folder import RunFolder
 from ..tasks.classification import evaluate
@@ -18,7 +22,7 @@ from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.health import check_weights
 from ..train.sources import sources
 from .display import display
-from .jobs import Job, Options, run_jobs
+from .jobs import Event, Job, Listener, Options, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +54,53 @@ def check_students(runs: Sequence[Run]) -> None:
 LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
 # Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
-MAY_DIFFER = ("data.root", "device", "threads", "precision", "channels_last", "save_every")
+MAY_DIFFER = ("data.root", "data.cache", "device", "threads", "precision", "channels_last", "save_every")
+
+
+ENOUGH, LONG = 2.0, 30.0  # seconds of steps that tell the rest, and from which a rest is worth telling
+
+
+class Foretold:
+    """A listener that says once, after a job's first steps, how long the job takes and how much memory.
+
+    Args:
+        listen: gets every event too.
+        console: where it is said.
+        what: name of the job.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, listen: Listener, console: Console, what: str, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.listen, self.console, self.what, self.clock = listen, console, what, clock
+        self.first: tuple[float, float] | None = None  # epochs done, and when
+        self.said = False
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        self.listen(event)
+        if self.said or not event.images_per_s:
+            return
+        now = self.clock()
+        if self.first is None:
+            self.first = (event.epoch, now)
+        elif now - self.first[1] >= ENOUGH and event.epoch > self.first[0]:
+            self.said = True
+            seconds = (now - self.first[1]) / (event.epoch - self.first[0]) * (event.epochs - event.epoch)
+            if seconds >= LONG:
+                told = f"{self.what} takes about {in_time(seconds)} ({event.images_per_s:,.0f} images/s{_memory()})"
+                self.console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _memory() -> str:
+    """How much memory this process has taken so far, in words; empty where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f", {in_bytes(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} of memory"
 
 
 def trained_teacher(
@@ -93,7 +143,7 @@ def trained_teacher(
     check_students(students())
     job = Job(f"teacher {run.student.name}", run, folder)
     with display(console, [job], "teacher", ends=False) as listen:
-        run_jobs([job], options, listen)
+        run_jobs([job], options, Foretold(listen, console, f"the teacher {run.student.name}"))
     facts = there.summary()
     key = headline_of(facts)
     score, part = (key, facts[f"last_{key}"]), run.data.evaluate_on

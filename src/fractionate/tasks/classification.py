@@ -1,11 +1,10 @@
-"""Image classification: metrics of a network, and rows with the logits of image regions."""
+"""Image classification: metrics of a network."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 
 from .._typing import Float, Int
 from ..data import Batch, Source, bounds, shares
-from ..losses import region_logits
 from ..models import logits_of
-from ..rows import Logits
-from ..teachers.live import LiveTeacher, Teacher
+from ..models.foreign import pick_logits
 from ..world import World, current
+from .task import measure_with
 
 BINS = 15
 WARM_UP = 2  # batches before the clock runs: memory is found and kernels are chosen in them
@@ -77,6 +75,52 @@ class Evaluation:
         return {"top1": self.top1, "top5": self.top5, "loss": self.loss}
 
 
+class Scores:
+    """Metrics of classification, image by image: a few numbers of each are kept, and :meth:`result` is exact.
+
+    Several processes that have divided the images get the same result, to the last bit: numbers are put in the order
+    of the images before they are summed up.
+
+    Args:
+        answers: ``[n]`` the teacher's class for every image, in the same order; ``None`` without one.
+
+    Example:
+        >>> scores, images = Scores(), torch.zeros(2, 1, 1, 1)
+        >>> scores.add(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), Batch(images, torch.tensor([0, 0]), torch.arange(2)))
+        >>> scores.result().top1
+        50.0
+    """
+
+    def __init__(self, answers: Int[Tensor, " n"] | None = None) -> None:
+        self.answers = answers
+        self._sizes: list[int] = []
+        self._columns: list[Tensor] = []
+
+    def add(self, outputs: Any, batch: Batch) -> None:
+        """Take in what a network has said about a batch, or about this process's part of it; nothing is read."""
+        own = slice(None if batch.share else 0)
+        self._sizes.append(batch.whole or len(batch))
+        logits = pick_logits(outputs)
+        if len(logits) != len(batch):
+            raise ValueError(f"the network gave logits of {len(logits)} images when asked about {len(batch)}")
+        self._columns.append(_columns(logits.float()[own], batch.target[own]))
+
+    def result(self) -> Evaluation:
+        """The metrics of all images, of every process.
+
+        Raises:
+            Diverged: logits that are NaN or infinite.
+        """
+        return _evaluation(self._table(), self.answers)
+
+    def top(self) -> Int[Tensor, " n"]:
+        """The most likely class of every image."""
+        return self._table()[:, -1].long()
+
+    def _table(self) -> Tensor:
+        return _in_order(torch.cat(self._columns), self._sizes, current())
+
+
 @torch.inference_mode()
 def predict(net: nn.Module, source: Source) -> tuple[Float[Tensor, "n c"], Int[Tensor, " n"]]:
     """Logits and labels of every image, the network in evaluation mode (and put back afterwards).
@@ -119,7 +163,7 @@ def evaluate(net: nn.Module, source: Source, teacher_top1: Int[Tensor, " n"] | N
         source: images in a fixed order, without augmentation.
         teacher_top1: the teacher's class for every image, in the same order.
     """
-    return measure(*predict(net, source), teacher_top1)
+    return measure_with(Scores(teacher_top1), net, source).result()
 
 
 def measure(
@@ -135,22 +179,39 @@ def measure(
         >>> e.top1, e.agreement, round(e.calibration.ece, 4)
         (50.0, 100.0, 0.3808)
     """
-    if not bool((finite := logits.isfinite().all(1)).all()):
-        raise Diverged(f"the network's logits are not finite for {int((~finite).sum())} of {len(logits)} images")
-    top = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    hits = top == target[:, None]
-    found = [100 * _mean(hits[:, 0]), 100 * _mean(hits.any(1)), F.cross_entropy(logits, target).double()]
-    if teacher_top1 is not None:
-        found.append(100 * _mean(top[:, 0] == teacher_top1))
-    top1, top5, loss, *agreement = torch.stack(found).tolist()  # one transfer for all of them
-    return Evaluation(top1, top5, loss, agreement[0] if agreement else None, calibrate(logits, target))
+    return _evaluation(_columns(logits, target), teacher_top1)
 
 
 def calibrate(logits: Float[Tensor, "n c"], target: Int[Tensor, " n"], bins: int = BINS) -> Calibration:
     """Reliability bins of the top class's probability."""
     confidence, top = logits.double().softmax(1).max(1)
+    return _bins(confidence, (top == target).double(), bins)
+
+
+def _columns(logits: Float[Tensor, "n c"], target: Int[Tensor, " n"]) -> Float[Tensor, "n 6"]:
+    """Of every image: is it finite, is the top class right, one of five, cross-entropy, confidence, top class."""
+    hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
+    confidence, top = logits.double().softmax(1).max(1)
+    loss = F.cross_entropy(logits, target, reduction="none")
+    return torch.stack(
+        [x.double() for x in (logits.isfinite().all(1), hits[:, 0], hits.any(1), loss, confidence, top)], 1
+    )
+
+
+def _evaluation(table: Float[Tensor, "n 6"], answers: Int[Tensor, " n"] | None) -> Evaluation:
+    finite, first, five, losses, confidence, top = table.unbind(1)
+    found = [100 * first.mean(), 100 * five.mean(), losses.mean(), (1 - finite).sum()]
+    if answers is not None:
+        found.append(100 * (top == answers).double().mean())
+    top1, top5, loss, bad, *agreement = torch.stack(found).tolist()  # one transfer for all of them
+    if bad:
+        raise Diverged(f"the network's logits are not finite for {int(bad)} of {len(table)} images")
+    return Evaluation(top1, top5, loss, agreement[0] if agreement else None, _bins(confidence, first, BINS))
+
+
+def _bins(confidence: Float[Tensor, " n"], right: Float[Tensor, " n"], bins: int) -> Calibration:
     index = (confidence * bins).long().clamp_max(bins - 1)
-    sums = [torch.bincount(index, x.double(), minlength=bins) for x in (confidence, top == target)]
+    sums = [torch.bincount(index, x, minlength=bins) for x in (confidence, right)]
     count = torch.bincount(index, minlength=bins)
     *means, counts = torch.stack([*(s / count for s in sums), count.double()]).tolist()
     confidences, accuracies = (tuple(m if n else None for m, n in zip(s, counts, strict=True)) for s in means)
@@ -193,50 +254,3 @@ def _timed(net: nn.Module, images: Tensor) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _mean(hits: Tensor) -> Tensor:
-    return hits.double().mean()
-
-
-def region_rows(student: nn.Module, teacher: Teacher | None, batch: Batch, scales: Sequence[int]) -> Logits:
-    """Student and teacher logits of a batch and of its regions, from one forward pass of each network.
-
-    Args:
-        student: network with ``features(x)``, a list of feature maps, and a linear head after global average pooling.
-        teacher: a live network of the same kind.
-        batch: images.
-        scales: sizes of the grids, the whole image (1) first.
-
-    Raises:
-        ValueError: a teacher that is not a network, or a network without such a head.
-    """
-    if not isinstance(teacher, LiveTeacher):
-        raise ValueError("region logits need the teacher as a live network, not stored logits")
-    own = _regions(student, batch.images, scales)
-    own = own if own.dtype == torch.float64 else own.float()
-    with torch.inference_mode():
-        other = _regions(teacher.net, batch.images, scales)
-    other = other.clone().to(own.dtype)
-    count = sum(size * size for size in scales)
-    regions = Logits(own, other, batch.target.repeat_interleave(count, 0))
-    return Logits(own[::count], other[::count], batch.target, regions=regions)
-
-
-def _regions(net: nn.Module, images: Tensor, scales: Sequence[int]) -> Tensor:
-    head = next((m for m in reversed(list(net.modules())) if isinstance(m, nn.Linear)), None)
-    features = getattr(net, "features", None)
-    if head is None or not callable(features):
-        raise ValueError(_refusal(net, "no features(x) or no linear layer was found"))
-    maps = [x for x in features(images) if x.ndim == 4]
-    if not maps or maps[-1].shape[1] != head.in_features:
-        found = "none" if not maps else f"{maps[-1].shape[1]} channels"
-        raise ValueError(_refusal(net, f"the last feature map has {found}, the head reads {head.in_features} numbers"))
-    return region_logits(maps[-1], head, scales)
-
-
-def _refusal(net: nn.Module, why: str) -> str:
-    return (
-        f"sdd classifies regions of the last feature map, so {type(net).__name__} must end in global average pooling "
-        f"and one linear layer: {why}. Networks of this package that do: the CIFAR networks and convnet_gap_*"
-    )

@@ -49,7 +49,7 @@ class LiveTeacher:
     net: nn.Module
 
     def __post_init__(self) -> None:
-        self.net.eval().requires_grad_(False)
+        frozen(self.net)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
@@ -58,6 +58,13 @@ class LiveTeacher:
             strong = None if batch.strong is None else logits_of(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
+
+
+def frozen(net: nn.Module) -> nn.Module:
+    """The network itself, in evaluation mode, its parameters without gradient: one by one, for ScriptModules."""
+    for parameter in net.eval().parameters():
+        parameter.requires_grad_(False)
+    return net
 
 
 TOLERANCE = 1e-4
@@ -83,8 +90,10 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
         >>> folded(net, torch.randn(2, 1, 8, 8))[1]
         Identity()
     """
+    if isinstance(net, torch.jit.ScriptModule):  # compiled already; its layers are none that could be changed
+        return frozen(net)
     device, images = images.device, images[:PROBED].cpu()
-    plain = copy_of(net).cpu().eval().requires_grad_(False)
+    plain = frozen(copy_of(net).cpu())
     pairs = _pairs(plain, images)
     chosen = _without(plain, pairs)
     if not _agree(plain, chosen, images):

@@ -22,7 +22,7 @@ from .._choices import choose
 from ..data import Batch, Countable, Source
 from ..models import logits_of
 from ..world import current
-from .live import LiveTeacher, Teacher
+from .live import LiveTeacher, Teacher, frozen
 from .rowfile import RowFile, open_rows, size_of
 
 Mode = Literal["off", "lazy", "full"]
@@ -80,7 +80,7 @@ class TeacherTable:
             raise ValueError(f"a teacher table needs images whose crops can be counted; got {self.source!r}")
         if self.source.variants is None:
             raise ValueError(UNCOUNTED.format("these images"))
-        self.net.eval().requires_grad_(False)
+        frozen(self.net)
         key = fingerprint(self.known_as or self.net, self.source)
         if self.folder is not None:
             name = f"{key[:24]}-{str(self.dtype).removeprefix('torch.')}.logits"

@@ -92,11 +92,8 @@ def labels(method: Method, contract: Contract) -> None:
     soft = with_labels(lg, torch.nn.functional.one_hot(lg.target, lg.classes).double() * 0.75 + 0.25 / lg.classes)
     other = with_labels(lg, lg.target.flip(0))
     expected = _distillation(rows(lg))
-    exactly_if(
-        not contract.needs_labels,
-        "independence of the labels",
-        lambda: law.assert_same(_distillation(rows(other)), expected),
-    )
+    said, check = not contract.needs_labels, lambda: law.assert_same(_distillation(rows(other)), expected)
+    exactly_if(said, "independence of the labels", check)
     bare = contract.components_of(_without_task(method))
     unlabelled = each_view(lg, lambda view: replace(view, target=None))
     if contract.needs_labels:
@@ -243,16 +240,18 @@ def under_deepkd(method: Method, contract: Contract) -> None:
     """``deepkd`` keeps the loss and takes two backward passes; without roles it refuses, naming the components."""
     if not contract.roles:
         nameless = [name for name, part in method.parts.items() if part.role is None]
-        law.require(bool(nameless), "every component has a role, but the contract says that deepkd does not work")
-        law.refused(lambda: deepkd(method), *nameless)
+        absent = {"task", "target", "nontarget"} - {part.role for part in method.parts.values()}
+        reasons = nameless or sorted(absent, reverse=True)[:1]  # in the order of deepkd
+        law.require(bool(reasons), "every component has a role, but the contract says that deepkd does not work")
+        law.refused(lambda: deepkd(method), *reasons)
         return
     wrapped = deepkd(method, delta=0.25)
     lg, at = contract.rows(), contract.progress
-    exactly_if(
-        contract.deepkd_keeps_loss,
-        "the same loss under deepkd",
-        lambda: law.assert_equal(wrapped.loss(lg, at), method.loss(lg, at), "loss under deepkd"),
-    )
+
+    def check() -> None:
+        law.assert_equal(wrapped.loss(lg, at), method.loss(lg, at), "loss under deepkd")
+
+    exactly_if(contract.deepkd_keeps_loss, "the same loss under deepkd", check)
     found = [stream.name for stream in wrapped.streams]
     law.require(found == ["task", "target", "nontarget"], f"streams under deepkd: {found}")
     momenta = dict(wrapped.momenta(0.5))

@@ -1,8 +1,9 @@
 """Training: everything a run needs is built, moved a step, and moved to its end. Knows no folders."""
 
+from ..tasks import make_rows
 from .build import Training, prepare
 from .loop import Loop, Record, fit
-from .step import Step, make_rows, train_step
+from .step import Step, train_step
 
 __all__ = ["Loop", "Record", "Step", "Training", "fit", "make_rows", "prepare", "train_step"]
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..config.run import Decay, Network, Run
+from .._files import cache_folder
+from ..combine import STREAM
+from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
 from ..optim import Momenta, StreamAdamW, StreamSGD
-from ..tasks.classification import Evaluation, measure, predict, region_rows
+from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
-from ..world import current
+from ..world import current, launched
+from .groups import grouped
 from .health import check_weights
-from .log import Watch, unmerged
+from .log import Watch, unmerged, watching
 from .sources import sources
 
 
@@ -50,7 +51,7 @@ def build(config: Network, num_classes: int) -> nn.Module:
 
 
 def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one.
+    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
     Raises:
         ValueError: a GPU asked for that is not there.
@@ -59,9 +60,14 @@ def place(name: str) -> torch.device:
         >>> place("cpu")
         device(type='cpu')
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch finds no GPU; use device=cpu or device=auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    if ":" in name and launched() > 1:
+        raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
+    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
+    if kind == "cuda" and int(number or 0) >= there:
+        raise ValueError(f"device {name!r} was asked for, but torch finds {there or 'no'} GPU; use device=cpu or auto")
+    if number:
+        torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
+    return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
 
 
 @dataclass(eq=False)
@@ -76,8 +82,9 @@ class Training:
         teacher: where teacher logits come from, if the method reads them.
         train, test: batches.
         optimizer: holds one buffer per stream, or one first moment per coefficient.
+        task: makes rows of batches, and metrics.
         teacher_test: the teacher's metrics on the test images.
-        teacher_top1: its class for every test image.
+        teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
         epoch, step: how far training is.
     """
@@ -90,8 +97,9 @@ class Training:
     train: Source
     test: Source
     optimizer: StreamSGD | StreamAdamW
-    teacher_test: Evaluation | None = None
-    teacher_top1: Tensor | None = None
+    task: Task = field(default_factory=Classification)
+    teacher_test: Result | None = None
+    teacher_seen: Metrics | None = None
     teacher_params: int | None = None
     epoch: int = 0
     step: int = 0
@@ -105,6 +113,7 @@ def prepare(
     teacher: nn.Module | None = None,
     train: Source | None = None,
     test: Source | None = None,
+    task: Task | None = None,
 ) -> Training:
     """Build everything a run needs; parts of your own take the place of the config's.
 
@@ -114,6 +123,7 @@ def prepare(
         teacher: network to imitate.
         train: training batches.
         test: evaluation batches, in a fixed order.
+        task: what the student is trained for; classification unless given.
 
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
@@ -129,9 +139,11 @@ def prepare(
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
-    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    method, merge, momenta = _streams(run, method, watched)
+    task = task or Classification(method.regions)
     if method.regions and teacher is not None:
-        _check_regions(method, student, teacher, test)
+        _check_regions(task, student, teacher, test)
+    optimizer = stream_optimizer(run, grouped(run.optimizer, student, method.module), momenta)
     training = Training(
         run=run,
         method=method,
@@ -140,8 +152,9 @@ def prepare(
         teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
         train=train,
         test=test,
-        optimizer=stream_optimizer(run, parameters(student, method), method.momenta(run.optimizer.base, merge)),
-        watch=Watch(run.monitors) if watched else None,
+        optimizer=optimizer,
+        watch=watching(run, optimizer),
+        task=task,
     )
     return _compared_with(training, teacher) if teacher else training
 
@@ -152,6 +165,14 @@ def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
     return build(run.teacher, num_classes)
+
+
+def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
+    """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
+    if run.combine != "none":
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    return method, merge, method.momenta(run.optimizer.base, merge)
 
 
 def merging(run: Run, method: Method) -> bool | None:
@@ -189,11 +210,6 @@ def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
     return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
 
 
-def cache_folder() -> Path:
-    """Where tables that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
-    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
-
-
 def _method(run: Run, device: torch.device) -> Method:
     method = run.method.build()
     if method.module is not None:
@@ -201,22 +217,22 @@ def _method(run: Run, device: torch.device) -> Method:
     return method
 
 
-def _check_regions(method: Method, student: nn.Module, teacher: nn.Module, test: Source) -> None:
+def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Source) -> None:
     """Refuse networks without region logits before anything is trained or written."""
     batch = next(iter(test.batches(1)))
     student.eval()
     with torch.no_grad():
-        region_rows(student, LiveTeacher(teacher), batch, method.regions)
+        task.rows(student, LiveTeacher(teacher), batch)
     student.train()
 
 
-def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) -> StreamSGD | StreamAdamW:
-    """The config's optimizer, by name; with ``decay="weights"`` in two groups of parameters, the second without decay.
+def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | StreamAdamW:
+    """The config's optimizer, by name, of parameters or groups of them.
 
     Raises:
         ValueError: momenta that this optimizer does not follow.
     """
-    o, params = run.optimizer, _groups(trained, run.optimizer.decay)
+    o = run.optimizer
     if o.name == "adamw":
         return StreamAdamW(
             params,
@@ -238,32 +254,23 @@ def stream_optimizer(run: Run, trained: list[nn.Parameter], momenta: Momenta) ->
     )
 
 
-def _groups(trained: list[nn.Parameter], decay: Decay) -> Any:
-    if decay == "all":
-        return trained
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 def _compared_with(training: Training, teacher: nn.Module) -> Training:
-    """With the teacher's accuracy, and its answers that the student's are compared with."""
+    """With the teacher's metrics, and its answers that the student's are compared with."""
     check_weights("teacher", teacher)
     with fixed_threads(training.run.threads):
-        logits, target = predict(teacher, training.test)
+        seen = measure_with(training.task.metrics(), teacher, training.test)
     return replace(
         training,
-        teacher_test=measure(logits, target),
-        teacher_top1=logits.argmax(1),
+        teacher_test=seen.result(),
+        teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
     )
 
 
 def autocast(run: Run, device: torch.device) -> torch.autocast:
     """The precision in which the networks run; losses are computed outside of it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
+    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from torch import nn
 from ..data import class_counts, epoch_images, stated
 from ..models import classes_of, copy_of
 from ..rows import Progress
+from ..tasks import Evaluation
 from ..world import current
 from .build import Training, autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
 from .sources import check_seen
-from .step import rows_of
 
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
@@ -58,12 +58,16 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
     """Refuse a teacher that is worse than asked for, or worse than guessing."""
     if training.teacher_test is None:
         return
-    top1, classes = training.teacher_test.top1, training.train.num_classes
-    if at_least is not None and top1 < at_least:
+    key, found = training.task.headline, training.teacher_test
+    name, value = {"top1": "top-1"}.get(key, key), found.score
+    if at_least is not None and value < at_least:
         raise ValueError(
-            f"the teacher has {top1:.2f} % top-1 on the test images, at least {at_least:g} % were asked for"
+            f"the teacher has {value:.2f} % {name} on the test images, at least {at_least:g} % were asked for"
         )
-    chance, count = 1 / classes, sum(training.teacher_test.calibration.count)
+    if not isinstance(found, Evaluation):  # what guessing gets is known of classes alone
+        return
+    top1, classes, count = found.top1, training.train.num_classes, sum(found.calibration.count)
+    chance = 1 / classes
     doubt = SURE * (chance * (1 - chance) / max(1, count)) ** 0.5
     if training.run.method.distils and top1 / 100 < chance - doubt:
         raise ValueError(
@@ -135,7 +139,7 @@ def check_method(training: Training) -> None:
     student.eval()
     try:
         with torch.no_grad(), autocast(training.run, batch.images.device):
-            lg = rows_of(training.method, student, training.teacher, batch.at(slice(0, FEW)))
+            lg = training.task.rows(student, training.teacher, batch.at(slice(0, FEW)))
         with torch.no_grad():
             training.method.components(lg, Progress())
     finally:

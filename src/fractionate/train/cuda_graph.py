@@ -16,9 +16,9 @@ from ..data.batch import sent
 from ..rows import Progress
 from ..teachers.table import TeacherTable
 from ..world import current
-from .build import Training, autocast
+from .build import Training
 from .health import Guard
-from .step import Step, rows_of, train_step
+from .step import Step, Stepper
 
 POSITION = tuple(f.name for f in fields(Progress))
 
@@ -176,13 +176,14 @@ class Captured:
     def __init__(
         self, training: Training, trained: list[nn.Parameter], guard: Guard, recorder: Recorder | None = None
     ) -> None:
-        self.training, self.trained, self.guard = training, trained, guard
+        self.training, self.guard = training, guard
         self.reason: str | None = None
         device = trained[0].device
         if recorder is None and device.type == "cuda":
             recorder = CudaGraphs(device)
         self.recorder = recorder
         self.numbers = Numbers(training, device)
+        self.stepper = Stepper(replace(training, method=self.numbers.method), trained)
         self._recording: Recording | None = None
         self._left, self._size = WARM_UP, 0
         if why := "there is no CUDA device" if recorder is None else _obstacle(training):
@@ -250,13 +251,9 @@ class Captured:
 
     def taken(self, given: Given, progress: Progress) -> Outcome:
         """The step itself: nothing in it asks the host for a number that could change."""
-        t = self.training
         batch = self.shown(given)
-        with autocast(t.run, batch.images.device):
-            lg = rows_of(t.method, t.student, t.teacher, batch)
         with self.numbers.in_optimizer():
-            step = train_step(self.trained, self.numbers.method, t.optimizer, lg, progress, t.merge)
-        return step, self.guard.unseen
+            return self.stepper(batch, progress), self.guard.unseen
 
     def _refuse(self, why: str) -> None:
         self.reason, self._recording = why, None
@@ -273,6 +270,8 @@ def _obstacle(training: Training) -> str | None:
     run = training.run
     if run.skip_nonfinite:
         return "skip_nonfinite looks at the gradients of every step"
+    if run.precision == "float16":
+        return "float16's loss scale looks at the gradients of every step"
     if run.accumulate > 1 or run.optimizer.clip or run.optimizer.clip_streams:
         return "steps in parts and clipped gradients are not recorded"
     if not current().alone:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..methods import Method
-from ..optim import StreamGrads
+from ..optim import StreamGrads, unscale
 from ..rows import Logits, Progress, weighted_mean
-from ..tasks.classification import Diverged
+from ..tasks import Diverged
 from .log import gradient_diverged
 
 
@@ -49,6 +49,37 @@ class NotFinite(Exception):
         self.stream, self.value = stream, value
 
 
+class LossScale:
+    """The factor on losses under float16, whose gradients would vanish below 6e-8 without it.
+
+    It starts at 65536, doubles after 2000 steps, and is halved when a gradient overflows; that step is left out, as
+    ``torch.amp.GradScaler`` does it.
+
+    Args:
+        device: where the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.inner = torch.amp.GradScaler(device.type)
+        self.inner.scale(torch.ones((), device=device))  # it has a factor from its first use on; one may diverge before
+
+    @property
+    def value(self) -> float:
+        """The factor."""
+        return float(self.inner.get_scale())
+
+    def unscaled(self, grads: StreamGrads, optimizer: Any) -> StreamGrads:
+        """The gradients of losses that were scaled, divided by the factor in place."""
+        return unscale(grads, self.inner, optimizer)
+
+    def step(self, optimizer: Any, grads: StreamGrads) -> bool:
+        """Move the weights by unscaled gradients, and adapt the factor; whether they have moved."""
+        before = self.value
+        self.inner.step(optimizer, grads)
+        self.inner.update()
+        return self.value >= before
+
+
 class Guard:
     """Looks at every gradient before the optimizer does, as a hook of the optimizer: ``with guard: ...``.
 
@@ -76,8 +107,7 @@ class Guard:
 
     def remember(self) -> None:
         """Keep what a forward pass changes, in case the step is left out."""
-        if self.allowed:
-            self._buffers = [b.detach().clone() for b in self.net.buffers()]
+        self._buffers = [b.detach().clone() for b in self.net.buffers()]
 
     def forgive(self, error: Diverged) -> None:
         """Undo a step that diverged and count it.
@@ -94,6 +124,7 @@ class Guard:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         grads = kwargs["grads"] if "grads" in kwargs else args[-1]
+        grads = getattr(grads, "streams", grads)
         if not self.allowed and not _on_cpu(grads):
             self.unseen = largest_entries(grads)
             return
@@ -105,12 +136,12 @@ class Guard:
 
 
 def _on_cpu(grads: Mapping[str, Any]) -> bool:
-    return next(g.device.type == "cpu" for row in grads.values() for g in row if g is not None)
+    return next(g.device.type == "cpu" for row in list(grads.values()) for g in row if g is not None)
 
 
 def _norms(grads: Mapping[str, Any]) -> list[float]:
     """Sum of the Euclidean norms of every stream, which a CPU computes many times faster than maxima."""
-    rows = [[g.detach() for g in row if g is not None] for row in grads.values()]
+    rows = [[g.detach() for g in row if g is not None] for row in list(grads.values())]
     return torch.stack([torch.stack([n.float() for n in torch._foreach_norm(r)]).sum() for r in rows if r]).tolist()
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..config.run import Monitors
+from ..config.run import Monitors, Run
 from ..methods import Method, resplit
-from ..monitors import GSNR, cosines, norms
-from ..optim import StreamGrads
+from ..monitors import GSNR, cosines, norms, update_rms
+from ..optim import StreamAdamW, StreamGrads, StreamSGD
+from ..optim.grads import Grads, Reduce
 from ..rows import Logits, Progress
-from ..tasks.classification import Diverged
+from ..tasks import Diverged
 from ..world import World
 
 if TYPE_CHECKING:
     from .step import Step
+
+
+Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
+ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
 
 
 def unmerged(method: Method) -> Method:
@@ -40,10 +46,11 @@ class Watch:
 
     Args:
         monitors: what to observe.
+        optimizer: whose updates are observed, if that is asked for.
     """
 
-    def __init__(self, monitors: Monitors) -> None:
-        self.monitors = monitors
+    def __init__(self, monitors: Monitors, optimizer: StreamSGD | StreamAdamW) -> None:
+        self.monitors, self.optimizer = monitors, optimizer
         self.gsnr = GSNR(monitors.gsnr_window) if monitors.gsnr_window else None
         self.last: StreamGrads | None = None
 
@@ -54,12 +61,19 @@ class Watch:
             self.gsnr.update(grads)
 
     def read(self) -> dict[str, float]:
-        """Columns of the metrics: ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``."""
+        """Columns of the metrics.
+
+        ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``; ``update_rms`` over all weights, and
+        ``update_rms/largest`` of the tensor that stepped farthest.
+        """
         found = {f"gsnr/{name}": g.ratio for name, g in self.gsnr.read().items()} if self.gsnr else {}
         if self.last and self.monitors.norms:
             found |= {f"norm/{name}": x for name, x in norms(self.last).items()}
         if self.last and self.monitors.cosines:
             found |= {f"cosine/{a}|{b}": x for (a, b), x in cosines(self.last).items()}
+        if self.monitors.update_rms and isinstance(self.optimizer, StreamAdamW):
+            rms = update_rms(self.optimizer)
+            found |= {"update_rms": rms.overall, "update_rms/largest": rms.largest}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,6 +84,13 @@ class Watch:
         """Go on with saved windows; windows of another length start anew."""
         if self.gsnr and state:
             self.gsnr.load_state_dict(state, device)
+
+
+def watching(run: Run, optimizer: StreamSGD | StreamAdamW) -> Watch | None:
+    """What is observed of this run; ``None`` if nothing."""
+    monitors = run.monitors
+    wanted = monitors.update_rms and (monitors.seeds is None or run.seed in monitors.seeds)
+    return Watch(monitors, optimizer) if wanted or monitors.watches(run.seed) else None
 
 
 class EpochLog:
@@ -87,6 +108,7 @@ class EpochLog:
         self.streams: list[str] = []
         self.rows: list[Tensor] = []
         self.places: list[int] = []
+        self.counts: list[int] = []  # images of each row's step
         self.seen = 0
         self.images = 0
         self.lr: float | None = None
@@ -125,6 +147,7 @@ class EpochLog:
             row = torch.cat([row, largest.to(row.dtype) / self.world.size])
         self.rows.append(row)
         self.places.append(self.seen)
+        self.counts.append(images)
         self.skip(images)
 
     def skip(self, images: int) -> None:
@@ -160,8 +183,11 @@ class EpochLog:
         return table[:, :width]
 
     def means(self, epoch: int, first_step: int) -> tuple[float, dict[str, float]]:
-        """Mean loss and mean components over the steps; as :meth:`check`. NaN if every step was left out."""
-        loss, *components = self.check(epoch, first_step).mean(0).tolist()
+        """Mean loss and mean components over the images; as :meth:`check`. NaN if every step was left out."""
+        if not (table := self.check(epoch, first_step)).numel():
+            return math.nan, dict.fromkeys(self.names, math.nan)
+        share = torch.tensor(self.counts, dtype=torch.float64)
+        loss, *components = (share / share.sum() @ table).tolist()
         return loss, dict(zip(self.names, components, strict=True))
 
     def settle(self) -> None:
@@ -180,6 +206,7 @@ class EpochLog:
             "streams": self.streams,
             "rows": torch.stack(self.rows).cpu() if self.rows else None,
             "places": self.places,
+            "counts": self.counts,
             "seen": self.seen,
             "images": self.images,
             "lr": self.lr,
@@ -201,8 +228,26 @@ class EpochLog:
         rows = [] if state["rows"] is None else state["rows"].to(device).unbind()
         self.rows = self._kept(rows)
         self.places = list(state["places"])
+        self.counts = list(state.get("counts") or [state["images"] // max(1, state["seen"])] * len(rows))  # of before
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]
+
+
+@dataclass(frozen=True)
+class Laps:
+    """Tells when each stream has been differentiated, on the way to the processes' sums if there are several."""
+
+    lap: Lap
+    inner: Reduce | None
+    one: bool
+
+    def start(self, stream: str, parameters: Sequence[Tensor], grads: Grads) -> Grads:  # noqa: D102
+        self.lap(BACKWARD if self.one else f"{BACKWARD}, {stream}")
+        return self.inner.start(stream, parameters, grads) if self.inner else grads
+
+    def finish(self) -> None:  # noqa: D102
+        if self.inner:
+            self.inner.finish()
 
 
 def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
@@ -230,9 +275,8 @@ def gradient_diverged(
     method: Method, epoch: int, step: int, stream: str, value: float, component: str | None = None
 ) -> Diverged:
     """The same for a gradient; ``component`` is the guilty one where it could be found out."""
-    what = f"the gradient of component {component!r} in stream {stream!r}" if component else f"of stream {stream!r}"
-    what = what if component else f"the gradient {what}"
-    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
+    what = f"component {component!r} in stream {stream!r}" if component else f"stream {stream!r}"
+    return Diverged(f"{_where(epoch, step)}: the gradient of {what} is {value}; {_advice(method)}")
 
 
 def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Diverged:
@@ -250,4 +294,7 @@ def _where(epoch: int, step: int) -> str:
 
 
 def _advice(method: Method) -> str:
-    return f"lower optimizer.lr, or the weights or the momentum shifts of {method.name}"
+    return (
+        f"lower optimizer.lr, bound the gradients (optimizer.clip=1), let the rate warm up for longer "
+        f"(learning_rate.warmup_epochs), or lower the weights or the momentum shifts of {method.name}"
+    )

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..data import Batch, shares
 from ..models import copy_of
 from ..rows import Progress
-from ..tasks.classification import Diverged, Evaluation, evaluate
+from ..tasks import Diverged, Result, measure_with
 from ..world import current
 from .build import Training, fixed_threads, parameters
 from .cuda_graph import Captured, Given
@@ -70,7 +70,7 @@ class Record:
 
     Args:
         epoch: from 1.
-        train_loss: mean over the steps.
+        train_loss: mean over the images; of a smaller last batch every image counts as much as the others.
         components: mean of every component, without weights.
         test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.
@@ -83,7 +83,7 @@ class Record:
     epoch: int
     train_loss: float
     components: dict[str, float]
-    test: Evaluation
+    test: Result
     lr: float
     images_per_s: float
     seconds: float
@@ -147,6 +147,7 @@ class Loop:
         guard: keeps gradients that are not finite from the weights.
         world: the processes that take every step together.
         stepper: takes the steps.
+        steps: per epoch.
     """
 
     def __init__(self, training: Training) -> None:
@@ -154,6 +155,7 @@ class Loop:
         self.training = training
         self.average = Average(training.student, run.ema) if run.ema is not None else None
         self.world = current()
+        self.steps = len(training.train)
         self.log = EpochLog(training.method, self.world)
         self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
         self.trained = parameters(training.student, training.method)
@@ -174,7 +176,7 @@ class Loop:
     @property
     def epochs_done(self) -> float:
         """How far the training is; the steps of the epoch under way count as a part of one."""
-        return self.training.epoch + self.log.seen / len(self.training.train)
+        return self.training.epoch + self.log.seen / self.steps
 
     def check(self) -> None:
         """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
@@ -207,19 +209,19 @@ class Loop:
                 it ends the training. After the last step the record is yielded, and saving is possible again.
         """
         t, run = self.training, self.training.run
-        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, len(t.train), t.step)
+        rates = scheduler(t.optimizer, run.learning_rate, run.epochs, self.steps, t.step)
         while t.epoch < run.epochs:
             with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
                 for batch in self._batches(self.log.seen):
                     self._step(batch)
                     self._advance(rates)
-                    if self.log.seen < len(t.train):
+                    if self.log.seen < self.steps:
                         after_step()
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 images_per_s, log = self.log.images_per_s, self.log
                 self.share_buffers()
-                test = self._evaluate()
+                test = self.evaluate()
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
             assert log.lr is not None
             yield Record(
@@ -230,15 +232,19 @@ class Loop:
                 lr=log.lr,
                 images_per_s=images_per_s,
                 seconds=log.seconds,
-                monitors=t.watch.read() if t.watch else {},
+                monitors=self._observed(),
                 skipped=self.guard.skipped,
             )
 
-    def _evaluate(self) -> Evaluation:
-        """Metrics after the epoch that is under way."""
+    def _observed(self) -> dict[str, float]:
+        watch = self.training.watch
+        return {**(watch.read() if watch else {}), **self.stepper.join.columns()}
+
+    def evaluate(self) -> Result:
+        """Metrics of what is kept, as after the epoch that is under way."""
         t = self.training
         try:
-            return evaluate(self.net, t.test, t.teacher_top1)
+            return measure_with(t.task.metrics(t.teacher_seen), self.net, t.test).result()
         except Diverged as error:
             raise logits_diverged(t.method, t.epoch + 1, t.step - 1, error) from None
 
@@ -251,21 +257,32 @@ class Loop:
 
     def _advance(self, rates: LRScheduler) -> None:
         """The next learning rate. torch warns where no step came before, as when the first one was left out."""
-        with warnings.catch_warnings() if self.guard.skipped else nullcontext():
-            if self.guard.skipped:
+        skips = bool(self.guard.skipped or self.stepper.scaler)
+        with warnings.catch_warnings() if skips else nullcontext():
+            if skips:
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             rates.step()
 
     def _step(self, batch: Given) -> None:
         """One step, and all that follows it."""
         t = self.training
-        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * len(t.train))
-        images = (batch.whole if isinstance(batch, Batch) else None) or len(batch)
-        self.guard.remember()
+        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * self.steps)
+        images = batch.whole or batch.images.shape[0] if isinstance(batch, Batch) else len(batch)
+        if self.guard.allowed:
+            self.guard.remember()
         try:
             step = self._train(batch, progress)
         except Diverged as error:
             self.guard.forgive(error)
+            self.log.skip(images)
+        else:
+            self._note(step, images)
+        t.step += 1
+
+    def _note(self, step: Step, images: int) -> None:
+        """What follows a step that diverged nowhere; of one that was left out under a loss scale, nothing."""
+        t = self.training
+        if step.skipped:
             self.log.skip(images)
         else:
             if self.average:
@@ -273,7 +290,6 @@ class Loop:
             self.log.add(step, images, self.guard.unseen)
             if t.watch:
                 t.watch.see(step.grads)
-        t.step += 1
 
     def _train(self, given: Given, progress: Progress) -> Step:
         """Move the weights, or say what was not finite."""

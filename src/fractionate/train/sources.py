@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from .._files import expanded
 from ..config.run import Data
 from ..data import (
     AUGMENTATIONS,
@@ -63,7 +64,7 @@ def check_seen(training: Training) -> None:
     network, here = training.run.teacher, seen_images(training.train)
     if here is None or training.teacher is None or network is None or not network.checkpoint:
         return
-    path = Path(network.checkpoint).parent / "summary.json"
+    path = expanded(network.checkpoint).parent / "summary.json"
     there = _recorded(path)
     theirs, ours = there.get("classes"), here["classes"]
     if isinstance(theirs, list) and theirs and ours and theirs != ours:
@@ -85,7 +86,7 @@ def _recorded(path: Path) -> Mapping[str, Any]:
     """What the summary says about the images; nothing where there is none, or one that was not written by a run."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["images"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -109,7 +110,22 @@ def _some(numbers: Sequence[float]) -> str:
     return ", ".join(f"{x:.3f}" for x in numbers)
 
 
-EVALUATION_BATCH = 1024
+EVALUATION_BATCH, OF_SIDE = 1024, 64  # images at once, and up to which size; of larger ones as many as take its room
+
+
+def evaluation_batch(side: int) -> int:
+    """How many images of that many pixels go through a network at once when nothing is kept for gradients.
+
+    Example:
+        >>> evaluation_batch(32), evaluation_batch(224)
+        (1024, 83)
+    """
+    return min(EVALUATION_BATCH, max(1, EVALUATION_BATCH * OF_SIDE**2 // side**2))
+
+
+def cache_folder() -> Path:
+    """Where files that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
+    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +148,11 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    images = SETS[data.name](data)
+    return resident(SETS[data.name](data), data, seed, device)
+
+
+def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+    """The same out of images that were read already."""
     train = SmallImages(
         images.train.images,
         images.train.target,
@@ -156,7 +176,7 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         images.test.target,
         images.test.num_classes,
         images.normalization,
-        batch_size=EVALUATION_BATCH,
+        batch_size=evaluation_batch(images.test.images.shape[-1]),
         shuffle=False,
         device=device,
         classes=images.test.classes,
@@ -167,24 +187,25 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
 
 def data_root(data: Data) -> Path:
     """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return Path(data.root or os.environ.get("FRACTIONATE_DATA") or "data").expanduser()
+    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
 
 
-def _part(data: Data) -> Part:
+def train_part(data: Data) -> Part:
+    """The part of the images that is trained on."""
     return "train" if data.evaluate_on == "test" else "train-without-validation"
 
 
 def _digits(data: Data) -> Images:
     # of all training images, so that a teacher and students with other label budgets see the same pixels
     normalization = Normalization.of(digits("train").images)
-    return Images(digits(_part(data), data.labels_per_class), digits(data.evaluate_on), normalization)
+    return Images(digits(train_part(data), data.labels_per_class), digits(data.evaluate_on), normalization)
 
 
 def _cifar(name: Literal["cifar10", "cifar100"]) -> Callable[[Data], Images]:
     def load(data: Data) -> Images:
         root = data_root(data)
         return Images(
-            _few(cifar(name, root, _part(data)), data), cifar(name, root, data.evaluate_on), NORMALIZATION[name]
+            _few(cifar(name, root, train_part(data)), data), cifar(name, root, data.evaluate_on), NORMALIZATION[name]
         )
 
     return load
@@ -192,7 +213,7 @@ def _cifar(name: Literal["cifar10", "cifar100"]) -> Callable[[Data], Images]:
 
 def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     def load(data: Data) -> Images:
-        root, train = data_root(data), _part(data)
+        root, train = data_root(data), train_part(data)
         images = read(root, train)
         normalization = Normalization.of(images.images if train == "train" else read(root, "train").images)
         return Images(_few(images, data), read(root, data.evaluate_on), normalization)
@@ -204,8 +225,10 @@ def _folder(data: Data) -> Images:
     if data.root is None:
         raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
     root = Path(data.root)
+    cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
-        folder(root, part, data.size, skip_broken=data.skip_broken) for part in (_part(data), data.evaluate_on)
+        folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)
+        for part in (train_part(data), data.evaluate_on)
     )
     if train.classes != test.classes:
         raise ValueError(f"{root}: the training classes {train.classes} are not those of the test part {test.classes}")

@@ -1,183 +1,188 @@
-"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights; by one process or several."""
+"""One training step: rows -> a loss per stream -> a gradient per stream -> new weights; every step is taken here."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch, pieces
 from ..methods import Method
-from ..methods.method import sum_of
-from ..models import logits_of
-from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, clip_streams, clip_total, stream_grads
+from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
+from ..optim.grads import Reduce
 from ..rows import Logits, Progress, weighted_mean
-from ..tasks.classification import Diverged, region_rows
-from ..teachers.live import Teacher
+from ..tasks import Diverged
+from ..tasks.rows import gathered
 from ..world import World
 from .build import Training, autocast
-from .health import NotFinite, blame
-from .log import explain, gradient_diverged
-
-
-def gathered(lg: Logits, world: World, count: int) -> Logits:
-    """The rows of all processes, in which only this process's own carry a gradient.
-
-    Every process then computes the loss of the whole batch, and the sum over processes of the parameters' gradients is
-    that loss's gradient. Costs ``[n, c]`` numbers per view and network, not a gradient's size.
-
-    Args:
-        lg: this process's rows.
-        world: the processes.
-        count: rows of ``lg`` that belong to the batch; 0 if they are borrowed.
-    """
-    if world.alone:
-        return lg
-    own = lg[slice(0, count)]
-    return Logits(**{f.name: _together(getattr(own, f.name), world) for f in fields(Logits)})
-
-
-def _together(value: Any, world: World) -> Any:
-    if isinstance(value, Tensor):
-        parts = world.rows(value.detach())
-        parts[world.rank] = value
-        return torch.cat(parts)
-    if isinstance(value, Logits):
-        return gathered(value, world, value.rows)
-    if isinstance(value, tuple):
-        return tuple(_together(x, world) for x in value)
-    if isinstance(value, dict):
-        return {name: _together(x, world) for name, x in value.items()}
-    return value
+from .health import LossScale, NotFinite, blame
+from .join import Join
+from .log import ROWS, UPDATE, Lap, Laps, explain, gradient_diverged
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """What one step did: detached scalars still on their device, and the gradients for monitors.
 
-    Of a part of the step's rows it is that part's contribution to the means over all of them.
+    Of a part of the step's rows it is that part's contribution to the means over all of them. A step that was
+    ``skipped`` has moved nothing: in float16 a gradient has overflown under its loss scale.
     """
 
     loss: Tensor
     components: dict[str, Tensor]
     grads: StreamGrads
+    skipped: bool = False
+
+    def over(self, total: Tensor) -> Step:
+        """Everything divided by the sum of all parts' shares; by 1 if no row counts."""
+        total = torch.where(total == 0, torch.ones_like(total), total).to(self.loss.dtype)
+        streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
+        components = {name: x / total for name, x in self.components.items()}
+        return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
 
 
-def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
-    """Student and teacher logits of a batch, in float32 (float64 stays).
-
-    Two views are two forward passes of the student, so each has batch-norm statistics of its own. Without a teacher its
-    place is taken by the student's own detached logits, which a method without distillation terms never reads.
-    """
-    views = [_float(logits_of(student, batch.images, "student"))]
-    if batch.strong is not None:
-        views.append(_float(logits_of(student, batch.strong, "student")))
-    given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
-    strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
-    return Logits(views[0], given[0], batch.target, strong=strong)
-
-
-def rows_of(method: Method, student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
-    """The rows that a method reads: :func:`make_rows`, with the logits of image regions if it needs them."""
-    if method.regions:
-        return region_rows(student, teacher, batch, method.regions)
-    return make_rows(student, teacher, batch)
-
-
-def differentiate(
-    trained: Sequence[Tensor],
-    method: Method,
-    lg: Logits,
-    progress: Progress,
-    merge: bool | None = None,
-    *,
-    share: float = 1.0,
-    scale: float | None = None,
-    before: Step | None = None,
-    reduce: AllReduce | None = None,
-) -> Step:
-    """Differentiate every stream once.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of a step that is taken in parts, here and in other processes.
 
     Args:
-        trained: parameters, as :func:`parameters` lists them.
-        method: losses and streams.
-        lg: rows; all of the step's, or a part of them.
-        progress: position in training.
-        merge: as in ``method.stream_losses``.
-        share: weight of these rows in the step's means.
-        scale: factor on the gradients; by default ``share``.
-        before: earlier parts of the same step, to which this one is added.
-        reduce: sums the gradients over processes.
+        lg: the rows.
+        share: weight of these rows in the step's means; a tensor where it follows from the rows.
+        scale: factor on their gradients; by default ``share``.
+        last: whether no part follows in this process.
     """
-    rows = method.components(lg, progress)
-    means = {name: weighted_mean(x, lg.weight) for name, x in rows.items()}
-    losses = method.combine(means, progress, merge)
-    scale = share if scale is None else scale
-    scaled = losses if scale == 1 else {name: scale * x for name, x in losses.items()}
-    grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
-    loss = share * sum_of([x.detach() for x in losses.values()])
-    found = {name: share * x.detach() for name, x in means.items()}
-    if before:
-        loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
-    return Step(loss, found, grads)
+
+    lg: Logits
+    share: float | Tensor = 1.0
+    scale: float | Tensor | None = None
+    last: bool = True
 
 
 def train_step(
     trained: Sequence[Tensor],
     method: Method,
     optimizer: StreamOptimizer,
-    lg: Logits,
+    rows: Logits | Iterable[Part],
     progress: Progress,
     merge: bool | None = None,
+    *,
+    ready: Callable[[Step, Progress], StreamGrads] | None = None,
+    reduce: AllReduce | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
+    scaler: LossScale | None = None,
+    lap: Lap | None = None,
 ) -> Step:
-    """Differentiate every stream once and move the weights.
+    """Differentiate every stream once for every part of the rows, and move the weights.
 
     Args:
         trained: parameters, as :func:`parameters` lists them.
         method: losses and streams.
         optimizer: with ``method.momenta(m, merge)``.
-        lg: rows.
+        rows: all of the step's, or its parts, which may be computed as they are asked for.
         progress: position in training.
         merge: as in ``method.stream_losses``.
+        ready: what the optimizer gets of the step's gradients; by default all of them as they are.
+        reduce: sums the gradients over processes, with those of the last part.
+        total: given where shares do not add up to 1: from the sum of this process's, in float64, the sum of everyone's,
+            by which everything is divided.
+        scaler: multiplies the losses, for networks in float16, and divides the gradients.
+        lap: told ``"rows"``, ``"backward"`` (with the stream's name if there are several) and ``"update"`` when each is
+            over.
+
+    Returns:
+        What was done; the gradients are those before ``ready``.
+
+    Raises:
+        Diverged: a component is not finite; the weights have not moved.
     """
-    step = differentiate(trained, method, lg, progress, merge)
-    optimizer.step(step.grads)
+    step: Step | None = None
+    shares: float | Tensor = 0.0
+    for part in [Part(rows)] if isinstance(rows, Logits) else rows:
+        last = reduce if part.last else None
+        step = _differentiated(trained, method, part, progress, merge, step, last, scaler, lap)
+        shares = shares + part.share
+    assert step is not None
+    if scaler:
+        step = replace(step, grads=scaler.unscaled(step.grads, optimizer))
+    if total:
+        step = step.over(total(torch.as_tensor(shares, dtype=torch.float64, device=step.loss.device)))
+    grads = ready(step, progress) if ready else step.grads
+    if scaler:
+        step = replace(step, skipped=not scaler.step(optimizer, grads))
+    else:
+        optimizer.step(grads)
+    if lap:
+        lap(UPDATE)
     return step
 
 
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _logits(teacher: Teacher, batch: Batch, dtype: torch.dtype) -> list[Tensor]:
-    weak, strong = teacher(batch)
-    if batch.strong is not None and strong is None:
-        raise ValueError("the batch has a strong view, but the teacher gave no logits for it")
-    return [x.to(dtype) for x in (weak, strong) if x is not None]
+def _differentiated(
+    trained: Sequence[Tensor],
+    method: Method,
+    part: Part,
+    progress: Progress,
+    merge: bool | None,
+    before: Step | None,
+    reduce: Reduce | None,
+    scaler: LossScale | None,
+    lap: Lap | None,
+) -> Step:
+    """The gradients of a part of a step, added to those of the parts before it."""
+    try:
+        rows = method.components(part.lg, progress)
+        means = {name: weighted_mean(x, part.lg.weight) for name, x in rows.items()}
+        losses = method.combine(means, progress, merge)
+    except ValueError as error:
+        raise explain(error, method, part.lg, progress) from error
+    if lap:
+        lap(ROWS)
+        reduce = Laps(lap, reduce, one=len(losses) == 1)
+    share, scale = part.share, part.share if part.scale is None else part.scale
+    scaled = losses if not isinstance(scale, Tensor) and scale == 1 else {name: scale * x for name, x in losses.items()}
+    if scaler:
+        scaled = {name: scaler.inner.scale(x) for name, x in scaled.items()}
+    grads = stream_grads(scaled, trained, onto=before.grads if before else None, reduce=reduce)
+    loss = share * functools.reduce(torch.add, [x.detach() for x in losses.values()])
+    found = {name: share * x.detach() for name, x in means.items()}
+    if before:
+        loss, found = before.loss + loss, {name: before.components[name] + x for name, x in found.items()}
+    return Step(loss, found, grads)
 
 
 class Stepper:
-    """Moves the weights by one batch, or by this process's part of it.
+    """Moves the weights by one batch, or by this process's part of it: batch -> rows -> :func:`train_step`.
 
-    A step's gradient is the sum over its parts, here and in other processes, of share * gradient of the part's mean.
-    Methods that compare the rows of a batch get those of all processes.
+    A step's gradient is the sum over its parts, here and in other processes, of share * gradient of the part's mean,
+    share = sum of the part's row weights / sum of all. Methods that compare the rows of a batch get those of all
+    processes.
 
     Args:
         training: from :func:`prepare`.
         trained: parameters.
-        world: the processes that take every step together.
+        world: the processes that take every step together; by default this one alone.
+        lap: as for :func:`train_step`.
     """
 
-    def __init__(self, training: Training, trained: list[nn.Parameter], world: World) -> None:
-        self.training, self.trained, self.world = training, trained, world
-        together = None if world.alone else training.run.parallel.sync
+    def __init__(
+        self, training: Training, trained: list[nn.Parameter], world: World | None = None, lap: Lap | None = None
+    ) -> None:
+        self.training, self.trained, self.world, self.lap = training, trained, world or World(), lap
+        together = None if self.world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
+        self.scaler = LossScale(trained[0].device) if training.run.precision == "float16" else None
+        self.join = Join(training.run, training.method, self.world)
+        o, rule = training.run.optimizer, training.run.combine != "none"
+        self.ready = self.join if rule or o.clip is not None or o.clip_streams is not None else None
+        self.autocast = autocast(training.run, trained[0].device)
+        self.whole = not (self.world.alone or training.method.row_wise)  # every process sees all rows
+        parts = 1 if self.whole else self.world.size * training.run.accumulate
+        self.total = self.world.sum_ if parts > 1 and not training.task.even else None
 
     def exchanging(self) -> AbstractContextManager[object]:
         """Around steps: what the optimizer does beside its own work."""
@@ -194,55 +199,83 @@ class Stepper:
         Raises:
             Diverged: a loss or a gradient is not finite, in any process; the weights have not moved.
         """
-        step, own = None, None
+        t = self.training
         try:
-            for piece in (parts := pieces(batch, self.training.run.accumulate)):
-                step = self._differentiate(piece, progress, step, self.reduce if piece is parts[-1] else None)
-        except Diverged as error:
-            if self.reduce is None:
-                raise
-            own = error  # the others must hear of it, or they would wait for these gradients
-            step = Step(torch.tensor(math.nan), {}, self._poison(self.reduce))
-        assert step is not None
-        try:
-            self.training.optimizer.step(self._clipped(step.grads))
+            step = train_step(
+                self.trained,
+                t.method,
+                t.optimizer,
+                self._parts(batch),
+                progress,
+                t.merge,
+                ready=self.ready,
+                reduce=self.reduce,
+                total=self.total,
+                scaler=self.scaler,
+                lap=self.lap,
+            )
         except NotFinite as found:
-            raise self._blame(found, batch, progress, own) from found
-        if own:  # nobody has looked at the gradients
-            raise own
+            raise self._blame(found, batch, progress, None) from found
+        except Diverged as own:
+            if self.reduce:
+                self._tell(own, self.reduce, batch, progress)
+            raise
+        if step.skipped:
+            self._heed(progress)
         return step
 
-    def _differentiate(self, batch: Batch, progress: Progress, before: Step | None, reduce: AllReduce | None) -> Step:
-        """The gradients of a part of a step, added to those of the parts before it."""
-        t = self.training
-        lg = self._rows(batch)
-        whole = not (self.world.alone or t.method.row_wise)  # every process sees all rows
-        share = 1 / self.world.size if whole else batch.share
-        scale = (1.0 if whole else batch.share) * (self.world.size if self.exchange else 1)
-        try:
-            return differentiate(
-                self.trained, t.method, lg, progress, t.merge, share=share, scale=scale, before=before, reduce=reduce
-            )
-        except ValueError as error:
-            raise explain(error, t.method, lg, progress) from error
+    def _parts(self, batch: Batch) -> Iterator[Part]:
+        """The rows of one part of the batch after the other."""
+        count, processes = self.training.run.accumulate, self.world.size if self.exchange else 1
+        parts = [batch] if count == 1 else pieces(batch, count)
+        for piece in parts:
+            lg, last = self._rows(piece), piece is parts[-1]
+            if self.whole:
+                yield Part(lg, 1 / self.world.size, 1.0 * processes, last)
+                continue
+            share = piece.share if self.total is None else self._weight(lg, piece)
+            yield Part(lg, share, share * processes, last)
+
+    def _weight(self, lg: Logits, batch: Batch) -> Tensor:
+        """What the rows of a part count for, per image of the whole step; nothing if they are borrowed."""
+        return lg.total_weight * bool(batch.share) / (batch.whole or len(batch))
 
     def _rows(self, batch: Batch) -> Logits:
         t = self.training
-        with autocast(t.run, batch.images.device):
-            lg = rows_of(t.method, t.student, t.teacher, batch)
+        with self.autocast:
+            lg = t.task.rows(t.student, t.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
-    def _clipped(self, grads: StreamGrads) -> StreamGrads:
-        o = self.training.run.optimizer
-        grads = grads if o.clip_streams is None else clip_streams(grads, o.clip_streams)
-        return grads if o.clip is None else clip_total(grads, o.clip)
-
-    def _poison(self, reduce: AllReduce) -> StreamGrads:
-        """Gradients that are NaN, here and thereby everywhere."""
+    def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
+        """Let the other processes hear of an error here, or they would wait for these gradients."""
         bad = tuple(torch.full_like(p, math.nan) for p in self.trained)
-        found = {name: reduce.start(name, self.trained, bad) for name in self.training.optimizer.momenta}
+        t, optimizer = self.training, self.training.optimizer
+        streams = t.method.momenta(t.run.optimizer.base, t.merge)
+        found = {name: reduce.start(name, self.trained, bad) for name in streams}
         reduce.finish()
-        return StreamGrads(found, tuple(self.trained))
+        if self.total:
+            self.total(torch.zeros((), dtype=torch.float64, device=bad[0].device))
+        grads = StreamGrads(found, tuple(self.trained))
+        if self.scaler:
+            grads = self.scaler.unscaled(grads, optimizer)
+        try:
+            grads = self.join(Step(bad[0].sum(), {}, grads), progress)
+            if self.scaler:
+                self.scaler.step(optimizer, grads)
+                self.world.everyones(str(own))
+            else:
+                optimizer.step(grads)
+        except NotFinite as seen:
+            raise self._blame(seen, batch, progress, own) from seen
+
+    def _heed(self, progress: Progress) -> None:
+        """After a step that was left out: hear what another process has to say, and end where no scale is left."""
+        said = next((words for words in self.world.everyones(None) if words), None)
+        if said:
+            raise Diverged(said)
+        if self.scaler and self.scaler.value < 1:
+            streams = "+".join(self.training.optimizer.momenta)
+            raise gradient_diverged(self.training.method, progress.epoch, progress.step, streams, math.inf)
 
     def _blame(self, found: NotFinite, batch: Batch, progress: Progress, own: Diverged | None) -> Diverged:
         """The error for gradients that are not finite; of several processes, by the one that knows most."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fractionate.data import folder, survey
 
-room = importlib.import_module("fractionate.data.survey")  # the function has the same name
+room = importlib.import_module("fractionate.pictures.survey")  # the function has the same name
 
 
 def write(where: Path, sizes: list[tuple[int, int]]) -> None:
@@ -32,7 +32,7 @@ def test_a_survey_tells_what_a_folder_will_be(tmp_path: Path) -> None:
     assert found.nbytes == 2 * 3 * 224**2 * 14
     assert "1 .heic" in found.left_out
     assert found.fits
-    for word in ("14 pictures of 2 classes", "12 to train on", "64 to 300 pixels", "224 x 224", "GB"):
+    for word in ("14 pictures of 2 classes", "12 to train on", "64 to 300 pixels", "224 x 224", "MB"):
         assert word in str(found)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from .folder import default_size, layout, need_pillow
-from .images import memory, side_of
-from .layout import told_unread
+from .._files import expanded
+from .heads import LARGEST, memory, need_pillow, printable, side_of
+from .layout import TEST_SHARE, Found, classes_of, find, parts_of, told_unread
 
 SAMPLES = 64  # pictures whose heads are read
 NEEDED = 2  # copies of all images while they are loaded: the training set makes one with borders
@@ -62,43 +60,78 @@ class Survey:
         span = f"{low} to {high}" if low < high else f"{low}"
         return (
             f"{self.count:,} pictures of {len(self.classes)} classes ({sum(self.train):,} to train on, {self.test:,} "
-            f"to test), {span} pixels, taken at {self.size} x {self.size}: {self.nbytes / 1e9:.2g} GB"
+            f"to test), {span} pixels, taken at {self.size} x {self.size}: {in_bytes(self.nbytes)}"
         )
 
 
-def survey(root: Path, size: int | None = None, *, largest: int | None = None, samples: int = SAMPLES) -> Survey:
+def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, samples: int = SAMPLES) -> Survey:
     """Look at a folder of images without reading it.
 
     Args:
-        root: the folder, as that of :func:`folder`.
-        size: at which the pictures shall be taken; ``None`` takes the default size.
-        largest: bounds the default size: what the networks are made for.
+        root: the folder, as that of :func:`fractionate.data.folder`.
+        size: at which the pictures shall be taken; ``None`` takes the middle one of their shorter sides.
+        largest: bounds that: what the networks are made for.
         samples: how many pictures, evenly spread, have their heads read.
 
     Raises:
-        ValueError: as :func:`folder`, but for pictures that cannot be read: those are counted, unless all are such.
+        ValueError: as :func:`fractionate.data.folder`, but for pictures that cannot be read: those are counted, unless
+            all are such.
         ImportError: Pillow is not installed.
     """
     need_pillow()
-    root = Path(root).expanduser()
-    found = layout(root)
-    train, test = found.parts["train"], found.parts["test"]
-    paths = [*train.paths, *test.paths]
+    root = expanded(root)
+    folders = parts_of(root)
+    classes = classes_of(folders["train"])
+    found = {kind: find(path, classes) for kind, path in folders.items()}
+    count = Counter(found["train"].labels)
+    train = [count[label] for label in range(len(classes))]
+    _check_counts(train, classes, root)
+    if held := found.get("test") or found.get("validation"):
+        test, paths = len(held.paths), [*found["train"].paths, *held.paths]
+    else:
+        cut = [round(TEST_SHARE * n) for n in train]
+        test, paths = sum(cut), found["train"].paths
+        train = [n - m for n, m in zip(train, cut, strict=True)]
     sides, unreadable = _sides(paths, samples)
-    chosen = size or min(default_size(train.paths), largest or max(sides))
+    chosen = size or min(sides[len(sides) // 2], largest, LARGEST)
     return Survey(
         root=root,
-        classes=found.classes,
-        train=tuple(torch.bincount(torch.tensor(train.labels), minlength=len(found.classes)).tolist()),
-        test=len(test.paths),
+        classes=classes,
+        train=tuple(train),
+        test=test,
         sides=(sides[0], sides[len(sides) // 2], sides[-1]),
         sampled=len(sides) + len(unreadable),
         unreadable=tuple(unreadable),
         size=chosen,
         nbytes=NEEDED * 3 * chosen**2 * len(paths),
         available=memory(),
-        left_out=told_unread(found.unread),
+        left_out=_left_out(found.values()),
     )
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes in words.
+
+    Example:
+        >>> in_bytes(1_230_000)
+        '1.23 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _left_out(found: Iterable[Found]) -> str:
+    return told_unread(path for one in found for path in one.unread)
+
+
+def _check_counts(count: Sequence[int], classes: Sequence[str], root: Path) -> None:
+    empty = [name for name, n in zip(classes, count, strict=True) if not n]
+    if empty:
+        where = f"the train part of {printable(root)}"
+        raise ValueError(f"{where} holds no image of class {printable(empty[0])!r}; give every class more images")
 
 
 def _sides(paths: Sequence[Path], samples: int) -> tuple[list[int], list[Path]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .images import printable, suffixes
+from .heads import printable, suffixes
 
 Kind = Literal["train", "validation", "test"]
 
@@ -37,6 +37,7 @@ _ASIDE = (
 ASIDE = frozenset(_ASIDE.split())
 PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 SHOWN = 3
+TEST_SHARE = 1 / 5  # of every class, where a folder has no test part
 
 
 def _plain(name: str) -> str:

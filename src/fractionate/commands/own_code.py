@@ -1,0 +1,67 @@
+"""Code of a user's own: what was named on this user's command line once need not be allowed again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from .._files import cache_folder, expanded
+
+
+def remember(*names: str | None) -> None:
+    """Keep the digests of the files in which functions lie that were named on the command line.
+
+    Args:
+        names: of networks, as :func:`fractionate.models.create` takes them; others than functions are passed over.
+    """
+    for name in names:
+        if name and (mark := _mark(name)):
+            with contextlib.suppress(OSError):  # then the next command asks for --own-code
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+
+
+def named_in(changes: Iterable[str]) -> list[str]:
+    """The networks that ``field=value`` names.
+
+    Example:
+        >>> named_in(["student=mine:net", "teacher.name=resnet8", "epochs=3"])
+        ['mine:net', 'resnet8']
+    """
+    said = [change.partition("=") for change in changes]
+    return [value.strip() for field, _, value in said if field.strip().removesuffix(".name") in ("student", "teacher")]
+
+
+def remembered(name: str) -> bool:
+    """Whether the file in which a function lies is, to the byte, one that was named on the command line before."""
+    mark = _mark(name)
+    return mark is not None and mark.is_file()
+
+
+def _mark(name: str) -> Path | None:
+    from ..models import is_own_code
+
+    if not is_own_code(name) or (file := _file(name.rpartition(":")[0])) is None:
+        return None
+    with contextlib.suppress(OSError):
+        return cache_folder() / "own-code" / hashlib.sha256(file.read_bytes()).hexdigest()
+    return None
+
+
+def _file(source: str) -> Path | None:
+    """Where a module lies, found without running anything."""
+    if source.endswith(".py"):
+        return expanded(source)
+    places: list[str] | None = [os.getcwd(), *sys.path]
+    spec = None
+    for part in source.split("."):
+        spec = PathFinder.find_spec(part, places) if part and places is not None else None
+        if spec is None:
+            return None
+        places = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+    return Path(spec.origin) if spec and spec.origin else None

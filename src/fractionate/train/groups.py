@@ -1,0 +1,111 @@
+"""Groups of parameters by rule: which are decayed, and how far the rate of each falls with its depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..config.run import SGD, AdamW
+
+TOKENS = ("pos_embed", "position_embed", "pos_encoding", "_token", "relative_position_bias_table")
+
+
+def grouped(optimizer: SGD | AdamW, student: nn.Module, module: nn.Module | None = None) -> Any:
+    """What an optimizer is given: the parameters, in groups with rates and decays of their own if a rule asks for some.
+
+    Args:
+        optimizer: the config's.
+        student: network that is trained.
+        module: what the method learns; it is not decayed by ``decay="weights"``, and has the whole rate.
+
+    Raises:
+        ValueError: ``layer_decay`` for a network whose depth is not known.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        >>> [(len(g["params"]), g.get("weight_decay")) for g in grouped(SGD(decay="weights"), net)]
+        [(1, None), (3, 0.0)]
+    """
+    trained = [*student.parameters(), *(module.parameters() if module else ())]
+    if optimizer.decay == "all" and optimizer.layer_decay is None:
+        return trained
+    spared = undecayed(student) if optimizer.decay == "weights" else set()
+    spared |= {id(p) for p in trained if p.ndim <= 1} if optimizer.decay == "weights" else set()
+    depth = {} if optimizer.layer_decay is None else depths(student)
+    names = {id(p): name for name, p in student.named_parameters()}
+    last = max(depth.values(), default=0)
+    found: dict[tuple[int, bool], dict[str, Any]] = {}
+    for p in trained:
+        below = last - depth.get(names.get(id(p), ""), last)
+        found.setdefault((below, id(p) in spared), {"params": []})["params"].append(p)
+    for (below, spare), group in found.items():
+        if spare:
+            group["weight_decay"] = 0.0
+        if optimizer.layer_decay is not None:
+            group["lr"] = optimizer.lr * optimizer.layer_decay**below
+    return [found[key] for key in sorted(found)]  # the first one has the whole rate
+
+
+def undecayed(student: nn.Module) -> set[int]:
+    """Embeddings, by id: of ``nn.Embedding``, positions and tokens by name, and what the network says itself.
+
+    timm's networks say it (``no_weight_decay``).
+    """
+    tables = {id(p) for m in student.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) for p in m.parameters()}
+    said = getattr(student, "no_weight_decay", None)
+    listed = set(said()) if callable(said) else set()
+    named = {
+        id(p)
+        for name, p in student.named_parameters()
+        if name in listed or any(token in name.rpartition(".")[2] for token in TOKENS)
+    }
+    return tables | named
+
+
+def depths(student: nn.Module) -> dict[str, int]:
+    """The depth of every parameter by name, from 0 at the input.
+
+    timm's networks know their own. Of others, the blocks must lie in one list: what comes before it in the network has
+    depth 0, block i has i + 1, and what comes after has the largest.
+
+    Raises:
+        ValueError: there is no such list, or more than one.
+    """
+    if callable(matcher := getattr(student, "group_matcher", None)):
+        from timm.models import group_parameters  # the network comes from there
+
+        found: dict[str, int] = group_parameters(student, matcher(coarse=False), reverse=True)
+        return found
+    lists = _lists(student)
+    if len(lists) != 1:
+        what = f"{len(lists)} lists of blocks ({', '.join(lists)})" if lists else "no list of blocks"
+        raise ValueError(
+            f"optimizer.layer_decay: the depth of the layers of {type(student).__name__} is not known, in which {what} "
+            f"was found where one was looked for (a ModuleList or Sequential of modules of one class); take a network "
+            f"that has one, such as a vision transformer, or one of timm's, which know their depth"
+        )
+    ((path, blocks),) = lists.items()
+    return _by_place(student, path, [f"{path}.{name}." for name, _ in blocks.named_children()])
+
+
+def _by_place(student: nn.Module, path: str, blocks: list[str]) -> dict[str, int]:
+    found, passed = {}, False
+    for name, _ in student.named_parameters():
+        inside = name.startswith(f"{path}.")
+        passed = passed or inside
+        block = next((i for i, start in enumerate(blocks) if name.startswith(start)), -1)
+        found[name] = block + 1 if inside else (len(blocks) + 1) * passed
+    return found
+
+
+def _lists(net: nn.Module, path: str = "") -> dict[str, nn.Module]:
+    """Outermost lists of at least two modules of one class that hold modules themselves."""
+    children = list(net.children())
+    is_list = isinstance(net, nn.ModuleList | nn.Sequential) and len(children) > 1 and path
+    if is_list and len({type(m) for m in children}) == 1 and any(True for _ in children[0].children()):
+        return {path: net}
+    found: dict[str, nn.Module] = {}
+    for name, child in net.named_children():
+        found |= _lists(child, f"{path}.{name}" if path else name)
+    return found
