@@ -100,3 +100,45 @@ def test_a_checkpoint_of_a_newer_schema_is_refused(schema: object, words: str | 
     else:
         with pytest.raises(ValueError, match=words):
             run_in_folder(tiny("ce"), tmp_path, resume=True)
+
+
+DAMAGED = {
+    "nested without end": '{"a": ' * 100_000,
+    "a list": "[1]",
+    "null": "null",
+    "empty": "{}",
+    "cut": '{"method": "kd", "se',
+    "words for a number": '{"method": "kd", "seed": 0, "last_top1": "high"}',
+    "a newer schema": '{"schema": 7, "headline": "top1", "method": "kd", "seed": 0, "last_top1": 1}',
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_summary_is_answered_in_one_line_by_all_who_read_it(what: str, kept: Path, tmp_path: Path) -> None:
+    folder = kept / "finished"
+    (folder / "summary.json").write_text(DAMAGED[what])
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    silent = Console(file=io.StringIO())
+    readers = (
+        lambda: print_table([folder], silent),
+        lambda: evaluate_run(folder, silent),
+        lambda: export_run(folder, tmp_path / "out", console=silent),
+        lambda: run_in_folder(read_config(folder / "config.yaml"), folder, resume=True),
+    )
+    for read in readers:
+        with pytest.raises(ValueError, match=r"summary\.json") as refused:
+            read()
+        assert len(str(refused.value).splitlines()) == 1
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_card_is_written_of_what_is_known_and_names_command_nothing(kept: Path, tmp_path: Path) -> None:
+    path = kept / "finished" / "summary.json"
+    facts = json.loads(path.read_text()) | {"method": "x\x1b]0;t\x07<script>\n# h"}
+    for key in ("params", "versions", "device", "seconds", "best_top1", "git", "command", "teacher_params"):
+        del facts[key]
+    path.write_text(json.dumps(facts))
+    export_run(path.parent, tmp_path / "out", console=Console(file=io.StringIO()))
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "last epoch | 23.15 % |" in card
+    assert not [sign for sign in ("\x1b", "<script>", "\n# h") if sign in card]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from .._terminal import one_line, printable
 from ..config.run import Run
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..models import Description
-from ..runs.folder import CONFIG, RunFolder
+from ..report.summary import summary_of
+from ..runs.folder import CONFIG, SUMMARY, RunFolder
 from ..train.build import build
 from ..train.sources import SETS
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
@@ -59,7 +59,7 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
         written: the formats that lie beside it.
     """
     parts = [
-        f"# {facts['student']} on {facts['dataset']}, trained by {facts['method']}",
+        f"# {_words(facts, 'student')} on {_words(facts, 'dataset')}, trained by {_words(facts, 'method')}",
         _opening(facts, run),
         "## How good it is",
         _table(_scores(facts, run)),
@@ -77,14 +77,20 @@ def card(facts: Mapping[str, Any], run: Run, description: Description, written: 
 
 
 def _opening(facts: Mapping[str, Any], run: Run) -> str:
-    words = f"A network of {facts['params']:,} parameters, trained for {_epochs(facts['epochs'])}"
-    if run.method.distils and facts["teacher"]:
-        return f"{words} as the student of {facts['teacher']}{_teacher(facts)}."
+    size = f"A network of {facts['params']:,} parameters" if facts.get("params") else "A network"
+    words = f"{size}, trained for {_epochs(run.epochs)}"
+    if run.method.distils and facts.get("teacher"):
+        return f"{words} as the student of {_words(facts, 'teacher')}{_teacher(facts)}."
     return f"{words} on labels alone."
 
 
+def _words(facts: Mapping[str, Any], key: str) -> str:
+    """A text of the summary on one line, without markup."""
+    return one_line(facts.get(key) or "?").replace("<", "&lt;")
+
+
 def _teacher(facts: Mapping[str, Any]) -> str:
-    known = [f"{facts['teacher_params']:,} parameters"] if facts["teacher_params"] else []
+    known = [f"{facts['teacher_params']:,} parameters"] if facts.get("teacher_params") else []
     metric = headline(headline_of(facts))
     score = facts.get(f"teacher_{metric.key}")
     known += [f"{metric.value(score)} {metric.label}"] if score is not None else []
@@ -94,13 +100,18 @@ def _teacher(facts: Mapping[str, Any]) -> str:
 def _scores(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
     """The headline first, then the other metrics that have a name, then what else was recorded."""
     part, first = run.data.evaluate_on, headline(headline_of(facts))
-    others = [metric for key, metric in HEADLINES.items() if key != first.key and f"last_{key}" in facts]
+    others = [
+        metric
+        for key, metric in HEADLINES.items()
+        if key != first.key and isinstance(facts.get(f"last_{key}"), int | float)
+    ]
     rows = [
         (f"{metric.label} on the {part} images, last epoch", metric.value(facts[f"last_{metric.key}"]))
         for metric in (first, *others)
     ]
-    best = f"best epoch ({facts['best_epoch']}), chosen by these very images: not an honest estimate"
-    rows.append((f"{first.label}, {best}", first.value(facts[f"best_{first.key}"])))
+    if (best := facts.get(f"best_{first.key}")) is not None:
+        chosen = f"best epoch ({facts.get('best_epoch')}), chosen by these very images: not an honest estimate"
+        rows.append((f"{first.label}, {chosen}", first.value(best)))
     if facts.get("ece") is not None:
         rows.append(("expected calibration error", f"{100 * facts['ece']:.2f} %"))
     if facts.get("agreement") is not None:
@@ -137,14 +148,15 @@ def _loading(description: Description, written: Sequence[Written]) -> list[str]:
 
 
 def _making(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
-    git = facts.get("git")
-    source = f", commit {git['commit'][:12]}{' (changed)' if git['changed'] else ''}" if git else ""
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    rows = [("method", f"{facts['method']}: {_titles(run)}"), ("data", facts["dataset"])]
-    rows += [("command", f"`{shlex.join(facts['command'])}`")] if facts["command"] else []
+    told = summary_of(Path(SUMMARY), facts)
+    versions = ", ".join(f"{name} {version}" for name, version in told.versions.items()) or "unknown versions"
+    made = [versions] + [f"commit {told.git}"] * bool(told.git) + [f"on {told.device}"] * bool(told.device)
+    made += [] if told.seconds is None else [f"in {told.seconds:.0f} s"]
+    rows = [("method", f"{_words(facts, 'method')}: {_titles(run)}"), ("data", _words(facts, "dataset"))]
+    rows += [("command", f"`{told.command}`")] if told.command else []
     return [
         *rows,
-        ("trained with", f"{versions}{source}, on {facts['device']}, in {facts['seconds']:.0f} s"),
+        ("trained with", ", ".join(made)),
         ("exported with", f"python {platform.python_version()}, fractionate {__version__}, torch {torch.__version__}"),
     ]
 

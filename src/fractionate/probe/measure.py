@@ -13,6 +13,7 @@ from torch import nn
 
 from .._files import expanded
 from .._headlines import headline
+from .._terminal import one_line
 from ..config.run import Data, Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
@@ -136,7 +137,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
         teacher = None
     conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
-    title = f"{facts['name']}: {run.student.name}"
+    title = one_line(f"{facts.get('name') or run.method.title}: {run.student.name}")
     return evaluate_network(
         student, run.data, console, teacher=teacher, conditions=conditions, title=title, measured_before=facts
     )

@@ -10,11 +10,12 @@ from typing import Any
 
 from fractionate._files import expanded
 from fractionate._terminal import one_line, printable
-from fractionate.report.summary import RunFolderError, Summary, parse_object, parse_summary
+from fractionate.report.summary import LONGEST as LONGEST_SUMMARY
+from fractionate.report.summary import RunFolderError, Summary, parse_object, read_summary, read_text
 
 WATCHING = ("gsnr/", "cosine/", "norm/")
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
-LONGEST = {CONFIG: 100_000, SUMMARY: 10_000_000, METRICS: 1_000_000_000}
+LONGEST = {CONFIG: 100_000, SUMMARY: LONGEST_SUMMARY, METRICS: 1_000_000_000}
 """Bytes of a file that is read at all; those of a long run have about 1,500, 50,000 and 1,000,000."""
 DEEPEST = 20
 """Levels of a config; a complete one has five."""
@@ -118,19 +119,12 @@ def _read_run(folder: Path) -> RunRecord:
         config=printable(config.expandtabs()),
         settings=_read_settings(config_file, config),
         epochs=_read_metrics(metrics_file, finished) if metrics_file.is_file() else (),
-        summary=parse_summary(summary_file, _text(summary_file)) if finished else None,
+        summary=read_summary(summary_file)[1] if finished else None,
     )
 
 
 def _text(file: Path) -> str:
-    most = LONGEST[file.name]
-    if (size := file.stat().st_size) > most:
-        raise RunFolderError(file, None, f"{size:,} bytes, of a kind of file that has at most {most:,}")
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise RunFolderError(file, line, f"not UTF-8 text ({error.reason})") from None
+    return read_text(file, LONGEST[file.name])
 
 
 def _read_settings(file: Path, text: str) -> dict[str, str]:

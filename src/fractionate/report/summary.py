@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from fractionate._headlines import SCHEMA_0, Headline, headline
 from fractionate._terminal import one_line
 
+LONGEST = 10_000_000
+"""Bytes of a ``summary.json`` that is read at all; that of a run with a thousand classes has about 50,000."""
 BINS = ("confidence", "accuracy", "count")
 NEWEST = 1
 """The newest layout of run folders that is read here, as ``schema`` in their files numbers them."""
@@ -75,6 +77,31 @@ class Summary:
     git: str | None
     versions: Mapping[str, str]
     calibration: Calibration | None
+
+
+def read_text(file: Path, most: int) -> str:
+    """The text of a file of at most so many bytes.
+
+    Raises:
+        RunFolderError: it is longer, or no UTF-8.
+    """
+    if (size := file.stat().st_size) > most:
+        raise RunFolderError(file, None, f"{size:,} bytes, of a kind of file that has at most {most:,}")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise RunFolderError(file, line, f"not UTF-8 text ({error.reason})") from None
+
+
+def read_summary(file: Path) -> tuple[dict[str, Any], Summary]:
+    """What a ``summary.json`` holds, as it stands there and with every type checked.
+
+    Raises:
+        RunFolderError: as :func:`parse_summary` and :func:`read_text`.
+    """
+    raw = parse_object(file, read_text(file, LONGEST))
+    return raw, summary_of(file, raw)
 
 
 def parse_summary(file: Path, text: str) -> Summary:

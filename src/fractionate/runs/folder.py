@@ -15,6 +15,7 @@ from typing import Any
 from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
+from ..report.summary import read_summary
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
@@ -206,17 +207,11 @@ class RunFolder:
         """The summary of a finished run.
 
         Raises:
-            ValueError: the run is not finished, or there is none.
+            ValueError: the run is not finished, there is none, or the file is damaged or of a newer release.
         """
         if not self.finished:
             raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
-        try:
-            found = json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
-            raise ValueError(f"{self.path / SUMMARY} cannot be read: {error}") from error
-        if not isinstance(found, dict):
-            raise ValueError(f"{self.path / SUMMARY} cannot be read: it holds no JSON object")
-        return found
+        return read_summary(self.path / SUMMARY)[0]
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch, up to the first line that is broken."""

@@ -228,7 +228,7 @@ class EpochLog:
         rows = [] if state["rows"] is None else state["rows"].to(device).unbind()
         self.rows = self._kept(rows)
         self.places = list(state["places"])
-        self.counts = list(state.get("counts") or [1] * len(rows))  # checkpoints of before weighed every step alike
+        self.counts = list(state.get("counts") or [state["images"] // max(1, state["seen"])] * len(rows))  # of before
         self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
         self._before = state["seconds"]
 
