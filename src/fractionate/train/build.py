@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._files import cache_folder
+from .._files import cache_folder, expanded
 from ..combine import STREAM
 from ..config.run import Network, Run
 from ..data import Source
@@ -18,7 +18,7 @@ from ..methods import Method
 from ..models import create, load_checkpoint
 from ..optim import Momenta, StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
-from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
+from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last, prepared
 from ..teachers.table import tabled
 from ..world import current, launched
 from .groups import grouped
@@ -131,7 +131,7 @@ def prepare(
     device = place(run.device)
     made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or _built_teacher(run, train.num_classes)
+    teacher = teacher or _built_teacher(run, train)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = _placed(student or build(run.student, train.num_classes), run, device).train()
     student = _with_batch_norms(student, run, device)
@@ -159,12 +159,15 @@ def prepare(
     return _compared_with(training, teacher) if teacher else training
 
 
-def _built_teacher(run: Run, num_classes: int) -> nn.Module | None:
-    """The config's teacher; none where it has no weights and would only be compared with."""
+def _built_teacher(run: Run, train: Source) -> nn.Module | None:
+    """The config's teacher, which sees pixels as it was trained to; none where it would only be compared with."""
     if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
-    return build(run.teacher, num_classes)
+    net, file = build(run.teacher, train.num_classes), run.teacher.checkpoint
+    if file and (expanded(file).parent / "config.yaml").is_file():
+        return net  # trained here, where networks see pixels as the data have them
+    return prepared(net, run.teacher.name, train, pretrained=run.teacher.pretrained and not file)
 
 
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
