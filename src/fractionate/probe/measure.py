@@ -21,7 +21,7 @@ from ..runs.folder import RunFolder
 from ..runs.origin import images_problem, student_problem
 from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
 from ..teachers.live import in_channels_last
-from ..train.build import build, fixed_threads, place
+from ..train.build import build_for, fixed_threads, place
 from ..train.health import check_weights
 from ..train.sources import SETS, evaluation_batch
 
@@ -222,7 +222,7 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
 
 
 def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
-    net = build(config, test.num_classes).to(test.target.device)
+    net = build_for(config, test).to(test.target.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 

@@ -50,6 +50,14 @@ def build(config: Network, num_classes: int) -> nn.Module:
     return net
 
 
+def build_for(config: Network, source: Source) -> nn.Module:
+    """A network with weights, as it wants to see the images of a source; trained here, it takes them as they come."""
+    net, file = build(config, source.num_classes), config.checkpoint
+    if file and (expanded(file).parent / "config.yaml").is_file():
+        return net
+    return prepared(net, config.name, source, pretrained=config.pretrained and not file)
+
+
 def place(name: str) -> torch.device:
     """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
 
@@ -164,10 +172,7 @@ def _built_teacher(run: Run, train: Source) -> nn.Module | None:
     if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
-    net, file = build(run.teacher, train.num_classes), run.teacher.checkpoint
-    if file and (expanded(file).parent / "config.yaml").is_file():
-        return net  # trained here, where networks see pixels as the data have them
-    return prepared(net, run.teacher.name, train, pretrained=run.teacher.pretrained and not file)
+    return build_for(run.teacher, train)
 
 
 def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
