@@ -40,7 +40,7 @@ def taught(tmp_path: Path) -> str:
 
 def test_every_job_reports_its_beginning_every_epoch_and_its_end(tmp_path: Path, taught: str) -> None:
     events = listened(jobs(tmp_path, taught, 2), workers=1)
-    outer = [e for e in events if not e.epoch or e.top1 is not None]
+    outer = [e for e in events if not e.epoch or e.score is not None]
     assert [(e.job, e.epoch, e.done) for e in outer] == [
         (job, *rest) for job in (0, 1) for rest in ((0, False), (1, False), (2, False), (3, False), (3, True))
     ]
@@ -54,7 +54,7 @@ def test_inside_an_epoch_a_job_tells_how_much_of_it_is_over(
     monkeypatch.setattr(jobs_module, "EVERY", 0.0)
     work = jobs(tmp_path, taught, 1)
     events = listened(work, workers=1)
-    inside = [e for e in events if e.epoch and e.top1 is None]
+    inside = [e for e in events if e.epoch and e.score is None]
     steps = len(prepare(work[0].run).train)
     parts = [epoch + step / steps for epoch in range(3) for step in range(1, steps)]
     assert [e.epoch for e in inside] == pytest.approx(parts)
