@@ -45,7 +45,7 @@ def test_every_job_reports_its_beginning_every_epoch_and_its_end(tmp_path: Path,
         (job, *rest) for job in (0, 1) for rest in ((0, False), (1, False), (2, False), (3, False), (3, True))
     ]
     facts = RunFolder(tmp_path / "seed-1").summary()
-    assert events[-1].top1 == facts["last_top1"]
+    assert events[-1].score == facts["last_top1"]
 
 
 def test_inside_an_epoch_a_job_tells_how_much_of_it_is_over(
