@@ -208,7 +208,7 @@ def mask(row: Row) -> int | str:
     """DeepKD's mask: a number of classes, or the schedule as a config writes it.
 
     Example:
-        >>> from .row import rows
+        >>> from .rows import rows
         >>> mask(rows()["cifar100/kd+deepkd/resnet56__resnet20/paper/paper"])
         'phases(plateau=0.55, start=0.05, grow_until=0.3, hold_until=0.7)'
     """

@@ -268,7 +268,7 @@ def numbers_of(row: Row) -> tuple[Number, ...]:
     Results of other sources may come from other settings.
 
     Example:
-        >>> from .row import rows
+        >>> from .rows import rows
         >>> numbers_of(rows()["cifar100/dkd/resnet32x4__resnet8x4/mdistiller"])[0].value
         '76.32'
     """
