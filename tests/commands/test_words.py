@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fractionate._files import expanded
 from fractionate.cli import main
 from fractionate.commands.handover import check_own_code
 from fractionate.config.files import from_yaml, override, to_yaml
@@ -36,13 +37,14 @@ def test_the_home_folder_may_be_written_in_fields_that_are_paths(monkeypatch: py
     monkeypatch.setenv("USERPROFILE", "/home-of-somebody")
     run = override(RUN, ["data.name=cifar100", "data.root=~/sets", "teacher.checkpoint=~/t.pth"])
     assert run.teacher is not None
-    assert [run.data.root, run.teacher.checkpoint] == ["/home-of-somebody/sets", "/home-of-somebody/t.pth"]
+    places = [expanded(path).as_posix() for path in (run.data.root, run.teacher.checkpoint) if path]
+    assert places == ["/home-of-somebody/sets", "/home-of-somebody/t.pth"]
 
 
 def test_a_device_may_have_a_number_and_another_name_is_refused_by_the_config() -> None:
     assert override(RUN, ["device=cuda:1"]).device == "cuda:1"
     for name in ("gpu", "cuda:x", "mps", "cuda:-1"):
-        with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+        with pytest.raises(ValueError, match="device must be auto, cpu, cuda"):
             override(RUN, [f"device={name}"])
 
 

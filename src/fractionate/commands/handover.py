@@ -172,8 +172,10 @@ def check_own_code(folder: Path, allowed: bool) -> None:
     from ..models import is_own_code
     from ..runs.folder import RunFolder
 
-    RunFolder(folder).summary()  # says that there is no finished run, where there is none
-    run = RunFolder(folder).config()
+    target = RunFolder(folder)
+    if not (folder / "config.yaml").is_file():
+        target.summary()  # says that there is no finished run
+    run = target.config()
     named = [network.name for network in (run.student, run.teacher) if network and is_own_code(network.name)]
     if not allowed and not all(map(remembered, named)):
         raise ValueError(
