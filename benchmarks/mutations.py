@@ -102,6 +102,7 @@ def run(tree: Path, names: Sequence[str], limit: float) -> tuple[str, float]:
     """Run tests of a tree; what came out, and the seconds it took."""
     began = time.monotonic()
     env = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "PYTHONDONTWRITEBYTECODE": "1"}
+    env.pop("PYTEST_ADDOPTS", None)  # how these tests are run is decided here
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(
