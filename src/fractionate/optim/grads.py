@@ -143,6 +143,11 @@ def dense(g: Tensor) -> Tensor:
     return g if g.layout is torch.strided else g.to_dense()
 
 
+def all_dense(grads: Iterable[Tensor]) -> list[Tensor]:
+    """Those of a stream, each as :func:`dense` gives it."""
+    return [dense(g) for g in grads]
+
+
 def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:
     """Earlier gradients of a stream plus these."""
     if name not in onto or len(onto.parameters) != len(params):

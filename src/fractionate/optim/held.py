@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._choices import unknown
-from .grads import Grads, StreamGrads
+from .grads import Grads, StreamGrads, all_dense
 from .momenta import Momenta
 from .sharded import local
 
@@ -218,4 +218,4 @@ def _pairs(
     if len(given) != len(params):
         raise ValueError(f"{who}.step: stream {stream!r} has {len(given)} gradients for {len(params)} parameters")
     there = [(p, g.detach()) for p, g in zip(params, given, strict=True) if g is not None]
-    return [(p, g if g.layout is torch.strided else g.to_dense()) for p, g in there]
+    return list(zip([p for p, _ in there], all_dense([g for _, g in there]), strict=True))
