@@ -25,9 +25,11 @@ from pathlib import Path
 
 import torch
 
+from fractionate.config.data import Data
 from fractionate.config.files import override
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
+from fractionate.config.optimizers import LearningRate, Optimizer
+from fractionate.config.run import Monitors, Network, Run
 from fractionate.data.digits import digits
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights

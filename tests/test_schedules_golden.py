@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fractionate as fr
-from fractionate.config.run import LearningRate
+from fractionate.config.optimizers import LearningRate
 from fractionate.methods.kd import reversal
 from fractionate.train.schedule import scheduler
 from tests import golden

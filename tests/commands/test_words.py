@@ -11,9 +11,10 @@ from PIL import Image
 from fractionate._files import expanded
 from fractionate.cli import main
 from fractionate.commands.handover import check_own_code
+from fractionate.config.data import Data
 from fractionate.config.files import from_yaml, override, to_yaml
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, Network, Run
+from fractionate.config.run import Network, Run
 from fractionate.probe.sample import sampled
 from fractionate.studies.chosen import _first_seed
 from fractionate.train.build import place

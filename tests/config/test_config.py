@@ -10,9 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fractionate.config.data import Data
 from fractionate.config.files import from_yaml, override, read_config, to_yaml
 from fractionate.config.method import MethodSpec, Wrapper
-from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
+from fractionate.config.optimizers import LearningRate, Optimizer
+from fractionate.config.run import Monitors, Network, Run
 from tests.train.runs import tiny
 
 Plain = dict[str, Any]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
+from fractionate.config.optimizers import AdamW, Optimizer
+from fractionate.config.run import Network, Parallel, Run
 from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
 from fractionate.rows import Logits, with_weight

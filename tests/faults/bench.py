@@ -15,7 +15,8 @@ from typing import Any, Literal
 import pytest
 from benchmarks.kill import outcome
 
-from fractionate.config.run import Network, Optimizer, Run
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Network, Run
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
 from tests.runs.test_resume import stop_after

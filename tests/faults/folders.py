@@ -18,8 +18,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, Network, Optimizer, Run
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Network, Run
 from fractionate.report import read_runs
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.lock import locked

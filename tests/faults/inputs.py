@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from fractionate.config.data import Data
 from fractionate.config.files import from_yaml, read_config
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, LearningRate, Monitors, Network, Optimizer
+from fractionate.config.optimizers import LearningRate, Optimizer
+from fractionate.config.run import Monitors, Network
 from fractionate.data import Normalization, SmallImages
 from fractionate.data.cifar import cifar, read_arrays
 from fractionate.data.folder import folder

@@ -10,8 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Monitors, Network, Run
 from fractionate.models import create
 from fractionate.probe import doctor as room
 from fractionate.probe.cost import graph_bytes, kept_bytes

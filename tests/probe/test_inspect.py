@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fractionate.config.data import Data
 from fractionate.config.files import to_yaml
-from fractionate.config.run import Data, Network
+from fractionate.config.run import Network
 from fractionate.probe.measure import Conditions, evaluate_network, evaluate_run
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from fractionate.config.run import LearningRate, Monitors, Network
+from fractionate.config.optimizers import LearningRate
+from fractionate.config.run import Monitors, Network
 from fractionate.probe.cost import Cost, Machine, measure_machine
 from fractionate.probe.profile import (
     BACKWARD,

@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from fractionate.config.run import Data, Network, Run
+from fractionate.config.data import Data
+from fractionate.config.run import Network, Run
 from fractionate.probe.measure import evaluate_run
 from fractionate.runs import origin
 from fractionate.runs.checkpoint import read_checkpoint, sealed

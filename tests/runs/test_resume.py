@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from fractionate.config.run import AdamW, Data, LearningRate, Monitors, Network, Optimizer, Run
+from fractionate.config.data import Data
+from fractionate.config.optimizers import AdamW, LearningRate, Optimizer
+from fractionate.config.run import Monitors, Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import random_state, set_random_state
 from fractionate.runs.folder import RunFolder

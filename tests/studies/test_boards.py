@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, Network, Run
+from fractionate.config.run import Network, Run
 from fractionate.studies.display import boards
 from fractionate.train.build import prepare
 from fractionate.train.loop import fit

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fractionate.config.run import Network, Optimizer
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Network
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped, deadline

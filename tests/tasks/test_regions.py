@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import fractionate as fr
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, Network, Run
+from fractionate.config.run import Network, Run
 from fractionate.data import Batch
 from fractionate.tasks import make_rows
 from fractionate.tasks.rows import region_rows

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, LearningRate, Network, Optimizer, Run
+from fractionate.config.optimizers import LearningRate, Optimizer
+from fractionate.config.run import Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 

@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
-from fractionate.config.run import Data, LearningRate, Monitors, Network, Run
+from fractionate.config.optimizers import LearningRate
+from fractionate.config.run import Monitors, Network, Run
 from fractionate.methods import catalog
 from fractionate.models import create
 from fractionate.rows import Progress

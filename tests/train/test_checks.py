@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from fractionate.config.run import Data, Network, Run
+from fractionate.config.data import Data
+from fractionate.config.run import Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from fractionate.config.run import Data, Monitors, Network, Optimizer, Run
+from fractionate.config.data import Data
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Monitors, Network, Run
 from fractionate.data import Normalization, SmallImages
 from fractionate.runs.checkpoint import restore, save_checkpoint
 from fractionate.train.build import Training, place, prepare

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import fractionate as fr
-from fractionate.config.run import AdamW, Monitors, Network, Optimizer
+from fractionate.config.optimizers import AdamW, Optimizer
+from fractionate.config.run import Monitors, Network
 from fractionate.optim import clip_total
 from fractionate.runs.checkpoint import restore, save_checkpoint
 from fractionate.tasks import Diverged

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fractionate.combine import Rule
-from fractionate.config.run import AdamW, Network, Optimizer, Parallel, Run
+from fractionate.config.optimizers import AdamW, Optimizer
+from fractionate.config.run import Network, Parallel, Run
 from fractionate.train.build import Training, prepare
 from fractionate.train.log import Diverged
 from fractionate.train.loop import Record, fit

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from fractionate.config.run import LearningRate
+from fractionate.config.optimizers import LearningRate
 from fractionate.train.schedule import factor, scheduler
 from tests import golden
 

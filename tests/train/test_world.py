@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fractionate.config.run import Data, Monitors, Network, Optimizer, Parallel
+from fractionate.config.data import Data
+from fractionate.config.optimizers import Optimizer
+from fractionate.config.run import Monitors, Network, Parallel
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import prepare
 from fractionate.train.checks import check_shares

@@ -12,7 +12,7 @@ from .own_code import remembered
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..config.run import Data
+    from ..config.data import Data
     from ..probe.measure import Conditions, Measured
 
 
@@ -104,7 +104,7 @@ class Evaluate:
     def _images(self, console: Console) -> Data:
         """The set that --data names, or the folder that it is."""
         from .._choices import choose
-        from ..config.run import Data
+        from ..config.data import Data
         from ..train.sources import SETS
 
         name, root = self.data, self.root

@@ -1,8 +1,10 @@
 """A training run as frozen plain data, in and out of YAML; nothing in here runs."""
 
+from .data import Data
 from .files import changed_fields, differences, from_yaml, override, read_config, to_yaml
 from .method import MethodSpec, Wrapper
-from .run import SGD, AdamW, Data, LearningRate, Monitors, Network, Optimizer, Parallel, Run
+from .optimizers import SGD, AdamW, LearningRate, Optimizer
+from .run import Monitors, Network, Parallel, Run
 
 __all__ = [
     "SGD",

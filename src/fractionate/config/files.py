@@ -12,7 +12,8 @@ from typing import Any
 
 from .._files import expanded
 from .method import MethodSpec
-from .run import SGD, AdamW, Network, Run
+from .optimizers import SGD, AdamW
+from .run import Network, Run
 from .validation import KINDS, optimizer_kind, takes_text, validated, worded
 from .yaml import dump_yaml, load_yaml, read_text
 

@@ -8,7 +8,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .run import SGD, AdamW, Data, LearningRate, Run
+    from .data import Data
+    from .optimizers import SGD, AdamW, LearningRate
+    from .run import Run
 
 SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
 EPOCHS = 1_000_000

@@ -9,58 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from .data import Data
 from .method import MethodSpec
-from .ranges import check_adamw, check_data, check_learning_rate, check_run, check_sgd
-
-Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
-Decay = Literal["all", "weights"]
-Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which images, how many of them, and how they are augmented.
-
-    Args:
-        name: data set; ``"folder"`` is any folder of images, one folder per class.
-        root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
-            FRACTIONATE_DATA, else ``data``.
-        labels_per_class: keep this many training images of each class; ``None`` keeps all.
-        evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
-        size: of a folder's images, in pixels; ``None`` takes that of the first one.
-        skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
-        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
-            it changes no number.
-        batch_size: images per step.
-        passes: how often every image is seen in one epoch.
-        shift: random shift by up to this many pixels (pad and crop).
-        flip: random mirror image.
-        augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
-            ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
-            ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
-        strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
-        mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
-        cutmix: the same for pasted rectangles; with both, each batch draws one of them.
-    """
-
-    name: Name = "digits"
-    root: str | None = None
-    labels_per_class: int | None = None
-    evaluate_on: Literal["test", "validation"] = "test"
-    size: int | None = None
-    skip_broken: bool = False
-    cache: bool = False
-    batch_size: int = 64
-    passes: int = 1
-    shift: int = 0
-    flip: bool = False
-    augment: Augment = "none"
-    strong: Augment = "none"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_data(self)
+from .optimizers import SGD, AdamW, LearningRate
+from .ranges import check_run
 
 
 @dataclass(frozen=True)
@@ -81,104 +33,6 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
-
-
-@dataclass(frozen=True)
-class SGD:
-    """:class:`fractionate.StreamSGD`; ``momentum`` is the base that every stream shifts.
-
-    Args:
-        name: ``"sgd"``.
-        lr, momentum, weight_decay, nesterov, dampening: as in :class:`fractionate.StreamSGD`.
-        decay: which parameters weight decay is for: ``"all"``; or ``"weights"``, those of two dimensions and more, not
-            biases and norms, and no embeddings (positions and tokens of transformers among them).
-        layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
-            having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
-        clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
-        clip_streams: largest norm of each stream's gradient, before ``clip``.
-    """
-
-    name: Literal["sgd"] = field(default="sgd", kw_only=True)
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    nesterov: bool = False
-    dampening: float = 0.0
-    clip: float | None = None
-    clip_streams: float | None = None
-    decay: Decay = "all"
-    layer_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        check_sgd(self)
-
-    @property
-    def base(self) -> float:
-        """The momentum that every stream shifts."""
-        return self.momentum
-
-
-@dataclass(frozen=True)
-class AdamW:
-    """:class:`fractionate.StreamAdamW`; ``beta1`` is the base that every stream shifts.
-
-    Args:
-        name: ``"adamw"``.
-        lr, beta2, eps, weight_decay, gain, clip_rms: as in :class:`fractionate.StreamAdamW`.
-        beta1: coefficient of the first moments.
-        decay, layer_decay, clip, clip_streams: as in :class:`SGD`.
-    """
-
-    name: Literal["adamw"] = field(default="adamw", kw_only=True)
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
-    gain: Literal["normalised", "heavy-ball"] = "normalised"
-    clip: float | None = None
-    clip_streams: float | None = None
-    clip_rms: float | None = None
-    decay: Decay = "all"
-    layer_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        check_adamw(self)
-
-    @property
-    def base(self) -> float:
-        """The momentum that every stream shifts."""
-        return self.beta1
-
-
-Optimizer = SGD  # the name that it had while it was the only one
-
-
-@dataclass(frozen=True)
-class LearningRate:
-    """How the learning rate changes, as a factor of ``optimizer.lr``; epochs count from 1.
-
-    Args:
-        schedule: ``"constant"``, ``"step"`` or ``"cosine"``.
-        milestones: with ``"step"``, epochs after which the rate is multiplied by ``decay``.
-        decay: that factor.
-        minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``, as in published code;
-            0 = none is named: the cosine then goes to 0, which would come after the last epoch.
-        warmup_epochs: during so many epochs the rate grows linearly from ``warmup_start``.
-        warmup_start: first factor; with a ``minimum``, the factor before the first epoch.
-        per: how often the rate changes: once per ``"epoch"``, as in the published runs, or with every ``"step"``.
-    """
-
-    schedule: Literal["constant", "step", "cosine"] = "constant"
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.1
-    minimum: float = 0.0
-    warmup_epochs: int = 0
-    warmup_start: float = 0.1
-    per: Literal["epoch", "step"] = "epoch"
-
-    def __post_init__(self) -> None:
-        check_learning_rate(self)
 
 
 @dataclass(frozen=True)

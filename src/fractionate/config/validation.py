@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from .._choices import unknown
 from .method import Wrapper
-from .run import SGD, AdamW, Run
+from .optimizers import SGD, AdamW
+from .run import Run
 
 Kind = type[SGD | AdamW]
 KINDS: dict[object, Kind] = {"sgd": SGD, "adamw": AdamW}

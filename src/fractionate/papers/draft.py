@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..config.data import Data
 from ..config.method import METHODS, MethodSpec
-from ..config.run import Data, LearningRate, Network, Optimizer, Run
+from ..config.optimizers import LearningRate, Optimizer
+from ..config.run import Network, Run
 from ..models.zoo import MODELS
 from .method import missing_method
 from .rows import Row

@@ -115,7 +115,8 @@ def doctor(run: Run, console: Console, *, out: Path = Path("runs"), images: int 
 
     Example:
         >>> from rich.console import Console
-        >>> from fractionate.config.run import Data, Network, Run
+        >>> from fractionate.config.data import Data
+        >>> from fractionate.config.run import Network, Run
         >>> from fractionate.config.method import MethodSpec
         >>> run = Run(student=Network("convnet_4_8"), method=MethodSpec("ce"), data=Data(labels_per_class=5))
         >>> [f.what for f in doctor(run, Console(quiet=True)) if not f.ok]

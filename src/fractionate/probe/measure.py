@@ -14,7 +14,8 @@ from torch import nn
 from .._files import expanded
 from .._headlines import headline
 from .._terminal import one_line
-from ..config.run import Data, Network
+from ..config.data import Data
+from ..config.run import Network
 from ..data import SmallImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder

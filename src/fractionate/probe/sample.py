@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..config.run import Data
+from ..config.data import Data
 from ..data import Batch, Normalization, Source, folder
 from ..data.folder import layout
 from ..data.source import normalization_of

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..config.data import Data
 from ..config.method import MethodSpec
-from ..config.run import Data, LearningRate, Network, Optimizer, Run
+from ..config.optimizers import LearningRate, Optimizer
+from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..papers.draft import PUBLISHED_EPOCHS, milestones, scaled
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from ..config.method import MethodSpec
-from ..config.run import LearningRate, Network, Optimizer, Run
+from ..config.optimizers import LearningRate, Optimizer
+from ..config.run import Network, Run
 from . import cifar100
 
 TEACHER = "resnet20"

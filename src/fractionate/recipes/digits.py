@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from ..config.data import Data
 from ..config.method import MethodSpec
-from ..config.run import Data, LearningRate, Monitors, Network, Optimizer, Run
+from ..config.optimizers import LearningRate, Optimizer
+from ..config.run import Monitors, Network, Run
 from ..papers.draft import defaults, scaled
 
 TEACHER = "convnet_16_32_64"

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from ..config.method import MethodSpec
-from ..config.run import SGD, AdamW, LearningRate, Network, Run
+from ..config.optimizers import SGD, AdamW, LearningRate
+from ..config.run import Network, Run
 from ..pictures.plan import EPOCHS, STUDENT, TEACHER
 from . import cifar100
 

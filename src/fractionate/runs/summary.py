@@ -19,8 +19,9 @@ from .._headlines import headline
 from ..config.run import Run
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
-from ..train.build import Training, merging
+from ..train.build import Training
 from ..train.loop import Loop
+from ..train.optimizer import merging
 from ..train.sources import seen_images
 
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from .._files import cache_folder, expanded
-from ..combine import STREAM
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
-from ..optim import Momenta, StreamAdamW, StreamSGD
+from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last, prepared
 from ..teachers.table import tabled
 from ..world import current, launched
-from .groups import grouped
 from .health import check_weights
-from .log import Watch, unmerged, watching
+from .log import Watch, watching
+from .optimizer import grouped, stream_optimizer, streams_of
 from .sources import sources
 
 
@@ -147,7 +145,7 @@ def prepare(
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     method = _method(run, device)
-    method, merge, momenta = _streams(run, method, watched)
+    method, merge, momenta = streams_of(run, method, watched)
     task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
@@ -173,22 +171,6 @@ def _built_teacher(run: Run, train: Source) -> nn.Module | None:
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
     return build_for(run.teacher, train)
-
-
-def _streams(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
-    """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
-    if run.combine != "none":
-        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
-    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
-    return method, merge, method.momenta(run.optimizer.base, merge)
-
-
-def merging(run: Run, method: Method) -> bool | None:
-    """Whether to join streams with equal momentum: as the config says, else wherever the optimizer says it is exact."""
-    if run.merge is not None:
-        return run.merge
-    apart = method.momenta(run.optimizer.base, merge=False)
-    return stream_optimizer(run, [nn.Parameter(torch.zeros(1, 1))], apart).merges_exactly
 
 
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
@@ -232,34 +214,6 @@ def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Sou
     with torch.no_grad():
         task.rows(student, LiveTeacher(teacher), batch)
     student.train()
-
-
-def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | StreamAdamW:
-    """The config's optimizer, by name, of parameters or groups of them.
-
-    Raises:
-        ValueError: momenta that this optimizer does not follow.
-    """
-    o = run.optimizer
-    if o.name == "adamw":
-        return StreamAdamW(
-            params,
-            lr=o.lr,
-            betas=momenta,
-            beta2=o.beta2,
-            eps=o.eps,
-            weight_decay=o.weight_decay,
-            gain=o.gain,
-            clip_rms=o.clip_rms,
-        )
-    return StreamSGD(
-        params,
-        lr=o.lr,
-        momentum=momenta,
-        weight_decay=o.weight_decay,
-        dampening=o.dampening,
-        nesterov=o.nesterov,
-    )
 
 
 def _compared_with(training: Training, teacher: nn.Module) -> Training:

@@ -120,7 +120,8 @@ def fit(training: Training) -> Iterator[Record]:
         Diverged: a loss or a gradient is not finite.
 
     Example:
-        >>> from fractionate.config.run import Data, Network, Run
+        >>> from fractionate.config.data import Data
+        >>> from fractionate.config.run import Network, Run
         >>> from fractionate.config.method import MethodSpec
         >>> from fractionate.train.build import prepare
         >>> run = Run(student=Network("convnet_4_8"), method=MethodSpec("ce"), data=Data(labels_per_class=2), epochs=2)

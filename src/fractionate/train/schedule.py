@@ -7,7 +7,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..config.run import LearningRate
+from ..config.optimizers import LearningRate
 
 
 def factor(rate: LearningRate, epoch: int, epochs: int) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from .._files import expanded
-from ..config.run import Data
+from ..config.data import Data
 from ..data import (
     AUGMENTATIONS,
     Labelled,

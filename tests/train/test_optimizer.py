@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from fractionate.config.run import SGD, AdamW, LearningRate, Monitors, Network
+from fractionate.config.optimizers import SGD, AdamW, LearningRate
+from fractionate.config.run import Monitors, Network
 from fractionate.train.build import prepare
-from fractionate.train.groups import depths, grouped
 from fractionate.train.loop import Loop
+from fractionate.train.optimizer import depths, grouped
 from tests.train.runs import tiny
 
 Optimizer = SGD | AdamW

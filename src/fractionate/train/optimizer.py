@@ -1,14 +1,64 @@
-"""Groups of parameters by rule: which are decayed, and how far the rate of each falls with its depth."""
+"""A config's optimizer: its streams, and groups of parameters by rule (which are decayed, the rate by depth)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
-from ..config.run import SGD, AdamW
+from ..combine import STREAM
+from ..config.optimizers import SGD, AdamW
+from ..config.run import Run
+from ..methods import Method
+from ..optim import Momenta, StreamAdamW, StreamSGD
+from .log import unmerged
 
 TOKENS = ("pos_embed", "position_embed", "pos_encoding", "_token", "relative_position_bias_table")
+
+
+def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | StreamAdamW:
+    """The config's optimizer, by name, of parameters or groups of them.
+
+    Raises:
+        ValueError: momenta that this optimizer does not follow.
+    """
+    o = run.optimizer
+    if o.name == "adamw":
+        return StreamAdamW(
+            params,
+            lr=o.lr,
+            betas=momenta,
+            beta2=o.beta2,
+            eps=o.eps,
+            weight_decay=o.weight_decay,
+            gain=o.gain,
+            clip_rms=o.clip_rms,
+        )
+    return StreamSGD(
+        params,
+        lr=o.lr,
+        momentum=momenta,
+        weight_decay=o.weight_decay,
+        dampening=o.dampening,
+        nesterov=o.nesterov,
+    )
+
+
+def streams_of(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:
+    """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
+    if run.combine != "none":
+        return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
+    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    return method, merge, method.momenta(run.optimizer.base, merge)
+
+
+def merging(run: Run, method: Method) -> bool | None:
+    """Whether to join streams with equal momentum: as the config says, else wherever the optimizer says it is exact."""
+    if run.merge is not None:
+        return run.merge
+    apart = method.momenta(run.optimizer.base, merge=False)
+    return stream_optimizer(run, [nn.Parameter(torch.zeros(1, 1))], apart).merges_exactly
 
 
 def grouped(optimizer: SGD | AdamW, student: nn.Module, module: nn.Module | None = None) -> Any:

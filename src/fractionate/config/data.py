@@ -1,0 +1,57 @@
+"""Which images a run sees, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .ranges import check_data
+
+Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, how many of them, and how they are augmented.
+
+    Args:
+        name: data set; ``"folder"`` is any folder of images, one folder per class.
+        root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
+            FRACTIONATE_DATA, else ``data``.
+        labels_per_class: keep this many training images of each class; ``None`` keeps all.
+        evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
+        size: of a folder's images, in pixels; ``None`` takes that of the first one.
+        skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
+        cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
+            it changes no number.
+        batch_size: images per step.
+        passes: how often every image is seen in one epoch.
+        shift: random shift by up to this many pixels (pad and crop).
+        flip: random mirror image.
+        augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
+            ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
+            ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
+        strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
+        mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
+        cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+    """
+
+    name: Name = "digits"
+    root: str | None = None
+    labels_per_class: int | None = None
+    evaluate_on: Literal["test", "validation"] = "test"
+    size: int | None = None
+    skip_broken: bool = False
+    cache: bool = False
+    batch_size: int = 64
+    passes: int = 1
+    shift: int = 0
+    flip: bool = False
+    augment: Augment = "none"
+    strong: Augment = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_data(self)
