@@ -223,7 +223,7 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
 
 
 def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
-    net = build_for(config, test).to(test.target.device)
+    net = build_for(config, test, test).to(test.target.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 

@@ -22,6 +22,7 @@ from ..tasks.classification import SCHEMA
 from ..train.build import Training
 from ..train.loop import Loop
 from ..train.optimizer import merging
+from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
 
 
@@ -37,7 +38,7 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
     says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
-    later has to be shown.
+    later has to be shown, and ``preprocessing`` what the student does to pixels itself (null: as the data have them).
     """
     training = loop.training
     run, key = training.run, test.headline
@@ -50,6 +51,7 @@ def summarize(
         "method": run.method.title,
         "dataset": _dataset(run),
         "images": seen_images(training.train),
+        "preprocessing": recorded(seen_by(training.student)),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,

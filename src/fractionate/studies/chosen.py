@@ -18,7 +18,7 @@ from ..models import create, is_own_code
 from ..recipes import placed
 from ..runs.folder import RunFolder
 from .jobs import Job, Options
-from .teachers import check_students, measured_teacher, trained_teacher
+from .teachers import check_students, measured_teacher, settled_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +133,8 @@ def _taught(
 ) -> Network:
     """The teacher with its weights: those that were given, or those of its own training."""
     if teacher.checkpoint or teacher.pretrained:
-        check_students(students)
+        teacher = settled_teacher(teacher, alone)
+        check_students([replace(run, teacher=teacher) for run in students])
         return measured_teacher(teacher, replace(alone, teacher=teacher), console, expected)
     if teacher.name != alone.student.name:
         raise ValueError(f"the teacher is trained first: name it by --teacher {teacher.name}, not by a field")

@@ -17,9 +17,10 @@ from ..probe.cost import in_time
 from ..probe.doctor import Thinned
 from ..runs.folder import RunFolder
 from ..tasks.classification import evaluate
-from ..train.build import build, fixed_threads, place, prepare
+from ..train.build import build, build_for, fixed_threads, place, prepare
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.health import check_weights
+from ..train.pixels import settled
 from ..train.sources import sources
 from .display import display
 from .jobs import Event, Job, Listener, Options, run_jobs
@@ -151,6 +152,16 @@ def trained_teacher(
     return replace(run.student, checkpoint=str(there.student))
 
 
+def settled_teacher(teacher: Network, run: Run) -> Network:
+    """A teacher with weights that says how it wants its pixels, if that had to be tried: once, for all its students.
+
+    Raises:
+        ValueError: weights that do not fit, or trying does not tell.
+    """
+    train, test = sources(run.data, run.seed, place(run.device))
+    return settled(build(teacher, test.num_classes).to(place(run.device)), teacher, train, test, "teacher")
+
+
 def measured_teacher(
     teacher: Network, run: Run, console: Console, expected: Callable[[Network], float | None] = lambda network: None
 ) -> Network:
@@ -168,8 +179,8 @@ def measured_teacher(
     Raises:
         ValueError: weights that do not fit or are not finite.
     """
-    test = sources(run.data, run.seed, place(run.device))[1]
-    net = build(teacher, test.num_classes).to(place(run.device))
+    train, test = sources(run.data, run.seed, place(run.device))
+    net = build_for(teacher, train, test, "teacher").to(place(run.device))
     check_weights("teacher", net)
     with fixed_threads(run.threads):
         found = evaluate(net, test)

@@ -17,7 +17,7 @@ from ..runs.folder import CONFIG, SUMMARY
 from .chosen import Choice, chosen_jobs, file_name, for_teacher
 from .display import display
 from .jobs import Job, Options, run_jobs
-from .teachers import measured_teacher, trained_teacher
+from .teachers import measured_teacher, settled_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,9 @@ def train_paper(
         run = replace(run, teacher=replace(run.teacher, checkpoint=str(choice.teacher_checkpoint)))
     own = run.teacher is not None and run.teacher.name == recipe.row.teacher
     if run.method.distils and run.teacher and (run.teacher.checkpoint or run.teacher.pretrained):
-        measured_teacher(run.teacher, run, console, lambda network: recipe.teacher_top1 if own else None)
+        given = settled_teacher(run.teacher, run)
+        run = replace(run, teacher=given)
+        measured_teacher(given, run, console, lambda network: recipe.teacher_top1 if own else None)
     elif run.method.distils and run.teacher:
         alone = teacher_run(recipe if own else run.teacher.name)
         alone = override(lasting(alone, choice.teacher_epochs or alone.epochs), for_teacher(changes))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..losses import region_logits
 from ..models import logits_of
+from ..models.preprocessing import shown_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World
@@ -104,7 +105,8 @@ def _regions(net: nn.Module, images: Tensor, scales: Sequence[int]) -> Tensor:
     features = getattr(net, "features", None)
     if head is None or not callable(features):
         raise ValueError(_refusal(net, "no features(x) or no linear layer was found"))
-    maps = [x for x in features(images) if x.ndim == 4]
+    how = shown_of(net)  # features are not asked for through the network's own call
+    maps = [x for x in features(how.pixels(images) if how else images) if x.ndim == 4]
     if not maps or maps[-1].shape[1] != head.in_features:
         found = "none" if not maps else f"{maps[-1].shape[1]} channels"
         raise ValueError(_refusal(net, f"the last feature map has {found}, the head reads {head.in_features} numbers"))

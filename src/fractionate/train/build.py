@@ -9,19 +9,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from .._files import cache_folder, expanded
+from .._files import cache_folder
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
 from ..models import create, load_checkpoint
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
-from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last, prepared
+from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current, launched
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
+from .pixels import made_for
 from .sources import sources
 
 
@@ -48,12 +49,9 @@ def build(config: Network, num_classes: int) -> nn.Module:
     return net
 
 
-def build_for(config: Network, source: Source) -> nn.Module:
-    """A network with weights, as it wants to see the images of a source; trained here, it takes them as they come."""
-    net, file = build(config, source.num_classes), config.checkpoint
-    if file and (expanded(file).parent / "config.yaml").is_file():
-        return net
-    return prepared(net, config.name, source, pretrained=config.pretrained and not file)
+def build_for(config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
+    """A network that sees the images of a source as it was trained to, as :func:`fractionate.train.pixels.made_for`."""
+    return made_for(build(config, source.num_classes), config, source, tried_on, what)
 
 
 def place(name: str) -> torch.device:
@@ -137,9 +135,9 @@ def prepare(
     device = place(run.device)
     made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or _built_teacher(run, train)
+    teacher = teacher or _built_teacher(run, train, test)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = _placed(student or build(run.student, train.num_classes), run, device).train()
+    student = _placed(student or build_for(run.student, train, test, "student"), run, device).train()
     student = _with_batch_norms(student, run, device)
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None
@@ -165,12 +163,12 @@ def prepare(
     return _compared_with(training, teacher) if teacher else training
 
 
-def _built_teacher(run: Run, train: Source) -> nn.Module | None:
+def _built_teacher(run: Run, train: Source, test: Source) -> nn.Module | None:
     """The config's teacher, which sees pixels as it was trained to; none where it would only be compared with."""
     if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
-    return build_for(run.teacher, train)
+    return build_for(run.teacher, train, test, "teacher")
 
 
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:

@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .._headlines import headline
 from ..data import class_counts, epoch_images, stated
 from ..models import classes_of, copy_of
 from ..rows import Progress
-from ..tasks import Evaluation
+from ..tasks import Guessed
 from ..world import current
 from .build import Training, autocast
 from .generators import random_state, set_random_state
@@ -58,21 +59,20 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
     """Refuse a teacher that is worse than asked for, or worse than guessing."""
     if training.teacher_test is None:
         return
-    key, found = training.task.headline, training.teacher_test
-    name, value = {"top1": "top-1"}.get(key, key), found.score
-    if at_least is not None and value < at_least:
+    found = training.teacher_test
+    metric, value = headline(found.headline), found.score
+    if at_least is not None and (value < at_least if metric.higher else value > at_least):
         raise ValueError(
-            f"the teacher has {value:.2f} % {name} on the test images, at least {at_least:g} % were asked for"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, at "
+            f"{'least' if metric.higher else 'most'} {f'{at_least:g} {metric.unit}'.rstrip()} were asked for"
         )
-    if not isinstance(found, Evaluation):  # what guessing gets is known of classes alone
+    if not isinstance(found, Guessed) or not training.run.method.distils:
         return
-    top1, classes, count = found.top1, training.train.num_classes, sum(found.calibration.count)
-    chance = 1 / classes
-    doubt = SURE * (chance * (1 - chance) / max(1, count)) ** 0.5
-    if training.run.method.distils and top1 / 100 < chance - doubt:
+    chance, doubt = found.guessing(training.train.num_classes)
+    if (chance - value if metric.higher else value - chance) > SURE * doubt:
         raise ValueError(
-            f"the teacher has {top1:.2f} % top-1 on the test images, guessing has {100 * chance:.2f} %: are its "
-            f"classes in another order, or its images normalised in another way?"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, guessing has "
+            f"{metric.value(chance)}: are its classes in another order, or its images normalised in another way?"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
@@ -29,12 +30,11 @@ from ..data import (
     normalization_of,
 )
 from ..data.cifar import NORMALIZATION
+from ..models.preprocessing import shown_of
+from .pixels import differ
 
 if TYPE_CHECKING:
     from .build import Training
-
-SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
-SCALE = 0.05  # of a standard deviation, as a share of it
 
 
 def seen_images(source: Source) -> dict[str, Any] | None:
@@ -74,7 +74,8 @@ def check_seen(training: Training) -> None:
             f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
             f"and {_at(ours, at)} here; train it on these images"
         )
-    if _normalised_otherwise(there, here):
+    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
+    if not own_way and _normalised_otherwise(there, here):
         raise ValueError(
             f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
             f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
@@ -95,7 +96,7 @@ def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
     if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
         return False
-    return any(abs(m1 - m2) > SHIFT * s2 or abs(s1 - s2) > SCALE * s2 for m1, s1, m2, s2 in zip(*rules, strict=True))
+    return differ(*rules)
 
 
 def _numbers(values: Any) -> bool:
