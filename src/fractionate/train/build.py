@@ -13,7 +13,7 @@ from .._files import cache_folder
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
-from ..models import create, load_checkpoint
+from ..models import OtherHead, create, load_checkpoint
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
@@ -25,11 +25,22 @@ from .optimizer import grouped, stream_optimizer, streams_of
 from .pixels import made_for
 from .sources import sources
 
+REMEDY = (
+    "fractionate train RECIPE --teacher NAME teacher.pretrained=true fine-tunes such weights first, also those of "
+    "--teacher-checkpoint FILE; a config wants the weights that came out (teacher.checkpoint=FILE)"
+)
 
-def build(config: Network, num_classes: int) -> nn.Module:
+
+def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Module:
     """The network, filled from its checkpoint if it has one.
 
+    Args:
+        config: its name and where its weights come from.
+        num_classes: number of logits.
+        new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
+
     Raises:
+        OtherHead: a ValueError: weights for another number of classes.
         ValueError: an unknown name, or a checkpoint that does not fit.
         FileNotFoundError: no checkpoint there.
 
@@ -43,15 +54,31 @@ def build(config: Network, num_classes: int) -> nn.Module:
         pretrained=config.pretrained and not config.checkpoint,  # the file brings every weight
         stem=config.stem,
         published_bn=config.published_bn,
+        new_head=new_head,
     )
     if config.checkpoint:
-        load_checkpoint(net, config.checkpoint)
+        load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
     return net
 
 
+def build_teacher(config: Network, num_classes: int) -> nn.Module:
+    """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
+    try:
+        return build(config, num_classes)
+    except OtherHead as error:
+        raise OtherHead(f"{error}; {REMEDY}") from error
+
+
 def build_for(config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
-    """A network that sees the images of a source as it was trained to, as :func:`fractionate.train.pixels.made_for`."""
-    return made_for(build(config, source.num_classes), config, source, tried_on, what)
+    """A network that sees the images of a source as it was trained to (:func:`fractionate.train.pixels.made_for`).
+
+    Pretrained weights for other classes are where a student begins, with a new last layer.
+    """
+    if what == "teacher":
+        net = build_teacher(config, source.num_classes)
+    else:
+        net = build(config, source.num_classes, new_head=what == "student")
+    return made_for(net, config, source, tried_on, what)
 
 
 def place(name: str) -> torch.device:
