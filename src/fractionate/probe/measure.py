@@ -132,7 +132,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     if problem := student_problem(facts, folder):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
-    if teacher is not None and (missing := _no_weights(teacher)):
+    if teacher is not None and (missing := no_weights(teacher)):
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
@@ -144,7 +144,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     )
 
 
-def _no_weights(teacher: Network) -> str | None:
+def no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"

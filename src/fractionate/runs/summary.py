@@ -50,8 +50,9 @@ def summarize(
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
-        "images": seen_images(training.train),
+        "images": _images(training),
         "preprocessing": recorded(seen_by(training.student)),
+        "teacher_preprocessing": recorded(training.teacher_pixels),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
@@ -80,6 +81,12 @@ def summarize(
         "git": _git(),
         "versions": _versions(),
     }
+
+
+def _images(training: Training) -> dict[str, Any] | None:
+    """Classes, normalisation and shape of the images."""
+    seen = seen_images(training.train)
+    return seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])}
 
 
 def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:

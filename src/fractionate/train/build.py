@@ -13,7 +13,7 @@ from .._files import cache_folder
 from ..config.run import Network, Run
 from ..data import Source
 from ..methods import Method
-from ..models import OtherHead, create, load_checkpoint
+from ..models import OtherHead, Preprocessing, create, load_checkpoint
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
@@ -22,7 +22,7 @@ from ..world import current, launched
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
-from .pixels import made_for
+from .pixels import made_for, seen_by
 from .sources import sources
 
 REMEDY = (
@@ -117,6 +117,7 @@ class Training:
         teacher_test: the teacher's metrics on the test images.
         teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
+        teacher_pixels: what it does to pixels itself; ``None``: it takes them as the data have them.
         epoch, step: how far training is.
     """
 
@@ -132,6 +133,7 @@ class Training:
     teacher_test: Result | None = None
     teacher_seen: Metrics | None = None
     teacher_params: int | None = None
+    teacher_pixels: Preprocessing | None = None
     epoch: int = 0
     step: int = 0
     watch: Watch | None = None
@@ -251,6 +253,7 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
         teacher_test=seen.result(),
         teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
+        teacher_pixels=seen_by(teacher),
     )
 
 

@@ -108,13 +108,15 @@ def seen_by(net: nn.Module) -> Preprocessing | None:
     return how.wanted if how else None
 
 
-def said_by(facts: Mapping[str, Any]) -> Preprocessing | None:
+def said_by(facts: Mapping[str, Any], key: str = "preprocessing") -> Preprocessing | None:
     """What a run's summary says its student wants done to pixels; nothing in those of releases that did nothing.
+
+    ``key="teacher_preprocessing"`` is its teacher's.
 
     Raises:
         ValueError: a damaged summary.
     """
-    said = facts.get("preprocessing")
+    said = facts.get(key)
     return from_plain(said) if said else None
 
 
