@@ -119,7 +119,7 @@ def test_transformers_weights_get_a_new_last_layer(tmp_path: Path) -> None:
 def train(photos: Path, out: Path, *words: str | Path) -> int:
     given = ["train", "folder", "--data", photos, "--teacher", f"timm:{NAME}", "teacher.pretrained=true", *words]
     given += ["--student", "resnet8", "--epochs", "1", "--teacher-epochs", "2", "--out", out]
-    return main([str(word) for word in [*given, "data.size=16", "data.batch_size=8", "device=cpu"]])
+    return main([str(word) for word in [*given, "data.size=16", "data.batch_size=8", "device=cpu", "--no-export"]])
 
 
 def test_such_a_teacher_is_fine_tuned_once_and_kept(

@@ -9,11 +9,11 @@ from typing import Literal
 from ..config.method import MethodSpec
 from ..config.optimizers import SGD, AdamW, LearningRate
 from ..config.run import Network, Run
+from ..pictures.kinds import RATES, TRANSFORMER_RATE, kind_of
 from ..pictures.plan import EPOCHS, STUDENT, TEACHER
 from . import cifar100
 
 CLIP = 1.0
-RATES = {"small": 0.05, "photo": 0.02, "light": 0.01}  # of SGD, per 64 images
 
 
 def teacher(
@@ -69,32 +69,6 @@ def student(
     return _here(field)
 
 
-# Words in the names of networks, this package's and others', that are known to want a smaller rate or AdamW.
-LIGHT = (
-    *("mobile", "shuffle", "efficient", "mnas", "ghost", "rexnet", "regnet", "lcnet", "tinynet", "fbnet", "squeeze"),
-    "mixnet",
-)
-TRANSFORMERS = (
-    *("vit", "deit", "swin", "beit", "eva", "cait", "xcit", "pvt", "twins", "coat", "convit", "maxvit", "tnt", "mixer"),
-    *("mlp", "former", "convnext"),
-)
-
-
-def kind_of(name: str) -> Literal["small", "photo", "light", "transformer"]:
-    """Which settings suit a network, as far as its name tells.
-
-    Example:
-        >>> [kind_of(name) for name in ("resnet20", "timm:resnet18", "timm:mobilenetv3_small_050", "timm:vit_tiny")]
-        ['small', 'photo', 'light', 'transformer']
-    """
-    library, _, rest = name.lower().rpartition(":")
-    if library == "hf" or (library and any(word in rest for word in TRANSFORMERS)):
-        return "transformer"
-    if any(word in rest for word in LIGHT):
-        return "light"
-    return "photo" if library else "small"
-
-
 def optimizer_for(name: str) -> SGD | AdamW:
     """The optimizer of a network on a folder: one that does not diverge, for people who tune nothing.
 
@@ -117,7 +91,7 @@ def optimizer_for(name: str) -> SGD | AdamW:
     """
     kind = kind_of(name)
     if kind == "transformer":
-        return AdamW(lr=3e-4, weight_decay=0.05, clip=CLIP, decay="weights")
+        return AdamW(lr=TRANSFORMER_RATE, weight_decay=0.05, clip=CLIP, decay="weights")
     return SGD(lr=RATES[kind], clip=CLIP)
 
 
