@@ -7,6 +7,8 @@ from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .labelled import Labelled, Part, few, held_out
+from .layouts import IMAGENET as PHOTO_NORMALIZATION
+from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
 from .small import SmallImages
 from .source import (
@@ -21,6 +23,7 @@ from .source import (
     shares,
     stated,
 )
+from .stl10 import stl10, stl10_unlabelled
 
 __all__ = [
     "AUGMENTATIONS",
@@ -30,7 +33,9 @@ __all__ = [
     "Divisible",
     "Labelled",
     "Normalization",
+    "PHOTO_NORMALIZATION",
     "Part",
+    "PhotoSet",
     "Draw",
     "Drawn",
     "SmallImages",
@@ -48,12 +53,16 @@ __all__ = [
     "fingerprint_of",
     "folder",
     "held_out",
+    "layout_of",
     "mnist",
     "normalization_of",
     "part",
+    "photo_set",
     "pieces",
     "randaugment",
     "shares",
     "stated",
+    "stl10",
+    "stl10_unlabelled",
     "survey",
 ]

@@ -88,8 +88,26 @@ def folder(
     need_pillow()
     root = expanded(root)
     found = layout(root)
+    return read_layout(
+        found, root, part, size, skip_broken=skip_broken, samples=samples, progress=progress, cache=cache, say=say
+    )
+
+
+def read_layout(
+    found: Layout,
+    root: Path,
+    part: Part,
+    size: int | None = None,
+    *,
+    skip_broken: bool = False,
+    samples: int | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Labelled:
+    """The images of one part of a layout, read into memory; arguments and errors as those of :func:`folder`."""
     if left_out := told_unread(found.unread):
-        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)
+        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=3)
     files, classes = found.parts[part], found.classes
     target = torch.tensor(files.labels, dtype=torch.int64)
     _check_counts(target, classes, f"the {part} part of {printable(root)}")
@@ -148,17 +166,22 @@ def layout(root: Path) -> Layout:
     test = files.get("test") or files.get("validation")
     if test is None:
         test, train = train.cut(TEST_SHARE, TEST_SEED)
-    if "validation" in files and "test" in files:
-        held, rest = files["validation"], train
-    else:
-        held, rest = train.cut(VALIDATION_SHARE, VALIDATION_SEED)
+    held = files["validation"] if "validation" in files and "test" in files else None
+    return divided(classes, train, test, held, [path for one in found.values() for path in one.unread])
+
+
+def divided(
+    classes: tuple[str, ...], train: Files, test: Files, validation: Files | None = None, unread: Sequence[Path] = ()
+) -> Layout:
+    """The parts of training and test images; without a validation part, it is a tenth of every class to train on."""
+    held, rest = train.cut(VALIDATION_SHARE, VALIDATION_SEED) if validation is None else (validation, train)
     parts: dict[Part, Files] = {
         "train": train,
         "train-without-validation": rest,
         "validation": held,
         "test": test,
     }
-    return Layout(classes, train, parts, [path for one in found.values() for path in one.unread])
+    return Layout(classes, train, parts, list(unread))
 
 
 def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:

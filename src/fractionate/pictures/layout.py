@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -191,13 +191,18 @@ def _too_few(split: Path, names: list[str]) -> str:
     return told
 
 
-def find(split: Path, classes: tuple[str, ...]) -> Found:
+def find(split: Path, classes: tuple[str, ...], *, aside: Collection[str] = ()) -> Found:
     """Every picture of every class below a folder, sorted by class and name.
+
+    Args:
+        split: the folder.
+        classes: names of the classes.
+        aside: folders in it that are no classes.
 
     Raises:
         ValueError: a folder that is no class, a class without pictures, links that lead out, or parts inside a class.
     """
-    names = {shown(name): name for name in folders(split)}
+    names = {shown(name): name for name in folders(split) if name not in aside}
     strange = sorted(set(names) - set(classes))
     if strange:
         raise ValueError(
