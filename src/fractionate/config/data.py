@@ -49,6 +49,10 @@ class Data:
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+        unlabelled: a folder of images without labels (anywhere below it; or STL-10's), some of which join every batch;
+            ``"all"``: all training images, labels hidden, beside those that ``labels_per_class`` keeps. The task's loss
+            is the mean over the images with labels, every other the mean over all. For methods that read no label.
+        unlabelled_batch: how many of them; ``None``: as many as ``batch_size``, which counts those with labels.
     """
 
     name: Name = "digits"
@@ -66,6 +70,8 @@ class Data:
     strong: Augment = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    unlabelled: str | None = None
+    unlabelled_batch: int | None = None
 
     def __post_init__(self) -> None:
         check_data(self)

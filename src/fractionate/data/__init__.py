@@ -6,6 +6,7 @@ from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
+from .joined import Joined
 from .labelled import Labelled, Part, few, held_out
 from .layouts import IMAGENET as PHOTO_NORMALIZATION
 from .layouts import PhotoSet, layout_of, photo_set
@@ -22,8 +23,10 @@ from .source import (
     normalization_of,
     shares,
     stated,
+    unlabelled_count,
 )
 from .stl10 import stl10, stl10_unlabelled
+from .unlabelled import unlabelled
 
 __all__ = [
     "AUGMENTATIONS",
@@ -31,6 +34,7 @@ __all__ = [
     "Batch",
     "Countable",
     "Divisible",
+    "Joined",
     "Labelled",
     "Normalization",
     "PHOTO_NORMALIZATION",
@@ -65,4 +69,6 @@ __all__ = [
     "stl10",
     "stl10_unlabelled",
     "survey",
+    "unlabelled",
+    "unlabelled_count",
 ]

@@ -33,6 +33,7 @@ from ..data import (
     stl10,
 )
 from ..data.cifar import NORMALIZATION
+from .joining import beside
 
 if TYPE_CHECKING:
     from .build import Training
@@ -152,10 +153,14 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    return resident(SETS[data.name](data), data, seed, device)
+    images = SETS[data.name](data)
+    labelled, test = resident(images, data, seed, device)
+    if data.unlabelled is None:
+        return labelled, test
+    return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
 
 
-def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
     train = SmallImages(
         images.train.images,
