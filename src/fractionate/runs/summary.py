@@ -50,9 +50,7 @@ def summarize(
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
-        "images": _images(training),
-        "preprocessing": recorded(seen_by(training.student)),
-        "teacher_preprocessing": recorded(training.teacher_pixels),
+        **_pixels(training),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
@@ -83,10 +81,14 @@ def summarize(
     }
 
 
-def _images(training: Training) -> dict[str, Any] | None:
-    """Classes, normalisation and shape of the images."""
+def _pixels(training: Training) -> dict[str, Any]:
+    """Classes, normalisation and shape of the images, and what each network does to pixels itself."""
     seen = seen_images(training.train)
-    return seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])}
+    return {
+        "images": seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])},
+        "preprocessing": recorded(seen_by(training.student)),
+        "teacher_preprocessing": recorded(training.teacher_pixels),
+    }
 
 
 def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
