@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
+import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -29,6 +31,7 @@ from . import mutations
 from .changes import Change
 
 CANNOT = 99
+CASES = 6  # of a test with many, that are run without a change; the others follow those of them that call a function
 
 
 class Forks:
@@ -79,10 +82,14 @@ class Forks:
         return 0
 
     def learn(self, limit: float) -> str:
-        """Run all without a change, and keep for every test how long it takes and which functions it calls."""
+        """Run some cases of every test without a change; keep how long they take and which functions they call."""
+        of_test: dict[str, list[str]] = defaultdict(list)
+        for name in self.items:
+            of_test[name.partition("[")[0]].append(name)
+        chosen = [name for names in of_test.values() for name in names[:: math.ceil(len(names) / CASES)]]
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             notes = Notes(str(self.tree / "src"), Path(file.name))
-            outcome, _ = self.run(list(self.items), limit, lambda: notes.begin(self.session))
+            outcome, _ = self.run(chosen, limit, lambda: notes.begin(self.session))
             text = Path(file.name).read_text(encoding="utf-8")
         for line in text.splitlines():
             name, seconds, called = json.loads(line)
@@ -90,10 +97,35 @@ class Forks:
             self.called[name] |= {(file, function) for file, function in called}
         return outcome
 
-    def that_call(self, file: str, function: str) -> list[str]:
-        """The tests that call a function, the quickest first."""
-        found = [name for name in self.items if (file, function) in self.called[name]]
-        return sorted(found, key=lambda name: self.lasted[name])
+    def quickest(self, budget: float = math.inf) -> list[str]:
+        """The tests that were run without a change, the quickest first, of so many seconds together."""
+        names = sorted(self.lasted, key=self.lasted.__getitem__)
+        until = itertools.accumulate(self.lasted[name] for name in names)
+        return [name for name, total in zip(names, until, strict=True) if total <= budget]
+
+    def that_call(self, file: str, function: str, budget: float) -> tuple[list[str], float]:
+        """The tests that call a function, the quickest first, then their other cases; and the seconds they take.
+
+        Args:
+            file: its file.
+            function: its name.
+            budget: seconds for these and as many for those.
+        """
+        found = sorted(
+            (n for n, called in self.called.items() if (file, function) in called), key=self.lasted.__getitem__
+        )
+        tests = {name.partition("[")[0]: self.lasted[name] for name in found}
+        others = [name for name in self.items if name not in self.lasted and name.partition("[")[0] in tests]
+        names, total = [], 0.0
+        for group in (found, others):
+            used = 0.0
+            for name in group:
+                used += self.lasted.get(name, tests[name.partition("[")[0]])
+                if used > budget and (group is others or names):
+                    break
+                names.append(name)
+            total += used
+        return names, total
 
 
 class Notes:
@@ -198,12 +230,7 @@ def attempt(
     file, function = forks.tree / change.file, function_of(source, change)
     if function is None:
         return None
-    names, total = [], 0.0
-    for name in forks.that_call(str(file), function):
-        total += forks.lasted[name]
-        if names and total > budget:
-            break
-        names.append(name)
+    names, total = forks.that_call(str(file), function, budget)
 
     def prepare() -> None:
         if not replace(file, function, source, new):
@@ -229,13 +256,15 @@ def main() -> None:
             tell(f"without any change its tests fail ({outcome}): pytest -x {' '.join(names)}")
             os._exit(1)
         seconds = sum(forks.lasted.values())
-        tell(f"{len(forks.items)} tests, {seconds:.0f} s")
+        tell(f"{len(forks.items)} tests; {len(forks.lasted)} of them take {seconds:.0f} s")
+        listed = tree / "tests-of-the-room.txt"
+        listed.write_text("\n".join(forks.quickest(3 * work["budget"])), encoding="utf-8")
         for number, values in enumerate(work["changes"], 1):
             change = Change(**values)
 
             def trial(source: bytes, new: bytes, change: Change = change) -> tuple[str, float]:
                 found = attempt(forks, change, source, new, limit, work["budget"])
-                return found or mutations.run(tree, names, limit + 3 * seconds)
+                return found or mutations.run(tree, [f"@{listed}"], limit + 9 * work["budget"])
 
             found = mutations.outcome_of(tree, room, change, trial)
             mutations.append(Path(work["csv"]), found)
