@@ -31,7 +31,6 @@ from . import mutations
 from .changes import Change
 
 CANNOT = 99
-CASES = 6  # of a test with many, that are run without a change; the others follow those of them that call a function
 
 
 class Forks:
@@ -81,12 +80,12 @@ class Forks:
                 return 1
         return 0
 
-    def learn(self, limit: float) -> str:
-        """Run some cases of every test without a change; keep how long they take and which functions they call."""
+    def learn(self, cases: int, limit: float) -> str:
+        """Run so many cases of every test without a change; keep how long they take and what they call."""
         of_test: dict[str, list[str]] = defaultdict(list)
         for name in self.items:
             of_test[name.partition("[")[0]].append(name)
-        chosen = [name for names in of_test.values() for name in names[:: math.ceil(len(names) / CASES)]]
+        chosen = [name for names in of_test.values() for name in names[:: math.ceil(len(names) / cases)]]
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             notes = Notes(str(self.tree / "src"), Path(file.name))
             outcome, _ = self.run(chosen, limit, lambda: notes.begin(self.session))
@@ -252,7 +251,7 @@ def main() -> None:
         os.write(out, f"{room} {text}\n".encode())
 
     def all_of(forks: Forks) -> None:
-        if (outcome := forks.learn(3600)) != mutations.NOT_NOTICED:
+        if (outcome := forks.learn(work["cases"], 3600)) != mutations.NOT_NOTICED:
             tell(f"without any change its tests fail ({outcome}): pytest -x {' '.join(names)}")
             os._exit(1)
         seconds = sum(forks.lasted.values())
@@ -271,7 +270,7 @@ def main() -> None:
             tell(f"{number}/{len(work['changes'])}: {found.file}:{found.line} {found.kind}: {found.outcome}")
         os._exit(0)
 
-    pytest.main(["-q", "-p", "no:cacheprovider", *names], plugins=[Forks(tree, all_of)])
+    pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow", *names], plugins=[Forks(tree, all_of)])
     raise SystemExit(f"{room}: its tests cannot be collected: pytest {' '.join(names)}")
 
 

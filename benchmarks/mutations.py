@@ -235,6 +235,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="try what was not noticed once more, after new tests")
     parser.add_argument("--tests", nargs="+", help="these tests in place of those that belong to a room")
+    parser.add_argument("--cases", type=int, default=6, help="cases of a test that are run first; the others follow")
     parser.add_argument("--limit", type=float, default=30, help="seconds for a change, beside three times its tests'")
     parser.add_argument("--budget", type=float, default=20, help="seconds of tests in a fork, the quickest first")
     parser.add_argument("--csv", type=Path, default=RESULTS)
@@ -257,6 +258,7 @@ def _try(tree: Path, room: str, todo: Sequence[Change], args: argparse.Namespace
         "csv": str(args.csv),
         "limit": args.limit,
         "budget": args.budget,
+        "cases": args.cases,
         "changes": [asdict(change) for change in todo],
     }
     command = [sys.executable, "-m", "benchmarks.forked"]
