@@ -21,10 +21,10 @@ from ..tasks.classification import SCHEMA
 from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
-from .origin import CHECKPOINT, SAID, STUDENT, SUMMARY, Origin, file_digest, origin_of, replaced
+from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize
 
-CONFIG, METRICS = "config.yaml", "metrics.jsonl"
+CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 PREVIOUS, BROKEN, DIVERGED = "previous.ckpt", "broken.ckpt", "DIVERGED.ckpt"
 # the summary first: deleting starts by making the run unfinished
 FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED)

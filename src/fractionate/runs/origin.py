@@ -22,7 +22,7 @@ from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
 
 CHUNK = 1 << 20
-CHECKPOINT, STUDENT, SUMMARY = "last.ckpt", "student.safetensors", "summary.json"
+CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
 Origin = dict[str, str | None]
 # What may change under way, since it moves numbers by rounding alone; it is said.
 SAID = {
@@ -125,7 +125,7 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
         )
 
 
-def say_other_images(facts: Any, run: Run, folder: Path) -> None:
+def say_other_images(facts: Any, run: Run, summary: Path) -> None:
     """Warn where a finished run is taken as it is though its folder of images holds others by now.
 
     The images are read only where a file or a folder is younger than the run, so that this costs a look at the files.
@@ -133,12 +133,12 @@ def say_other_images(facts: Any, run: Run, folder: Path) -> None:
     Args:
         facts: its summary.
         run: the config that is asked for.
-        folder: of the run.
+        summary: the file that was written last.
     """
-    then = {name: _made_of(facts, name) for name in ("train", "test")}
+    folder, then = summary.parent, {name: _made_of(facts, name) for name in ("train", "test")}
     if not run.data.root or not all(then.values()):
         return
-    if not _younger(expanded(run.data.root), (folder / SUMMARY).stat().st_mtime_ns):
+    if not _younger(expanded(run.data.root), summary.stat().st_mtime_ns):
         return
     try:
         now = dict(zip(then, map(fingerprint_of, sources(run.data, run.seed, torch.device("cpu"))), strict=True))

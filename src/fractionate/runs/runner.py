@@ -18,7 +18,7 @@ from ..train.build import prepare
 from ..train.checks import check_training
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
-from .folder import RunFolder
+from .folder import SUMMARY, RunFolder
 from .origin import check_teacher, origin_of, restore_student, say_other_images
 from .stop import Reason, Stop, Stopped
 
@@ -209,7 +209,7 @@ def _finished(target: RunFolder, run: Run) -> dict[str, Any] | None:
     facts = target.summary()
     check_teacher(facts, run, target.path)
     restore_student(facts, target.path)
-    say_other_images(facts, run, target.path)
+    say_other_images(facts, run, target.path / SUMMARY)
     return facts
 
 
