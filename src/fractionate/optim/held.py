@@ -89,8 +89,8 @@ class Held:
         if count := sum(p.grad is not None for p in parameters(groups)):
             warnings.warn(
                 f"{who}.step: {count} parameters hold gradients in p.grad, which streams do not read: what "
-                f"loss.backward() and clip_grad_norm_ did has no effect; give stream_grads(losses, student) alone, and bound them by "
-                f"optim.clip_total(grads, max_norm)",
+                f"loss.backward() and clip_grad_norm_ did has no effect; give stream_grads(losses, student) alone, and "
+                f"bound them by optim.clip_total(grads, max_norm)",
                 stacklevel=4,
             )
 
