@@ -313,6 +313,15 @@ def test_the_input_that_is_not_finite_is_named_with_its_row(name: str, value: fl
     assert blame(everything(6), 5) == "student and teacher logits are finite there"
 
 
+def test_labels_that_are_none_are_not_blamed_and_soft_ones_that_became_nan_are() -> None:
+    lg = everything(6)
+    bare = replace(lg, target=None, teacher=broken(lg.teacher, 3, float("nan")))
+    assert blame(bare, 3) == "the teacher logits are not finite in row 3"
+    soft = replace(lg, target=random(6, C).softmax(1))
+    soft.target[4, 0] = float("nan")  # what was looked at when it was given may change afterwards
+    assert blame(soft, 4) == "the target is not finite in row 4"
+
+
 def test_of_several_the_input_of_the_row_in_question_is_named() -> None:
     lg = everything(6)
     lg = replace(lg, student=broken(lg.student, 0, -float("inf")), teacher=broken(lg.teacher, 3, float("nan")))
