@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -21,4 +23,4 @@ def test_parts_hold_every_number_once_and_no_more_than_fit(
         assert torch.equal(torch.cat([x.flatten() for part in parts for x in part[k]]), expected)
     taken = [sum(x.numel() for x in part[0]) for part in parts]
     assert max(taken) <= 10
-    assert all(a + b > 10 for a, b in zip(taken, taken[1:], strict=False))  # and small ones are put together
+    assert all(a + b > 10 for a, b in itertools.pairwise(taken))  # and small ones are put together
