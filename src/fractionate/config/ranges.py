@@ -50,9 +50,12 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 def check_data(data: Data) -> None:
     """Numbers in range; options of a folder of images only there."""
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
+    within(1, imbalance=data.imbalance)
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     if data.name not in FOLDERS:
         _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken", "cache")
+    elif data.imbalance is not None:
+        raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
 
 
 def check_device(name: str) -> None:

@@ -6,7 +6,7 @@ from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
-from .labelled import Labelled, Part, few, held_out
+from .labelled import Labelled, Part, few, held_out, long_tailed
 from .mnist import fashion_mnist, mnist
 from .small import SmallImages
 from .source import (
@@ -48,6 +48,7 @@ __all__ = [
     "fingerprint_of",
     "folder",
     "held_out",
+    "long_tailed",
     "mnist",
     "normalization_of",
     "part",

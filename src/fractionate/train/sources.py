@@ -25,6 +25,7 @@ from ..data import (
     fashion_mnist,
     few,
     folder,
+    long_tailed,
     mnist,
     normalization_of,
 )
@@ -153,10 +154,11 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
     """The same out of images that were read already."""
+    kept = images.train if data.imbalance is None else long_tailed(images.train, data.imbalance)
     train = SmallImages(
-        images.train.images,
-        images.train.target,
-        images.train.num_classes,
+        kept.images,
+        kept.target,
+        kept.num_classes,
         images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
@@ -168,8 +170,8 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         cutmix=data.cutmix,
         seed=seed,
         device=device,
-        classes=images.train.classes,
-        listing=images.train.listing,
+        classes=kept.classes,
+        listing=kept.listing,
     )
     test = SmallImages(
         images.test.images,
