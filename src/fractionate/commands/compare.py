@@ -86,7 +86,7 @@ class Compare:
     methods: MethodNames = ()
     """Which methods, for example: kd dkd+deepkd; or: all. Default: the recipe's."""
     as_described: bool = False
-    """Methods whose released code differs from their text, as the text has them; --methods deepkd, or N1, a row of docs."""
+    """Methods whose released code differs from their text, as the text has them (--methods deepkd, or N1: its row)."""
     as_published: bool = False
     """The same as the released code has them; both options run both sides."""
     workers: Count = None
