@@ -34,6 +34,8 @@ class Data:
         root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
             FRACTIONATE_DATA, else ``data``.
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
+        imbalance: keep fewer and fewer images from class to class, the first one this many times as many as the last
+            (CIFAR-100-LT); ``None`` keeps them balanced. The teacher that is trained along sees the same images.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one, of a set of photos the usual one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
@@ -58,6 +60,7 @@ class Data:
     name: Name = "digits"
     root: str | None = None
     labels_per_class: int | None = None
+    imbalance: float | None = None
     evaluate_on: Literal["test", "validation"] = "test"
     size: int | None = None
     skip_broken: bool = False

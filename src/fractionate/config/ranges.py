@@ -51,13 +51,15 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 def check_data(data: Data) -> None:
     """Numbers in range; options of a folder of images only there."""
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
-    within(1, unlabelled_batch=data.unlabelled_batch)
+    within(1, unlabelled_batch=data.unlabelled_batch, imbalance=data.imbalance)
     if data.unlabelled is None:
         _left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
         if data.name not in names:
             _left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
+    if data.name in FOLDERS and data.imbalance is not None:
+        raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
 
 
 def check_device(name: str) -> None:

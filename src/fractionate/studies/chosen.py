@@ -30,6 +30,7 @@ SHARED = (
     "data.name",
     "data.root",
     "data.size",
+    "data.imbalance",
     "data.skip_broken",
     "data.cache",
     "data.evaluate_on",

@@ -28,6 +28,7 @@ from ..data import (
     fashion_mnist,
     few,
     folder,
+    long_tailed,
     mnist,
     normalization_of,
     photo_set,
@@ -163,10 +164,11 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
+    kept = images.train if data.imbalance is None else long_tailed(images.train, data.imbalance)
     train = SmallImages(
-        images.train.images,
-        images.train.target,
-        images.train.num_classes,
+        kept.images,
+        kept.target,
+        kept.num_classes,
         images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
@@ -178,8 +180,8 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         cutmix=data.cutmix,
         seed=seed,
         device=device,
-        classes=images.train.classes,
-        listing=images.train.listing,
+        classes=kept.classes,
+        listing=kept.listing,
     )
     test = SmallImages(
         images.test.images,
