@@ -7,7 +7,19 @@ from typing import Literal
 
 from .ranges import check_data
 
-Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Name = Literal[
+    "digits",
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "fashion-mnist",
+    "folder",
+    "camvid",
+    "cityscapes",
+    "ade20k",
+    "voc",
+    "masks",
+]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -16,7 +28,8 @@ class Data:
     """Which images, how many of them, and how they are augmented.
 
     Args:
-        name: data set; ``"folder"`` is any folder of images, one folder per class.
+        name: data set; ``"folder"`` is any folder of images, one folder per class. With a class for every pixel:
+            ``"camvid"``, ``"cityscapes"``, ``"ade20k"``, ``"voc"``, and ``"masks"``, any folder of images and masks.
         root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
             FRACTIONATE_DATA, else ``data``.
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
@@ -35,6 +48,11 @@ class Data:
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+        crop: of a dense set, height and width of the training crops; empty shows whole images.
+        scale: smallest and largest factor by which an image is enlarged before it is cropped.
+        scale_step: distance of the factors that are drawn; 0 = any in between.
+        colour: change brightness, contrast and saturation of a training image by up to this part.
+        multiple: whole images are padded to sides that are multiples of this, with pixels of no label.
     """
 
     name: Name = "digits"
@@ -52,6 +70,11 @@ class Data:
     strong: Augment = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    crop: tuple[int, ...] = ()
+    scale: tuple[float, float] = (1.0, 1.0)
+    scale_step: float = 0.0
+    colour: float = 0.0
+    multiple: int = 32
 
     def __post_init__(self) -> None:
         check_data(self)

@@ -12,6 +12,7 @@ from torch import nn
 
 from .._choices import unknown
 from .._files import expanded
+from .dense import smp_network, torchvision_dense
 from .foreign import in_words
 
 Stem = Literal["default", "small"]
@@ -98,7 +99,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        remedy = "'fractionate[models]'" if name in LIBRARIES else name
+        extras = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
+        remedy = f"'fractionate[{extras[name]}]'" if name in extras else name
         raise ImportError(
             f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
         ) from error
@@ -106,6 +108,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
 
 def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     models = _import("torchvision", f"model 'torchvision:{name}'").models
+    if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
+        return dense
     if name not in models.list_models():
         raise ValueError(unknown("torchvision model", name, models.list_models()))
     if not pretrained:
@@ -147,9 +151,15 @@ def _transformers(folder: str, num_classes: int, pretrained: bool) -> nn.Module:
     return net
 
 
+def _smp(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    library = _import("segmentation_models_pytorch", f"model 'smp:{name}'")
+    return smp_network(library, name, num_classes, pretrained)
+
+
 # A new library is one more row; the function takes the name there, the number of classes and whether to load weights.
 LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "hf": _transformers,
+    "smp": _smp,
 }

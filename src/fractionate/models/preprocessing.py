@@ -147,9 +147,11 @@ def _of_timm(net: nn.Module, name: str) -> Preprocessing:
     )
 
 
-def _of_torchvision(net: nn.Module, name: str) -> Preprocessing:
-    from torchvision.models import get_model_weights
+def _of_torchvision(net: nn.Module, name: str) -> Preprocessing | None:
+    from torchvision.models import get_model_weights, list_models, segmentation
 
+    if name.partition("+")[0] in list_models(module=segmentation):
+        return None  # only its backbone has weights, and dense data are normalised as ImageNet is
     said: Any = get_model_weights(name)["DEFAULT"].transforms()
     crop, side = said.crop_size[0], said.resize_size[0]
     return Preprocessing(

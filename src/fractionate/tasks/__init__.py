@@ -2,15 +2,18 @@
 
 from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
 from .rows import Classification, make_rows
+from .segmentation import DenseEvaluation, Segmentation
 from .task import Metrics, Result, Task, measure_with
 
 __all__ = [
     "Calibration",
     "Classification",
+    "DenseEvaluation",
     "Diverged",
     "Evaluation",
     "Metrics",
     "Result",
+    "Segmentation",
     "Task",
     "calibrate",
     "evaluate",

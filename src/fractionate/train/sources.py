@@ -13,6 +13,7 @@ import torch
 
 from .._files import expanded
 from ..config.data import Data
+from ..config.ranges import DENSE
 from ..data import (
     AUGMENTATIONS,
     Labelled,
@@ -29,6 +30,7 @@ from ..data import (
     normalization_of,
 )
 from ..data.cifar import NORMALIZATION
+from ..data.dense import Crop, DenseImages, listed, ready, whole
 
 if TYPE_CHECKING:
     from .build import Training
@@ -148,7 +150,32 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    return resident(SETS[data.name](data), data, seed, device)
+    return dense(data, seed, device) if data.name in DENSE else resident(SETS[data.name](data), data, seed, device)
+
+
+def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+    """The same of a set with a class for every pixel: crops to train on, whole images to evaluate on.
+
+    Raises:
+        ValueError: the images are not there, or image and mask do not fit each other.
+    """
+    root = data_root(data) if data.name != "masks" else Path(_named(data))
+    found = [listed(data.name, root, part) for part in (train_part(data), data.evaluate_on)]
+    names = ("training", data.evaluate_on)
+    kept = [ready(pairs, f"the {name} images of {root}") for pairs, name in zip(found, names, strict=True)]
+    height, width = data.crop or (0, 0)
+    train = DenseImages(
+        kept[0],
+        found[0].classes,
+        batch_size=data.batch_size,
+        crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
+        multiple=data.multiple,
+        passes=data.passes,
+        seed=seed,
+        device=device,
+    )
+    test = DenseImages(kept[1], found[0].classes, batch_size=1, multiple=data.multiple, device=device)
+    return train, whole(test)
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
@@ -221,10 +248,14 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     return load
 
 
-def _folder(data: Data) -> Images:
+def _named(data: Data) -> str:
     if data.root is None:
         raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    root = Path(data.root)
+    return data.root
+
+
+def _folder(data: Data) -> Images:
+    root = Path(_named(data))
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)
