@@ -71,7 +71,7 @@ def sampled(data: Data, seed: int, device: torch.device, samples: int = SAMPLES)
     Raises:
         ValueError: likewise; unreadable pictures that are not among the few are not found.
     """
-    if data.name != "folder" or data.root is None:
+    if data.name != "folder" or data.root is None:  # of a dense set the few masks that are looked at say enough
         return sources(data, seed, device)
     root = Path(data.root).expanduser()
     there = layout(root)

@@ -1,8 +1,9 @@
 """What a task asks of a network: rows for the losses, and metrics."""
 
 from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
+from .counts import DenseEvaluation
 from .rows import Classification, make_rows
-from .segmentation import DenseEvaluation, Segmentation
+from .segmentation import Segmentation
 from .task import Metrics, Result, Task, measure_with
 
 __all__ = [

@@ -30,7 +30,7 @@ from ..data import (
     normalization_of,
 )
 from ..data.cifar import NORMALIZATION
-from ..data.dense import Crop, DenseImages, listed, ready, whole
+from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
 
 if TYPE_CHECKING:
     from .build import Training
@@ -159,14 +159,11 @@ def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
     Raises:
         ValueError: the images are not there, or image and mask do not fit each other.
     """
-    root = data_root(data) if data.name != "masks" else Path(_named(data))
-    found = [listed(data.name, root, part) for part in (train_part(data), data.evaluate_on)]
-    names = ("training", data.evaluate_on)
-    kept = [ready(pairs, f"the {name} images of {root}") for pairs, name in zip(found, names, strict=True)]
+    kept = _pairs(data, train_part(data), "training")
     height, width = data.crop or (0, 0)
     train = DenseImages(
-        kept[0],
-        found[0].classes,
+        kept,
+        kept.classes,
         batch_size=data.batch_size,
         crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
         multiple=data.multiple,
@@ -174,8 +171,18 @@ def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
         seed=seed,
         device=device,
     )
-    test = DenseImages(kept[1], found[0].classes, batch_size=1, multiple=data.multiple, device=device)
-    return train, whole(test)
+    return train, dense_test(data, device)
+
+
+def dense_test(data: Data, device: torch.device) -> DenseImages:
+    """The whole images of a dense set that are evaluated on; errors as :func:`dense`."""
+    kept = _pairs(data, data.evaluate_on, data.evaluate_on)
+    return whole(DenseImages(kept, kept.classes, batch_size=1, multiple=data.multiple, device=device))
+
+
+def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
+    root = data_root(data) if data.name != "masks" else expanded(_named(data))
+    return ready(listed(data.name, root, part), f"the {what} images of {root}")
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..._choices import choose
 from ..._files import expanded
-from ...pictures.heads import suffixes
 from ..labelled import PARTS, Part, held_out
-from .pairs import VOID, Pairs, Place, identity, mapped, name
+from .folders import (
+    Files,
+    archive,
+    base_of,
+    folder_named,
+    folders_in,
+    has_folder,
+    no_mask,
+    opened,
+    other_layout,
+    paired,
+    pictures_in,
+)
+from .pairs import VOID, Pairs, Place, identity, largest_label, mapped, name
 
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
 VOIDS = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
-Files = list[tuple[Place, Place]]
 
 CAMVID = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian"),
@@ -72,7 +83,7 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
     """
     choose("dense data set", kind, LAYOUTS)
     choose("part of the images", part, PARTS)
-    place = _opened(expanded(root))
+    place = opened(expanded(root))
     found = LAYOUTS[kind](place)
     train, test = found.train, found.test or found.validation
     if not test:
@@ -91,12 +102,24 @@ def _cut(files: Files, share: float, seed: int) -> tuple[Files, Files]:
     ]
 
 
-def _opened(root: Path) -> Place:
-    if root.is_file() and zipfile.is_zipfile(root):
-        return zipfile.Path(root)
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder and no zip file; --data DIR (or data.root=DIR) names that of the images")
-    return root
+def recognised(root: str | Path) -> Literal["camvid", "cityscapes", "ade20k", "voc", "masks"]:
+    """Which of :data:`LAYOUTS` a folder has, by the names in it; ``"masks"`` where it has none of the others'.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    place = opened(expanded(root))
+    if (
+        "camvid" in place.name.lower()
+        or has_folder(place, "CamVid", "camvid", "trainannot")
+        or archive(place, "camvid*.zip")
+    ):
+        return "camvid"
+    if has_folder(place, "leftImg8bit", "cityscapes/leftImg8bit", "Cityscapes/leftImg8bit"):
+        return "cityscapes"
+    if has_folder(place, "ADEChallengeData2016", "annotations/training"):
+        return "ade20k"
+    return "voc" if has_folder(place, "SegmentationClass", "VOCdevkit", "VOC2012", "VOC2007") else "masks"
 
 
 # -- the layouts -----------------------------------------------------------------------------
@@ -104,21 +127,21 @@ def _opened(root: Path) -> Place:
 
 def _camvid(root: Place) -> Layout:
     """``images/train`` with ``masks/train``, or SegNet's ``train`` with ``trainannot``; label 11 is void."""
-    base = _first(root, "CamVid", "camvid", has=("images/train", "trainannot"), archives="camvid*.zip")
+    base = base_of(root, "CamVid", "camvid", has=("images/train", "trainannot"), archives="camvid*.zip")
     if (base / "images").is_dir():
-        parts = [_paired(base / "images" / part, base / "masks" / part) for part in ("train", "val", "test")]
+        parts = [paired(base / "images" / part, base / "masks" / part) for part in ("train", "val", "test")]
     elif (base / "trainannot").is_dir():
-        parts = [_paired(base / part, base / f"{part}annot") for part in ("train", "val", "test")]
+        parts = [paired(base / part, base / f"{part}annot") for part in ("train", "val", "test")]
     else:
-        raise ValueError(_other_layout(root, "CamVid", "images/train and masks/train, or train and trainannot"))
-    return Layout(*parts, CAMVID, identity(len(CAMVID), (len(CAMVID), VOID)))
+        raise ValueError(other_layout(root, "CamVid", "images/train and masks/train, or train and trainannot"))
+    return Layout(parts[0], parts[1], parts[2], CAMVID, identity(len(CAMVID), (len(CAMVID), VOID)))
 
 
 def _cityscapes(root: Place) -> Layout:
     """``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``; labels of the test part are not given out."""
-    base = _first(root, "cityscapes", "Cityscapes", has=("leftImg8bit", "gtFine"))
+    base = base_of(root, "cityscapes", "Cityscapes", has=("leftImg8bit", "gtFine"))
     if not (base / "leftImg8bit").is_dir() or not (base / "gtFine").is_dir():
-        raise ValueError(_other_layout(root, "Cityscapes", "leftImg8bit and gtFine, each with train and val"))
+        raise ValueError(other_layout(root, "Cityscapes", "leftImg8bit and gtFine, each with train and val"))
     kind = "labelTrainIds" if _all_train_ids(base) else "labelIds"
     train, validation = (_of_cities(base, split, kind) for split in ("train", "val"))
     ids = {value: label for label, value in enumerate(CITYSCAPES_IDS)}
@@ -130,36 +153,36 @@ def _cityscapes(root: Place) -> Layout:
 def _all_train_ids(base: Place) -> bool:
     """Whether the masks that the authors' scripts write are there for every image that is used."""
     for split in ("train", "val"):
-        for city in _folders(base / "gtFine" / split):
+        for city in folders_in(base / "gtFine" / split):
             there = [place.name for place in city.iterdir()]
             if sum("_labelTrainIds" in n for n in there) < sum("_labelIds" in n for n in there):
                 return False
     return any(
-        "_labelTrainIds" in place.name for city in _folders(base / "gtFine" / "train") for place in city.iterdir()
+        "_labelTrainIds" in place.name for city in folders_in(base / "gtFine" / "train") for place in city.iterdir()
     )
 
 
 def _of_cities(base: Place, split: str, kind: str) -> Files:
     found: Files = []
-    for city in _folders(base / "leftImg8bit" / split):
+    for city in folders_in(base / "leftImg8bit" / split):
         masks = base / "gtFine" / split / city.name
-        for image in _pictures(city):
+        for image in pictures_in(city):
             stem = image.name.removesuffix("_leftImg8bit.png")
             found.append((image, masks / f"{stem}_gtFine_{kind}.png"))
     missing = [mask for _, mask in found if not mask.exists()]
     if missing:
-        raise ValueError(_no_mask(missing[0], len(missing), len(found)))
+        raise ValueError(no_mask(missing[0], len(missing), len(found)))
     return found
 
 
 def _ade20k(root: Place) -> Layout:
     """``images/training`` and ``annotations/training``; 0 is unlabelled, and class c has the value c + 1."""
-    base = _first(root, "ADEChallengeData2016", has=("annotations/training",))
+    base = base_of(root, "ADEChallengeData2016", has=("annotations/training",))
     if not (base / "annotations" / "training").is_dir():
         full = "; the full ADE20K (files *_seg.png, painted) is another set" if _is_full_ade(base) else ""
         wanted = "images/training and annotations/training"
-        raise ValueError(_other_layout(root, "ADE20K (ADEChallengeData2016)", wanted) + full)
-    parts = [_paired(base / "images" / p, base / "annotations" / p) for p in ("training", "validation")]
+        raise ValueError(other_layout(root, "ADE20K (ADEChallengeData2016)", wanted) + full)
+    parts = [paired(base / "images" / p, base / "annotations" / p) for p in ("training", "validation")]
     table = mapped({c + 1: c for c in range(ADE20K_CLASSES)}, (0, VOID))
     return Layout(parts[0], parts[1], [], _ade_classes(base), table)
 
@@ -181,10 +204,10 @@ def _ade_classes(base: Place) -> tuple[str, ...]:
 def _voc(root: Place) -> Layout:
     """``JPEGImages``, ``SegmentationClass`` and the lists of ``ImageSets/Segmentation``; 255 is the border."""
     years = [f"VOCdevkit/VOC{year}" for year in (2012, 2007)]
-    base = _first(root, *years, *(year.rpartition("/")[2] for year in years), has=("SegmentationClass",))
+    base = base_of(root, *years, *(year.rpartition("/")[2] for year in years), has=("SegmentationClass",))
     lists = base / "ImageSets" / "Segmentation"
     if not (base / "SegmentationClass").is_dir() or not lists.is_dir():
-        raise ValueError(_other_layout(root, "PascalVOC", "JPEGImages, SegmentationClass and ImageSets/Segmentation"))
+        raise ValueError(other_layout(root, "PascalVOC", "JPEGImages, SegmentationClass and ImageSets/Segmentation"))
     parts = [_named(base, lists / f"{part}.txt") for part in ("train", "val")]
     return Layout(parts[0], parts[1], [], VOC, identity(len(VOC)))
 
@@ -202,16 +225,16 @@ def _named(base: Place, file: Place) -> Files:
 
 def _masks(root: Place) -> Layout:
     """Any images with masks of the same names: see the page on dense tasks."""
-    images = _first_folder(root, ("images", "image", "imgs"))
+    images = folder_named(root, ("images", "image", "imgs"))
     if images is None:  # train/images and train/masks
-        folders = {part: _first_folder(root, names) for part, names in SPLITS.items()}
+        folders = {part: folder_named(root, names) for part, names in SPLITS.items()}
         if folders["train"] is None:
-            raise ValueError(_other_layout(root, "image and mask pairs", "images and masks, or train with both in it"))
+            raise ValueError(other_layout(root, "image and mask pairs", "images and masks, or train with both in it"))
         parts = {part: [] if base is None else _both(base) for part, base in folders.items()}
-    elif any(_first_folder(images, names) for names in SPLITS.values()):
+    elif any(folder_named(images, names) for names in SPLITS.values()):
         masks = _mask_folder(root)
-        found = {part: _first_folder(images, names) for part, names in SPLITS.items()}
-        parts = {p: [] if base is None else _paired(base, masks / base.name) for p, base in found.items()}
+        found = {part: folder_named(images, names) for part, names in SPLITS.items()}
+        parts = {p: [] if base is None else paired(base, masks / base.name) for p, base in found.items()}
     else:
         parts = {"train": _both(root), "validation": [], "test": []}
     classes, table, colours = _classes(root, [mask for files in parts.values() for _, mask in files])
@@ -226,14 +249,14 @@ SPLITS = {
 
 
 def _both(base: Place) -> Files:
-    images = _first_folder(base, ("images", "image", "imgs"))
+    images = folder_named(base, ("images", "image", "imgs"))
     if images is None:
         raise ValueError(f"{name(base)} has no folder images beside its masks")
-    return _paired(images, _mask_folder(base))
+    return paired(images, _mask_folder(base))
 
 
 def _mask_folder(base: Place) -> Place:
-    found = _first_folder(base, ("masks", "mask", "labels", "annotations"))
+    found = folder_named(base, ("masks", "mask", "labels", "annotations"))
     if found is None:
         raise ValueError(f"{name(base)} has a folder of images, and none named masks (or labels, annotations)")
     return found
@@ -252,81 +275,12 @@ def _classes(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Tens
         lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
         names, painted = [line.strip() for line in lines if line.strip()], []
     else:
-        highest = _largest_label(masks)
+        highest = largest_label(masks)
         return tuple(str(c) for c in range(highest + 1)), identity(highest + 1), {}
     kept = [n for n in names if n.lower() not in VOIDS]
     labels = [VOID if n.lower() in VOIDS else kept.index(n) for n in names]
     colours = dict(zip(painted, labels, strict=True)) if painted else {}
     return tuple(kept), mapped(dict(enumerate(labels))), colours
-
-
-def _largest_label(masks: Sequence[Place]) -> int:
-    from .pairs import _read, _values
-
-    highest = -1
-    for mask in masks:
-        values = _read(mask, _values)
-        if values.ndim == 3:
-            return 0  # painted: reading them says what is missing
-        highest = max(highest, int(values[values != VOID].max()) if bool((values != VOID).any()) else -1)
-    if not 0 <= highest < VOID:
-        raise ValueError(f"the largest label in {len(masks)} masks is {highest}; labels are 0..254, and 255 is void")
-    return highest
-
-
-# -- folders ---------------------------------------------------------------------------------
-
-
-def _first(root: Place, *names: str, has: Sequence[str], archives: str = "") -> Place:
-    """The folder itself or one in it that holds what is looked for, or a zip file in it."""
-    for base in (root, *(root / n for n in names)):
-        if any((base / inner).is_dir() for inner in has):
-            return base
-    if archives and isinstance(root, Path):
-        for file in sorted(root.glob(archives)):
-            return zipfile.Path(file)
-    return root
-
-
-def _first_folder(base: Place, names: Sequence[str]) -> Place | None:
-    there = {place.name.lower(): place for place in base.iterdir() if place.is_dir()}
-    return next((there[n] for n in names if n in there), None)
-
-
-def _folders(base: Place) -> list[Place]:
-    return sorted((p for p in base.iterdir() if p.is_dir()), key=lambda p: p.name) if base.is_dir() else []
-
-
-def _pictures(folder: Place) -> list[Place]:
-    """Picture files, by name; hidden ones are none."""
-    ends = suffixes()
-    there = [
-        p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower().endswith(ends) and p.is_file()
-    ]
-    return sorted(there, key=lambda p: p.name)
-
-
-def _paired(images: Place, masks: Place) -> Files:
-    """Images with the masks of the same name, whatever their endings."""
-    if not images.is_dir():
-        return []
-    if not masks.is_dir():
-        raise ValueError(f"{name(images)} has no folder {name(masks)} with its masks beside it")
-    there = {place.name.rpartition(".")[0]: place for place in _pictures(masks)}
-    found = _pictures(images)
-    missing = [image for image in found if image.name.rpartition(".")[0] not in there]
-    if missing:
-        wanted = masks / f"{missing[0].name.rpartition('.')[0]}.png"
-        raise ValueError(_no_mask(wanted, len(missing), len(found)))
-    return [(image, there[image.name.rpartition(".")[0]]) for image in found]
-
-
-def _no_mask(mask: Place, missing: int, count: int) -> str:
-    return f"{name(mask)} is missing: {missing} of {count} images have no mask; add it, or take the image away"
-
-
-def _other_layout(root: Place, kind: str, wanted: str) -> str:
-    return f"{name(root)} is not laid out as {kind}: expected {wanted}"
 
 
 LAYOUTS: dict[str, Callable[[Place], Layout]] = {

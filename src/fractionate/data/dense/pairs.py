@@ -135,6 +135,11 @@ class Kept:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.pairs.classes
+
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self.images[i], self.masks[i]
 
@@ -199,6 +204,23 @@ def mapped(labels: Mapping[int, int], void: Sequence[int] = (VOID,)) -> Int[Tens
     for value, label in labels.items():
         table[value] = label
     return table
+
+
+def largest_label(masks: Sequence[Place]) -> int:
+    """The largest label that any mask holds, void apart; 0 where one is painted.
+
+    Raises:
+        ValueError: a mask that cannot be read, or one label beyond 254.
+    """
+    highest = -1
+    for mask in masks:
+        values = _read(mask, _values)
+        if values.ndim == 3:
+            return 0  # painted: reading them says what is missing
+        highest = max(highest, int(values[values != VOID].max()) if bool((values != VOID).any()) else -1)
+    if not 0 <= highest < VOID:
+        raise ValueError(f"the largest label in {len(masks)} masks is {highest}; labels are 0..254, and 255 is void")
+    return highest
 
 
 def name(place: Place) -> str:

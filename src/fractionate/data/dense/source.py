@@ -243,7 +243,7 @@ class DenseImages:
         found = hashlib.sha256(repr((self.pairs.listing(), self.classes, self.normalization)).encode())
         if isinstance(self.pairs, Kept):
             for tensor in (*self.pairs.images, *self.pairs.masks):
-                found.update(tensor.contiguous().numpy())
+                found.update(tensor.contiguous().numpy().tobytes())
         return found.hexdigest()
 
     @cached_property
