@@ -18,6 +18,7 @@ EPOCHS = 1_000_000
 THREADS = 1024
 FOLDERS = ("folder",)  # data sets of image files
 DENSE = ("camvid", "cityscapes", "ade20k", "voc", "masks")  # data sets with a class for every pixel
+OF_DENSE = ("crop", "scale", "scale_step", "colour", "multiple")  # fields of the data for these sets alone
 LABELS = 255  # the largest label that a mask holds
 
 
@@ -68,7 +69,7 @@ def check_data(data: Data) -> None:
             raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
     else:
         why = f"belongs to dense data sets ({', '.join(DENSE)}), not to {data.name!r}"
-        _left_alone(data, why, "crop", "scale", "scale_step", "colour", "multiple")
+        _left_alone(data, why, *OF_DENSE)
 
 
 def check_segmentation(task: Segmentation) -> None:

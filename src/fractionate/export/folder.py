@@ -18,13 +18,15 @@ from .. import __version__
 from .._choices import choose
 from .._headlines import HEADLINES, headline, headline_of
 from .._terminal import one_line, printable
+from ..config.ranges import DENSE
 from ..config.run import Run
+from ..data import Normalization
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..models import Description
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
 from ..train.build import build
-from ..train.sources import SETS
+from ..train.sources import SETS, dense_test
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 COMPARED = 16  # images of the evaluation part that every format is compared on
+FEW = 3  # of those with a class for every pixel
 
 
 def export_run(
@@ -231,21 +234,31 @@ def export_run(
 
 def _network(run: Run, target: RunFolder) -> tuple[nn.Module, Description, Tensor]:
     """The trained student on the CPU, its description, and some normalised images."""
-    data = SETS[run.data.name](run.data)
-    images, classes = data.normalization(data.test.images[:COMPARED]), data.test.num_classes
+    images, classes, named, rule = _images(run)
     net = build(replace(run.student, checkpoint=str(target.student)), classes)
     channels, height, width = images.shape[1:]
     description = Description(
         name=run.student.name,
         num_classes=classes,
         input_size=(channels, height, width),
-        mean=data.normalization.mean,
-        std=data.normalization.std,
-        classes=data.test.classes,
+        mean=rule.mean,
+        std=rule.std,
+        classes=named,
         stem=run.student.stem,
         published_bn=run.student.published_bn,
     )
     return net.eval().requires_grad_(False), description, images
+
+
+def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
+    """Some normalised images, the number of classes and their names, and the normalisation."""
+    if run.data.name in DENSE:
+        test = dense_test(run.data, torch.device("cpu"))
+        found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(FEW), strict=False)])[:FEW]
+        return found.contiguous(), test.num_classes, test.classes, test.normalization
+    data = SETS[run.data.name](run.data)
+    images = data.normalization(data.test.images[:COMPARED])
+    return images, data.test.num_classes, data.test.classes, data.normalization
 
 
 @contextmanager

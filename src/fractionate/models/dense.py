@@ -114,6 +114,19 @@ def _listening(heads: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+def is_dense(output: Any) -> bool:
+    """Whether what a network returned is a map of logits, with more than one position.
+
+    Example:
+        >>> import torch
+        >>> is_dense({"out": torch.zeros(1, 3, 8, 8)}), is_dense(torch.zeros(1, 3))
+        (True, False)
+    """
+    fields = fields_of(output)
+    main = next((fields[name] for name in MAIN if name in fields), output)
+    return _is_map(main) and main.shape[2:].numel() > 1
+
+
 def _is_map(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 4
 

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.task import Segmentation as Settings
-from ..data import Batch
+from ..data import Batch, Source
 from ..methods import Method, with_extra
 from ..models.dense import main_and_auxiliary, maps_of, same_size
 from ..rows import Logits, pixels
 from ..teachers.live import Teacher
 from .counts import HEADLINE, Counts, as_float
+from .overlays import overlays
 from .task import Metrics
 
 AUXILIARY = "auxiliary"
@@ -99,6 +100,10 @@ class Segmentation:
         answers = beside.answers if isinstance(beside, Counts) else None
         sliding = self.window if self.settings.evaluate == "sliding" else None
         return Counts(self.settings.ignore, self.classes, answers, sliding, self.settings.stride)
+
+    def pictures(self, student: nn.Module, teacher: nn.Module | None, source: Source) -> dict[str, bytes]:
+        """Pictures for a page, by the names of files: see :func:`fractionate.tasks.overlays.overlays`."""
+        return overlays(student, teacher, source, self.settings.ignore)
 
     def _pixels(self, student: Tensor, teacher: Tensor, target: Tensor) -> Logits:
         s = self.settings
