@@ -19,8 +19,8 @@ from ..probe.cost import in_time
 from ..probe.doctor import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
-from ..tasks.classification import evaluate
-from ..train.build import build, build_for, build_teacher, fixed_threads, place, prepare
+from ..tasks import measure_with
+from ..train.build import build, build_for, build_teacher, fixed_threads, place, prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.health import check_weights
 from ..train.pixels import settled
@@ -227,10 +227,10 @@ def measured_teacher(
     net = build_for(teacher, train, test, "teacher").to(place(run.device))
     check_weights("teacher", net)
     with fixed_threads(run.threads):
-        found = evaluate(net, test)
+        found = measure_with(task_of(run, test.classes).metrics(), net, test).result()
     size = sum(p.numel() for p in net.parameters())
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
-    if found.score < 100 / test.num_classes + LUCK:
+    if found.score < 100 / test.num_classes + LUCK and run.task.name == "classification":
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
             "pretrained network has a new, untrained last layer for them",

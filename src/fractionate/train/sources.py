@@ -14,6 +14,7 @@ from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
+from ..config.ranges import DENSE
 from ..data import (
     AUGMENTATIONS,
     PHOTO_NORMALIZATION,
@@ -35,6 +36,7 @@ from ..data import (
     stl10,
 )
 from ..data.cifar import NORMALIZATION
+from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
 from ..models.preprocessing import shown_of
 from .joining import beside
 from .pixels import differ
@@ -155,11 +157,45 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
+    if data.name in DENSE:
+        return dense(data, seed, device)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
         return labelled, test
     return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
+
+
+def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+    """The same of a set with a class for every pixel: crops to train on, whole images to evaluate on.
+
+    Raises:
+        ValueError: the images are not there, or image and mask do not fit each other.
+    """
+    kept = _pairs(data, train_part(data), "training")
+    height, width = data.crop or (0, 0)
+    train = DenseImages(
+        kept,
+        kept.classes,
+        batch_size=data.batch_size,
+        crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
+        multiple=data.multiple,
+        passes=data.passes,
+        seed=seed,
+        device=device,
+    )
+    return train, dense_test(data, device)
+
+
+def dense_test(data: Data, device: torch.device) -> DenseImages:
+    """The whole images of a dense set that are evaluated on; errors as :func:`dense`."""
+    kept = _pairs(data, data.evaluate_on, data.evaluate_on)
+    return whole(DenseImages(kept, kept.classes, batch_size=1, multiple=data.multiple, device=device))
+
+
+def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
+    root = data_root(data) if data.name != "masks" else expanded(_named(data))
+    return ready(listed(data.name, root, part), f"the {what} images of {root}")
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
@@ -233,10 +269,14 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     return load
 
 
-def _folder(data: Data) -> Images:
+def _named(data: Data) -> str:
     if data.root is None:
         raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    root = Path(data.root)
+    return data.root
+
+
+def _folder(data: Data) -> Images:
+    root = Path(_named(data))
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)
