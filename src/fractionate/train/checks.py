@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..data import class_counts, epoch_images, stated
+from ..data import class_counts, epoch_images, stated, unlabelled_count
 from ..models import classes_of, copy_of
 from ..rows import Progress
 from ..tasks import Evaluation
@@ -88,6 +88,28 @@ def check_labels(training: Training) -> None:
         )
 
 
+def check_unlabelled(training: Training) -> None:
+    """Refuse images without labels for what reads labels."""
+    source, run = training.train, training.run
+    count = unlabelled_count(source)
+    if not count:
+        return
+    title, whole = run.method.title, count == source.count
+    if training.method.needs_labels:
+        raise ValueError(
+            f"{count:,} of {source.count:,} training images have no label, and {title} reads that of every image; "
+            f"choose a method that reads none, such as kd, gdkd or dist"
+        )
+    task = training.method.parts.get("task")
+    if whole and not run.method.distils:
+        raise ValueError("none of the training images has a label, and 'ce' learns from labels; name a teacher")
+    if whole and task is not None and task.weight(Progress.end()) != 0:
+        raise ValueError(
+            f"none of the training images has a label, but the cross-entropy of {title} has the weight "
+            f"{task.weight(Progress.end()):g}; give method.args.ce_weight=0"
+        )
+
+
 def check_batches(training: Training) -> None:
     """Refuse batches larger than the data, and batches of one image that batch norm cannot work with."""
     source = training.train
@@ -150,7 +172,7 @@ def check_method(training: Training) -> None:
 # Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
 BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
     "config": (check_accumulation,),
-    "data": (check_labels, check_batches, check_shares),
+    "data": (check_labels, check_unlabelled, check_batches, check_shares),
     "networks": (check_finite, check_classes, check_method),
     "teacher": (check_seen, check_teacher),
 }

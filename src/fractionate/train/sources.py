@@ -15,9 +15,11 @@ from .._files import expanded
 from ..config.data import Data
 from ..data import (
     AUGMENTATIONS,
+    PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
     Part,
+    PhotoSet,
     SmallImages,
     Source,
     cifar,
@@ -27,8 +29,11 @@ from ..data import (
     folder,
     mnist,
     normalization_of,
+    photo_set,
+    stl10,
 )
 from ..data.cifar import NORMALIZATION
+from .joining import beside
 
 if TYPE_CHECKING:
     from .build import Training
@@ -148,10 +153,14 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    return resident(SETS[data.name](data), data, seed, device)
+    images = SETS[data.name](data)
+    labelled, test = resident(images, data, seed, device)
+    if data.unlabelled is None:
+        return labelled, test
+    return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
 
 
-def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
     train = SmallImages(
         images.train.images,
@@ -235,6 +244,25 @@ def _folder(data: Data) -> Images:
     return Images(_few(train, data), test, Normalization.of(train.images))
 
 
+def _photos(name: PhotoSet) -> Callable[[Data], Images]:
+    def load(data: Data) -> Images:
+        root, cache = data_root(data), cache_folder() / "pictures" if data.cache else None
+        train, test = (
+            photo_set(name, root, part, data.size, skip_broken=data.skip_broken, cache=cache)
+            for part in (train_part(data), data.evaluate_on)
+        )
+        return Images(_few(train, data), test, PHOTO_NORMALIZATION)
+
+    return load
+
+
+def _stl10(data: Data) -> Images:
+    root = data_root(data)
+    train, test = (stl10(root, part, data.size) for part in (train_part(data), data.evaluate_on))
+    whole = train if data.evaluate_on == "test" else stl10(root, "train", data.size)
+    return Images(_few(train, data), test, Normalization.of(whole.images))
+
+
 def _few(images: Labelled, data: Data) -> Labelled:
     return images if data.labels_per_class is None else few(images, data.labels_per_class)
 
@@ -246,4 +274,10 @@ SETS: dict[str, Callable[[Data], Images]] = {
     "mnist": _mnist(mnist),
     "fashion-mnist": _mnist(fashion_mnist),
     "folder": _folder,
+    "imagenet": _photos("imagenet"),
+    "tiny-imagenet": _photos("tiny-imagenet"),
+    "cub200": _photos("cub200"),
+    "stl10": _stl10,
+    "dtd": _photos("dtd"),
+    "food101": _photos("food101"),
 }
