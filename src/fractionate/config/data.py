@@ -21,7 +21,9 @@ Name = Literal[
     "dtd",
     "food101",
 ]
-Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
+Augment = Literal[
+    "none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment", "randaugment-2-9", "trivialaugment"
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Data:
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
+        workers: load photos one by one as they are needed, in so many processes, 0 meaning this one; ``None`` reads all
+            images into memory at the start. Loaded photos are cropped in another way (``crop``, ``crop_pct``); how many
+            processes load them changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -46,9 +51,17 @@ class Data:
         augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
             ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
             ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
+            Of loaded photos also ``"randaugment-2-9"`` and ``"trivialaugment"``, torchvision's.
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+        crop: of loaded photos, ``"random-resized"`` takes a part of random area and shape; ``"pad"`` the centre,
+            shifted by ``shift``, as of images in memory.
+        crop_scale: smallest and largest area of such a part, as shares of the photo's.
+        crop_pct: share of the resized photo's shorter side that is cut out of the middle for evaluation.
+        interpolation: of loaded photos.
+        erasing: chance that a patch of a loaded photo is painted over with the mean colour.
+        repeats: show every loaded photo so many times in a row, each time augmented anew, and 1 of so many in an epoch.
         unlabelled: a folder of images without labels (anywhere below it; or STL-10's), some of which join every batch;
             ``"all"``: all training images, labels hidden, beside those that ``labels_per_class`` keeps. The task's loss
             is the mean over the images with labels, every other the mean over all. For methods that read no label.
@@ -62,6 +75,7 @@ class Data:
     size: int | None = None
     skip_broken: bool = False
     cache: bool = False
+    workers: int | None = None
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -70,6 +84,12 @@ class Data:
     strong: Augment = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    crop: Literal["random-resized", "pad"] = "random-resized"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_pct: float = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    erasing: float = 0.0
+    repeats: int = 1
     unlabelled: str | None = None
     unlabelled_batch: int | None = None
 

@@ -51,13 +51,39 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 def check_data(data: Data) -> None:
     """Numbers in range; options of a folder of images only there."""
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
-    within(1, unlabelled_batch=data.unlabelled_batch)
+    within(1, unlabelled_batch=data.unlabelled_batch, repeats=data.repeats)
+    _check_loading(data)
     if data.unlabelled is None:
         _left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
         if data.name not in names:
             _left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
+
+
+LOADED = ("crop", "crop_scale", "crop_pct", "interpolation", "erasing", "repeats")  # what only loaded photos have
+
+
+def _check_loading(data: Data) -> None:
+    """What belongs to photos that are loaded one by one, and what they have not."""
+    within(0, workers=data.workers)
+    within(0, 1, erasing=data.erasing)
+    low, high = data.crop_scale
+    within(0.0001, 1, **{"crop_scale[0]": low, "crop_scale[1]": high, "crop_pct": data.crop_pct})
+    if low > high:
+        raise ValueError(f"crop_scale is the smallest and the largest area, got {low}, {high}")
+    if data.workers is None:
+        _left_alone(data, "belongs to photos that are loaded one by one: add data.workers=N", *LOADED)
+        for name, value in (("augment", data.augment), ("strong", data.strong)):
+            if value in ("randaugment-2-9", "trivialaugment"):
+                raise ValueError(f"data.{name}={value} is for photos that are loaded one by one: add data.workers=N")
+        return
+    if data.name not in FOLDERS:
+        raise ValueError(f"data.workers belongs to data.name=folder and to photos, not to {data.name!r}; leave it out")
+    if data.shift and data.crop != "pad":
+        raise ValueError("data.shift moves the centre that data.crop=pad cuts out; random-resized crops have none")
+    if data.unlabelled is not None:
+        raise ValueError("data.unlabelled joins images in memory: leave out data.workers")
 
 
 def check_device(name: str) -> None:
@@ -185,6 +211,8 @@ def _untabled(run: Run) -> str:
     """Why a table of logits per image, shift and flip cannot stand for the teacher; empty if it can."""
     if run.method.build().regions:
         return f"{run.method.title} reads the logits of image regions, which a table does not hold"
+    if run.data.workers is not None:
+        return "photos that are loaded (data.workers) are cropped at random, and a table counts shifts and flips alone"
     data = {"augment": run.data.augment != "none", "mixup": run.data.mixup, "cutmix": run.data.cutmix}
     more = next((name for name, used in data.items() if used), None)
     return f"data.{more} changes the images by more than shifts and flips, which is all a table counts" if more else ""

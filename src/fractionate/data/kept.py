@@ -70,21 +70,23 @@ class Pictures:
         paths: their files.
         reader: what is read of each.
         kept: file of decoded ones, written by :func:`keep`; ``None`` decodes a picture whenever it is asked for.
+        places: where each stands in that file, which may hold others too.
     """
 
     paths: Sequence[Path]
     reader: Bounded | Squared
     kept: Path | None = None
+    places: Sequence[int] = ()
     _map: list[mmap.mmap] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"paths": self.paths, "reader": self.reader, "kept": self.kept, "_map": []}
+        return {"paths": self.paths, "reader": self.reader, "kept": self.kept, "places": self.places, "_map": []}
 
     def __getitem__(self, i: int) -> Tensor:
-        """``[3, h, w]`` uint8; errors as :func:`fractionate.data.images.read_image`."""
+        """``[3, h, w]`` uint8; errors as those of ``reader``."""
         if self.kept is None:
             return self.reader(self.paths[i])
         if not self._map:
@@ -92,11 +94,11 @@ class Pictures:
                 self._map.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         whole = self._map[0]
         table = HEAD.unpack_from(whole)[2]
-        start, height, width, checksum = ENTRY.unpack_from(whole, table + ENTRY.size * i)
+        start, height, width, checksum = ENTRY.unpack_from(whole, table + ENTRY.size * self.places[i])
         pixels = bytearray(whole[start : start + 3 * height * width])
         if not height or zlib.crc32(pixels) != checksum:
             return self.reader(self.paths[i])  # the file was damaged since it was written
-        return torch.frombuffer(pixels, dtype=torch.uint8).reshape(3, height, width)
+        return torch.frombuffer(pixels, dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)  # resized faster
 
 
 def keep(
@@ -155,7 +157,9 @@ def readable(
     """
     if kept is None and not skip_broken:
         return list(range(len(paths)))  # they are found when their turn comes
-    broken = _empty_places(kept, len(paths)) if kept else [i for i, x in enumerate(_decoded(paths, reader)) if x is None]
+    broken = (
+        _empty_places(kept, len(paths)) if kept else [i for i, x in enumerate(_decoded(paths, reader)) if x is None]
+    )
     if not broken:
         return list(range(len(paths)))
     first = "; ".join(_why(paths[i], reader) for i in broken[:SHOWN])
@@ -194,7 +198,7 @@ def _write(
     opened.write(bytes(HEAD.size))
     place, table = HEAD.size, bytearray()
     for i, image in enumerate(_decoded(paths, reader)):
-        pixels = b"" if image is None else image.contiguous().numpy().tobytes()
+        pixels = b"" if image is None else image.permute(1, 2, 0).contiguous().numpy().tobytes()
         height, width = (0, 0) if image is None else image.shape[1:]
         table += ENTRY.pack(place, height, width, zlib.crc32(pixels))
         opened.write(pixels)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,7 +55,7 @@ class Photos:
 
     Raises:
         ValueError: while batches are made: a picture cannot be read.
-        RuntimeError: likewise: a worker was ended from outside.
+        ChildProcessError: likewise: a worker was ended from outside.
 
     Source: repeated augmentation arXiv 1901.09335, in the form of DeiT (2012.12877).
     """
@@ -83,7 +87,9 @@ class Photos:
         for name, least in (("batch_size", 1), ("passes", 1), ("repeats", 1), ("workers", 0), ("size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"Photos: {name} must be at least {least}, got {getattr(self, name)}")
-        object.__setattr__(self, "_loading", _Loading(_Making(self.pictures, self.shown, self.strong, self.seed), self.workers))
+        object.__setattr__(
+            self, "_loading", _Loading(_Making(self.pictures, self.shown, self.strong, self.seed), self.workers)
+        )
 
     @property
     def count(self) -> int:
@@ -108,19 +114,18 @@ class Photos:
         return self.parts(epoch, 0, 1, start)
 
     def parts(self, epoch: int, index: int, count: int, start: int = 0) -> Iterator[Batch]:
-        """Part ``index`` of ``count`` of every batch of the epoch; images of the other parts are decoded only to be mixed in."""
+        """Part ``index`` of ``count`` of every batch of the epoch; to mix images, all of a batch are decoded."""
         keys = self._keys(epoch)
         whole = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)][start:]
         mixing = bool(self.mixup or self.cutmix)
-        rows = [_own(len(some), index, count) for some in whole]
-        wanted = whole if mixing else [some[r] for some, r in zip(whole, rows, strict=True)]
-        for number, (made, some, r) in enumerate(zip(self._loading.made(wanted), whole, rows, strict=True), start):
-            here = [key[2] for key in (some if mixing else some[r])]
-            batch = self._batch(made, torch.tensor(here))
+        wanted = whole if mixing else [some[_own(len(some), index, count)] for some in whole]
+        for number, (made, some, mine) in enumerate(zip(self._loading.made(wanted), whole, wanted, strict=True), start):
+            batch = self._batch(made, torch.tensor([i for _, _, i in mine]))
             if mixing:
                 generator = torch.Generator().manual_seed(keyed(self.seed, epoch, number))
                 mix = mixture(len(some), (self.size, self.size), self.mixup, self.cutmix, generator)
-                batch = part(mixed(batch, mix, self.num_classes), index, count) if count > 1 else mixed(batch, mix, self.num_classes)
+                batch = mixed(batch, mix, self.num_classes)
+                batch = part(batch, index, count) if count > 1 else batch
             elif count > 1:
                 share = 0.0 if _borrowed(len(some), index, count) else len(batch) / len(some)
                 batch = replace(batch, whole=len(some), share=share)
@@ -142,13 +147,11 @@ class Photos:
         return shown
 
     def _batch(self, made: tuple[Tensor, Tensor | None], index: Int[Tensor, " n"]) -> Batch:
-        images, strong = (None if x is None else self._normalised(x) for x in made)
-        assert images is not None
-        device = torch.device(self.device)
-        variant = torch.zeros_like(index) if self.variants else None
-        target, index, variant = (None if x is None else sent(x, device) for x in (self.target[index], index, variant))
-        assert target is not None and index is not None
-        return Batch(images, target, index, strong, variant, normalization=self.normalization)
+        device, (weak, second) = torch.device(self.device), made
+        strong = None if second is None else self._normalised(second)
+        target, there = sent(self.target[index], device), sent(index, device)
+        variant = torch.zeros_like(there) if self.variants else None
+        return Batch(self._normalised(weak), target, there, strong, variant, normalization=self.normalization)
 
     def _normalised(self, images: Tensor) -> Tensor:
         there = sent(images, torch.device(self.device))
@@ -227,33 +230,53 @@ class _Loading:
         if wanted:
             self.busy = True
             try:
-                yield from self._by_workers(wanted)
+                yield from map(_checked, self._by_workers(wanted))
             finally:
                 self.busy = False
 
     def _by_workers(self, wanted: list[list[Key]]) -> Iterator[tuple[Tensor, Tensor | None]]:
         self.orders[:] = wanted
-        if self.loader is None:
-            self.loader = DataLoader(
-                self.making,
-                batch_sampler=self.orders,
-                num_workers=self.workers,
-                collate_fn=_as_it_is,
-                persistent_workers=True,
-                prefetch_factor=AHEAD,
-                generator=torch.Generator(),  # the loader's own draw must not move torch's
-            )
+        self.loader = self.loader or self._started()
+        with warnings.catch_warnings(), _own_signals():
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user has chosen
+            coming = iter(self.loader)
         try:
-            for made in self.loader:
-                yield _checked(made)
-        except RuntimeError as error:
+            yield from coming
+        except (RuntimeError, OSError, EOFError) as error:
             self.loader = None
-            if "worker" not in str(error):
-                raise
-            raise RuntimeError(
-                f"a process that loads photos has ended: {printable(error).splitlines()[0]}; if memory ran out, take fewer "
-                f"(data.workers)"
+            raise ChildProcessError(
+                f"a process that loads photos has ended ({printable(error).splitlines()[0]}); if memory ran out, take "
+                f"fewer of them (data.workers)"
             ) from error
+
+    def _started(self) -> Any:
+        return DataLoader(
+            self.making,  # type: ignore[arg-type]  # torch asks for its own class where two methods do
+            batch_sampler=self.orders,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            persistent_workers=True,
+            prefetch_factor=AHEAD,
+            generator=torch.Generator(),  # the loader's own draw must not move torch's
+        )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What is done when a child process ends stays as it was.
+
+    torch's loaders raise an error then, wherever this process happens to be: in the middle of a step, say. Without that
+    they find out when they wait for the worker, where something can be done about it.
+    """
+    chld = getattr(signal, "SIGCHLD", None)
+    if chld is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(chld)
+    try:
+        yield
+    finally:
+        signal.signal(chld, before or signal.SIG_DFL)
 
 
 def _checked(made: tuple[Tensor, Tensor | None] | _Unreadable) -> tuple[Tensor, Tensor | None]:

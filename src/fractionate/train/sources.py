@@ -18,7 +18,6 @@ from ..data import (
     PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
-    Part,
     PhotoSet,
     SmallImages,
     Source,
@@ -34,6 +33,7 @@ from ..data import (
 )
 from ..data.cifar import NORMALIZATION
 from .joining import beside
+from .photos import data_root, folder_root, loaded, train_part
 
 if TYPE_CHECKING:
     from .build import Training
@@ -153,6 +153,8 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
+    if data.workers is not None:
+        return loaded(data, seed, device, evaluation_batch)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
@@ -194,16 +196,6 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
     return train, test
 
 
-def data_root(data: Data) -> Path:
-    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
-
-
-def train_part(data: Data) -> Part:
-    """The part of the images that is trained on."""
-    return "train" if data.evaluate_on == "test" else "train-without-validation"
-
-
 def _digits(data: Data) -> Images:
     # of all training images, so that a teacher and students with other label budgets see the same pixels
     normalization = Normalization.of(digits("train").images)
@@ -231,9 +223,7 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
 
 
 def _folder(data: Data) -> Images:
-    if data.root is None:
-        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    root = Path(data.root)
+    root = folder_root(data)
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)

@@ -20,9 +20,10 @@ from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
 from .build import Training, autocast
+from .diverged import explain, gradient_diverged
 from .health import LossScale, NotFinite, blame
 from .join import Join
-from .log import ROWS, UPDATE, Lap, Laps, explain, gradient_diverged
+from .log import ROWS, UPDATE, Lap, Laps
 
 
 @dataclass(frozen=True, eq=False)
