@@ -69,11 +69,38 @@ def loaded(data: Data, seed: int, device: torch.device, test_batch: Callable[[in
             f"data.workers"
         )
     size = data.size or (default_size(found.train.paths) if own else SIZES[data.name])
+    train = _trained_on(data, found, root, size, seed, device)
+    middle = Squared(size, View(data.crop_pct, data.interpolation))
+    pictures, files = _readable(found.parts[data.evaluate_on], middle, data, found, root)
+    return train, replace(
+        train,
+        pictures=pictures,
+        target=torch.tensor(files.labels),
+        batch_size=test_batch(size),
+        shown=None,
+        strong=None,
+        passes=1,
+        repeats=1,
+        mixup=0.0,
+        cutmix=0.0,
+        listing=digest(size, files.listed(root)),
+    )
+
+
+def _trained_on(data: Data, found: Layout, root: Path, size: int, seed: int, device: torch.device) -> Photos:
     several = _few(found.parts[train_part(data)], len(found.classes), data.labels_per_class)
     pictures, files = _readable(several, Bounded(TIMES * size), data, found, root)
-    common = {"crop": data.crop, "scale": data.crop_scale, "shift": data.shift, "flip": data.flip}
-    view = Shown(size, **common, augment=data.augment, erasing=data.erasing, interpolation=data.interpolation)  # type: ignore[arg-type]
-    train = Photos(
+    view = Shown(
+        size,
+        crop=data.crop,
+        scale=data.crop_scale,
+        shift=data.shift,
+        flip=data.flip,
+        augment=data.augment,
+        erasing=data.erasing,
+        interpolation=data.interpolation,
+    )
+    return Photos(
         pictures,
         torch.tensor(files.labels),
         len(found.classes),
@@ -90,21 +117,6 @@ def loaded(data: Data, seed: int, device: torch.device, test_batch: Callable[[in
         device=device,
         workers=data.workers or 0,
         classes=found.classes,
-        listing=digest(size, files.listed(root)),
-    )
-    middle = Squared(size, View(data.crop_pct, data.interpolation))
-    pictures, files = _readable(found.parts[data.evaluate_on], middle, data, found, root)
-    return train, replace(
-        train,
-        pictures=pictures,
-        target=torch.tensor(files.labels),
-        batch_size=test_batch(size),
-        shown=None,
-        strong=None,
-        passes=1,
-        repeats=1,
-        mixup=0.0,
-        cutmix=0.0,
         listing=digest(size, files.listed(root)),
     )
 
