@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._files import write_atomically
+from .._headlines import headline_of
 from .._typing import Float, Int
 from ..config.run import Network, Run
 from ..data import Source, normalization_of
 from ..runs.folder import EXAMPLES, SUMMARY, RunFolder
-from ..tasks.classification import predict, throughput
-from ..train.build import build_for, fixed_threads, place
-from ..train.sources import sources
+from ..tasks.classification import HEADLINE, predict, throughput
+from ..train.build import build_for
+from ..train.device import fixed_threads, place
+from ..train.sources import evaluation_source
 from .measure import device_name, no_weights
 
 SHOWN, SIDE = 8, 96  # pictures, and pixels of their longer side
@@ -51,11 +53,11 @@ def write_examples(runs: Sequence[Path]) -> None:
         seen.add(kind)
         if file.is_file() and file.stat().st_mtime_ns >= (folder / SUMMARY).stat().st_mtime_ns:
             continue
-        if target.summary().get("headline", "top1") != "top1":
+        if headline_of(target.summary()) != HEADLINE:
             continue
         key = (run.data, run.device)
         if key not in images:
-            images[key] = sources(run.data, 0, place(run.device))[1]
+            images[key] = evaluation_source(run.data, place(run.device))
         test = images[key]
         with fixed_threads(run.threads):
             facts = _facts(run, str(target.student), test, taught, first=first)

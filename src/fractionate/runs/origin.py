@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from ..kernels import state
 from ..train.build import Training
 from ..train.loop import Loop
 from ..train.pixels import seen_by
+from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
 
 CHUNK = 1 << 20
@@ -133,15 +137,56 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
         )
 
 
-def restore_student(folder: Path) -> None:
+def say_other_images(facts: Any, run: Run, summary: Path) -> None:
+    """Warn where a finished run is taken as it is though its folder of images holds others by now.
+
+    The images are read only where a file or a folder is younger than the run, so that this costs a look at the files.
+
+    Args:
+        facts: its summary.
+        run: the config that is asked for.
+        summary: the file that was written last.
+    """
+    folder, then = summary.parent, {name: _made_of(facts, name) for name in ("train", "test")}
+    if not run.data.root or not all(then.values()):
+        return
+    if not _younger(expanded(run.data.root), summary.stat().st_mtime_ns):
+        return
+    try:
+        now = dict(zip(then, map(fingerprint_of, sources(run.data, run.seed, torch.device("cpu"))), strict=True))
+    except (ValueError, OSError) as error:
+        warnings.warn(f"{folder} is finished and taken as it is, but its images cannot be read: {error}", stacklevel=4)
+        return
+    if other := [name for name, digest in now.items() if digest not in (None, then[name])]:
+        warnings.warn(
+            f"{folder} is finished and taken as it is, but the {' and '.join(other)} images are others by now (files "
+            f"added, left out, changed or moved between classes); --overwrite trains on what is there",
+            stacklevel=4,
+        )
+
+
+def _younger(root: Path, moment: int) -> bool:
+    """Whether a file or folder below ``root`` was written after a moment, in ns; a moved file marks its folders."""
+    with contextlib.suppress(OSError):
+        for here, _, files in os.walk(root):
+            if any(os.stat(os.path.join(here, name)).st_mtime_ns > moment for name in ("", *files)):
+                return True
+    return False
+
+
+def restore_student(facts: Any, folder: Path) -> None:
     """Write the weights of a finished run again if they are gone: its last checkpoint holds them.
 
     A run of which neither is there keeps its numbers, as studies do that are kept without weights.
 
     Raises:
-        ValueError: the checkpoint cannot be read.
+        ValueError: the checkpoint cannot be read, or the weights are there and not those that the run wrote.
     """
-    if (folder / STUDENT).is_file() or not (folder / CHECKPOINT).is_file():
+    there = (folder / CHECKPOINT).is_file()
+    if problem := student_problem(facts, folder):
+        way = f"delete it, and --resume writes it again from {CHECKPOINT}" if there else "--overwrite trains it again"
+        raise ValueError(f"{problem}: {way}")
+    if (folder / STUDENT).is_file() or not there:
         return
     try:
         state = read_checkpoint(folder / CHECKPOINT)
