@@ -22,7 +22,7 @@ from .options import (
     names_and_changes,
 )
 from .own_code import named_in, remember
-from .photos import told
+from .photos import lengths, settled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,15 +96,16 @@ class Compare:
 
     def look(self, console: Console) -> Compare:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
-        what = told(
+        what, length = settled(
             self.what,
             console,
             data=self.data,
             teacher=self.teacher,
             checkpoint=self.teacher_checkpoint,
             student=self.student,
+            epochs=self.epochs,
         )
-        return replace(self, what=what)
+        return replace(self, what=what, **lengths(what, length, self.teacher_epochs))
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""

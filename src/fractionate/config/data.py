@@ -7,7 +7,20 @@ from typing import Literal
 
 from .ranges import check_data
 
-Name = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"]
+Name = Literal[
+    "digits",
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "fashion-mnist",
+    "folder",
+    "imagenet",
+    "tiny-imagenet",
+    "cub200",
+    "stl10",
+    "dtd",
+    "food101",
+]
 Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
 
 
@@ -16,12 +29,13 @@ class Data:
     """Which images, how many of them, and how they are augmented.
 
     Args:
-        name: data set; ``"folder"`` is any folder of images, one folder per class.
+        name: data set; ``"folder"`` is any folder of images, one folder per class; those of photos are read in their
+            official layouts, and never downloaded.
         root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
             FRACTIONATE_DATA, else ``data``.
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
-        size: of a folder's images, in pixels; ``None`` takes that of the first one.
+        size: of a folder's images, in pixels; ``None`` takes that of the first one, of a set of photos the usual one.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
@@ -35,6 +49,10 @@ class Data:
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+        unlabelled: a folder of images without labels (anywhere below it; or STL-10's), some of which join every batch;
+            ``"all"``: all training images, labels hidden, beside those that ``labels_per_class`` keeps. The task's loss
+            is the mean over the images with labels, every other the mean over all. For methods that read no label.
+        unlabelled_batch: how many of them; ``None``: as many as ``batch_size``, which counts those with labels.
     """
 
     name: Name = "digits"
@@ -52,6 +70,8 @@ class Data:
     strong: Augment = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    unlabelled: str | None = None
+    unlabelled_batch: int | None = None
 
     def __post_init__(self) -> None:
         check_data(self)

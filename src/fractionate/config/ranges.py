@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
 EPOCHS = 1_000_000
 THREADS = 1024
-FOLDERS = ("folder",)  # data sets of image files
+FOLDERS = ("folder", "imagenet", "tiny-imagenet", "cub200", "dtd", "food101")  # data sets of image files
+SIZED = (*FOLDERS, "stl10")  # whose images have no size of their own, or can be given another
 
 
 def within(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
@@ -50,9 +51,13 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 def check_data(data: Data) -> None:
     """Numbers in range; options of a folder of images only there."""
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
+    within(1, unlabelled_batch=data.unlabelled_batch)
+    if data.unlabelled is None:
+        _left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
-    if data.name not in FOLDERS:
-        _left_alone(data, f"belongs to data.name=folder, not to {data.name!r}", "size", "skip_broken", "cache")
+    for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
+        if data.name not in names:
+            _left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
 
 
 def check_device(name: str) -> None:

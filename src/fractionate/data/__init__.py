@@ -6,7 +6,10 @@ from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
+from .joined import Joined
 from .labelled import Labelled, Part, few, held_out
+from .layouts import IMAGENET as PHOTO_NORMALIZATION
+from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
 from .small import SmallImages
 from .source import (
@@ -20,7 +23,10 @@ from .source import (
     normalization_of,
     shares,
     stated,
+    unlabelled_count,
 )
+from .stl10 import stl10, stl10_unlabelled
+from .unlabelled import unlabelled
 
 __all__ = [
     "AUGMENTATIONS",
@@ -28,9 +34,12 @@ __all__ = [
     "Batch",
     "Countable",
     "Divisible",
+    "Joined",
     "Labelled",
     "Normalization",
+    "PHOTO_NORMALIZATION",
     "Part",
+    "PhotoSet",
     "Draw",
     "Drawn",
     "SmallImages",
@@ -48,12 +57,18 @@ __all__ = [
     "fingerprint_of",
     "folder",
     "held_out",
+    "layout_of",
     "mnist",
     "normalization_of",
     "part",
+    "photo_set",
     "pieces",
     "randaugment",
     "shares",
     "stated",
+    "stl10",
+    "stl10_unlabelled",
     "survey",
+    "unlabelled",
+    "unlabelled_count",
 ]

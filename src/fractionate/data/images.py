@@ -157,6 +157,6 @@ def _check_memory(count: int, size: int) -> None:
         fits = int((there / (6 * count)) ** 0.5)
         raise ValueError(
             f"{count} images of {size} x {size} pixels need {2 * needed / 2**30:.1f} GiB while they are loaded, and "
-            f"this machine has {there / 2**30:.1f} GiB: choose a smaller size (data.size, here at most {fits}), or "
-            f"take fewer images"
+            f"this machine has {there / 2**30:.1f} GiB: choose a smaller size (data.size, here at most {fits}), take "
+            f"fewer images, or let processes load them while training goes on (data.workers=N)"
         )

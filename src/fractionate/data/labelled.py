@@ -22,7 +22,7 @@ class Labelled:
 
     Args:
         images: ``[n, ch, h, w]`` uint8.
-        target: ``[n]`` int64.
+        target: ``[n]`` int64; -1 for every image: they have no labels.
         num_classes: number of classes.
         classes: their names, in the order of the labels; empty where a set has none.
         listing: digest of the list of files that the images were read from; empty where they come from no files.
@@ -92,13 +92,15 @@ def few(images: Labelled, labels_per_class: int) -> Labelled:
     """The first so many images of every class.
 
     Raises:
-        ValueError: a class has fewer.
+        ValueError: a class has fewer, or there are no labels.
 
     Example:
         >>> all = Labelled(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0, 1]), 2)
         >>> few(all, 2).target.tolist()
         [0, 1, 0, 1]
     """
+    if bool((images.target < 0).any()):
+        raise ValueError("labels_per_class keeps images of every class, and these have no labels; leave it out")
     least = int(torch.bincount(images.target, minlength=images.num_classes).min())
     if not 1 <= labels_per_class <= least:
         raise ValueError(f"labels_per_class must lie in 1..{least}, got {labels_per_class}")

@@ -35,13 +35,16 @@ def check_rows(method: Method, lg: Logits) -> None:
 
 def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
     """Rows without labels: nothing that counts reads one."""
-    if lg.target is not None:
+    if lg.target is not None and lg.label_weight is None:
         return
     if method.needs_labels:
+        none = "these rows have none (target=None)" if lg.target is None else "some rows have none (label_weight)"
         raise ValueError(
-            f"{method.name}: reads the label of a row, and these rows have none (target=None); give labels, or choose "
-            f"a label-free method such as kd, gdkd or dist"
+            f"{method.name}: reads the label of a row, and {none}; give labels, or choose a label-free method such as "
+            f"kd, gdkd or dist"
         )
+    if lg.target is not None:
+        return
     task = method.parts.get("task")
     if task is not None and task.weight(progress) != 0:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Networks by name, checkpoints in every published layout, and networks in folders of their own."""
 
-from .checkpoints import load_checkpoint
+from .checkpoints import OtherHead, load_checkpoint
 from .exported import Description, Exported, apart, load_exported, save_exported
 from .foreign import OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
@@ -13,6 +13,7 @@ __all__ = [
     "Description",
     "Exported",
     "OnlyLogits",
+    "OtherHead",
     "Preprocessing",
     "apart",
     "classes_of",

@@ -14,7 +14,7 @@ import torch
 
 from .._headlines import headline
 from ..config.run import Run
-from ..data import Batch, Source, class_counts
+from ..data import Batch, Source, class_counts, unlabelled_count
 from ..kernels import state
 from ..monitors import norms
 from ..pictures.survey import in_bytes
@@ -98,7 +98,8 @@ class Thinned:
             kept = torch.arange(-place % self.step, len(batch), self.step, device=batch.images.device)
             place += len(batch)
             if len(kept):
-                yield Batch(batch.images[kept], batch.target[kept], batch.index[kept])
+                some = None if batch.labelled is None else -(-batch.labelled * len(kept) // len(batch))
+                yield Batch(batch.images[kept], batch.target[kept], batch.index[kept], labelled=some)
 
 
 def doctor(run: Run, console: Console, *, out: Path = Path("runs"), images: int = IMAGES) -> list[Finding]:
@@ -208,6 +209,8 @@ def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> 
 def _classes(train: Source) -> str:
     passes = getattr(train, "passes", 1)
     known = class_counts(train)
+    if (without := unlabelled_count(train)) == train.count:
+        return f"{without:,} images without labels"
     count = _counted(train) if known is None else [n * passes for n in known]
     empty = [label for label, n in enumerate(count) if not n]
     if empty:

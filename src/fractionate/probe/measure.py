@@ -132,7 +132,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     if problem := student_problem(facts, folder):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
-    if teacher is not None and (missing := _no_weights(teacher)):
+    if teacher is not None and (missing := no_weights(teacher)):
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
@@ -144,7 +144,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     )
 
 
-def _no_weights(teacher: Network) -> str | None:
+def no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
@@ -223,7 +223,7 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
 
 
 def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
-    net = build_for(config, test).to(test.target.device)
+    net = build_for(config, test, test).to(test.target.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 

@@ -71,10 +71,12 @@ def sampled(data: Data, seed: int, device: torch.device, samples: int = SAMPLES)
     Raises:
         ValueError: likewise; unreadable pictures that are not among the few are not found.
     """
-    if data.name != "folder" or data.root is None:
+    if data.name != "folder" or data.root is None or data.unlabelled is not None:
         return sources(data, seed, device)
     root = Path(data.root).expanduser()
     there = layout(root)
+    if not there.labelled:
+        return sources(data, seed, device)
     several = max(samples, data.batch_size)
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, samples=several)

@@ -18,12 +18,14 @@ from ..data import Source, fingerprint_of, normalization_of
 from ..kernels import state
 from ..train.build import Training
 from ..train.loop import Loop
+from ..train.pixels import seen_by
 from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
 
 CHUNK = 1 << 20
 CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
 Origin = dict[str, str | None]
+DATA = "as the data have them"  # how students of earlier releases saw pixels, whatever their weights came from
 # What may change under way, since it moves numbers by rounding alone; it is said.
 SAID = {
     "teacher": "other weights of the teacher",
@@ -61,6 +63,7 @@ def origin_of(loop: Loop) -> Origin:
         "teacher": teacher_digest(training.run),
         "train": fingerprint_of(training.train),
         "test": fingerprint_of(training.test),
+        "pixels": str(seen_by(training.student) or DATA),
         "losses": _losses(training),
         "torch": str(torch.__version__),
     }
@@ -90,7 +93,16 @@ def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: 
     Raises:
         ValueError: other images, or other weights under the name of the teacher's.
     """
-    other = [name for name, digest in now.items() if before.get(name) and digest and before[name] != digest]
+    if before and before.get("pixels", DATA) != now.get("pixels", DATA):
+        raise ValueError(
+            f"the student of {path} saw pixels in another way ({before.get('pixels', DATA)}) than it would from here "
+            f"on ({now.get('pixels')}): write student.preprocessing as it was, or start anew with --overwrite"
+        )
+    other = [
+        name
+        for name, digest in now.items()
+        if name != "pixels" and before.get(name) and digest and before[name] != digest
+    ]
     for name in ("train", "test"):
         if name in other:
             images = "training images" if name == "train" else "test images"

@@ -22,6 +22,7 @@ from ..tasks.classification import SCHEMA
 from ..train.build import Training
 from ..train.loop import Loop
 from ..train.optimizer import merging
+from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
 
 
@@ -37,7 +38,7 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
     says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
-    later has to be shown.
+    later has to be shown, and ``preprocessing`` what the student does to pixels itself (null: as the data have them).
     """
     training = loop.training
     run, key = training.run, test.headline
@@ -49,7 +50,7 @@ def summarize(
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
-        "images": seen_images(training.train),
+        **_pixels(training),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
@@ -77,6 +78,16 @@ def summarize(
         "command": list(command),
         "git": _git(),
         "versions": _versions(),
+    }
+
+
+def _pixels(training: Training) -> dict[str, Any]:
+    """Classes, normalisation and shape of the images, and what each network does to pixels itself."""
+    seen = seen_images(training.train)
+    return {
+        "images": seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])},
+        "preprocessing": recorded(seen_by(training.student)),
+        "teacher_preprocessing": recorded(training.teacher_pixels),
     }
 
 

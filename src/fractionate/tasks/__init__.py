@@ -2,13 +2,14 @@
 
 from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
 from .rows import Classification, make_rows
-from .task import Metrics, Result, Task, measure_with
+from .task import Guessed, Metrics, Result, Task, measure_with
 
 __all__ = [
     "Calibration",
     "Classification",
     "Diverged",
     "Evaluation",
+    "Guessed",
     "Metrics",
     "Result",
     "Task",

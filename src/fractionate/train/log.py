@@ -141,6 +141,7 @@ class EpochLog:
             images: how many it saw.
             largest: largest absolute gradient of every stream, where nobody has looked at it yet.
         """
+        self.names = [name for name in self.names if name in step.components]  # without labels there is no task
         row = torch.stack([step.loss, *(step.components[name] for name in self.names)])
         if largest is not None:
             self.streams = list(step.grads)
@@ -219,18 +220,17 @@ class EpochLog:
         Raises:
             ValueError: the components are others.
         """
-        if state["seen"] and state["names"] != self.names:
+        if state["seen"] and state["names"] not in (self.names, self.names[1:]):
             raise ValueError(
                 f"it stands inside an epoch of a method with components {state['names']}, the config has {self.names}; "
                 f"keep the method, or start anew in another folder"
             )
-        self.streams = list(state["streams"])
-        rows = [] if state["rows"] is None else state["rows"].to(device).unbind()
-        self.rows = self._kept(rows)
-        self.places = list(state["places"])
-        self.counts = list(state.get("counts") or [state["images"] // max(1, state["seen"])] * len(rows))  # of before
-        self.seen, self.images, self.lr = state["seen"], state["images"], state["lr"]
-        self._before = state["seconds"]
+        self.names = list(state["names"]) if state["seen"] else self.names
+        self.streams, self.places = list(state["streams"]), list(state["places"])
+        self.rows = self._kept([] if state["rows"] is None else state["rows"].to(device).unbind())
+        each = state["images"] // max(1, state["seen"])  # of checkpoints without counts
+        self.counts = list(state.get("counts") or [each] * len(self.rows))
+        self.seen, self.images, self.lr, self._before = (state[k] for k in ("seen", "images", "lr", "seconds"))
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
 from ..data import (
     AUGMENTATIONS,
+    PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
     Part,
+    PhotoSet,
     SmallImages,
     Source,
     cifar,
@@ -27,14 +30,16 @@ from ..data import (
     folder,
     mnist,
     normalization_of,
+    photo_set,
+    stl10,
 )
 from ..data.cifar import NORMALIZATION
+from ..models.preprocessing import shown_of
+from .joining import beside
+from .pixels import differ
 
 if TYPE_CHECKING:
     from .build import Training
-
-SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
-SCALE = 0.05  # of a standard deviation, as a share of it
 
 
 def seen_images(source: Source) -> dict[str, Any] | None:
@@ -74,7 +79,8 @@ def check_seen(training: Training) -> None:
             f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
             f"and {_at(ours, at)} here; train it on these images"
         )
-    if _normalised_otherwise(there, here):
+    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
+    if not own_way and _normalised_otherwise(there, here):
         raise ValueError(
             f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
             f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
@@ -95,7 +101,7 @@ def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
     if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
         return False
-    return any(abs(m1 - m2) > SHIFT * s2 or abs(s1 - s2) > SCALE * s2 for m1, s1, m2, s2 in zip(*rules, strict=True))
+    return differ(*rules)
 
 
 def _numbers(values: Any) -> bool:
@@ -148,10 +154,14 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    return resident(SETS[data.name](data), data, seed, device)
+    images = SETS[data.name](data)
+    labelled, test = resident(images, data, seed, device)
+    if data.unlabelled is None:
+        return labelled, test
+    return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
 
 
-def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
     train = SmallImages(
         images.train.images,
@@ -235,6 +245,25 @@ def _folder(data: Data) -> Images:
     return Images(_few(train, data), test, Normalization.of(train.images))
 
 
+def _photos(name: PhotoSet) -> Callable[[Data], Images]:
+    def load(data: Data) -> Images:
+        root, cache = data_root(data), cache_folder() / "pictures" if data.cache else None
+        train, test = (
+            photo_set(name, root, part, data.size, skip_broken=data.skip_broken, cache=cache)
+            for part in (train_part(data), data.evaluate_on)
+        )
+        return Images(_few(train, data), test, PHOTO_NORMALIZATION)
+
+    return load
+
+
+def _stl10(data: Data) -> Images:
+    root = data_root(data)
+    train, test = (stl10(root, part, data.size) for part in (train_part(data), data.evaluate_on))
+    whole = train if data.evaluate_on == "test" else stl10(root, "train", data.size)
+    return Images(_few(train, data), test, Normalization.of(whole.images))
+
+
 def _few(images: Labelled, data: Data) -> Labelled:
     return images if data.labels_per_class is None else few(images, data.labels_per_class)
 
@@ -246,4 +275,10 @@ SETS: dict[str, Callable[[Data], Images]] = {
     "mnist": _mnist(mnist),
     "fashion-mnist": _mnist(fashion_mnist),
     "folder": _folder,
+    "imagenet": _photos("imagenet"),
+    "tiny-imagenet": _photos("tiny-imagenet"),
+    "cub200": _photos("cub200"),
+    "stl10": _stl10,
+    "dtd": _photos("dtd"),
+    "food101": _photos("food101"),
 }
