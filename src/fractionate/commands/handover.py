@@ -27,7 +27,8 @@ class Evaluate:
     checkpoint: File = None
     """File with its weights."""
     data: SetName = "digits"
-    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100, mnist, fashion-mnist)."""
+    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100 ...; camvid, cityscapes,
+    ade20k, voc or masks in --root)."""
     root: Folder = None
     """Folder in which a set lies that goes by name; default: the environment variable FRACTIONATE_DATA, or data."""
     size: Count = None
@@ -110,6 +111,7 @@ class Evaluate:
         """The set that --data names, or the folder that it is."""
         from .._choices import choose
         from ..config.data import Data
+        from ..config.ranges import DENSE
         from ..train.sources import SETS
 
         name, root = self.data, self.root
@@ -117,7 +119,7 @@ class Evaluate:
             if root is not None:
                 raise ValueError(f"--data {name} and --root {root} are two folders; leave --root out")
             name, root = "folder", Path(name).expanduser()
-        choose("data set", name, SETS)
+        choose("data set", name, [*SETS, *DENSE])
         size = self.size
         if name == "folder" and root is not None:
             size = self._size(root, console)

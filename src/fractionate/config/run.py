@@ -13,6 +13,7 @@ from .data import Data
 from .method import MethodSpec
 from .optimizers import SGD, AdamW, LearningRate
 from .ranges import check_run
+from .task import Classification, Segmentation
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Run:
         student: network that is trained.
         method: loss, gradient streams and momentum shifts.
         teacher: network that is imitated; with ``ce`` it is only compared with.
-        data, optimizer, learning_rate, monitors, parallel: see there.
+        data, optimizer, learning_rate, monitors, parallel, task: see there.
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
@@ -151,6 +152,7 @@ class Run:
     save_every: int = 1
     keep: int = 2
     skip_nonfinite: int = 0
+    task: Classification | Segmentation = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         check_run(self)

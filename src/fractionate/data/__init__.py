@@ -7,10 +7,11 @@ from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .joined import Joined
-from .labelled import Labelled, Part, few, held_out
+from .labelled import Labelled, Part, few, held_out, long_tailed
 from .layouts import IMAGENET as PHOTO_NORMALIZATION
 from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
+from .photos import Photos
 from .small import SmallImages
 from .source import (
     Countable,
@@ -40,6 +41,7 @@ __all__ = [
     "PHOTO_NORMALIZATION",
     "Part",
     "PhotoSet",
+    "Photos",
     "Draw",
     "Drawn",
     "SmallImages",
@@ -58,6 +60,7 @@ __all__ = [
     "folder",
     "held_out",
     "layout_of",
+    "long_tailed",
     "mnist",
     "normalization_of",
     "part",

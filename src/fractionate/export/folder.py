@@ -18,7 +18,9 @@ from .. import __version__
 from .._choices import choose
 from .._headlines import HEADLINES, headline, headline_of
 from .._terminal import one_line, printable
+from ..config.ranges import DENSE
 from ..config.run import Run
+from ..data import Normalization
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..models import Description, Preprocessing
 from ..models.preprocessing import Shown
@@ -26,7 +28,7 @@ from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
 from ..train.build import build
 from ..train.pixels import said_by
-from ..train.sources import SETS
+from ..train.sources import evaluation_source
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
 
 if TYPE_CHECKING:
@@ -191,6 +193,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 COMPARED = 16  # images of the evaluation part that every format is compared on
+FEW = 3  # of those with a class for every pixel
 
 
 def export_run(
@@ -240,9 +243,7 @@ def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn
     One that was shown pixels in its own way leaves with that way as its description: its files take images of its own
     size, normalised as its library does.
     """
-    data = SETS[run.data.name](run.data)
-    rule, classes = data.normalization, data.test.num_classes
-    images = rule(data.test.images[:COMPARED])
+    images, classes, named, rule = _images(run)
     if own is not None:
         images = Shown(own, rule.mean, rule.std).pixels(images)
     net = build(replace(run.student, checkpoint=str(target.student)), classes)
@@ -253,12 +254,20 @@ def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn
         input_size=(channels, height, width),
         mean=own.mean if own else rule.mean,
         std=own.std if own else rule.std,
-        classes=data.test.classes,
+        classes=named,
         stem=run.student.stem,
         published_bn=run.student.published_bn,
         interpolation=own.interpolation if own and own.size else None,
     )
     return net.eval().requires_grad_(False), description, images
+
+
+def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
+    """Some normalised images, the number of classes and their names, and the normalisation."""
+    test = evaluation_source(run.data, torch.device("cpu"))
+    most = FEW if run.data.name in DENSE else COMPARED
+    found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(most), strict=False)])[:most]
+    return found.contiguous(), test.num_classes, test.classes, test.normalization
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from .._files import expanded
 from .._typing import Float
 from .checkpoints import load_checkpoint
-from .foreign import logits_of
+from .dense import is_dense, pick_maps
+from .foreign import pick_logits, run_on
 from .libraries import Stem
 from .preprocessing import Interpolation, Preprocessing
 from .zoo import create
@@ -105,9 +106,10 @@ class Exported:
         return (images / 255 - mean) / std
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Float[Tensor, "n c"]:
-        """Logits of raw images."""
-        return logits_of(self.net, self.normalize(images), self.description.name)
+    def __call__(self, images: Tensor) -> Float[Tensor, "n c ..."]:
+        """Logits of raw images; maps of them, of a network that gives every pixel a class."""
+        said = run_on(self.net, self.normalize(images), self.description.name)
+        return (pick_maps if is_dense(said) else pick_logits)(said, self.description.name)
 
 
 def save_exported(net: nn.Module, description: Description, folder: str | Path) -> None:

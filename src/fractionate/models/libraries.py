@@ -17,6 +17,7 @@ from torch import nn
 from .._choices import unknown
 from .._files import expanded
 from .checkpoints import OtherHead
+from .dense import smp_network, torchvision_dense
 from .foreign import in_words
 
 Stem = Literal["default", "small"]
@@ -103,7 +104,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        remedy = "'fractionate[models]'" if name in LIBRARIES else name
+        extras = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
+        remedy = f"'fractionate[{extras[name]}]'" if name in extras else name
         raise ImportError(
             f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
         ) from error
@@ -111,6 +113,8 @@ def _import(name: str, needed_by: str) -> ModuleType:
 
 def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     models = _import("torchvision", f"model 'torchvision:{name}'").models
+    if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
+        return dense
     if name not in models.list_models():
         raise ValueError(unknown("torchvision model", name, models.list_models()))
     if not pretrained:
@@ -216,10 +220,16 @@ def _transformers(folder: str, num_classes: int, pretrained: bool, new_head: boo
         raise ValueError(f"model {name!r} cannot be built: {in_words(error)}") from error
 
 
+def _smp(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
+    library = _import("segmentation_models_pytorch", f"model 'smp:{name}'")
+    return smp_network(library, name, num_classes, pretrained)
+
+
 # A new library is one more row; the function takes the name there, the number of classes, whether to load weights,
 # and whether weights for other classes get a new last layer.
 LIBRARIES: dict[str, Callable[[str, int, bool, bool], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "hf": _transformers,
+    "smp": _smp,
 }

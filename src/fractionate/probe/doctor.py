@@ -15,15 +15,18 @@ import torch
 from .._headlines import headline
 from ..config.run import Run
 from ..data import Batch, Source, class_counts, unlabelled_count
+from ..data.dense import DenseImages
 from ..kernels import state
 from ..monitors import norms
 from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..tasks.classification import Evaluation
-from ..train.build import Training, fixed_threads, parameters, place, prepare
+from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
+from ..train.device import fixed_threads, place
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_time, kept_bytes
+from .dense import pixels_said
 from .sample import Sampled, sampled
 
 if TYPE_CHECKING:
@@ -207,17 +210,16 @@ def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> 
 
 
 def _classes(train: Source) -> str:
+    if isinstance(train, DenseImages):
+        return pixels_said(train)
     passes = getattr(train, "passes", 1)
     known = class_counts(train)
     if (without := unlabelled_count(train)) == train.count:
         return f"{without:,} images without labels"
     count = _counted(train) if known is None else [n * passes for n in known]
-    empty = [label for label, n in enumerate(count) if not n]
-    if empty:
-        shown = ", ".join(map(str, empty[:5]))
-        raise ValueError(
-            f"{len(empty)} of {train.num_classes} classes have no training image ({shown}); look at the data"
-        )
+    if empty := [label for label, n in enumerate(count) if not n]:
+        found = f"{len(empty)} of {train.num_classes} classes have no training image ({str(empty[:5])[1:-1]})"
+        raise ValueError(f"{found}; look at the data")
     return f"{train.num_classes} classes with {min(count)} to {max(count)} images per epoch"
 
 
@@ -248,11 +250,10 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
-    assert isinstance(found, Evaluation)
-    metric = headline(found.headline)
-    seen = (
-        f"{metric.value(found.score)} {metric.label} on {sum(found.calibration.count)} images, evenly taken out of all"
-    )
+    assert found is not None
+    metric, unit = headline(found.headline), "images" if isinstance(found, Evaluation) else "pixels"
+    count = f"{sum(found.calibration.count)} {unit}"
+    seen = f"{metric.value(found.score)} {metric.label} on {count}, evenly taken out of all"
     network = training.run.teacher
     untrained = network is not None and not (network.checkpoint or network.pretrained)
     return f"{seen} (no weights were given: a random network)" if untrained else seen
@@ -273,8 +274,7 @@ def _step(training: Training) -> str:
             step = take(batch, Progress())
             sizes = norms(step.grads)
             seconds = time.perf_counter() - started
-    bad = [name for name, size in sizes.items() if not size < float("inf")]
-    if bad:
+    if bad := [name for name, size in sizes.items() if not size < float("inf")]:
         raise ValueError(
             f"the gradient of stream {bad[0]!r} is {sizes[bad[0]]}; lower optimizer.lr, or look at the data"
         )

@@ -19,7 +19,7 @@ from .._headlines import headline
 from ..config.run import Run
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
-from ..train.build import Training
+from ..train.build import Training, method_of
 from ..train.loop import Loop
 from ..train.optimizer import merging
 from ..train.pixels import recorded, seen_by
@@ -43,7 +43,7 @@ def summarize(
     training = loop.training
     run, key = training.run, test.headline
     best = _best(metrics, key)
-    method = run.method.build()
+    method = method_of(run, training.task)
     return {
         "schema": SCHEMA,
         "headline": key,
@@ -74,6 +74,7 @@ def summarize(
         "ema": run.ema,
         "graph": (loop.captured.reason or "recorded") if loop.captured else None,
         "skipped": loop.guard.skipped,
+        **getattr(test, "facts", dict)(),
         "changes": list(changes),
         "command": list(command),
         "git": _git(),
@@ -100,6 +101,7 @@ def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 def _dataset(run: Run) -> str:
     few = run.data.labels_per_class
     name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
+    name += "" if run.data.imbalance is None else f", imbalance {run.data.imbalance:g}"
     return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..config.files import override
 from ..config.method import MethodSpec
+from ..config.ranges import DENSE, FOLDERS
 from ..config.run import Network, Run
 from ..models import create, is_own_code
 from ..recipes import placed
@@ -30,9 +31,15 @@ SHARED = (
     "data.name",
     "data.root",
     "data.size",
+    "data.imbalance",
     "data.skip_broken",
     "data.cache",
     "data.evaluate_on",
+    "data.crop",
+    "data.multiple",
+    "task.ignore",
+    "task.evaluate",
+    "task.stride",
     "device",
     "threads",
     "precision",
@@ -174,7 +181,7 @@ def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
         ['device=cpu', 'student.stem=small']
     """
     said = [(change.partition("=")[0].strip(), change) for change in changes]
-    shared = SHARED + OF_A_FOLDER * (images == "folder")
+    shared = SHARED + OF_A_FOLDER * (images in (*FOLDERS, *DENSE))
     network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
     return [*(change for path, change in said if path in shared), *network]
 

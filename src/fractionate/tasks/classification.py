@@ -124,7 +124,7 @@ class Scores:
         return self._table()[:, -1].long()
 
     def _table(self) -> Tensor:
-        return _in_order(torch.cat(self._columns), self._sizes, current())
+        return in_order(torch.cat(self._columns), self._sizes, current())
 
 
 @torch.inference_mode()
@@ -142,10 +142,10 @@ def predict(net: nn.Module, source: Source) -> tuple[Float[Tensor, "n c"], Int[T
         found.append((logits_of(net, batch.images).float()[own], batch.target[own]))
     net.train(training)
     logits, target = (torch.cat(x) for x in zip(*found, strict=True))
-    return _in_order(logits, sizes, world), _in_order(target, sizes, world)
+    return in_order(logits, sizes, world), in_order(target, sizes, world)
 
 
-def _in_order(own: Tensor, sizes: list[int], world: World) -> Tensor:
+def in_order(own: Tensor, sizes: list[int], world: World) -> Tensor:
     """What every process computed of each batch, as if one had computed it all.
 
     Args:

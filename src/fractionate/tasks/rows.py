@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._typing import Float
 from ..data import Batch
 from ..losses import region_logits
-from ..models import logits_of
+from ..models import Ask, logits_of
 from ..models.preprocessing import shown_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
@@ -35,6 +35,11 @@ class Classification:
     def headline(self) -> str:
         """Top-1 accuracy."""
         return HEADLINE
+
+    @property
+    def ask(self) -> Ask:
+        """How a network's logits are taken."""
+        return logits_of
 
     @property
     def even(self) -> bool:

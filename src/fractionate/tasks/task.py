@@ -82,6 +82,10 @@ class Task(Protocol):
 M = TypeVar("M", bound=Metrics)
 
 
+def _run(net: nn.Module, batch: Batch) -> Any:
+    return run_on(net, batch.images)
+
+
 @torch.inference_mode()
 def measure_with(metrics: M, net: nn.Module, source: Source) -> M:
     """Show a network all images, in evaluation mode (it is put back afterwards); processes divide them.
@@ -92,8 +96,9 @@ def measure_with(metrics: M, net: nn.Module, source: Source) -> M:
         source: images in a fixed order, without augmentation.
     """
     world, training = current(), net.training
+    run = getattr(metrics, "run", _run)  # metrics that show an image in parts run the network themselves
     net.eval()
     for batch in shares(source, 1, world.rank, world.size):
-        metrics.add(run_on(net, batch.images), batch)
+        metrics.add(run(net, batch), batch)
     net.train(training)
     return metrics

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from .._files import cache_folder
+from ..config.ranges import check_images
 from ..config.run import Network, Run
-from ..data import Source
+from ..data import Source, stated
 from ..methods import Method
-from ..models import OtherHead, Preprocessing, create, load_checkpoint
+from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of
 from ..optim import StreamAdamW, StreamSGD
-from ..tasks import Classification, Metrics, Result, Task, measure_with
+from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
-from ..world import current, launched
+from ..world import current
+from .device import fixed_threads, place
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
@@ -79,26 +79,6 @@ def build_for(config: Network, source: Source, tried_on: Source, what: str = "ne
     else:
         net = build(config, source.num_classes, new_head=what == "student")
     return made_for(net, config, source, tried_on, what)
-
-
-def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
-
-    Raises:
-        ValueError: a GPU asked for that is not there.
-
-    Example:
-        >>> place("cpu")
-        device(type='cpu')
-    """
-    if ":" in name and launched() > 1:
-        raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
-    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
-    if kind == "cuda" and int(number or 0) >= there:
-        raise ValueError(f"device {name!r} was asked for, but torch finds {there or 'no'} GPU; use device=cpu or auto")
-    if number:
-        torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
-    return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
 
 
 @dataclass(eq=False)
@@ -162,7 +142,7 @@ def prepare(
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
     """
     device = place(run.device)
-    made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
+    made = _sources(run, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
     teacher = teacher or _built_teacher(run, train, test)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
@@ -171,9 +151,9 @@ def prepare(
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
-    method = _method(run, device)
+    task = task or task_of(run, train.classes if stated(train) else ())
+    method = _method(run, device, task)
     method, merge, momenta = streams_of(run, method, watched)
-    task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
     optimizer = stream_optimizer(run, grouped(run.optimizer, student, method.module), momenta)
@@ -182,7 +162,7 @@ def prepare(
         method=method,
         merge=merge,
         student=student,
-        teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
+        teacher=_teacher(run, teacher, train, task) if teacher and run.method.distils else None,
         train=train,
         test=test,
         optimizer=optimizer,
@@ -190,6 +170,36 @@ def prepare(
         task=task,
     )
     return _compared_with(training, teacher) if teacher else training
+
+
+def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
+    """The config's task.
+
+    Args:
+        run: the config.
+        classes: names of the data's classes, for the metrics.
+
+    Example:
+        >>> from fractionate.config.method import MethodSpec
+        >>> task_of(Run(student=Network("resnet8"), method=MethodSpec("ce"))).headline
+        'top1'
+    """
+    if run.task.name == "segmentation":
+        height, width = run.data.crop or (0, 0)
+        return Segmentation(run.task, classes, (height, width) if run.data.crop else None)
+    return Classification(run.method.build().regions)
+
+
+def method_of(run: Run, task: Task | None = None) -> Method:
+    """The config's method, with whatever its task adds to it."""
+    completed = getattr(task or task_of(run), "completed", None)
+    method = run.method.build()
+    return method if completed is None else completed(method)
+
+
+def _sources(run: Run, device: torch.device) -> tuple[Source, Source]:
+    check_images(run)
+    return sources(run.data, run.seed, device)
 
 
 def _built_teacher(run: Run, train: Source, test: Source) -> nn.Module | None:
@@ -219,16 +229,22 @@ def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.
     return converted
 
 
-def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
-    images = next(iter(train.batches(1))).images
-    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher)
+def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
+    images, ask = next(iter(train.batches(1))).images, asking(task)
+    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask)
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
-    return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
+    return tabled(LiveTeacher(short, ask), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
 
 
-def _method(run: Run, device: torch.device) -> Method:
-    method = run.method.build()
+def asking(task: Task) -> Ask:
+    """How a task takes a network's logits; those of one that does not say, as :func:`logits_of` does."""
+    found: Ask = getattr(task, "ask", logits_of)
+    return found
+
+
+def _method(run: Run, device: torch.device, task: Task) -> Method:
+    method = method_of(run, task)
     if method.module is not None:
         method.module.to(device)
     return method
@@ -255,26 +271,6 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
         teacher_params=sum(p.numel() for p in teacher.parameters()),
         teacher_pixels=seen_by(teacher),
     )
-
-
-def autocast(run: Run, device: torch.device) -> torch.autocast:
-    """The precision in which the networks run; losses are computed outside of it."""
-    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
-
-
-@contextmanager
-def fixed_threads(count: int | None) -> Iterator[None]:
-    """A fixed number of CPU threads: sums then run in one order, so the same seed gives the same numbers."""
-    before = torch.get_num_threads()
-    if count is None or count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:

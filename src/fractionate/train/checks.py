@@ -14,7 +14,8 @@ from ..models import classes_of, copy_of
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
-from .build import Training, autocast
+from .build import Training, asking
+from .device import autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
 from .sources import check_seen
@@ -45,10 +46,10 @@ def check_classes(training: Training) -> None:
     classes = training.train.num_classes
     batch = next(iter(training.test.batches(1)))
     few = batch.at(slice(0, 2))
-    state = random_state()
-    found = {"student": classes_of(training.student, few.images, "student", trained=True)}
+    state, ask = random_state(), asking(training.task)
+    found = {"student": classes_of(training.student, few.images, "student", trained=True, ask=ask)}
     if (teacher := teacher_net(training)) is not None:
-        found["teacher"] = classes_of(teacher, few.images, "teacher")
+        found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
     set_random_state(state)
     for what, count in found.items():
         if count != classes:

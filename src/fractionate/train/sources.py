@@ -14,12 +14,13 @@ from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
+from ..config.ranges import DENSE
 from ..data import (
     AUGMENTATIONS,
     PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
-    Part,
+    Photos,
     PhotoSet,
     SmallImages,
     Source,
@@ -28,14 +29,18 @@ from ..data import (
     fashion_mnist,
     few,
     folder,
+    long_tailed,
     mnist,
     normalization_of,
     photo_set,
     stl10,
 )
 from ..data.cifar import NORMALIZATION
+from ..data.dense import DenseImages
 from ..models.preprocessing import shown_of
+from .dense import dense, dense_test
 from .joining import beside
+from .photos import data_root, folder_root, loaded, loaded_test, train_part
 from .pixels import differ
 
 if TYPE_CHECKING:
@@ -154,6 +159,10 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
+    if data.name in DENSE:
+        return dense(data, seed, device)
+    if data.workers is not None:
+        return loaded(data, seed, device, evaluation_batch)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
@@ -163,10 +172,11 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
+    kept = images.train if data.imbalance is None else long_tailed(images.train, data.imbalance)
     train = SmallImages(
-        images.train.images,
-        images.train.target,
-        images.train.num_classes,
+        kept.images,
+        kept.target,
+        kept.num_classes,
         images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
@@ -178,10 +188,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         cutmix=data.cutmix,
         seed=seed,
         device=device,
-        classes=images.train.classes,
-        listing=images.train.listing,
+        classes=kept.classes,
+        listing=kept.listing,
     )
-    test = SmallImages(
+    return train, resident_test(images, device)
+
+
+def resident_test(images: Images, device: torch.device) -> SmallImages:
+    """The evaluation batches alone."""
+    return SmallImages(
         images.test.images,
         images.test.target,
         images.test.num_classes,
@@ -192,17 +207,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         classes=images.test.classes,
         listing=images.test.listing,
     )
-    return train, test
 
 
-def data_root(data: Data) -> Path:
-    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
-
-
-def train_part(data: Data) -> Part:
-    """The part of the images that is trained on."""
-    return "train" if data.evaluate_on == "test" else "train-without-validation"
+def evaluation_source(data: Data, device: torch.device) -> SmallImages | Photos | DenseImages:
+    """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`."""
+    if data.name in DENSE:
+        return dense_test(data, device)
+    if data.workers is not None:
+        return loaded_test(data, device, evaluation_batch)
+    return resident_test(SETS[data.name](data), device)
 
 
 def _digits(data: Data) -> Images:
@@ -232,9 +245,7 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
 
 
 def _folder(data: Data) -> Images:
-    if data.root is None:
-        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    root = Path(data.root)
+    root = folder_root(data)
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)
