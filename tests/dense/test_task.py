@@ -150,10 +150,8 @@ def test_the_auxiliary_head_is_a_component_of_the_task_s_stream(method: str) -> 
 
 
 def test_logits_of_the_head_are_those_before_they_are_enlarged() -> None:
-    net = nets.with_auxiliary(C)
-    lg = Segmentation(Settings(logits="head")).rows(
-        net, LiveTeacher(net), replace(batch(), images=batch().images.float())
-    )
+    net, task = nets.with_auxiliary(C), Segmentation(Settings(logits="head"))
+    lg = task.rows(net, LiveTeacher(net, task.ask), replace(batch(), images=batch().images.float()))
     maps = net.classifier(net.backbone(batch().images.float()).relu()).permute(0, 2, 3, 1).reshape(-1, C)
     picked = fr.rows.pixels(maps.reshape(6, 4, 6, C).permute(0, 3, 1, 2), torch.zeros(6, C, 4, 6), batch().target)
     assert torch.equal(lg.student, picked.student)
