@@ -12,7 +12,8 @@ from PIL import Image
 
 from fractionate.data import folder
 from fractionate.data.folder import layout
-from fractionate.pictures.layout import KINDS, kind_of, told_unread
+from fractionate.pictures.heads import told_unread
+from fractionate.pictures.layout import KINDS, kind_of
 
 
 def write(*places: Path, count: int = 3, size: tuple[int, int] = (8, 8)) -> None:

@@ -37,6 +37,8 @@ class Evaluate:
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
     """Stem of a torchvision or timm network, as it was trained with."""
+    preprocessing: Literal["library", "data"] | None = None
+    """With --student: pixels as timm, torchvision or transformers prepare them, or as the data have them."""
     teacher: Name = None
     """Network whose answers are compared with."""
     teacher_checkpoint: File = None
@@ -78,6 +80,7 @@ class Evaluate:
             "size",
             "validation",
             "stem",
+            "preprocessing",
             "teacher",
             "teacher_checkpoint",
             "device",
@@ -98,7 +101,9 @@ class Evaluate:
         if (self.teacher is None) != (self.teacher_checkpoint is None):
             raise ValueError("--teacher NAME and --teacher-checkpoint FILE belong together")
         assert self.student is not None
-        student = Network(self.student, checkpoint=str(self.checkpoint), stem=self.stem)
+        student = Network(
+            self.student, checkpoint=str(self.checkpoint), stem=self.stem, preprocessing=self.preprocessing
+        )
         teacher = Network(self.teacher, checkpoint=str(self.teacher_checkpoint)) if self.teacher else None
         return evaluate_network(student, self._images(console), console, teacher=teacher, conditions=conditions)
 

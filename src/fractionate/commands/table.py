@@ -12,15 +12,17 @@ from tyro.conf import subcommand
 from .compare import Compare, Demo
 from .handover import Evaluate, Export
 from .look import Doctor, Methods, Profile, Recipes, Report
+from .predict import Predict
 from .train import Train
 
-Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes | Doctor | Profile
+Command = Demo | Compare | Train | Evaluate | Predict | Export | Report | Methods | Recipes | Doctor | Profile
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
+    "predict": Predict,
     "export": Export,
     "report": Report,
     "methods": Methods,

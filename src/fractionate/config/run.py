@@ -23,7 +23,10 @@ class Network:
     Args:
         name: as in ``fractionate.models.create``.
         checkpoint: file with weights.
-        pretrained: the library's default weights (torchvision, timm).
+        pretrained: the library's weights (torchvision, timm, hf); out of ``checkpoint`` if that is given too. Of other
+            numbers of classes, a student gets a new last layer, and a teacher is fine-tuned first.
+        preprocessing: ``"library"`` shows it pixels as the library (torchvision, timm, hf) prepares them, ``"data"`` as
+            the data have them; ``None`` finds out, or asks.
         stem: ``"small"`` replaces the stem of a torchvision or timm network by one for small images (3 x 3
             convolution of stride 1, no pooling); ``"default"`` leaves it.
         published_bn: run the second pass through some batch norms that the published wide ResNets make (see the model).
@@ -34,6 +37,7 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
+    preprocessing: Literal["library", "data"] | None = None
 
 
 @dataclass(frozen=True)

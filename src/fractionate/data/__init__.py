@@ -6,8 +6,12 @@ from .batch import Batch, Draw, Normalization, bounds, part, pieces
 from .cifar import cifar
 from .digits import digits
 from .folder import folder
-from .labelled import Labelled, Part, few, held_out
+from .joined import Joined
+from .labelled import Labelled, Part, few, held_out, long_tailed
+from .layouts import IMAGENET as PHOTO_NORMALIZATION
+from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
+from .photos import Photos
 from .small import SmallImages
 from .source import (
     Countable,
@@ -20,7 +24,10 @@ from .source import (
     normalization_of,
     shares,
     stated,
+    unlabelled_count,
 )
+from .stl10 import stl10, stl10_unlabelled
+from .unlabelled import unlabelled
 
 __all__ = [
     "AUGMENTATIONS",
@@ -28,9 +35,13 @@ __all__ = [
     "Batch",
     "Countable",
     "Divisible",
+    "Joined",
     "Labelled",
     "Normalization",
+    "PHOTO_NORMALIZATION",
     "Part",
+    "PhotoSet",
+    "Photos",
     "Draw",
     "Drawn",
     "SmallImages",
@@ -48,12 +59,19 @@ __all__ = [
     "fingerprint_of",
     "folder",
     "held_out",
+    "layout_of",
+    "long_tailed",
     "mnist",
     "normalization_of",
     "part",
+    "photo_set",
     "pieces",
     "randaugment",
     "shares",
     "stated",
+    "stl10",
+    "stl10_unlabelled",
     "survey",
+    "unlabelled",
+    "unlabelled_count",
 ]

@@ -29,6 +29,8 @@ class Batch:
         whole: number of images of the step that this is a part of; ``None`` if it is all of it.
         share: this part's weight in the step's mean; 0 for images that are here only because a part cannot be empty.
         normalization: what was done to the pixels of ``images`` and ``strong``; ``None`` where nobody said.
+        labelled: how many images of the whole step have a label; ``None``: all of them. The ``target`` of the others is
+            -1, or zeros where labels are soft.
     """
 
     images: Float[Tensor, "n ch h w"]
@@ -39,6 +41,7 @@ class Batch:
     whole: int | None = None
     share: float = 1.0
     normalization: Normalization | None = None
+    labelled: int | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]

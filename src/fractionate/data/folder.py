@@ -11,8 +11,8 @@ import torch
 
 from .._choices import choose
 from .._files import expanded
-from ..pictures.heads import LARGEST, need_pillow, printable, short_side
-from ..pictures.layout import TEST_SHARE, classes_of, find, parts_of, shown, told_unread
+from ..pictures.heads import LARGEST, need_pillow, printable, short_side, told_unread
+from ..pictures.layout import TEST_SHARE, found_in, shown
 from .decoded import read_kept
 from .images import Progress, read_images
 from .labelled import PARTS, Labelled, Part, digest, held_out
@@ -61,7 +61,8 @@ def folder(
     Either ``root/train/CLASS/...`` with ``root/test/CLASS/...`` or ``root/val/CLASS/...``, or ``root/CLASS/...`` alone.
     Then a fifth of every class is the test part, always the same files. Where there is no validation folder besides the
     test folder, a tenth of every class of the training images is the validation part. The folders of the parts may have
-    other names that people give them (``Training``, ``val2017``, ``test_set``, in several languages).
+    other names that people give them (``Training``, ``val2017``, ``test_set``, in several languages). Pictures that lie
+    in ``root/train`` itself, beside a ``root/test/CLASS/...``, have no labels: each is -1.
 
     Args:
         root: the folder; ``~`` is the home folder.
@@ -88,11 +89,36 @@ def folder(
     need_pillow()
     root = expanded(root)
     found = layout(root)
+    return read_layout(
+        found, root, part, size, skip_broken=skip_broken, samples=samples, progress=progress, cache=cache, say=say
+    )
+
+
+def read_layout(
+    found: Layout,
+    root: Path,
+    part: Part,
+    size: int | None = None,
+    *,
+    skip_broken: bool = False,
+    samples: int | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Labelled:
+    """The images of one part of a layout, read into memory; arguments and errors as those of :func:`folder`."""
     if left_out := told_unread(found.unread):
-        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=2)
+        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=3)
+    if part not in found.parts:
+        raise ValueError(
+            f"{printable(root)} has no {part} part: the training images have no labels, so none is cut out of them; "
+            f"add a folder val with one folder per class"
+        )
     files, classes = found.parts[part], found.classes
+    labelled = found.labelled or part in ("validation", "test")
     target = torch.tensor(files.labels, dtype=torch.int64)
-    _check_counts(target, classes, f"the {part} part of {printable(root)}")
+    if labelled:
+        check_counts(target, classes, f"the {part} part of {printable(root)}")
     size = size or default_size(found.train.paths)
     if samples is not None:
         files = files.at(range(0, len(files.paths), max(1, len(files.paths) // samples)))
@@ -102,8 +128,8 @@ def folder(
     else:
         images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
-    if samples is None:
-        _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
+    if samples is None and labelled:
+        check_counts(target, classes, f"the readable {part} part of {printable(root)}")
     listing = digest(size, files.at(kept).listed(root))
     return Labelled(images, target, len(classes), classes, listing)
 
@@ -126,12 +152,14 @@ class Layout:
         train: all training files.
         parts: the files of every part.
         unread: files that are left out.
+        labelled: whether the training images have labels; if not, each is -1.
     """
 
     classes: tuple[str, ...]
     train: Files
     parts: dict[Part, Files]
     unread: list[Path]
+    labelled: bool = True
 
 
 def layout(root: Path) -> Layout:
@@ -140,28 +168,36 @@ def layout(root: Path) -> Layout:
     Raises:
         ValueError: as :func:`folder`.
     """
-    folders = parts_of(root)
-    classes = classes_of(folders["train"])
-    found = {kind: find(path, classes) for kind, path in folders.items()}
+    classes, found = found_in(root)
     files = {kind: Files(one.paths, one.labels) for kind, one in found.items()}
-    train = files["train"]
+    train, unread = files["train"], [path for one in found.values() for path in one.unread]
     test = files.get("test") or files.get("validation")
+    if test is not None and train.labels[:1] == [-1]:
+        parts: dict[Part, Files] = {"train": train, "train-without-validation": train, "test": test}
+        parts |= {"validation": files["validation"]} if "test" in files and "validation" in files else {}
+        return Layout(classes, train, parts, unread, labelled=False)
     if test is None:
         test, train = train.cut(TEST_SHARE, TEST_SEED)
-    if "validation" in files and "test" in files:
-        held, rest = files["validation"], train
-    else:
-        held, rest = train.cut(VALIDATION_SHARE, VALIDATION_SEED)
+    held = files["validation"] if "validation" in files and "test" in files else None
+    return divided(classes, train, test, held, unread)
+
+
+def divided(
+    classes: tuple[str, ...], train: Files, test: Files, validation: Files | None = None, unread: Sequence[Path] = ()
+) -> Layout:
+    """The parts of training and test images; without a validation part, it is a tenth of every class to train on."""
+    held, rest = train.cut(VALIDATION_SHARE, VALIDATION_SEED) if validation is None else (validation, train)
     parts: dict[Part, Files] = {
         "train": train,
         "train-without-validation": rest,
         "validation": held,
         "test": test,
     }
-    return Layout(classes, train, parts, [path for one in found.values() for path in one.unread])
+    return Layout(classes, train, parts, list(unread))
 
 
-def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:
+def check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:
+    """Refuse classes without an image."""
     count = torch.bincount(target, minlength=len(classes))
     empty = [name for name, n in zip(classes, count.tolist(), strict=True) if not n]
     if empty:

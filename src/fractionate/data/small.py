@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -29,7 +29,7 @@ class SmallImages:
 
     Args:
         images: ``[n, ch, h, w]`` uint8.
-        target: ``[n]`` int64 classes.
+        target: ``[n]`` int64 classes; -1 for every image: they have no labels.
         num_classes: number of classes.
         normalization: applied last, so padding is black.
         batch_size: images per batch; the last batch of an epoch may be smaller.
@@ -78,6 +78,7 @@ class SmallImages:
     device: torch.device | str = "cpu"
     classes: tuple[str, ...] = ()
     listing: str = ""
+    unlabelled_count: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         _check_images(self.images, self.target, self.num_classes)
@@ -88,6 +89,7 @@ class SmallImages:
             side = min(self.images.shape[2:])
             raise ValueError(f"SmallImages: shift must be below the images' {side} pixels, got {self.shift}")
         object.__setattr__(self, "images", self._padded())
+        object.__setattr__(self, "unlabelled_count", self.count if bool(self.target[0] < 0) else 0)
         object.__setattr__(self, "target", self.target.to(self.device))
 
     @property
@@ -106,8 +108,10 @@ class SmallImages:
         return range(0, self.variants or 0, 1 if self.flip else 2)
 
     @property
-    def class_counts(self) -> tuple[int, ...]:
-        """How many images every class has."""
+    def class_counts(self) -> tuple[int, ...] | None:
+        """How many images every class has; ``None`` without labels."""
+        if self.unlabelled_count:
+            return None
         return tuple(torch.bincount(self.target.cpu(), minlength=self.num_classes).tolist())
 
     def __len__(self) -> int:
@@ -223,7 +227,9 @@ class SmallImages:
         variant = None if self.augment else (corner[:, 0] * (2 * self.shift + 1) + corner[:, 1]) * 2 + mirror
         images = self._finished(weak, self.augment, generator)
         strong = self._finished(other[0], self.strong, generator) if self.strong else None
-        batch = Batch(images, self.target[index], index, strong, variant, normalization=self.normalization)
+        none = 0 if self.unlabelled_count else None
+        rule = self.normalization
+        batch = Batch(images, self.target[index], index, strong, variant, normalization=rule, labelled=none)
         if not (self.mixup or self.cutmix):
             return batch
         assert generator is not None
@@ -285,5 +291,5 @@ def _check_images(images: Tensor, target: Tensor, num_classes: int) -> None:
     if not len(images):
         raise ValueError("SmallImages: the set holds no image")
     low, high = (int(v) for v in target.aminmax())
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"SmallImages: labels must lie in 0..{num_classes - 1}, got {low}..{high}")
+    if not (0 <= low <= high < num_classes or low == high == -1):
+        raise ValueError(f"SmallImages: labels must lie in 0..{num_classes - 1}, got {low}..{high} (all -1: none)")

@@ -175,6 +175,11 @@ def class_counts(source: object) -> tuple[int, ...] | None:
     return None if found is None else tuple(found)
 
 
+def unlabelled_count(source: object) -> int:
+    """How many images of a source have no label; 0 where it does not tell."""
+    return int(getattr(source, "unlabelled_count", 0))
+
+
 def normalization_of(source: object) -> Normalization | None:
     """How the images of a source are normalised; ``None`` where it does not tell."""
     found = getattr(source, "normalization", None)

@@ -35,13 +35,16 @@ def check_rows(method: Method, lg: Logits) -> None:
 
 def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
     """Rows without labels: nothing that counts reads one."""
-    if lg.target is not None:
+    if lg.target is not None and lg.label_weight is None:
         return
     if method.needs_labels:
+        none = "these rows have none (target=None)" if lg.target is None else "some rows have none (label_weight)"
         raise ValueError(
-            f"{method.name}: reads the label of a row, and these rows have none (target=None); give labels, or choose "
-            f"a label-free method such as kd, gdkd or dist"
+            f"{method.name}: reads the label of a row, and {none}; give labels, or choose a label-free method such as "
+            f"kd, gdkd or dist"
         )
+    if lg.target is not None:
+        return
     task = method.parts.get("task")
     if task is not None and task.weight(progress) != 0:
         raise ValueError(
@@ -51,7 +54,7 @@ def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
 
 
 def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
-    """On CPU every row of every component is finite; elsewhere looking would synchronize the device."""
+    """On CPU every row of every component is finite, and every weight; elsewhere looking would synchronize."""
     if not can_look(lg.student):
         return
     for name, x in rows.items():
@@ -64,3 +67,8 @@ def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
                 f"{where}: component {name!r} is {float(x.detach()[row])} in row {row}; "
                 f"{blame(lg, row)}; every logit must be finite"
             )
+    if lg.weight is not None and not math.isfinite(float((weight := lg.weight.detach()).sum())):
+        bad = ~torch.isfinite(weight)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(f"{where}: the weight is {float(weight[row])} in row {row}; every weight must be finite")

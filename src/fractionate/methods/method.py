@@ -121,7 +121,7 @@ class Method:
         check_rows(self, lg)
         rows = self.terms(lg, progress)
         if "task" in self.parts and lg.target is not None:
-            rows = {"task": self.task(lg, progress), **rows}
+            rows = {"task": self._task(lg, progress), **rows}
         rows = {name: rows[name] for name in self.parts if name != "task" or lg.target is not None}
         check_finite(self.name, rows, lg)
         return rows
@@ -159,9 +159,14 @@ class Method:
         if total is None:
             return None
         if "task" in weights and lg.target is not None:
-            total = total + weights["task"] * weighted_mean(self.task(lg, progress), None)
+            total = total + weights["task"] * weighted_mean(self._task(lg, progress), None)
         # A NaN and an infinity in any row survive the mean: the way over the rows then says which one it is.
         return total if math.isfinite(total.item()) else None
+
+    def _task(self, lg: Logits, progress: Progress) -> Tensor:
+        """The cross-entropy of every row, times the weight of its label."""
+        rows = self.task(lg, progress)
+        return rows if lg.label_weight is None else lg.label_weight.to(rows.dtype) * rows
 
     def combine(self, means: Mapping[str, Tensor], progress: Progress, merge: bool | None = None) -> dict[str, Tensor]:
         """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.

@@ -1,6 +1,6 @@
 """Networks by name, checkpoints in every published layout, and networks in folders of their own."""
 
-from .checkpoints import load_checkpoint
+from .checkpoints import OtherHead, load_checkpoint
 from .dense import OnlyMaps, maps_of, pick_maps
 from .exported import Description, Exported, apart, load_exported, save_exported
 from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logits
@@ -15,6 +15,7 @@ __all__ = [
     "Description",
     "Exported",
     "OnlyLogits",
+    "OtherHead",
     "OnlyMaps",
     "Preprocessing",
     "apart",

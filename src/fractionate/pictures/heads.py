@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LARGEST = 224  # pixels that are taken where no size is given: what most networks for photos are made for
@@ -13,11 +14,17 @@ FORMATS = (
     *("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000", "PCX", "ICO", "PSD"),
     *("QOI", "SGI", "HEIF", "JXL"),
 )
+PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's trouble, not the picture's
 
 
 def side_of(path: Path) -> int:
-    """Shorter side of a picture in pixels, from its head alone.
+    """Shorter side of a picture in pixels, from its head alone; errors as :func:`sides_of`."""
+    return min(sides_of(path))
+
+
+def sides_of(path: Path) -> tuple[int, int]:
+    """Height and width of a picture in pixels, from its head alone.
 
     Raises:
         ValueError: it is none.
@@ -27,7 +34,7 @@ def side_of(path: Path) -> int:
 
     try:
         with Image.open(path, formats=formats()) as image:
-            return min(image.size)
+            return image.size[1], image.size[0]
     except MemoryError:
         raise
     except Exception as error:
@@ -76,6 +83,30 @@ def printable(text: object) -> str:
     """
     whole = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
+
+
+def told_unread(unread: Iterable[Path]) -> str:
+    """How many files are left out, by their endings, and what helps; empty where there is none.
+
+    Example:
+        >>> told_unread([Path("cat/1.svg"), Path("cat/2.SVG"), Path("dog/1.heic")])
+        '3 files are no pictures that can be read here and are left out: 2 .svg, 1 .heic (pip install pillow-heif),
+        for example cat/1.svg'
+    """
+    unread = list(unread)
+    if not unread:
+        return ""
+    count = Counter(path.suffix.lower() or "without ending" for path in unread).most_common()
+    kinds = [f"{n} {printable(e)}" + (f" (pip install {PLUGINS[e]})" if e in PLUGINS else "") for e, n in count]
+    more = f" and {len(kinds) - 5} other endings" if len(kinds) > 5 else ""
+    one = len(unread) == 1
+    are = (
+        "file is no picture that can be read here and is"
+        if one
+        else "files are no pictures that can be read here and are"
+    )
+    example = printable(Path(*unread[0].parts[-2:]))
+    return f"{len(unread)} {are} left out: {', '.join(kinds[:5])}{more}, for example {example}"
 
 
 def check_machine(error: Exception, path: Path) -> None:

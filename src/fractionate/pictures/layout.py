@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,7 +34,6 @@ _ASIDE = (
     ".pkl .pt .pth .sha1 .sha256 .md5 .lnk .url .rtf .doc .docx .pdf .xls .xlsx"
 )
 ASIDE = frozenset(_ASIDE.split())
-PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 SHOWN = 3
 TEST_SHARE = 1 / 5  # of every class, where a folder has no test part
 
@@ -117,7 +115,8 @@ def parts_of(root: Path) -> dict[Kind, Path]:
         there = " and ".join(f"{printable(path.name)}/" for path in parts.values())
         raise ValueError(f"{printable(root)} has {there} but no train/; name the folder of the training images train")
     for kind, path in parts.items():
-        if not folders(path) and holds_picture(path):
+        others = [other for other in parts.values() if other != path]
+        if not folders(path) and holds_picture(path) and not (kind == "train" and any(map(folders, others))):
             raise ValueError(
                 f"{printable(path)} holds pictures but no folder of a class; sort them into one folder per class, or "
                 f"move the {kind} images elsewhere"
@@ -191,13 +190,37 @@ def _too_few(split: Path, names: list[str]) -> str:
     return told
 
 
-def find(split: Path, classes: tuple[str, ...]) -> Found:
+def found_in(root: Path) -> tuple[tuple[str, ...], dict[Kind, Found]]:
+    """The classes of a folder, and the pictures of every part; those in ``train`` itself have the label -1.
+
+    Raises:
+        ValueError: as :func:`parts_of`, :func:`classes_of` and :func:`find`.
+    """
+    places = parts_of(root)
+    train = places["train"]
+    beside = [path for kind, path in places.items() if kind != "train" and folders(path)]
+    loose = bool(beside) and not folders(train) and holds_picture(train)
+    classes = classes_of(beside[0] if loose else train)
+    found = {kind: find(path, classes) for kind, path in places.items() if not (loose and kind == "train")}
+    if loose:
+        found["train"] = Found(train)
+        _walk(train, train.resolve(), suffixes(), found["train"])
+        found["train"].labels.extend([-1] * len(found["train"].paths))
+    return classes, found
+
+
+def find(split: Path, classes: tuple[str, ...], *, aside: Collection[str] = ()) -> Found:
     """Every picture of every class below a folder, sorted by class and name.
+
+    Args:
+        split: the folder.
+        classes: names of the classes.
+        aside: folders in it that are no classes.
 
     Raises:
         ValueError: a folder that is no class, a class without pictures, links that lead out, or parts inside a class.
     """
-    names = {shown(name): name for name in folders(split)}
+    names = {shown(name): name for name in folders(split) if name not in aside}
     strange = sorted(set(names) - set(classes))
     if strange:
         raise ValueError(
@@ -241,30 +264,6 @@ def _walk(here: Path, root: Path, endings: tuple[str, ...], found: Found) -> Non
             found.paths.append(path)
         elif path.suffix.lower() not in ASIDE:
             found.unread.append(path)
-
-
-def told_unread(unread: Iterable[Path]) -> str:
-    """How many files are left out, by their endings, and what helps; empty where there is none.
-
-    Example:
-        >>> told_unread([Path("cat/1.svg"), Path("cat/2.SVG"), Path("dog/1.heic")])
-        '3 files are no pictures that can be read here and are left out: 2 .svg, 1 .heic (pip install pillow-heif),
-        for example cat/1.svg'
-    """
-    unread = list(unread)
-    if not unread:
-        return ""
-    count = Counter(path.suffix.lower() or "without ending" for path in unread).most_common()
-    kinds = [f"{n} {printable(e)}" + (f" (pip install {PLUGINS[e]})" if e in PLUGINS else "") for e, n in count]
-    more = f" and {len(kinds) - 5} other endings" if len(kinds) > 5 else ""
-    one = len(unread) == 1
-    are = (
-        "file is no picture that can be read here and is"
-        if one
-        else "files are no pictures that can be read here and are"
-    )
-    example = printable(Path(*unread[0].parts[-2:]))
-    return f"{len(unread)} {are} left out: {', '.join(kinds[:5])}{more}, for example {example}"
 
 
 def folders(root: Path) -> list[str]:

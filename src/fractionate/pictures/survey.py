@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
-from .heads import LARGEST, memory, need_pillow, printable, side_of
-from .layout import TEST_SHARE, Found, classes_of, find, parts_of, told_unread
+from .heads import LARGEST, memory, need_pillow, printable, side_of, told_unread
+from .layout import TEST_SHARE, Found, found_in
 
 SAMPLES = 64  # pictures whose heads are read
 NEEDED = 2  # copies of all images while they are loaded: the training set makes one with borders
@@ -22,7 +22,7 @@ class Survey:
     Args:
         root: the folder.
         classes: names of the classes.
-        train: training images of every class.
+        train: training images of every class; one number where they have no labels.
         test: images of the test part.
         sides: smallest, middle and largest shorter side of the pictures that were looked at, in pixels.
         sampled: how many were looked at.
@@ -58,9 +58,10 @@ class Survey:
     def __str__(self) -> str:
         low, _, high = self.sides
         span = f"{low} to {high}" if low < high else f"{low}"
+        how = "" if len(self.train) == len(self.classes) else " without labels"
         return (
-            f"{self.count:,} pictures of {len(self.classes)} classes ({sum(self.train):,} to train on, {self.test:,} "
-            f"to test), {span} pixels, taken at {self.size} x {self.size}: {in_bytes(self.nbytes)}"
+            f"{self.count:,} pictures of {len(self.classes)} classes ({sum(self.train):,} to train on{how}, "
+            f"{self.test:,} to test), {span} pixels, taken at {self.size} x {self.size}: {in_bytes(self.nbytes)}"
         )
 
 
@@ -80,12 +81,11 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
     """
     need_pillow()
     root = expanded(root)
-    folders = parts_of(root)
-    classes = classes_of(folders["train"])
-    found = {kind: find(path, classes) for kind, path in folders.items()}
+    classes, found = found_in(root)
     count = Counter(found["train"].labels)
-    train = [count[label] for label in range(len(classes))]
-    _check_counts(train, classes, root)
+    train = [count[-1]] if count[-1] else [count[label] for label in range(len(classes))]
+    if not count[-1]:
+        _check_counts(train, classes, root)
     if held := found.get("test") or found.get("validation"):
         test, paths = len(held.paths), [*found["train"].paths, *held.paths]
     else:

@@ -16,7 +16,7 @@ from .._headlines import headline
 from .._terminal import one_line
 from ..config.data import Data
 from ..config.run import Network
-from ..data import SmallImages
+from ..data import Photos, SmallImages
 from ..data.dense import DenseImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
@@ -24,7 +24,8 @@ from ..runs.origin import images_problem, student_problem
 from ..tasks import DenseEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
-from ..train.build import build_for, fixed_threads, place, task_of
+from ..train.build import build_for, task_of
+from ..train.device import fixed_threads, place
 from ..train.health import check_weights
 from .dense import class_table, metrics_of, test_images
 
@@ -134,7 +135,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     if problem := student_problem(facts, folder):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
-    if teacher is not None and (missing := _no_weights(teacher)):
+    if teacher is not None and (missing := no_weights(teacher)):
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
@@ -153,7 +154,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     )
 
 
-def _no_weights(teacher: Network) -> str | None:
+def no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
@@ -203,7 +204,7 @@ def evaluate_network(
 def _measure(
     student: Network,
     teacher: Network | None,
-    test: SmallImages | DenseImages,
+    test: SmallImages | Photos | DenseImages,
     how: Conditions,
     title: str,
     task: Task | None,
@@ -228,8 +229,8 @@ def _measure(
     )
 
 
-def _ready(config: Network, test: SmallImages | DenseImages, how: Conditions) -> nn.Module:
-    net = build_for(config, test).to(test.device)
+def _ready(config: Network, test: SmallImages | Photos | DenseImages, how: Conditions) -> nn.Module:
+    net = build_for(config, test, test).to(test.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 

@@ -12,7 +12,8 @@ from ..config.data import Data
 from ..data import Batch, Normalization, Source, folder
 from ..data.folder import layout
 from ..data.source import normalization_of
-from ..train.sources import Images, resident, sources, train_part
+from ..train.photos import train_part
+from ..train.sources import Images, resident, sources
 
 SAMPLES = 128  # pictures of each part that are decoded
 
@@ -71,10 +72,12 @@ def sampled(data: Data, seed: int, device: torch.device, samples: int = SAMPLES)
     Raises:
         ValueError: likewise; unreadable pictures that are not among the few are not found.
     """
-    if data.name != "folder" or data.root is None:  # of a dense set the few masks that are looked at say enough
+    if data.name != "folder" or data.root is None or data.unlabelled is not None:
         return sources(data, seed, device)
     root = Path(data.root).expanduser()
     there = layout(root)
+    if not there.labelled:
+        return sources(data, seed, device)
     several = max(samples, data.batch_size)
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, samples=several)

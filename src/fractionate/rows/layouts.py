@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -156,6 +156,10 @@ def tokens(
         mean_over: ``"tokens"``: every token counts alike (times its weight); ``"sequences"``: every sequence that
             has a token left does, and a loss is the mean over sequences of the mean over their tokens.
 
+    Returns:
+        The rows; ``extra["sequence"]`` holds the number of the sequence of each, which :func:`fractionate.methods.tad`
+        reads.
+
     Raises:
         ValueError: teacher or labels are not of the student's tokens, or the vocabularies differ.
 
@@ -180,7 +184,9 @@ def tokens(
     if mean_over == "sequences":
         weight = _per_sequence(weight, target, ignore_index, student)
     flat = [None if x is None else x.flatten() for x in (target, weight)]
-    return _without(ignore_index, student.flatten(0, 1), teacher.flatten(0, 1), flat[0], flat[1])
+    numbers = torch.arange(student.shape[0], device=student.device).repeat_interleave(student.shape[1])
+    both = student.flatten(0, 1), teacher.flatten(0, 1)
+    return _without(ignore_index, *both, flat[0], flat[1], {"sequence": numbers})
 
 
 # -- what is given ---------------------------------------------------------------------------
@@ -245,9 +251,6 @@ def _shape(x: Tensor | None) -> list[int] | None:
     return None if x is None else list(x.shape)
 
 
-# -- positions -------------------------------------------------------------------------------
-
-
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(x.shape[2:]) == size:
         return x
@@ -281,9 +284,17 @@ def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | No
 
 
 def _without(
-    ignore: int | None, student: Tensor, teacher: Tensor, target: Tensor | None, weight: Tensor | None
+    ignore: int | None,
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None,
+    weight: Tensor | None,
+    numbers: Mapping[str, Tensor] | None = None,
 ) -> Logits:
+    extra = numbers or {}
     if ignore is None or target is None:
-        return Logits(student, teacher, target, weight=weight)
+        return Logits(student, teacher, target, weight=weight, extra=extra)
     keep = target != ignore
-    return Logits(student[keep], teacher[keep], target[keep], weight=None if weight is None else weight[keep])
+    kept = {name: x[keep] for name, x in extra.items()}
+    weight = None if weight is None else weight[keep]
+    return Logits(student[keep], teacher[keep], target[keep], weight=weight, extra=kept)

@@ -22,6 +22,7 @@ from ..tasks.classification import SCHEMA
 from ..train.build import Training, method_of
 from ..train.loop import Loop
 from ..train.optimizer import merging
+from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
 
 
@@ -37,7 +38,7 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
     says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
-    later has to be shown.
+    later has to be shown, and ``preprocessing`` what the student does to pixels itself (null: as the data have them).
     """
     training = loop.training
     run, key = training.run, test.headline
@@ -49,7 +50,7 @@ def summarize(
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
-        "images": seen_images(training.train),
+        **_pixels(training),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
@@ -81,6 +82,16 @@ def summarize(
     }
 
 
+def _pixels(training: Training) -> dict[str, Any]:
+    """Classes, normalisation and shape of the images, and what each network does to pixels itself."""
+    seen = seen_images(training.train)
+    return {
+        "images": seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])},
+        "preprocessing": recorded(seen_by(training.student)),
+        "teacher_preprocessing": recorded(training.teacher_pixels),
+    }
+
+
 def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
     """The line of the best epoch."""
     sign = 1 if headline(key).higher else -1
@@ -90,6 +101,7 @@ def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 def _dataset(run: Run) -> str:
     few = run.data.labels_per_class
     name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
+    name += "" if run.data.imbalance is None else f", imbalance {run.data.imbalance:g}"
     return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
 
 

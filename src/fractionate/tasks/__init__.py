@@ -4,7 +4,7 @@ from .classification import Calibration, Diverged, Evaluation, calibrate, evalua
 from .counts import DenseEvaluation
 from .rows import Classification, make_rows
 from .segmentation import Segmentation
-from .task import Metrics, Result, Task, measure_with
+from .task import Guessed, Metrics, Result, Task, measure_with
 
 __all__ = [
     "Calibration",
@@ -12,6 +12,7 @@ __all__ = [
     "DenseEvaluation",
     "Diverged",
     "Evaluation",
+    "Guessed",
     "Metrics",
     "Result",
     "Segmentation",

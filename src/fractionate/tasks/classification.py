@@ -70,6 +70,12 @@ class Evaluation:
         """The value of the headline."""
         return self.top1
 
+    def guessing(self, classes: int) -> tuple[float, float]:
+        """Top-1 % of answers drawn at random among so many classes, and its standard deviation on so many images."""
+        chance = 1 / classes
+        doubt = (chance * (1 - chance) / max(1, sum(self.calibration.count))) ** 0.5
+        return 100 * chance, 100 * doubt
+
     def columns(self) -> dict[str, float]:
         """The metrics by key, the headline among them; in files each has ``test_`` or ``last_`` before it."""
         return {"top1": self.top1, "top5": self.top5, "loss": self.loss}

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._typing import Float
 from ..data import Batch
 from ..losses import region_logits
 from ..models import Ask, logits_of
+from ..models.preprocessing import shown_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World
@@ -65,8 +67,33 @@ def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logi
     if batch.strong is not None:
         views.append(_float(logits_of(student, batch.strong, "student")))
     given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
-    strong = None if batch.strong is None else Logits(views[1], given[1], batch.target)
-    return Logits(views[0], given[0], batch.target, strong=strong)
+    target, weight = labels_of(batch, views[0])
+    strong = None if batch.strong is None else Logits(views[1], given[1], target)
+    return Logits(views[0], given[0], target, strong=strong, label_weight=weight)
+
+
+def labels_of(batch: Batch, like: Float[Tensor, "n c"]) -> tuple[Tensor | None, Float[Tensor, " n"] | None]:
+    """The labels of a batch, and the weight of every image's cross-entropy.
+
+    Without any label: ``None`` and ``None``. With some: an image without one has the weight 0, the others
+    n / (images with a label), both of the whole step, so that the step's task is the mean over its labelled images
+    however it is divided into parts, while every other component is the mean over all its images.
+
+    Args:
+        batch: images of a step, or a part of it.
+        like: logits.
+    """
+    if batch.labelled is None:
+        return batch.target, None
+    if batch.labelled == 0:
+        return None, None
+    soft = batch.target.ndim == 2
+    known = batch.target.sum(1) > 0 if soft else batch.target >= 0
+    if soft:
+        target = torch.where(known[:, None], batch.target, 1 / batch.target.shape[1])
+    else:
+        target = batch.target.clamp_min(0)
+    return target, known.to(like.dtype) * ((batch.whole or len(batch)) / batch.labelled)
 
 
 def _float(x: Tensor) -> Tensor:
@@ -100,8 +127,9 @@ def region_rows(student: nn.Module, teacher: Teacher | None, batch: Batch, scale
         other = _regions(teacher.net, batch.images, scales)
     other = other.clone().to(own.dtype)
     count = sum(size * size for size in scales)
-    regions = Logits(own, other, batch.target.repeat_interleave(count, 0))
-    return Logits(own[::count], other[::count], batch.target, regions=regions)
+    target, weight = labels_of(batch, own[::count])
+    regions = Logits(own, other, None if target is None else target.repeat_interleave(count, 0))
+    return Logits(own[::count], other[::count], target, regions=regions, label_weight=weight)
 
 
 def _regions(net: nn.Module, images: Tensor, scales: Sequence[int]) -> Tensor:
@@ -109,7 +137,8 @@ def _regions(net: nn.Module, images: Tensor, scales: Sequence[int]) -> Tensor:
     features = getattr(net, "features", None)
     if head is None or not callable(features):
         raise ValueError(_refusal(net, "no features(x) or no linear layer was found"))
-    maps = [x for x in features(images) if x.ndim == 4]
+    how = shown_of(net)  # features are not asked for through the network's own call
+    maps = [x for x in features(how.pixels(images) if how else images) if x.ndim == 4]
     if not maps or maps[-1].shape[1] != head.in_features:
         found = "none" if not maps else f"{maps[-1].shape[1]} channels"
         raise ValueError(_refusal(net, f"the last feature map has {found}, the head reads {head.in_features} numbers"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -38,6 +38,14 @@ class Result(Protocol):
 
     def columns(self) -> dict[str, float]:
         """Metrics by name, the headline among them."""
+
+
+@runtime_checkable
+class Guessed(Protocol):
+    """A :class:`Result` that knows what guessing gets: a network that gets clearly less was asked in the wrong way."""
+
+    def guessing(self, classes: int) -> tuple[float, float]:
+        """The headline's value for answers drawn at random among so many classes, and its standard deviation."""
 
 
 class Metrics(Protocol):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..data import Batch, Normalization, Source, normalization_of
-from ..models import Ask, Preprocessing, copy_of, logits_of, preprocessing_of
+from ..data import Batch
+from ..models import Ask, copy_of, logits_of
 
 
 def in_channels_last(net: nn.Module) -> nn.Module:
@@ -60,57 +60,6 @@ class LiveTeacher:
             strong = None if batch.strong is None else self.ask(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
-
-
-class Prepared(nn.Module):
-    """A network that takes images as a source normalises them, and is shown their pixels as it was trained to see them.
-
-    Args:
-        net: the network.
-        wanted: its own size, mean, standard deviation and interpolation.
-        have: what the source did to the pixels.
-
-    Example:
-        >>> net = Prepared(nn.Flatten(), Preprocessing(None, (0.5,), (0.25,)), Normalization.none(1))
-        >>> net(torch.full((1, 1, 1, 1), 0.75)).item()
-        1.0
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, wanted: Preprocessing, have: Normalization) -> None:
-        super().__init__()
-        self.net, self.wanted = net, wanted
-        self.register_buffer("mean", torch.tensor(have.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(have.std)[:, None, None], persistent=False)
-
-    def forward(self, images: Tensor) -> Any:
-        """What the network returns."""
-        return self.net(self.wanted(images * self.std + self.mean))
-
-
-def prepared(net: nn.Module, name: str, source: Source, *, pretrained: bool) -> nn.Module:
-    """The network as it wants to see the images of a source: itself, where that is how they come.
-
-    Args:
-        net: network.
-        name: what it was built from.
-        source: of the images.
-        pretrained: whether its weights are those of a library; others were trained on images as the source gives them.
-
-    Raises:
-        ValueError: it has a preprocessing of its own, and the source does not say what was done to its pixels.
-    """
-    wanted = preprocessing_of(net, name, pretrained=pretrained)
-    if wanted is None:
-        return net
-    if (have := normalization_of(source)) is None:
-        raise ValueError(
-            f"the teacher {name} wants pixels prepared in its own way, but the source does not say how its images were "
-            f"normalised; give it a normalization"
-        )
-    return Prepared(net, wanted, have)
 
 
 def frozen(net: nn.Module) -> nn.Module:

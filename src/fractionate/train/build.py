@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from .._files import cache_folder, expanded
+from .._files import cache_folder
 from ..config.ranges import check_images
 from ..config.run import Network, Run
 from ..data import Source, stated
 from ..methods import Method
-from ..models import Ask, create, load_checkpoint, logits_of
+from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
-from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last, prepared
+from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
-from ..world import current, launched
+from ..world import current
+from .device import fixed_threads, place
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
+from .pixels import made_for, seen_by
 from .sources import sources
 
+REMEDY = (
+    "fractionate train RECIPE --teacher NAME teacher.pretrained=true fine-tunes such weights first, also those of "
+    "--teacher-checkpoint FILE; a config wants the weights that came out (teacher.checkpoint=FILE)"
+)
 
-def build(config: Network, num_classes: int) -> nn.Module:
+
+def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Module:
     """The network, filled from its checkpoint if it has one.
 
+    Args:
+        config: its name and where its weights come from.
+        num_classes: number of logits.
+        new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
+
     Raises:
+        OtherHead: a ValueError: weights for another number of classes.
         ValueError: an unknown name, or a checkpoint that does not fit.
         FileNotFoundError: no checkpoint there.
 
@@ -43,38 +54,31 @@ def build(config: Network, num_classes: int) -> nn.Module:
         pretrained=config.pretrained and not config.checkpoint,  # the file brings every weight
         stem=config.stem,
         published_bn=config.published_bn,
+        new_head=new_head,
     )
     if config.checkpoint:
-        load_checkpoint(net, config.checkpoint)
+        load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
     return net
 
 
-def build_for(config: Network, source: Source) -> nn.Module:
-    """A network with weights, as it wants to see the images of a source; trained here, it takes them as they come."""
-    net, file = build(config, source.num_classes), config.checkpoint
-    if file and (expanded(file).parent / "config.yaml").is_file():
-        return net
-    return prepared(net, config.name, source, pretrained=config.pretrained and not file)
+def build_teacher(config: Network, num_classes: int) -> nn.Module:
+    """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
+    try:
+        return build(config, num_classes)
+    except OtherHead as error:
+        raise OtherHead(f"{error}; {REMEDY}") from error
 
 
-def place(name: str) -> torch.device:
-    """The device that a config names; ``"auto"`` is a GPU if there is one, ``"cuda:1"`` the second of several.
+def build_for(config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
+    """A network that sees the images of a source as it was trained to (:func:`fractionate.train.pixels.made_for`).
 
-    Raises:
-        ValueError: a GPU asked for that is not there.
-
-    Example:
-        >>> place("cpu")
-        device(type='cpu')
+    Pretrained weights for other classes are where a student begins, with a new last layer.
     """
-    if ":" in name and launched() > 1:
-        raise ValueError(f"device {name!r} names one GPU, and torchrun gives every process its own; use device=cuda")
-    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
-    if kind == "cuda" and int(number or 0) >= there:
-        raise ValueError(f"device {name!r} was asked for, but torch finds {there or 'no'} GPU; use device=cpu or auto")
-    if number:
-        torch.cuda.set_device(int(number))  # kernels and graphs go to the current one
-    return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
+    if what == "teacher":
+        net = build_teacher(config, source.num_classes)
+    else:
+        net = build(config, source.num_classes, new_head=what == "student")
+    return made_for(net, config, source, tried_on, what)
 
 
 @dataclass(eq=False)
@@ -93,6 +97,7 @@ class Training:
         teacher_test: the teacher's metrics on the test images.
         teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
+        teacher_pixels: what it does to pixels itself; ``None``: it takes them as the data have them.
         epoch, step: how far training is.
     """
 
@@ -108,6 +113,7 @@ class Training:
     teacher_test: Result | None = None
     teacher_seen: Metrics | None = None
     teacher_params: int | None = None
+    teacher_pixels: Preprocessing | None = None
     epoch: int = 0
     step: int = 0
     watch: Watch | None = None
@@ -138,9 +144,9 @@ def prepare(
     device = place(run.device)
     made = _sources(run, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or _built_teacher(run, train)
+    teacher = teacher or _built_teacher(run, train, test)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = _placed(student or build(run.student, train.num_classes), run, device).train()
+    student = _placed(student or build_for(run.student, train, test, "student"), run, device).train()
     student = _with_batch_norms(student, run, device)
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None
@@ -196,12 +202,12 @@ def _sources(run: Run, device: torch.device) -> tuple[Source, Source]:
     return sources(run.data, run.seed, device)
 
 
-def _built_teacher(run: Run, train: Source) -> nn.Module | None:
+def _built_teacher(run: Run, train: Source, test: Source) -> nn.Module | None:
     """The config's teacher, which sees pixels as it was trained to; none where it would only be compared with."""
     if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
-    return build_for(run.teacher, train)
+    return build_for(run.teacher, train, test, "teacher")
 
 
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
@@ -263,27 +269,8 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
         teacher_test=seen.result(),
         teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
+        teacher_pixels=seen_by(teacher),
     )
-
-
-def autocast(run: Run, device: torch.device) -> torch.autocast:
-    """The precision in which the networks run; losses are computed outside of it."""
-    dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
-
-
-@contextmanager
-def fixed_threads(count: int | None) -> Iterator[None]:
-    """A fixed number of CPU threads: sums then run in one order, so the same seed gives the same numbers."""
-    before = torch.get_num_threads()
-    if count is None or count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def parameters(student: nn.Module, method: Method) -> list[nn.Parameter]:

@@ -8,12 +8,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..data import class_counts, epoch_images, stated
+from .._headlines import headline
+from ..data import class_counts, epoch_images, stated, unlabelled_count
 from ..models import classes_of, copy_of
 from ..rows import Progress
-from ..tasks import Evaluation
+from ..tasks import Guessed
 from ..world import current
-from .build import Training, asking, autocast
+from .build import Training, asking
+from .device import autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
 from .sources import check_seen
@@ -58,21 +60,20 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
     """Refuse a teacher that is worse than asked for, or worse than guessing."""
     if training.teacher_test is None:
         return
-    key, found = training.task.headline, training.teacher_test
-    name, value = {"top1": "top-1"}.get(key, key), found.score
-    if at_least is not None and value < at_least:
+    found = training.teacher_test
+    metric, value = headline(found.headline), found.score
+    if at_least is not None and (value < at_least if metric.higher else value > at_least):
         raise ValueError(
-            f"the teacher has {value:.2f} % {name} on the test images, at least {at_least:g} % were asked for"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, at "
+            f"{'least' if metric.higher else 'most'} {f'{at_least:g} {metric.unit}'.rstrip()} were asked for"
         )
-    if not isinstance(found, Evaluation):  # what guessing gets is known of classes alone
+    if not isinstance(found, Guessed) or not training.run.method.distils:
         return
-    top1, classes, count = found.top1, training.train.num_classes, sum(found.calibration.count)
-    chance = 1 / classes
-    doubt = SURE * (chance * (1 - chance) / max(1, count)) ** 0.5
-    if training.run.method.distils and top1 / 100 < chance - doubt:
+    chance, doubt = found.guessing(training.train.num_classes)
+    if (chance - value if metric.higher else value - chance) > SURE * doubt:
         raise ValueError(
-            f"the teacher has {top1:.2f} % top-1 on the test images, guessing has {100 * chance:.2f} %: are its "
-            f"classes in another order, or its images normalised in another way?"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, guessing has "
+            f"{metric.value(chance)}: are its classes in another order, or its images normalised in another way?"
         )
 
 
@@ -85,6 +86,28 @@ def check_labels(training: Training) -> None:
         raise ValueError(
             f"{len(empty)} of {source.num_classes} classes have no training image ({shown}): labels must be numbered "
             f"0..{source.num_classes - 1} without gaps"
+        )
+
+
+def check_unlabelled(training: Training) -> None:
+    """Refuse images without labels for what reads labels."""
+    source, run = training.train, training.run
+    count = unlabelled_count(source)
+    if not count:
+        return
+    title, whole = run.method.title, count == source.count
+    if training.method.needs_labels:
+        raise ValueError(
+            f"{count:,} of {source.count:,} training images have no label, and {title} reads that of every image; "
+            f"choose a method that reads none, such as kd, gdkd or dist"
+        )
+    task = training.method.parts.get("task")
+    if whole and not run.method.distils:
+        raise ValueError("none of the training images has a label, and 'ce' learns from labels; name a teacher")
+    if whole and task is not None and task.weight(Progress.end()) != 0:
+        raise ValueError(
+            f"none of the training images has a label, but the cross-entropy of {title} has the weight "
+            f"{task.weight(Progress.end()):g}; give method.args.ce_weight=0"
         )
 
 
@@ -150,7 +173,7 @@ def check_method(training: Training) -> None:
 # Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
 BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
     "config": (check_accumulation,),
-    "data": (check_labels, check_batches, check_shares),
+    "data": (check_labels, check_unlabelled, check_batches, check_shares),
     "networks": (check_finite, check_classes, check_method),
     "teacher": (check_seen, check_teacher),
 }

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch, Draw, Drawn, shares
+from ..data import Batch, Draw, Drawn, shares, unlabelled_count
 from ..data.batch import sent
 from ..rows import Progress
 from ..teachers.table import TeacherTable
@@ -268,6 +268,8 @@ def _tensors(given: Given) -> dict[str, Tensor]:
 def _obstacle(training: Training) -> str | None:
     """What is known beforehand to keep a step from being recorded."""
     run = training.run
+    if 0 < unlabelled_count(training.train) < training.train.count:
+        return "batches hold a changing share of images without labels"
     if run.skip_nonfinite:
         return "skip_nonfinite looks at the gradients of every step"
     if run.precision == "float16":

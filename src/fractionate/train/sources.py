@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
 from ..config.ranges import DENSE
 from ..data import (
     AUGMENTATIONS,
+    PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
-    Part,
+    Photos,
+    PhotoSet,
     SmallImages,
     Source,
     cifar,
@@ -26,17 +29,22 @@ from ..data import (
     fashion_mnist,
     few,
     folder,
+    long_tailed,
     mnist,
     normalization_of,
+    photo_set,
+    stl10,
 )
 from ..data.cifar import NORMALIZATION
-from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..data.dense import DenseImages
+from ..models.preprocessing import shown_of
+from .dense import dense, dense_test
+from .joining import beside
+from .photos import data_root, folder_root, loaded, loaded_test, train_part
+from .pixels import differ
 
 if TYPE_CHECKING:
     from .build import Training
-
-SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
-SCALE = 0.05  # of a standard deviation, as a share of it
 
 
 def seen_images(source: Source) -> dict[str, Any] | None:
@@ -76,7 +84,8 @@ def check_seen(training: Training) -> None:
             f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
             f"and {_at(ours, at)} here; train it on these images"
         )
-    if _normalised_otherwise(there, here):
+    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
+    if not own_way and _normalised_otherwise(there, here):
         raise ValueError(
             f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
             f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
@@ -97,7 +106,7 @@ def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
     if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
         return False
-    return any(abs(m1 - m2) > SHIFT * s2 or abs(s1 - s2) > SCALE * s2 for m1, s1, m2, s2 in zip(*rules, strict=True))
+    return differ(*rules)
 
 
 def _numbers(values: Any) -> bool:
@@ -150,47 +159,24 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    return dense(data, seed, device) if data.name in DENSE else resident(SETS[data.name](data), data, seed, device)
+    if data.name in DENSE:
+        return dense(data, seed, device)
+    if data.workers is not None:
+        return loaded(data, seed, device, evaluation_batch)
+    images = SETS[data.name](data)
+    labelled, test = resident(images, data, seed, device)
+    if data.unlabelled is None:
+        return labelled, test
+    return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
 
 
-def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
-    """The same of a set with a class for every pixel: crops to train on, whole images to evaluate on.
-
-    Raises:
-        ValueError: the images are not there, or image and mask do not fit each other.
-    """
-    kept = _pairs(data, train_part(data), "training")
-    height, width = data.crop or (0, 0)
-    train = DenseImages(
-        kept,
-        kept.classes,
-        batch_size=data.batch_size,
-        crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
-        multiple=data.multiple,
-        passes=data.passes,
-        seed=seed,
-        device=device,
-    )
-    return train, dense_test(data, device)
-
-
-def dense_test(data: Data, device: torch.device) -> DenseImages:
-    """The whole images of a dense set that are evaluated on; errors as :func:`dense`."""
-    kept = _pairs(data, data.evaluate_on, data.evaluate_on)
-    return whole(DenseImages(kept, kept.classes, batch_size=1, multiple=data.multiple, device=device))
-
-
-def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
-    root = data_root(data) if data.name != "masks" else expanded(_named(data))
-    return ready(listed(data.name, root, part), f"the {what} images of {root}")
-
-
-def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
+    kept = images.train if data.imbalance is None else long_tailed(images.train, data.imbalance)
     train = SmallImages(
-        images.train.images,
-        images.train.target,
-        images.train.num_classes,
+        kept.images,
+        kept.target,
+        kept.num_classes,
         images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
@@ -202,10 +188,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         cutmix=data.cutmix,
         seed=seed,
         device=device,
-        classes=images.train.classes,
-        listing=images.train.listing,
+        classes=kept.classes,
+        listing=kept.listing,
     )
-    test = SmallImages(
+    return train, resident_test(images, device)
+
+
+def resident_test(images: Images, device: torch.device) -> SmallImages:
+    """The evaluation batches alone."""
+    return SmallImages(
         images.test.images,
         images.test.target,
         images.test.num_classes,
@@ -216,17 +207,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         classes=images.test.classes,
         listing=images.test.listing,
     )
-    return train, test
 
 
-def data_root(data: Data) -> Path:
-    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
-
-
-def train_part(data: Data) -> Part:
-    """The part of the images that is trained on."""
-    return "train" if data.evaluate_on == "test" else "train-without-validation"
+def evaluation_source(data: Data, device: torch.device) -> SmallImages | Photos | DenseImages:
+    """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`."""
+    if data.name in DENSE:
+        return dense_test(data, device)
+    if data.workers is not None:
+        return loaded_test(data, device, evaluation_batch)
+    return resident_test(SETS[data.name](data), device)
 
 
 def _digits(data: Data) -> Images:
@@ -255,14 +244,8 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     return load
 
 
-def _named(data: Data) -> str:
-    if data.root is None:
-        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    return data.root
-
-
 def _folder(data: Data) -> Images:
-    root = Path(_named(data))
+    root = folder_root(data)
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)
@@ -271,6 +254,25 @@ def _folder(data: Data) -> Images:
     if train.classes != test.classes:
         raise ValueError(f"{root}: the training classes {train.classes} are not those of the test part {test.classes}")
     return Images(_few(train, data), test, Normalization.of(train.images))
+
+
+def _photos(name: PhotoSet) -> Callable[[Data], Images]:
+    def load(data: Data) -> Images:
+        root, cache = data_root(data), cache_folder() / "pictures" if data.cache else None
+        train, test = (
+            photo_set(name, root, part, data.size, skip_broken=data.skip_broken, cache=cache)
+            for part in (train_part(data), data.evaluate_on)
+        )
+        return Images(_few(train, data), test, PHOTO_NORMALIZATION)
+
+    return load
+
+
+def _stl10(data: Data) -> Images:
+    root = data_root(data)
+    train, test = (stl10(root, part, data.size) for part in (train_part(data), data.evaluate_on))
+    whole = train if data.evaluate_on == "test" else stl10(root, "train", data.size)
+    return Images(_few(train, data), test, Normalization.of(whole.images))
 
 
 def _few(images: Labelled, data: Data) -> Labelled:
@@ -284,4 +286,10 @@ SETS: dict[str, Callable[[Data], Images]] = {
     "mnist": _mnist(mnist),
     "fashion-mnist": _mnist(fashion_mnist),
     "folder": _folder,
+    "imagenet": _photos("imagenet"),
+    "tiny-imagenet": _photos("tiny-imagenet"),
+    "cub200": _photos("cub200"),
+    "stl10": _stl10,
+    "dtd": _photos("dtd"),
+    "food101": _photos("food101"),
 }

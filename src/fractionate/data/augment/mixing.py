@@ -60,7 +60,7 @@ def mixed(batch: Batch, mix: Mix, num_classes: int) -> Batch:
     """The batch with its pairs mixed: both views in the same way, labels soft, ``[n, c]`` float32.
 
     Args:
-        batch: with labels ``[n]``.
+        batch: with labels ``[n]``, or without any.
         mix: what is mixed.
         num_classes: c.
 
@@ -72,12 +72,13 @@ def mixed(batch: Batch, mix: Mix, num_classes: int) -> Batch:
         [[0.75, 0.25], [0.25, 0.75]]
     """
     partner = sent(mix.partner, batch.images.device)
-    target = F.one_hot(batch.target, num_classes).float()
+    labelled = batch.labelled != 0
+    target = F.one_hot(batch.target, num_classes).float() if labelled else batch.target
     return replace(
         batch,
         images=_pixels(batch.images, partner, mix),
         strong=None if batch.strong is None else _pixels(batch.strong, partner, mix),
-        target=mix.share * target + (1 - mix.share) * target[partner],
+        target=mix.share * target + (1 - mix.share) * target[partner] if labelled else target,
         variant=None,
     )
 

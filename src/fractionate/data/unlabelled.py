@@ -1,0 +1,74 @@
+"""Images without labels: every picture below a folder, whatever the folders in it are called."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+
+from .._files import expanded
+from ..pictures.heads import need_pillow, printable, suffixes, told_unread
+from ..pictures.layout import ASIDE
+from .decoded import read_kept
+from .folder import Files
+from .images import read_images
+from .labelled import Labelled, digest
+from .stl10 import stl10_unlabelled
+
+STL10 = ("unlabeled_X.bin", "stl10_binary/unlabeled_X.bin")
+
+
+def unlabelled(
+    root: Path, size: int, num_classes: int, *, skip_broken: bool = False, cache: Path | None = None
+) -> Labelled:
+    """Pictures anywhere below a folder, read into memory at one size; or STL-10's, from the folder of its files.
+
+    Args:
+        root: the folder.
+        size: the shorter side is resized to it, then the centre is cut out.
+        num_classes: of the labelled images beside them.
+        skip_broken, cache: as in :func:`folder`.
+
+    Returns:
+        The images; every label is -1.
+
+    Raises:
+        ValueError: no folder, no picture in it, one that cannot be read, or more than fit into memory.
+    """
+    root = expanded(root)
+    if any((root / name).is_file() for name in STL10):
+        images = stl10_unlabelled(root, size)
+        return Labelled(images, torch.full((len(images),), -1), num_classes)
+    paths = pictures_below(root)
+    if cache is None:
+        images, kept = read_images(paths, size, skip_broken=skip_broken)
+    else:
+        images, kept = read_kept(paths, size, cache, skip_broken=skip_broken)
+    files = Files(paths, [-1] * len(paths)).at(kept)
+    return Labelled(images, torch.tensor(files.labels), num_classes, (), digest(size, files.listed(root)))
+
+
+def pictures_below(root: Path) -> list[Path]:
+    """Every picture below a folder in the order of the paths; hidden files and folders are passed over.
+
+    Warns:
+        UserWarning: files that are no pictures, or none that can be read here, counted by their endings.
+    """
+    need_pillow()
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {printable(root)}; data.unlabelled names a folder of images, or all")
+    endings, found, unread = suffixes(), [], []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
+            if path.name.lower().endswith(endings):
+                found.append(path)
+            elif path.suffix.lower() not in ASIDE:
+                unread.append(path)
+    if not found:
+        raise ValueError(f"{printable(root)} holds no image; images end with .jpg, .png and the like")
+    if left_out := told_unread(unread):
+        warnings.warn(f"{printable(root)}: {left_out}", stacklevel=3)
+    return found
