@@ -11,16 +11,18 @@ from tyro.conf import subcommand
 
 from .compare import Compare, Demo
 from .handover import Evaluate, Export
+from .linear_probe import LinearProbe
 from .look import Doctor, Methods, Profile, Recipes, Report
 from .train import Train
 
-Command = Demo | Compare | Train | Evaluate | Export | Report | Methods | Recipes | Doctor | Profile
+Command = Demo | Compare | Train | Evaluate | LinearProbe | Export | Report | Methods | Recipes | Doctor | Profile
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
+    "linear-probe": LinearProbe,
     "export": Export,
     "report": Report,
     "methods": Methods,
