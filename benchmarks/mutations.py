@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,7 @@ from .changes import Change, alters, applied, changes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.csv"
+REVIEWED = RESULTS.with_name("mutations_reviewed.csv")
 PACKAGE = Path("src", "fractionate")
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "_build", "dist", "build")
 # Tests of a room beside tests/ROOM, tests/test_ROOM*.py and the doctests of its files.
@@ -50,7 +52,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "commands": ("tests/test_cli.py", "tests/studies"),
     "config": ("tests/papers",),
     "kernels": ("tests/losses",),
-    "language": ("tests/methods",),
+    "language": (
+        "tests/methods/test_linear.py",
+        "tests/methods/test_linear_memory.py",
+        "tests/methods/test_linear_options.py",
+    ),
     "losses": ("tests/reference", "tests/methods/test_contract.py"),
     "methods": ("tests/reference",),
     "optim": ("tests/reference/test_optim_rules.py",),
@@ -60,6 +66,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "world": ("tests/train/test_world.py", "tests/distributed"),
 }
 NOT_NOTICED = "not noticed"
+Trial = Callable[[bytes, bytes], tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -98,25 +105,35 @@ def belonging(root: Path, room: str) -> list[str]:
     return [*doctests, *(name for name in dict.fromkeys(named) if (root / name).exists())]
 
 
+def environment(tree: Path) -> dict[str, str]:
+    """In which the code of a tree runs."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tree / "src", tree, ROOT)))}
+    env.pop("PYTEST_ADDOPTS", None)  # how these tests are run is decided here
+    return {**env, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def run(tree: Path, names: Sequence[str], limit: float) -> tuple[str, float]:
     """Run tests of a tree; what came out, and the seconds it took."""
     began = time.monotonic()
-    env = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "PYTHONDONTWRITEBYTECODE": "1"}
-    env.pop("PYTEST_ADDOPTS", None)  # how these tests are run is decided here
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(
-        command, cwd=tree, env=env, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        command, cwd=tree, env=environment(tree), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
     )
-    try:
-        outcome = {0: NOT_NOTICED, 1: "noticed", 2: "noticed"}.get(process.wait(limit), "noticed: ended early")
-    except subprocess.TimeoutExpired:
-        outcome = "noticed: took too long"
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
-        process.wait()
-    return outcome, round(time.monotonic() - began, 1)
+    code: int | None = None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = process.wait(limit)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
+    process.wait()
+    return named(code), round(time.monotonic() - began, 1)
+
+
+def named(code: int | None) -> str:
+    """The outcome of an exit code of pytest; None: it was still running."""
+    if code is None:
+        return "noticed: took too long"
+    return {0: NOT_NOTICED, 1: "noticed", 2: "noticed"}.get(code, "noticed: ended early")
 
 
 def drawn(root: Path, room: str, count: int, seed: int) -> list[Change]:
@@ -126,8 +143,8 @@ def drawn(root: Path, room: str, count: int, seed: int) -> list[Change]:
     return list(islice((c for c in in_turn if alters((root / c.file).read_bytes(), c)), count))
 
 
-def outcome_of(tree: Path, room: str, change: Change, names: Sequence[str], limit: float) -> Outcome:
-    """Make a change in a tree, run the tests, and put the file back."""
+def outcome_of(tree: Path, room: str, change: Change, trial: Trial) -> Outcome:
+    """Make a change in a tree, try it, and put the file back; a trial is given the file before and after."""
     file = tree / change.file
     source = file.read_bytes()
     new, before = applied(source, change), version(file)
@@ -135,7 +152,7 @@ def outcome_of(tree: Path, room: str, change: Change, names: Sequence[str], limi
     shown = [" ".join(b" ".join(text.splitlines()[first:last]).decode().split()) for text in (source, new)]
     file.write_bytes(new)
     try:
-        outcome, seconds = run(tree, names, limit)
+        outcome, seconds = trial(source, new)
     finally:
         file.write_bytes(source)
     return Outcome(
@@ -169,55 +186,85 @@ def append(path: Path, outcome: Outcome) -> None:
         writer.writerow(asdict(outcome))
 
 
-def show(found: Sequence[Outcome]) -> None:
-    """A line per room, and a diff of every change that no test noticed."""
-    print(f"{'room':<12} changes  noticed  not noticed    share")
-    for room in [*sorted({o.room for o in found}), "all"]:
-        here = [o for o in found if room in (o.room, "all")]
-        missed = sum(o.outcome == NOT_NOTICED for o in here)
-        share = f"{(len(here) - missed) / len(here):6.1%}" if here else "-"
-        print(f"{room:<12} {len(here):7} {len(here) - missed:8} {missed:12}   {share}")
-    for o in found:
-        if o.outcome == NOT_NOTICED:
-            print(f"\n{o.file}:{o.line} {o.kind}\n- {o.before}\n+ {o.after}")
+def show(found: Sequence[Outcome], reviewed: Mapping[tuple[str, str, str], str]) -> None:
+    """A line per room, and a diff of every change that no test noticed; of every change the last outcome."""
+    last = {(o.file, o.kind, o.before, o.after): o for o in found}.values()
+    missed = [o for o in last if o.outcome == NOT_NOTICED]
+    equal = [o for o in missed if (o.file, o.before, o.after) in reviewed]
+    print(f"{'room':<12} changes  noticed  alter nothing  not noticed    share")
+    for room in [*sorted({o.room for o in last}), "all"]:
+        here, lost, same = (sum(room in (o.room, "all") for o in group) for group in (last, missed, equal))
+        share = f"{(here - lost) / (here - same):6.1%}" if here > same else "-"
+        print(f"{room:<12} {here:7} {here - lost:8} {same:14} {lost - same:12}   {share}")
+    for o in missed:
+        why = reviewed.get((o.file, o.before, o.after))
+        print(f"\n{o.file}:{o.line} {o.kind}{f', alters nothing: {why}' if why else ''}\n- {o.before}\n+ {o.after}")
+
+
+def reasons(path: Path) -> dict[tuple[str, str, str], str]:
+    """The changes that were looked at and alter nothing, by file, line before and line after, each with its reason."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {(row["file"], row["before"], row["after"]): row["reason"] for row in csv.DictReader(file)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw changes in rooms, try those whose outcome is not known yet, and print all."""
+    args = _arguments(arguments)
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        tree = Path(folder, "tree")
+        shutil.copytree(args.root, tree, ignore=LEFT_OUT)
+        for room in args.rooms:
+            known = {
+                (o.file, o.start, o.text, o.version): o.outcome
+                for o in read(args.csv)
+                if not (args.again and o.outcome == NOT_NOTICED)
+            }
+            drawn_now = drawn(tree, room, args.count, args.seed)
+            todo = [c for c in drawn_now if (c.file, c.start, c.text, version(tree / c.file)) not in known]
+            if todo:
+                _try(tree, room, todo, args)
+    show([o for o in read(args.csv) if o.room in args.rooms], reasons(args.reviewed))
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rooms", nargs="+", help="rooms of the package; all by default")
     parser.add_argument("--count", type=int, default=25, help="changes in every room")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--limit", type=float, help="seconds for one change; default: 30 and three times those without it"
-    )
+    parser.add_argument("--again", action="store_true", help="try what was not noticed once more, after new tests")
+    parser.add_argument("--tests", nargs="+", help="these tests in place of those that belong to a room")
+    parser.add_argument("--cases", type=int, default=6, help="cases of a test that are run first; the others follow")
+    parser.add_argument("--limit", type=float, default=30, help="seconds for a change, beside three times its tests'")
+    parser.add_argument("--budget", type=float, default=20, help="seconds of tests in a fork, the quickest first")
     parser.add_argument("--csv", type=Path, default=RESULTS)
+    parser.add_argument("--reviewed", type=Path, default=REVIEWED, help="changes that were found to alter nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the tree; the one of this file by default")
-    args = parser.parse_args(arguments)
-    chosen = args.rooms or sorted(rooms(args.root))
-    if unknown := set(chosen) - set(rooms(args.root)):
-        parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(sorted(rooms(args.root)))}")
-    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        tree = Path(folder, "tree")
-        shutil.copytree(args.root, tree, ignore=LEFT_OUT)
-        for room in chosen:
-            known = {(o.file, o.start, o.text, o.version) for o in read(args.csv)}
-            drawn_now = drawn(tree, room, args.count, args.seed)
-            todo = [c for c in drawn_now if (c.file, c.start, c.text, version(tree / c.file)) not in known]
-            if todo:
-                _try(tree, room, todo, args.limit, args.csv)
-    show([o for o in read(args.csv) if o.room in chosen])
+    args = parser.parse_args(words)
+    there = sorted(rooms(args.root))
+    args.rooms = args.rooms or there
+    if unknown := set(args.rooms) - set(there):
+        parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(there)}")
+    return args
 
 
-def _try(tree: Path, room: str, todo: Sequence[Change], limit: float | None, path: Path) -> None:
-    names = belonging(tree, room)
-    outcome, seconds = run(tree, names, limit or 3600)
-    if outcome != NOT_NOTICED:
-        raise SystemExit(f"{room}: without any change its tests fail ({outcome}): pytest -x {' '.join(names)}")
-    for number, change in enumerate(todo, 1):
-        found = outcome_of(tree, room, change, names, limit or 30 + 3 * seconds)
-        append(path, found)
-        print(f"{room} {number}/{len(todo)}: {change.file}:{change.line} {change.kind}: {found.outcome}", flush=True)
+def _try(tree: Path, room: str, todo: Sequence[Change], args: argparse.Namespace) -> None:
+    """In a process of its own, which has this room's tests loaded."""
+    work = {
+        "tree": str(tree),
+        "room": room,
+        "names": args.tests or belonging(tree, room),
+        "csv": str(args.csv),
+        "limit": args.limit,
+        "budget": args.budget,
+        "cases": args.cases,
+        "changes": [asdict(change) for change in todo],
+    }
+    command = [sys.executable, "-m", "benchmarks.forked"]
+    done = subprocess.run(command, input=json.dumps(work), text=True, cwd=tree, env=environment(tree), check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from docstrings import Parts, markdown, page_of, parts, source  # noqa: E402
 import fractionate as fr  # noqa: E402
 from fractionate.methods import Method, catalog, deepkd, dot, point_of  # noqa: E402
 from fractionate.methods.map import AXES, PARTITIONS  # noqa: E402
+from fractionate.papers.audit import TWINS, UNSAID  # noqa: E402
 
 NAMES = [*dict.fromkeys([*catalog.METHODS, *catalog.WRAPPERS])]
 NOTES = tomllib.loads((DOCS / "methods" / "notes.toml").read_text(encoding="utf-8"))
@@ -313,7 +314,25 @@ def differences() -> str:
             f"## {group}",
             table(["", "topic", "paper", "published code", "fractionate", "proved by the tests"], cells),
         ]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, *side_by_side()]) + "\n"
+
+
+def side_by_side() -> list[str]:
+    """How to run both sides of a disagreement, and of which rows nobody can."""
+    command = "`fractionate compare cifar100-small --methods {} --as-described --as-published`"
+    rows = [
+        [", ".join(twin.rows), twin.differs, f"`{twin.described}`", f"`{twin.published}`", command.format(twin.name)]
+        for twin in TWINS
+    ]
+    return [
+        "## Run both sides",
+        "Each row is one experiment: the same teacher, images and seeds, and two methods that differ in one\n"
+        "disagreement. Either option alone runs one side; a method or a wrapper names all of its rows, such as\n"
+        "`--methods deepkd`. The tests train both sides of every row and find different weights.",
+        table(["row", "what differs", "as described", "as published", "command"], rows),
+        "Of these rows there are no two sides to run here:",
+        table(["row", "why"], [[row, why] for row, why in UNSAID.items()]),
+    ]
 
 
 def _test(row: dict[str, str]) -> str:

@@ -44,6 +44,8 @@ HEADLINES = {
     "top1": Headline("top1", "top-1", "accuracy"),
     "top5": Headline("top5", "top-5", "accuracy among five answers"),
     "miou": Headline("miou", "mIoU", "mean intersection over union"),
+    "pixel_accuracy": Headline("pixel_accuracy", "pixels", "pixel accuracy"),
+    "miou_published": Headline("miou_published", "mIoU, absent as 0", "mean IoU with absent classes as 0"),
     "ap": Headline("ap", "AP", "average precision"),
 }
 

@@ -13,13 +13,14 @@ from rich.console import Console
 
 from fractionate.commands.look import chosen_run
 from fractionate.commands.options import at_home
-from fractionate.commands.photos import told
+from fractionate.commands.photos import settled, told
 from fractionate.commands.train import Train
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network
 from fractionate.pictures import plan
+from fractionate.pictures.kinds import batch_for, epochs_for, kind_of
 from fractionate.pictures.plan import Networks, planned, trained_size
-from fractionate.recipes.folder import kind_of, optimizer_for, student
+from fractionate.recipes.folder import optimizer_for, student
 
 
 @pytest.fixture(scope="module")
@@ -82,20 +83,54 @@ def test_a_size_that_the_user_gives_is_kept_and_that_of_a_trained_teacher_is_tak
     photos: Path, tmp_path: Path
 ) -> None:
     text, what = said("data.size=100", data=photos)
-    assert what == ("folder", "data.size=100")
+    assert what == ("folder", "data.size=100", "data.batch_size=8")
     assert "100 x 100 is what data.size says" in text
     (tmp_path / "config.yaml").write_text("student: x\ndata:\n  name: folder\n  size: 77\nepochs: 3\n")
     weights = tmp_path / "student.safetensors"
     assert trained_size(weights) == 77
     assert trained_size(tmp_path / "elsewhere" / "weights.pth") is None
     text, what = said(data=photos, checkpoint=weights)
-    assert what == ("folder", "data.size=77")
+    assert what == ("folder", "data.size=77", "data.batch_size=8")
     assert "first the teacher" not in text
 
 
 def test_labels_alone_have_no_teacher_to_speak_of(photos: Path) -> None:
     assert "teacher" not in said(data=photos, method="ce")[0]
     assert "teacher" not in said("method=ce", data=photos)[0]
+
+
+def test_batches_length_solver_and_method_are_chosen_and_said_with_the_reason(photos: Path) -> None:
+    text, what = StringIO(), ("folder",)
+    names = {"teacher": "timm:resnet18", "student": "timm:vit_tiny_patch16_224"}
+    words, epochs = settled(what, Console(file=text, width=300), data=photos, **names)
+    assert words[2] == "data.batch_size=8"
+    assert epochs == 100
+    for word in ("few because there are 16", "100 epochs", "AdamW at 0.0003", "kd, which suits", "teacher.pretrained"):
+        assert word in text.getvalue()
+    command = Train(("folder",), data=photos, teacher_epochs=3).look(Console(quiet=True))
+    assert (command.epochs, command.teacher_epochs) == (100, 3)
+
+
+def test_what_the_user_says_is_not_chosen(photos: Path) -> None:
+    quiet = Console(quiet=True)
+    words = ("folder", "data.size=16", "data.batch_size=4", "epochs=2")
+    assert settled(words, quiet, data=photos) == (words, None)
+    assert settled(("folder",), quiet, data=photos, epochs=7)[1] is None
+    few = settled(("folder", "data.labels_per_class=3"), quiet, data=photos)[0]
+    assert few[-1] == "data.batch_size=3"
+    tuned = Train(("folder", "teacher.pretrained=true"), data=photos).look(quiet)
+    assert tuned.teacher_epochs is None
+
+
+@pytest.mark.parametrize("images", range(2, 80))
+def test_no_chosen_batch_is_larger_than_half_of_the_images(images: int) -> None:
+    assert 1 < batch_for(images) <= max(2, images // 2)
+
+
+def test_lengths_go_down_with_the_number_of_pictures() -> None:
+    found = [epochs_for(n) for n in (10, 1000, 3000, 10_000, 1_000_000)]
+    assert found == sorted(found, reverse=True)
+    assert (found[0], found[-1]) == (100, 15)
 
 
 def test_other_recipes_pass_through_and_a_folder_without_data_is_refused() -> None:

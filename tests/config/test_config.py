@@ -86,7 +86,7 @@ def changed(**values: Any) -> str:
         (changed(optimizer__lr="fast"), "optimizer.lr: expected a valid number, got 'fast'"),
         (changed(optimizer__lr=0), "optimizer: lr must be above 0, got 0"),
         (changed(optimizer=3), "optimizer: expected an object, got 3"),
-        (changed(learning_rate__schedule="cosin"), "expected 'constant', 'step' or 'cosine', got 'cosin'"),
+        (changed(learning_rate__schedule="cosin"), "expected 'constant', 'step', 'cosine' or 'poly', got 'cosin'"),
         (changed(learning_rate__milestones=[3]), "milestones belong to the schedule 'step'"),
         (changed(monitors__gsnr_window=1), "gsnr_window needs at least 2 steps"),
         (changed(method__name="dkdd"), "unknown method 'dkdd': did you mean 'dkd'"),

@@ -203,6 +203,11 @@ FAULTS = [
     Fault("two processes in one folder", lock_held, "nothing"),
     Fault("no permission to write", no_permission),
     Fault("resuming a finished run with other settings", lambda b: (b.finished(), b.go_on(epochs=9)), "nothing"),
+    Fault(
+        "damaged weights of a finished run",
+        lambda b: (damaged(b.finished() / "student.safetensors", flipped), b.note(), b.go_on()),
+        "nothing",
+    ),
     Fault("resuming a folder that is not there", lambda b: resumed(b.folder / "nowhere")),
     Fault("resuming a folder without a run", lambda b: resumed(b.folder)),
     Fault("resuming a folder of runs", lambda b: (b.stopped(), resumed(b.folder)), "nothing"),

@@ -339,6 +339,25 @@ def test_the_projection_takes_no_margin_from_the_label_and_still_points_at_the_t
     assert bool((d.square().sum(1) >= least - 1e-12).all())
 
 
+def test_a_step_along_the_projection_keeps_every_margin_of_a_step_along_the_label_s_gradient() -> None:
+    """tpkd promises this for one plain step: z - eta v never has a smaller margin than z - eta (p - e)."""
+    lg = cases.easy()
+    label = torch.nn.functional.one_hot(lg.labels, lg.classes).double()
+    task = lg.student.softmax(1) - label
+    d = fr.losses.conditional_projection(lg.student, lg.teacher, lg.labels)
+    z = leafed(lg)
+    M.tpkd(weight=0.5).loss(Logits(z, lg.teacher, lg.target)).backward()
+    asserts.assert_equal(lg.rows * z.grad, task + d / 2)
+    for eta in (0.1, 1.0, 10.0):
+        without, with_it = (lg.student - eta * g for g in (task, task + d / 2))
+        margins = [(x * label).sum(1, keepdim=True) - x for x in (without, with_it)]
+        assert bool((margins[1] >= margins[0] - 1e-9).all())
+
+
+def leafed(lg: Logits) -> torch.Tensor:
+    return lg.student.detach().clone().requires_grad_(True)
+
+
 # -- views -----------------------------------------------------------------------------------
 
 
@@ -360,3 +379,19 @@ def test_the_head_of_tad_leaves_a_tail_of_one_class_however_few_there_are() -> N
     lg = fr.Logits(torch.randn(4, 10), torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
     few, nine = fr.methods.tad().components(lg), fr.methods.tad(k=9).components(lg)
     assert all(torch.equal(few[name], nine[name]) for name in nine)
+
+
+def test_tad_has_a_mean_for_every_sequence_of_tokens() -> None:
+    """Sequences of other lengths, through ``rows.tokens``: the losses of the sequences alone, each by its tokens."""
+    student, teacher = (
+        cases.random_logits(10, 9, 2.0, 0).view(2, 5, 9),
+        cases.random_logits(10, 9, 4.0, 1).view(2, 5, 9),
+    )
+    y = torch.tensor([[1, -100, -100, 2, 3], [4, 5, 6, 7, 8]])
+    method = M.tad(k=3, ce_weight=0.0)
+    lg = fr.rows.tokens(student, teacher, y)
+    assert lg.extra["sequence"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    alone = [method.loss(fr.rows.tokens(student[i : i + 1], teacher[i : i + 1], y[i : i + 1])) for i in range(2)]
+    asserts.assert_equal(method.loss(lg), (3 * alone[0] + 5 * alone[1]) / 8)
+    together = method.loss(Logits(lg.student, lg.teacher, lg.target))
+    assert abs(float(together - method.loss(lg))) > 1e-6

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import fractionate as fr
 from fractionate.optim import StreamGrads
-from fractionate.optim.products import BrokenGradient, products, projection_weights, shortest
+from fractionate.optim.products import BrokenGradient, log_scales, products, projection_weights, shortest
 from tests import golden
 from tests.optim.problem import DKD, network, rows
 from tests.reference import combine as slow
@@ -251,6 +251,13 @@ def test_gradients_that_are_not_finite_are_refused_by_name(rule: str, value: flo
 def test_losses_without_a_logarithm_are_refused(losses: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fr.combine.min_norm({"task": [torch.ones(2)], "kd": [torch.ones(2)]}, losses, log=True)
+
+
+@pytest.mark.parametrize(("loss", "factor"), [(0.5, 2.0), (1e-8, 1e8), (1e-30, 1e8)])
+def test_the_logarithm_of_a_loss_that_vanishes_has_no_more_than_a_hundred_million_times_its_gradient(
+    loss: float, factor: float
+) -> None:
+    assert log_scales(["a"], {"a": loss}) == pytest.approx([factor], rel=1e-12)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -203,3 +203,16 @@ def test_unscaling_leaves_the_optimizer_s_groups_alone() -> None:
     with pytest.raises(RuntimeError, match="already been called"):
         unscale(grads_of(net, 1), scaler, opt)
     assert opt.param_groups is groups
+
+
+@EACH
+def test_gradients_in_p_grad_which_nobody_reads_are_said_once(kind: Kind) -> None:
+    net = network()
+    opt = kind.make(net.parameters(), DEEPKD.momenta(0.9))
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+    opt.hold(grads_of(net, 1))
+    with pytest.warns(UserWarning, match="p.grad, which streams do not read.*clip_grad_norm_.*clip_total"):
+        opt.step()
+    opt.step(grads_of(net, 2))  # a second time it would be an error here

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import Shard, distribute_tensor
 
 import fractionate as fr
 from fractionate.optim import PeerLost
-from fractionate.optim.reduce import heard
+from fractionate.optim.reduce import _Row, heard
 
 
 @pytest.fixture
@@ -58,6 +59,20 @@ def test_the_next_step_uses_the_same_memory() -> None:
     net, reduce = network(), fr.AllReduce()
     first, second = (fr.stream_grads(losses(net), net, reduce=reduce) for _ in range(2))
     assert first["all"][0].data_ptr() == second["all"][0].data_ptr()  # type: ignore[union-attr]
+
+
+def test_what_is_sent_holds_the_numbers_of_the_parameters_and_nothing_between_them() -> None:
+    mixed = [torch.zeros(3), torch.zeros(2, dtype=torch.float64), torch.zeros(4), torch.zeros(1, dtype=torch.float64)]
+    flat = _Row(mixed).flat
+    assert {kind[0]: len(numbers) for kind, numbers in flat.items()} == {torch.float32: 7, torch.float64: 3}
+
+
+@pytest.mark.usefixtures("one_process")
+def test_aggregators_of_whole_gradients_are_not_given_shards() -> None:
+    mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+    shard = distribute_tensor(torch.ones(4), mesh, [Shard(0)])
+    with pytest.raises(ValueError, match="needs whole gradients, and these are in shards"):
+        fr.combine.aggregated({"a": [shard], "b": [shard]}, lambda matrix: matrix.mean(0))
 
 
 @pytest.mark.usefixtures("one_process")

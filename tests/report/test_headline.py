@@ -83,3 +83,18 @@ def test_a_folder_of_a_newer_schema_is_refused_with_what_to_do(tmp_path):
 def test_a_schema_without_a_headline_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="'headline' is missing"):
         read_runs([write_run(tmp_path / "run", schema=1)])
+
+
+def with_cosine(folder, minimum="0.0"):
+    config = folder / "config.yaml"
+    config.write_text(config.read_text() + f"learning_rate:\n  schedule: cosine\n  minimum: {minimum}\n")
+    return folder
+
+
+@pytest.mark.parametrize(("minimum", "said"), [("0.0", True), ("0.01", False)])
+def test_a_table_says_which_rows_had_the_cosine_of_older_releases(tmp_path, minimum, said):
+    old = [with_cosine(f, minimum) for f in write_study(tmp_path / "old", ("labels",), seeds=2)]
+    new = [with_cosine(as_schema_1(f, "top1"), minimum) for f in write_study(tmp_path / "new", ("kd",), seeds=2)]
+    assert "cosine" not in printed(old)
+    assert "cosine" not in printed(new)
+    assert ("so it was in labels, and not in kd" in printed(old + new)) is said

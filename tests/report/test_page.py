@@ -92,6 +92,19 @@ def test_every_seed_is_a_dot_and_every_figure_is_there(study, tmp_path):
     assert figures == {"accuracy", "curves", "component", "gsnr", "cosine", "calibration"}
 
 
+def test_the_weights_of_a_combine_rule_are_drawn_stream_by_stream(tmp_path):
+    folders = write_study(tmp_path / "runs", methods=("labels", "kd"), seeds=2)
+    plain = page(folders, tmp_path)
+    for folder in (f for f in folders if f.name.startswith("kd")):
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = [row | {"combine/task": 0.25, "combine/kd": 3.75} for row in rows]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = page(folders, tmp_path)
+    assert not any("combine" in attrs["id"] for tag, attrs in plain.tags if tag == "figure")
+    assert sum("combine" in attrs["id"] for tag, attrs in found.tags if tag == "figure") == 1
+    assert any("task from 0.25" in words and "kd from 3.75" in words for words in found.words)
+
+
 def test_every_drawing_has_a_text_alternative(study, tmp_path):
     found = page(study, tmp_path)
     ids = {attrs.get("id") for _, attrs in found.tags}

@@ -36,5 +36,10 @@ def everything(n: int) -> Logits:
     lg = cases.easy(n=n, c=C)
     regions = Logits(random(3 * n, C), random(3 * n, C, seed=1), lg.target.repeat_interleave(3))
     return replace(
-        lg, weight=random(n), ranking=random(n, C), teachers=(random(n, C),), regions=regions, extra={"hint": random(n)}
+        lg,
+        weight=random(n).square(),
+        ranking=random(n, C),
+        teachers=(random(n, C),),
+        regions=regions,
+        extra={"hint": random(n)},
     )

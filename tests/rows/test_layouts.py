@@ -53,13 +53,36 @@ def test_without_an_ignored_label_every_pixel_counts() -> None:
         pixels(student, teacher, y, ignore_index=None)
 
 
-def test_a_smaller_student_is_resized_to_the_teacher_and_labels_by_nearest_neighbour() -> None:
+def test_a_smaller_student_is_resized_to_the_teacher_and_labels_are_picked_as_published() -> None:
     student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
-    lg = pixels(student, teacher, y)
+    lg = pixels(student, teacher, y, labels="published")
     resized = F.interpolate(student, (H, W), mode="bilinear", align_corners=True)
     assert_equal(lg.student, resized.movedim(1, -1).reshape(-1, C))
     assert_equal(lg.teacher, teacher.movedim(1, -1).reshape(-1, C))
     assert torch.equal(lg.target, y[:, ::2, ::2].flatten())
+
+
+def test_a_label_is_the_one_where_a_pixel_of_enlarged_logits_lies() -> None:
+    """A map whose values are its own positions, enlarged with aligned corners, tells where every pixel went."""
+    rows, columns, many = 3, 5, (18, 38)
+    here = torch.stack(torch.meshgrid(torch.arange(rows) * 1.0, torch.arange(columns) * 1.0, indexing="ij"))[None]
+    enlarged = F.interpolate(here, many, mode="bilinear", align_corners=True)[0]
+    y = torch.arange(many[0] * many[1]).reshape(1, *many) % C
+    found = pixels(random(1, C, rows, columns), random(1, C, rows, columns, seed=1), y).target.reshape(rows, columns)
+    for i in range(rows):
+        for j in range(columns):
+            distance = (enlarged[0] - i).abs() * (many[0] - 1) / (rows - 1)
+            distance = distance.square() + ((enlarged[1] - j).abs() * (many[1] - 1) / (columns - 1)).square()
+            assert found[i, j] in y[0][distance <= distance.min() + 1e-3]
+
+
+def test_the_published_labels_lie_up_to_a_stride_off() -> None:
+    y = torch.arange(64).reshape(1, 1, 64).expand(1, 64, 64)
+    shift = [
+        pixels(torch.zeros(1, 64, 8, 8), torch.zeros(1, 64, 8, 8), y, labels=rule).target.reshape(8, 8)[0]
+        for rule in ("aligned", "published")
+    ]
+    assert (shift[0] - shift[1]).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_at_the_labels_size_both_maps_are_resized_and_no_label_is_lost() -> None:
@@ -230,7 +253,8 @@ def test_the_weight_of_a_position_stays_with_its_row() -> None:
 def test_weights_are_reduced_to_the_logits_as_labels_are() -> None:
     student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
     weight = random(B, 2 * H, 2 * W).square().float()
-    assert_equal(pixels(student, teacher, y, weight=weight).weight, weight[:, ::2, ::2].flatten())
+    found = pixels(student, teacher, y, weight=weight, labels="published").weight
+    assert_equal(found, weight[:, ::2, ::2].flatten())
 
 
 @EACH

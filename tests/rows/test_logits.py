@@ -90,6 +90,7 @@ GOOD = {"student": random(3, C), "teacher": random(3, C), "target": labels(3)}
         ({"target": torch.tensor([0, 1, -100])}, r"labels must lie in 0..4, got -100..1"),
         ({"target": random(3)}, r"holds soft labels \[n, c\]=\[3, 5\], got \[3\]"),
         ({"target": labels(3).to("meta")}, "target is on meta, student on cpu"),
+        ({"weight": torch.tensor([1.0, 0.0, -0.5])}, "weight must not be negative, got -0.5 in row 2"),
         ({"weight": random(2)}, r"weight must be \[n\]=\[3\] on cpu, got \[2\]"),
         ({"extra": {"hint": random(3, 1)}}, r"hint must be \[n\]=\[3\] on cpu, got \[3, 1\]"),
         ({"ranking": random(3, 4)}, r"the ranking must have the rows and classes of the student \[3, 5\]"),
@@ -156,7 +157,8 @@ def test_arrays_lists_and_integers_of_any_size_are_labels() -> None:
 
 
 def test_arrays_are_weights(unchecked: None) -> None:
-    assert torch.equal(Logits(random(3, C), random(3, C), weight=random(3).numpy()).weight, random(3))
+    weight = random(3).square()
+    assert torch.equal(Logits(random(3, C), random(3, C), weight=weight.numpy()).weight, weight)
 
 
 # -- soft labels that are none, teachers that end in a softmax -------------------------------------
@@ -311,11 +313,27 @@ def test_the_input_that_is_not_finite_is_named_with_its_row(name: str, value: fl
     assert blame(everything(6), 5) == "student and teacher logits are finite there"
 
 
+def test_labels_that_are_none_are_not_blamed_and_soft_ones_that_became_nan_are() -> None:
+    lg = everything(6)
+    bare = replace(lg, target=None, teacher=broken(lg.teacher, 3, float("nan")))
+    assert blame(bare, 3) == "the teacher logits are not finite in row 3"
+    soft = replace(lg, target=random(6, C).softmax(1))
+    soft.target[4, 0] = float("nan")  # what was looked at when it was given may change afterwards
+    assert blame(soft, 4) == "the target is not finite in row 4"
+
+
 def test_of_several_the_input_of_the_row_in_question_is_named() -> None:
     lg = everything(6)
     lg = replace(lg, student=broken(lg.student, 0, -float("inf")), teacher=broken(lg.teacher, 3, float("nan")))
     assert blame(lg, 3) == "the teacher logits are not finite in row 3"
     assert blame(lg, 5) == "the student logits are not finite in row 0"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named_by_the_loss(value: float) -> None:
+    lg = Logits(random(3, C), random(3, C), labels(3), weight=torch.tensor([1.0, value, 1.0]))
+    with pytest.raises(ValueError, match=r"the weight is (nan|inf) in row 1"):
+        fr.methods.kd().loss(lg)
 
 
 def test_a_loss_that_is_not_finite_names_the_input() -> None:

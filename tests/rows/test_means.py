@@ -47,6 +47,11 @@ def test_a_chunk_of_no_rows_is_refused() -> None:
         list(chunks(cases.easy(), 0))
 
 
+def test_the_end_is_the_last_step_of_the_last_epoch() -> None:
+    end = fr.Progress.end()
+    assert (end.epoch, end.step) == (end.epochs, (end.steps or 0) - 1)
+
+
 # -- weights ---------------------------------------------------------------------------------------
 
 

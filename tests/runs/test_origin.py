@@ -168,6 +168,48 @@ def test_weights_of_a_finished_run_that_are_gone_are_written_again(
     assert not student.exists()
 
 
+def test_damaged_weights_of_a_finished_run_are_refused_with_the_way_to_whole_ones(tmp_path: Path) -> None:
+    run_in_folder(tiny("ce"), tmp_path)
+    student, last = RunFolder(tmp_path).student, tmp_path / "last.ckpt"
+    whole = student.read_bytes()
+    student.write_bytes(whole[:-8] + bytes(8))
+    with pytest.raises(ValueError, match=r"student.safetensors is not the file .*: delete it, and --resume writes it"):
+        run_in_folder(tiny("ce"), tmp_path, resume=True)
+    student.unlink()
+    run_in_folder(tiny("ce"), tmp_path, resume=True)
+    assert student.read_bytes() == whole
+    student.write_bytes(whole[: len(whole) // 2])
+    last.unlink()
+    with pytest.raises(ValueError, match=r"is not the file .*: --overwrite trains it again"):
+        run_in_folder(tiny("ce"), tmp_path, resume=True)
+
+
+def test_a_finished_run_says_that_its_images_are_others_by_now(tmp_path: Path) -> None:
+    root, folder = photos(tmp_path / "photos"), tmp_path / "run"
+    run_in_folder(of(root), folder)
+    facts = RunFolder(folder).summary()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (root / "cat" / "0.png").touch()  # younger than the run, and the same
+        assert run_in_folder(of(root), folder, resume=True) == facts
+    for n in range(4):
+        (root / "cat" / f"{n}.png").rename(root / "dog" / f"{n}b.png")
+    with pytest.warns(UserWarning, match="the train and test images are others by now .* --overwrite"):
+        assert run_in_folder(of(root), folder, resume=True) == facts
+    shutil.rmtree(root / "cat")
+    with pytest.warns(UserWarning, match="its images cannot be read"):
+        assert run_in_folder(of(root), folder, resume=True) == facts
+
+
+def test_images_that_are_older_than_a_finished_run_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = photos(tmp_path / "photos")
+    run_in_folder(of(root), tmp_path / "run")
+    monkeypatch.setattr(origin, "sources", lambda *_: pytest.fail("read"))
+    run_in_folder(of(root), tmp_path / "run", resume=True)
+
+
 def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp_path: Path) -> None:
     run_in_folder(tiny("ce"), tmp_path)
     out = StringIO()

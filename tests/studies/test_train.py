@@ -245,12 +245,21 @@ def test_twenty_images_of_any_size_will_do_in_smaller_batches(
             Image.fromarray(pixels).save(tmp_path / "my" / label / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     words = ["folder", "--data", "my", "--teacher", "resnet8", "--student", "resnet8", "--epochs", "1"]
-    assert train(*words, "--teacher-epochs", "1", "data.size=16") == 2
+    assert train(*words, "--teacher-epochs", "1", "data.size=16", "data.batch_size=64") == 2
     assert "data.batch_size is 64, but an epoch shows only 16 images; choose at most 16" in capsys.readouterr().err
-    assert train(*words, "--teacher-epochs", "1", "data.size=16", "data.batch_size=8") == 0
+    capsys.readouterr()
+    assert train(*words, "--teacher-epochs", "1", "data.size=16") == 0  # chosen by the number of images
     found = tmp_path / "runs" / "folder"
     configs = [RunFolder(found / name).config() for name in ("teacher-resnet8", "resnet8__resnet8/kd/seed-0")]
     assert [run.data.batch_size for run in configs] == [8, 8]
+    said = capsys.readouterr().out
+    shipped = found / "resnet8__resnet8" / "kd" / "exported"
+    assert {"README.md", "model.safetensors", "training.yaml"} <= {p.name for p in shipped.iterdir()}
+    assert (found / "resnet8__resnet8" / "report.html").is_file()
+    assert str(shipped.relative_to(tmp_path) / "README.md") in said
+    before = (shipped / "README.md").stat().st_mtime_ns
+    assert train(*words, "--teacher-epochs", "1", "data.size=16", "--resume") == 0
+    assert (shipped / "README.md").stat().st_mtime_ns == before  # of the very same run
 
 
 def test_a_folder_of_images_in_place_of_a_recipe_is_answered_with_the_command(

@@ -22,7 +22,7 @@ from .options import (
     names_and_changes,
 )
 from .own_code import named_in, remember
-from .photos import told
+from .photos import lengths, settled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,10 @@ class Compare:
     """Measure on images taken out of the training set, to choose settings without looking at the test set."""
     methods: MethodNames = ()
     """Which methods, for example: kd dkd+deepkd; or: all. Default: the recipe's."""
+    as_described: bool = False
+    """Methods whose released code differs from their text, as the text has them (--methods deepkd, or N1: its row)."""
+    as_published: bool = False
+    """The same as the released code has them; both options run both sides."""
     workers: Count = None
     """Processes; default: one per core, at most 4. Does not change any number."""
     overwrite: bool = False
@@ -96,15 +100,16 @@ class Compare:
 
     def look(self, console: Console) -> Compare:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
-        what = told(
+        what, length = settled(
             self.what,
             console,
             data=self.data,
             teacher=self.teacher,
             checkpoint=self.teacher_checkpoint,
             student=self.student,
+            epochs=self.epochs,
         )
-        return replace(self, what=what)
+        return replace(self, what=what, **lengths(what, length, self.teacher_epochs))
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -135,7 +140,15 @@ class Compare:
             self.out or folder_of(names[0], self.validation),
             console,
             seeds=self.seeds,
-            methods=self.methods,
+            methods=self.sides(),
             workers=self.workers,
             options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),
         )
+
+    def sides(self) -> list[str]:
+        """The methods; one side or both of those whose released code differs from their text, if asked for."""
+        from ..papers.audit import sides
+
+        if not (self.as_described or self.as_published):
+            return list(self.methods)
+        return sides(self.methods, described=self.as_described, published=self.as_published)

@@ -27,7 +27,8 @@ class Evaluate:
     checkpoint: File = None
     """File with its weights."""
     data: SetName = "digits"
-    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100, mnist, fashion-mnist)."""
+    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100 ...; camvid, cityscapes,
+    ade20k, voc or masks in --root)."""
     root: Folder = None
     """Folder in which a set lies that goes by name; default: the environment variable FRACTIONATE_DATA, or data."""
     size: Count = None
@@ -36,6 +37,8 @@ class Evaluate:
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
     """Stem of a torchvision or timm network, as it was trained with."""
+    preprocessing: Literal["library", "data"] | None = None
+    """With --student: pixels as timm, torchvision or transformers prepare them, or as the data have them."""
     teacher: Name = None
     """Network whose answers are compared with."""
     teacher_checkpoint: File = None
@@ -77,6 +80,7 @@ class Evaluate:
             "size",
             "validation",
             "stem",
+            "preprocessing",
             "teacher",
             "teacher_checkpoint",
             "device",
@@ -97,7 +101,9 @@ class Evaluate:
         if (self.teacher is None) != (self.teacher_checkpoint is None):
             raise ValueError("--teacher NAME and --teacher-checkpoint FILE belong together")
         assert self.student is not None
-        student = Network(self.student, checkpoint=str(self.checkpoint), stem=self.stem)
+        student = Network(
+            self.student, checkpoint=str(self.checkpoint), stem=self.stem, preprocessing=self.preprocessing
+        )
         teacher = Network(self.teacher, checkpoint=str(self.teacher_checkpoint)) if self.teacher else None
         return evaluate_network(student, self._images(console), console, teacher=teacher, conditions=conditions)
 
@@ -105,6 +111,7 @@ class Evaluate:
         """The set that --data names, or the folder that it is."""
         from .._choices import choose
         from ..config.data import Data
+        from ..config.ranges import DENSE
         from ..train.sources import SETS
 
         name, root = self.data, self.root
@@ -112,7 +119,7 @@ class Evaluate:
             if root is not None:
                 raise ValueError(f"--data {name} and --root {root} are two folders; leave --root out")
             name, root = "folder", Path(name).expanduser()
-        choose("data set", name, SETS)
+        choose("data set", name, [*SETS, *DENSE])
         size = self.size
         if name == "folder" and root is not None:
             size = self._size(root, console)

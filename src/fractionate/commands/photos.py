@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..pictures.plan import STUDENT, TEACHER, Networks, planned
+from ..pictures.kinds import batch_for, epochs_for
+from ..pictures.plan import STUDENT, TEACHER, Networks, Plan, planned
 from .options import Words, names_and_changes
 
 if TYPE_CHECKING:
@@ -34,28 +37,83 @@ def told(
         teacher, checkpoint, student, method: as the options of the command say; ``None`` is the recipe's.
 
     Returns:
-        The same words, and ``data.size=N`` where the user has not said it.
+        The same words, with ``data.size=N`` and ``data.batch_size=N`` where the user has not said them.
 
     Raises:
         ValueError: no folder, or one that cannot be trained on.
     """
+    return settled(
+        what, console, data=data, teacher=teacher, checkpoint=checkpoint, student=student, method=method, epochs=0
+    )[0]
+
+
+def settled(
+    what: Words,
+    console: Console,
+    *,
+    data: Path | None = None,
+    teacher: str | None = None,
+    checkpoint: Path | None = None,
+    student: str | None = None,
+    method: str = "kd",
+    epochs: int | None = None,
+) -> tuple[Words, int | None]:
+    """As :func:`told`, and the length of the training by the number of pictures.
+
+    Args:
+        what, console, data, teacher, checkpoint, student, method: as for :func:`told`.
+        epochs: as the user says; 0 where nobody asks.
+
+    Returns:
+        The words, and the epochs that were chosen, ``None`` where there was nothing to choose.
+    """
     names, changes = names_and_changes(what)
     fields = {path.strip(): text.strip() for path, _, text in (change.partition("=") for change in changes)}
     if names != ["folder"] or fields.get("data.name", "folder") != "folder":
-        return what
+        return what, None
     root = data or fields.get("data.root")
     if root is None:
         raise ValueError("which folder? --data DIR (or data.root=DIR) must name the folder of the images")
     given = checkpoint or fields.get("teacher.checkpoint")
-    on_labels = ON_LABELS.match(fields.get("method", method))
+    learns = fields.get("method", method)
     networks = Networks(
-        None if on_labels else teacher or fields.get("teacher.name") or fields.get("teacher") or TEACHER,
+        None if ON_LABELS.match(learns) else teacher or fields.get("teacher.name") or fields.get("teacher") or TEACHER,
         student or fields.get("student.name") or fields.get("student") or STUDENT,
         Path(given) if given else None,
         small_stems=sum(fields.get(f"{role}.stem") == "small" for role in ("teacher", "student")),
+        pretrained=fields.get("teacher.pretrained") == "true",
+        method=learns,
     )
     size = fields.get("data.size")
     plan = planned(Path(root), networks, int(size) if size and size.isdecimal() and int(size) else None)
+    plan = _by_number(plan, fields, epochs)
     for line in plan.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return what if size else (*what, f"data.size={plan.survey.size}")
+    chosen = [] if size else [f"data.size={plan.survey.size}"]
+    chosen += [f"data.batch_size={plan.batch_size}"] if plan.batch_size else []
+    return (*what, *chosen), plan.epochs
+
+
+def lengths(what: Words, chosen: int | None, teacher: int | None) -> dict[str, Any]:
+    """The options that a chosen length settles: the student's, and the teacher's unless that is said or fine-tuned.
+
+    Example:
+        >>> lengths(("folder",), 60, None), lengths(("folder",), None, None)
+        ({'epochs': 60, 'teacher_epochs': 60}, {})
+    """
+    if chosen is None:
+        return {}
+    tuned = "teacher.pretrained=true" in what  # its length is that of fine-tuning
+    return {"epochs": chosen} | ({} if teacher or tuned else {"teacher_epochs": chosen})
+
+
+def _by_number(plan: Plan, fields: Mapping[str, str], epochs: int | None) -> Plan:
+    """The plan with what follows from the number of pictures, as far as the user has not said it."""
+    each = fields.get("data.labels_per_class", "")
+    images = sum(min(n, int(each)) if each.isdecimal() else n for n in plan.survey.train)
+    asked = epochs is None and "epochs" not in fields
+    return replace(
+        plan,
+        batch_size=None if "data.batch_size" in fields else batch_for(images),
+        epochs=epochs_for(images) if asked else None,
+    )

@@ -13,15 +13,18 @@ from .compare import Compare, Demo
 from .handover import Evaluate, Export
 from .linear_probe import LinearProbe
 from .look import Doctor, Methods, Profile, Recipes, Report
+from .predict import Predict
 from .train import Train
 
-Command = Demo | Compare | Train | Evaluate | LinearProbe | Export | Report | Methods | Recipes | Doctor | Profile
+Looks = Report | Methods | Recipes | Doctor | Profile
+Command = Demo | Compare | Train | Evaluate | Predict | LinearProbe | Export | Looks
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
+    "predict": Predict,
     "linear-probe": LinearProbe,
     "export": Export,
     "report": Report,

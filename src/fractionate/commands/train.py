@@ -28,7 +28,7 @@ from .options import (
     names_and_changes,
 )
 from .own_code import named_in, remember
-from .photos import told
+from .photos import lengths, settled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +99,8 @@ class Train:
     """Show the metrics there too; metrics.jsonl is written in any case."""
     teacher_at_least: Percent = None
     """Refuse a teacher whose top-1 % on the test images is below this."""
+    export: bool = True
+    """With folder: leave the student as files for others too (with ONNX and a card), and a page of all runs."""
     device: Device = None
     """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1; default: the recipe's, auto."""
     teacher_table: TableMode = None
@@ -112,7 +114,7 @@ class Train:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
         if self.config is not None or self.recipe is not None:
             return self
-        what = told(
+        what, length = settled(
             self.what,
             console,
             data=self.data,
@@ -120,8 +122,9 @@ class Train:
             checkpoint=self.teacher_checkpoint,
             student=self.student,
             method=self.over or self.method or "kd",
+            epochs=self.epochs,
         )
-        return replace(self, what=what)
+        return replace(self, what=what, **lengths(what, length, self.teacher_epochs))
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -191,7 +194,11 @@ class Train:
         from ..studies.train import train_recipe
 
         choice, out = self._choice(name, changes), self.out or folder_of(name, self.validation)
-        train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+        folders = train_recipe(choice, out, console, seeds=self.seeds or 1, workers=self.workers, options=options)
+        if name == "folder" and self.export:
+            from ..studies.shipped import ship
+
+            ship(folders, console)
 
     def _says_itself(self, what: str, *options: str) -> None:
         """Refuse options that would have no effect, and say what takes their place."""

@@ -5,10 +5,12 @@ from .files import changed_fields, differences, from_yaml, override, read_config
 from .method import MethodSpec, Wrapper
 from .optimizers import SGD, AdamW, LearningRate, Optimizer
 from .run import Monitors, Network, Parallel, Run
+from .task import Classification, Segmentation
 
 __all__ = [
     "SGD",
     "AdamW",
+    "Classification",
     "Data",
     "LearningRate",
     "MethodSpec",
@@ -17,6 +19,7 @@ __all__ = [
     "Optimizer",
     "Parallel",
     "Run",
+    "Segmentation",
     "Wrapper",
     "changed_fields",
     "differences",

@@ -14,7 +14,7 @@ from .._files import expanded
 from .method import MethodSpec
 from .optimizers import SGD, AdamW
 from .run import Network, Run
-from .validation import KINDS, optimizer_kind, takes_text, validated, worded
+from .validation import KINDS, kinds_of, takes_text, validated, worded
 from .yaml import dump_yaml, load_yaml, read_text
 
 Plain = dict[str, Any]
@@ -28,8 +28,8 @@ def to_plain(run: Run) -> Plain:
 def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
     """Check plain data and make the run of it.
 
-    Three short forms are understood: ``method: dkd+deepkd``, ``student: NAME`` and ``optimizer: adamw``. An optimizer
-    without a name is ``sgd``.
+    Four short forms are understood: ``method: dkd+deepkd``, ``student: NAME``, ``optimizer: adamw`` and
+    ``task: segmentation``. An optimizer without a name is ``sgd``.
 
     Args:
         data: as :func:`to_plain` gives it; fields left out keep their defaults.
@@ -39,7 +39,7 @@ def from_plain(data: Mapping[str, Any], where: str = "config") -> Run:
         ValueError: an unknown key, or a value of a wrong type or out of range; says which and what was expected.
     """
     full = worded(_long_forms(data))
-    return validated(json.dumps(full, default=str), optimizer_kind(full, where), where)
+    return validated(json.dumps(full, default=str), kinds_of(full, where), where)
 
 
 def to_yaml(run: Run) -> str:
@@ -178,6 +178,10 @@ def _long_forms(data: Mapping[str, Any]) -> Plain:
         full["optimizer"] = {"name": optimizer}
     elif isinstance(optimizer, dict):
         full["optimizer"] = {"name": "sgd", **optimizer}  # files of before there were two
+    if isinstance(task := full.get("task"), str):
+        full["task"] = {"name": task}
+    elif isinstance(task, dict):
+        full["task"] = {"name": "classification", **task}
     if full.get("teacher_table") is False:  # YAML 1.1 reads a bare ``off`` so
         full["teacher_table"] = "off"
     return full
@@ -189,7 +193,7 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
     Raises:
         ValueError: one of them is not.
     """
-    kind = KINDS.get(now["name"])
+    kind = KINDS["optimizer"].get(now["name"])
     if kind in (None, type(before)):
         return now
     old, new = ({f.name: f.default for f in dataclasses.fields(k)} for k in (before, kind))
@@ -208,7 +212,7 @@ def _switched(before: SGD | AdamW, now: Plain, given: set[str]) -> Plain:
 
 
 # Under these a position inside the run means something else, or the weights do not fit.
-FIXED = ("student", "data", "seed")
+FIXED = ("student", "data", "seed", "task")
 FREE = (
     "data.root",
     "data.cache",

@@ -86,23 +86,26 @@ class LearningRate:
     """How the learning rate changes, as a factor of ``optimizer.lr``; epochs count from 1.
 
     Args:
-        schedule: ``"constant"``, ``"step"`` or ``"cosine"``.
+        schedule: ``"constant"``, ``"step"``, ``"cosine"`` or ``"poly"``.
         milestones: with ``"step"``, epochs after which the rate is multiplied by ``decay``.
         decay: that factor.
         minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``, as in published code;
-            0 = none is named: the cosine then goes to 0, which would come after the last epoch.
+            0 = none is named: the cosine then goes to 0, which would come after the last epoch. With ``"poly"``, the
+            fraction that is never gone below, which would come after the last one.
+        power: with ``"poly"``, the rate is minimum + (1 - minimum) (1 - t)^power after the share t of the run.
         warmup_epochs: during so many epochs the rate grows linearly from ``warmup_start``.
         warmup_start: first factor; with a ``minimum``, the factor before the first epoch.
         per: how often the rate changes: once per ``"epoch"``, as in the published runs, or with every ``"step"``.
     """
 
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "poly"] = "constant"
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
     minimum: float = 0.0
     warmup_epochs: int = 0
     warmup_start: float = 0.1
     per: Literal["epoch", "step"] = "epoch"
+    power: float = 0.9
 
     def __post_init__(self) -> None:
         check_learning_rate(self)

@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from .data import Data
     from .optimizers import SGD, AdamW, LearningRate
     from .run import Run
+    from .task import Segmentation
 
 SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
 EPOCHS = 1_000_000
 THREADS = 1024
 FOLDERS = ("folder", "imagenet", "tiny-imagenet", "cub200", "dtd", "food101")  # data sets of image files
 SIZED = (*FOLDERS, "stl10")  # whose images have no size of their own, or can be given another
+DENSE = ("camvid", "cityscapes", "ade20k", "voc", "masks")  # data sets with a class for every pixel
+OF_DENSE = ("crop", "scale", "scale_step", "colour", "multiple")  # fields of the data for these sets alone
+LABELS = 255  # the largest label that a mask holds
 
 
 def within(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
@@ -51,13 +55,40 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 def check_data(data: Data) -> None:
     """Numbers in range; options of a folder of images only there."""
     within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
-    within(1, unlabelled_batch=data.unlabelled_batch)
+    within(1, unlabelled_batch=data.unlabelled_batch, imbalance=data.imbalance)
     if data.unlabelled is None:
         _left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
         if data.name not in names:
             _left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
+    if data.name in FOLDERS and data.imbalance is not None:
+        raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
+    if data.name in DENSE:
+        why = f"is for images with one class each, not for {data.name!r}"
+        _left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix")
+        within(1, crop=min(data.crop, default=None), multiple=data.multiple)
+        within(0, 1, colour=data.colour)
+        within(0, scale_step=data.scale_step)
+        if not 0 < data.scale[0] <= data.scale[1]:
+            raise ValueError(f"scale is the smallest and the largest factor, above 0, got {list(data.scale)}")
+        if not data.crop and data.scale != (1.0, 1.0):
+            raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
+    else:
+        why = f"belongs to dense data sets ({', '.join(DENSE)}), not to {data.name!r}"
+        _left_alone(data, why, *OF_DENSE)
+
+
+def check_segmentation(task: Segmentation) -> None:
+    """Numbers in range; fields of another choice as they are by default."""
+    within(0, auxiliary=task.auxiliary)
+    within(0, LABELS, ignore=task.ignore)
+    if not 0 < task.stride <= 1:
+        raise ValueError(f"stride must lie above 0 and be at most 1, got {task.stride}")
+    if task.logits != "head":
+        _left_alone(task, "belongs to logits='head'", "labels")
+    if task.evaluate != "sliding":
+        _left_alone(task, "belongs to evaluate='sliding'", "stride")
 
 
 def check_device(name: str) -> None:
@@ -122,8 +153,11 @@ def check_learning_rate(rate: LearningRate) -> None:
     within(0, 1, minimum=rate.minimum, warmup_start=rate.warmup_start, decay=rate.decay)
     if rate.schedule != "step":
         _left_alone(rate, f"belongs to the schedule 'step', not to {rate.schedule!r}", "decay")
-    if rate.schedule != "cosine":
-        _left_alone(rate, f"belongs to the schedule 'cosine', not to {rate.schedule!r}", "minimum")
+    if rate.schedule not in ("cosine", "poly"):
+        _left_alone(rate, f"belongs to the schedules 'cosine' and 'poly', not to {rate.schedule!r}", "minimum")
+    if rate.schedule != "poly":
+        _left_alone(rate, f"belongs to the schedule 'poly', not to {rate.schedule!r}", "power")
+    _check_positive(power=rate.power)
 
 
 def check_run(run: Run) -> None:
@@ -151,8 +185,35 @@ def check_run(run: Run) -> None:
         raise ValueError("monitors.update_rms observes adamw's updates; leave it off, or use optimizer.name=adamw")
     if run.combine != "none":
         _check_combine(run)
+    _check_task(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")
+
+
+def check_images(run: Run) -> None:
+    """Dense data for a dense task, looked at where a config's own images are read: others may bring theirs.
+
+    Raises:
+        ValueError: one without the other.
+    """
+    dense = run.data.name in DENSE
+    if dense and run.task.name != "segmentation":
+        raise ValueError(f"data.name={run.data.name} has a class for every pixel; use task.name=segmentation")
+    if not dense and run.task.name == "segmentation":
+        sets = ", ".join(DENSE)
+        raise ValueError(f"task.name=segmentation needs a class for every pixel: data.name must be one of {sets}")
+
+
+def _check_task(run: Run) -> None:
+    """Options that a dense task has."""
+    if run.task.name != "segmentation":
+        return
+    if run.task.evaluate == "sliding" and not run.data.crop:
+        raise ValueError("task.evaluate=sliding needs data.crop, the size of its windows")
+    if run.teacher_table != "off":
+        raise ValueError("teacher_table keeps one row of logits per image, not maps of them; use teacher_table=off")
+    if run.graph:
+        raise ValueError("graph=true records steps of images, not of pixels, whose number changes; use graph=false")
 
 
 def _check_with_adamw(run: Run) -> None:

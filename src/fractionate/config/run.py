@@ -13,6 +13,7 @@ from .data import Data
 from .method import MethodSpec
 from .optimizers import SGD, AdamW, LearningRate
 from .ranges import check_run
+from .task import Classification, Segmentation
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,10 @@ class Network:
     Args:
         name: as in ``fractionate.models.create``.
         checkpoint: file with weights.
-        pretrained: the library's default weights (torchvision, timm).
+        pretrained: the library's weights (torchvision, timm, hf); out of ``checkpoint`` if that is given too. Of other
+            numbers of classes, a student gets a new last layer, and a teacher is fine-tuned first.
+        preprocessing: ``"library"`` shows it pixels as the library (torchvision, timm, hf) prepares them, ``"data"`` as
+            the data have them; ``None`` finds out, or asks.
         stem: ``"small"`` replaces the stem of a torchvision or timm network by one for small images (3 x 3
             convolution of stride 1, no pooling); ``"default"`` leaves it.
         published_bn: run the second pass through some batch norms that the published wide ResNets make (see the model).
@@ -33,6 +37,7 @@ class Network:
     pretrained: bool = False
     stem: Literal["default", "small"] = "default"
     published_bn: bool = False
+    preprocessing: Literal["library", "data"] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Run:
         student: network that is trained.
         method: loss, gradient streams and momentum shifts.
         teacher: network that is imitated; with ``ce`` it is only compared with.
-        data, optimizer, learning_rate, monitors, parallel: see there.
+        data, optimizer, learning_rate, monitors, parallel, task: see there.
         epochs: number of epochs.
         seed: of the student's weights and of the batches.
         merge: join streams with equal momentum; ``None`` = wherever that is exact.
@@ -147,6 +152,7 @@ class Run:
     save_every: int = 1
     keep: int = 2
     skip_nonfinite: int = 0
+    task: Classification | Segmentation = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         check_run(self)

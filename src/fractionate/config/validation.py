@@ -13,9 +13,14 @@ from .._choices import unknown
 from .method import Wrapper
 from .optimizers import SGD, AdamW
 from .run import Run
+from .task import Classification, Segmentation
 
-Kind = type[SGD | AdamW]
-KINDS: dict[object, Kind] = {"sgd": SGD, "adamw": AdamW}
+Kinds = Mapping[str, type]  # part of the config -> which of its kinds is meant
+# The parts that may be of several kinds, told by their name, the usual kind first.
+KINDS: dict[str, dict[object, type]] = {
+    "optimizer": {"sgd": SGD, "adamw": AdamW},
+    "task": {"classification": Classification, "segmentation": Segmentation},
+}
 
 
 def takes_text(path: str) -> bool:
@@ -51,31 +56,36 @@ def _members(path: str) -> frozenset[Any]:
     """What the annotation of a field names: classes, and the words themselves of a Literal."""
     *parents, last = path.split(".")
     found: set[Any] = set()
-    for kind in KINDS.values():
-        for member in _options(_hints(parents, kind).get(last)):
+    most = max(map(len, KINDS.values()))
+    for i in range(most):
+        kinds = {part: list(of.values())[min(i, len(of) - 1)] for part, of in KINDS.items()}
+        for member in _options(_hints(parents, kinds).get(last)):
             found.update(typing.get_args(member) if typing.get_origin(member) is Literal else [member])
     return frozenset(found) - {None}
 
 
-def optimizer_kind(full: Mapping[str, Any], where: str) -> Kind:
-    """The optimizer that the data name.
+def kinds_of(full: Mapping[str, Any], where: str) -> Kinds:
+    """The kinds of optimizer and task that the data name.
 
     Raises:
         ValueError: there is none of that name.
     """
-    optimizer = full.get("optimizer")
-    name = optimizer["name"] if isinstance(optimizer, dict) else "sgd"
-    if name not in ("sgd", "adamw"):
-        raise ValueError(f"{where}: {unknown('optimizer.name', str(name), ['sgd', 'adamw'])}")
-    return KINDS[name]
+    found = {}
+    for part, kinds in KINDS.items():
+        usual, given = next(iter(kinds)), full.get(part)
+        name = given.get("name", usual) if isinstance(given, dict) else usual
+        if name not in kinds:
+            raise ValueError(f"{where}: {unknown(f'{part}.name', str(name), [str(n) for n in kinds])}")
+        found[part] = kinds[name]
+    return found
 
 
-def validated(text: str, kind: Kind, where: str) -> Run:
+def validated(text: str, kinds: Kinds, where: str) -> Run:
     """The run that JSON describes.
 
     Args:
         text: JSON.
-        kind: the optimizer that is meant.
+        kinds: the kinds of optimizer and task that are meant.
         where: what to call it in an error.
 
     Raises:
@@ -86,8 +96,8 @@ def validated(text: str, kind: Kind, where: str) -> Run:
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
-        errors = _of_kind(error.errors(), kind)
-        raise ValueError(f"{where}: {_explain(errors[0], kind)}{_more(len(errors))}") from None
+        errors = _of_kind(error.errors(), kinds)
+        raise ValueError(f"{where}: {_explain(errors[0], kinds)}{_more(len(errors))}") from None
 
 
 @functools.cache
@@ -97,30 +107,31 @@ def _adapter() -> Any:
     return TypeAdapter(Run)
 
 
-def _of_kind(errors: Sequence[Mapping[str, Any]], kind: Kind) -> list[Mapping[str, Any]]:
-    """Pydantic's errors without those of the optimizer that was not meant, and without the names of the classes."""
+def _of_kind(errors: Sequence[Mapping[str, Any]], kinds: Kinds) -> list[Mapping[str, Any]]:
+    """Pydantic's errors without those of the kinds that were not meant, and without the names of the classes."""
     found: list[Mapping[str, Any]] = []
     for error in errors:
         place = error["loc"]
-        if place[:1] == ("optimizer",) and len(place) > 1:
-            if place[1] != kind.__name__:
+        if place[0:1] and place[0] in kinds and len(place) > 1:
+            if place[1] != kinds[place[0]].__name__:
                 continue
             error = {**error, "loc": (place[0], *place[2:])}
         found.append(error)
     return found
 
 
-def _explain(error: Mapping[str, Any], kind: Kind) -> str:
+def _explain(error: Mapping[str, Any], kinds: Kinds) -> str:
     """One of pydantic's errors as a sentence."""
     place, wrong = error["loc"], error["type"]
     path = ".".join(str(key) for key in place)
     if wrong == "unexpected_keyword_argument":
         parent = [str(key) for key in place[:-1]]
-        if deeper := [] if parent else _deeper(path, kind):
+        if deeper := [] if parent else _deeper(path, kinds):
             return f"unknown key {path!r}: did you mean {' or '.join(deeper)}?"
-        if parent == ["optimizer"] and (other := [n for n, k in KINDS.items() if place[-1] in k.__annotations__]):
-            return f"unknown key {path!r}: it belongs to optimizer.name={other[0]}"
-        return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1], kind)])
+        of = KINDS.get(parent[0] if len(parent) == 1 else "", {})
+        if other := [n for n, k in of.items() if place[-1] in k.__annotations__]:
+            return f"unknown key {path!r}: it belongs to {parent[0]}.name={other[0]}"
+        return unknown("key", path, [".".join([*parent, name]) for name in _fields(place[:-1], kinds)])
     if wrong == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     if wrong == "missing":
@@ -132,17 +143,17 @@ def _more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def _deeper(name: str, kind: Kind) -> list[str]:
+def _deeper(name: str, kinds: Kinds) -> list[str]:
     """Where a field of that name lies, one level down."""
-    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name], kind)]
+    return [f"{part.name}.{name}" for part in dataclasses.fields(Run) if name in _fields([part.name], kinds)]
 
 
-def _fields(place: Sequence[int | str], kind: Kind) -> list[str]:
+def _fields(place: Sequence[int | str], kinds: Kinds) -> list[str]:
     """The fields that exist at a place of the config."""
-    return list(_hints(place, kind))
+    return list(_hints(place, kinds))
 
 
-def _hints(place: Sequence[int | str], kind: Kind) -> dict[str, Any]:
+def _hints(place: Sequence[int | str], kinds: Kinds) -> dict[str, Any]:
     """The fields that exist at a place of the config, with their annotations."""
     here: Any = Run
     for key in place:
@@ -153,7 +164,8 @@ def _hints(place: Sequence[int | str], kind: Kind) -> dict[str, Any]:
             return {}
         hint = typing.get_type_hints(here).get(key)
         options = _options(hint)
-        here = kind if kind in options else next((o for o in options if dataclasses.is_dataclass(o)), hint)
+        meant = kinds.get(str(key)) if here is Run else None
+        here = meant or next((o for o in options if dataclasses.is_dataclass(o)), hint)
     if not dataclasses.is_dataclass(here):
         return {}
     hints = typing.get_type_hints(here)

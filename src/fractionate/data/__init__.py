@@ -7,7 +7,7 @@ from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .joined import Joined
-from .labelled import Labelled, Part, few, held_out
+from .labelled import Labelled, Part, few, held_out, long_tailed
 from .layouts import IMAGENET as PHOTO_NORMALIZATION
 from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
@@ -58,6 +58,7 @@ __all__ = [
     "folder",
     "held_out",
     "layout_of",
+    "long_tailed",
     "mnist",
     "normalization_of",
     "part",

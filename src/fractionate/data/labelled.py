@@ -14,6 +14,7 @@ from .._typing import Bool, Int
 
 Part = Literal["train", "train-without-validation", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "train-without-validation", "validation", "test")
+ROUNDING = 1e-9  # of an image: 500 / 10 is 50, whatever a power makes of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,36 @@ def few(images: Labelled, labels_per_class: int) -> Labelled:
     count = torch.bincount(images.target, minlength=images.num_classes)
     rank = torch.arange(len(images)) - (count.cumsum(0) - count)[images.target[order]]
     return images.at(order[rank < labels_per_class].sort().values)
+
+
+def long_tailed(images: Labelled, imbalance: float) -> Labelled:
+    """The first images of every class, fewer and fewer from class to class, as in CIFAR-100-LT.
+
+    Class i of c keeps floor(m / imbalance^(i / (c - 1))) images, m being what the smallest class has.
+
+    Args:
+        images: a training part.
+        imbalance: how many times as many images the first class keeps as the last one; at least 1.
+
+    Raises:
+        ValueError: the last class would keep none.
+
+    Source: Cui et al., Class-balanced loss (CVPR 2019), who draw the images at random.
+
+    Example:
+        >>> all = Labelled(torch.zeros(12, 1, 1, 1, dtype=torch.uint8), torch.arange(12) % 3, 3)
+        >>> long_tailed(all, 4).target.bincount().tolist()
+        [4, 2, 1]
+    """
+    count = torch.bincount(images.target, minlength=images.num_classes)
+    most, last = int(count.min()), max(1, images.num_classes - 1)
+    share = float(imbalance) ** (-torch.arange(images.num_classes, dtype=torch.float64) / last)
+    keep = (most * share + ROUNDING).long()
+    if not imbalance >= 1 or int(keep.min()) < 1:
+        raise ValueError(f"imbalance must lie in 1..{most}, the images of the smallest class, got {imbalance:g}")
+    order = images.target.argsort(stable=True)  # class by class
+    rank = torch.arange(len(images)) - (count.cumsum(0) - count)[images.target[order]]
+    return images.at(order[rank < keep[images.target[order]]].sort().values)
 
 
 def fetch(torchvision_name: str, root: Path, lacking: str, download: bool) -> None:

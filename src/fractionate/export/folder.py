@@ -18,13 +18,17 @@ from .. import __version__
 from .._choices import choose
 from .._headlines import HEADLINES, headline, headline_of
 from .._terminal import one_line, printable
+from ..config.ranges import DENSE
 from ..config.run import Run
+from ..data import Normalization
 from ..methods.catalog import METHODS, WRAPPERS, describe
-from ..models import Description
+from ..models import Description, Preprocessing
+from ..models.preprocessing import Shown
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
 from ..train.build import build
-from ..train.sources import SETS
+from ..train.pixels import said_by
+from ..train.sources import SETS, dense_test
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
 
 if TYPE_CHECKING:
@@ -122,11 +126,14 @@ def _scores(facts: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
 def _input(d: Description) -> str:
     channels, height, width = d.input_size
     mean, std = (", ".join(f"{v:.6g}" for v in x) for x in (d.mean, d.std))
+    resized = (
+        f" Images of another size are resized to that ({d.interpolation}, antialiased)." if d.interpolation else ""
+    )
     classes = f"Logits of {d.num_classes} classes come out"
     shown = ", ".join(map(one_line, d.classes[:20])) + (", ... (all in `config.json`)" if len(d.classes) > 20 else "")
     return (
         f"Images with {channels} channel{'s' if channels > 1 else ''}, {height} x {width} pixels in training, as "
-        f"(x / 255 - mean) / std with mean = ({mean}) and std = ({std}).\n"
+        f"(x / 255 - mean) / std with mean = ({mean}) and std = ({std}).{resized}\n"
         f"{classes}{f': {shown}' if shown else ''}."
     )
 
@@ -186,6 +193,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 COMPARED = 16  # images of the evaluation part that every format is compared on
+FEW = 3  # of those with a class for every pixel
 
 
 def export_run(
@@ -217,7 +225,7 @@ def export_run(
         raise ValueError(f"name at least one format of {', '.join(FORMATS)}")
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
-    net, description, images = _network(run, target)
+    net, description, images = _network(run, target, said_by(facts))
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]
         (draft / "README.md").write_text(printable(card(facts, run, description, written)), encoding="utf-8")
@@ -229,23 +237,40 @@ def export_run(
     return written
 
 
-def _network(run: Run, target: RunFolder) -> tuple[nn.Module, Description, Tensor]:
-    """The trained student on the CPU, its description, and some normalised images."""
-    data = SETS[run.data.name](run.data)
-    images, classes = data.normalization(data.test.images[:COMPARED]), data.test.num_classes
+def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn.Module, Description, Tensor]:
+    """The trained student on the CPU, its description, and some images as it takes them.
+
+    One that was shown pixels in its own way leaves with that way as its description: its files take images of its own
+    size, normalised as its library does.
+    """
+    images, classes, named, rule = _images(run)
+    if own is not None:
+        images = Shown(own, rule.mean, rule.std).pixels(images)
     net = build(replace(run.student, checkpoint=str(target.student)), classes)
     channels, height, width = images.shape[1:]
     description = Description(
         name=run.student.name,
         num_classes=classes,
         input_size=(channels, height, width),
-        mean=data.normalization.mean,
-        std=data.normalization.std,
-        classes=data.test.classes,
+        mean=own.mean if own else rule.mean,
+        std=own.std if own else rule.std,
+        classes=named,
         stem=run.student.stem,
         published_bn=run.student.published_bn,
+        interpolation=own.interpolation if own and own.size else None,
     )
     return net.eval().requires_grad_(False), description, images
+
+
+def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
+    """Some normalised images, the number of classes and their names, and the normalisation."""
+    if run.data.name in DENSE:
+        test = dense_test(run.data, torch.device("cpu"))
+        found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(FEW), strict=False)])[:FEW]
+        return found.contiguous(), test.num_classes, test.classes, test.normalization
+    data = SETS[run.data.name](run.data)
+    images = data.normalization(data.test.images[:COMPARED])
+    return images, data.test.num_classes, data.test.classes, data.normalization
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..models import Description, OnlyLogits, load_exported, logits_of, pick_logits, save_exported
+from ..models import Description, OnlyLogits, OnlyMaps, load_exported, pick_logits, pick_maps, save_exported
+from ..models.dense import is_dense
+from ..models.foreign import run_on
 
 Format = Literal["safetensors", "onnx", "torch-export"]
 TOLERANCE = 1e-4  # of the largest logit; other kernels add up in another order, which costs about 1e-6
@@ -127,7 +129,9 @@ def compare(
     """
     largest = 0.0
     for size in (*BATCHES, len(images)):
-        expected, found = logits_of(net, images[:size]), pick_logits(other(images[:size]), what)
+        given, answer = run_on(net, images[:size]), other(images[:size])
+        pick = pick_maps if is_dense(given) else pick_logits
+        expected, found = pick(given, type(net).__name__), pick(answer, what)
         if found.shape != expected.shape:
             raise ValueError(f"{what}: a batch of {size} gives {list(found.shape)}, the network {list(expected.shape)}")
         difference = float((found - expected).abs().max())
@@ -145,6 +149,8 @@ def _plain(net: nn.Module, images: Tensor) -> nn.Module:
     """The network itself where it returns a tensor of logits, else one that does."""
     with torch.no_grad():
         output = net(images[:2])
+    if is_dense(output):
+        return net if isinstance(output, Tensor) else OnlyMaps(net)
     return net if isinstance(output, Tensor) and output.ndim == 2 else OnlyLogits(net)
 
 

@@ -54,7 +54,7 @@ def check_labels(method: Method, lg: Logits, progress: Progress) -> None:
 
 
 def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
-    """On CPU every row of every component is finite; elsewhere looking would synchronize the device."""
+    """On CPU every row of every component is finite, and every weight; elsewhere looking would synchronize."""
     if not can_look(lg.student):
         return
     for name, x in rows.items():
@@ -67,3 +67,8 @@ def check_finite(where: str, rows: Mapping[str, Tensor], lg: Logits) -> None:
                 f"{where}: component {name!r} is {float(x.detach()[row])} in row {row}; "
                 f"{blame(lg, row)}; every logit must be finite"
             )
+    if lg.weight is not None and not math.isfinite(float((weight := lg.weight.detach()).sum())):
+        bad = ~torch.isfinite(weight)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(f"{where}: the weight is {float(weight[row])} in row {row}; every weight must be finite")

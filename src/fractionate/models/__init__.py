@@ -1,18 +1,22 @@
 """Networks by name, checkpoints in every published layout, and networks in folders of their own."""
 
-from .checkpoints import load_checkpoint
+from .checkpoints import OtherHead, load_checkpoint
+from .dense import OnlyMaps, maps_of, pick_maps
 from .exported import Description, Exported, apart, load_exported, save_exported
-from .foreign import OnlyLogits, classes_of, copy_of, logits_of, pick_logits
+from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
 from .zoo import MODELS, create, is_own_code
 
 __all__ = [
     "MODELS",
+    "Ask",
     "ConvNet",
     "Description",
     "Exported",
     "OnlyLogits",
+    "OtherHead",
+    "OnlyMaps",
     "Preprocessing",
     "apart",
     "classes_of",
@@ -22,7 +26,9 @@ __all__ = [
     "load_checkpoint",
     "load_exported",
     "logits_of",
+    "maps_of",
     "pick_logits",
+    "pick_maps",
     "preprocessing_of",
     "save_exported",
 ]

@@ -35,7 +35,11 @@ SHOWN = 5
 DEEPEST = 8  # mappings in mappings; a file can hold one that holds itself
 
 
-def load_checkpoint(net: nn.Module, path: str | Path) -> None:
+class OtherHead(ValueError):
+    """Weights whose last layer knows another number of classes, while all others fit."""
+
+
+def load_checkpoint(net: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
     """Fill ``net`` with the weights of a file; every tensor must find its place.
 
     Understands ``.safetensors``; and others, read by ``torch.load(weights_only=True)``: a bare state dict, or one under
@@ -47,9 +51,11 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
     Args:
         net: network to fill, in place.
         path: file.
+        new_head: leave the last layer as it is where the file's knows another number of classes.
 
     Raises:
         FileNotFoundError: no such file.
+        OtherHead: a ValueError: only the last layer differs, in its number of classes.
         ValueError: not a checkpoint, or its keys, shapes or number of classes differ from the network's; the
             message lists what is missing and what is left over. ``net`` is unchanged then.
 
@@ -66,8 +72,10 @@ def load_checkpoint(net: nn.Module, path: str | Path) -> None:
     path = expanded(path)
     own = net.state_dict()
     state = _fitted(own, _unwrap(_read(path), path), path)
-    _check(own, state, path)
-    net.load_state_dict(state)
+    heads = _heads(own, state)
+    if not (new_head and heads):
+        _check(own, state, path)
+    net.load_state_dict({**state, **{key: own[key] for key in heads}})
 
 
 def _read(path: Path) -> Any:
@@ -212,6 +220,16 @@ def _shared(state: Mapping[str, Tensor]) -> str:
         prefix += f"{rest.pop()}."
 
 
+def _heads(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """The keys of last layers for other classes, if nothing else is wrong; several where there are several heads."""
+    wrong = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in given if k in own}
+    wrong = {k: pair for k, pair in wrong.items() if pair[0] != pair[1]}
+    whole = all(k in own for k in given) and all(k in given or k.endswith(COUNTED) for k in own)
+    alike = len({(a[:1], b[:1]) for a, b in wrong.values()}) == 1 and all(a[1:] == b[1:] for a, b in wrong.values())
+    last = list(own)[-1].rpartition(".")[0] if own else ""
+    return list(wrong) if whole and alike and last in {k.rpartition(".")[0] for k in wrong} else []
+
+
 def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
     missing = [k for k in own if k not in given and not k.endswith(COUNTED)]
     unexpected = [k for k in given if k not in own]
@@ -223,10 +241,13 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
         return
     problems = [f"{len(missing)} missing: {_some(missing)}"] if missing else []
     problems += [f"{len(unexpected)} unexpected: {_some(unexpected)}"] if unexpected else []
-    if wrong and not (missing or unexpected) and _only_classes_differ(wrong, list(own)[-1]):
-        theirs, ours = next(iter(wrong.values()))
-        problems += [f"it has {theirs[0]} classes, the network {ours[0]}; create it with num_classes={theirs[0]}"]
-    elif wrong:
+    if heads := _heads(own, given):
+        theirs, ours = wrong[heads[0]]
+        raise OtherHead(
+            f"{path} does not fit the network: it has {theirs[0]} classes, the network {ours[0]}; create it with "
+            f"num_classes={theirs[0]}"
+        )
+    if wrong:
         pairs = [f"{k} is {list(a)} in the file, {list(b)} in the network" for k, (a, b) in wrong.items()]
         problems += [f"{len(wrong)} of another shape: {_some(pairs)}"]
     raise ValueError(f"{path} does not fit the network: {'; '.join(problems)}")
@@ -238,12 +259,6 @@ def _check_kind(name: str, own: Tensor, given: Tensor, path: Path) -> None:
         raise ValueError(f"{path}: {name!r} is no plain tensor ({given.layout}, {given.device}); save it as one")
     if given.is_floating_point() != own.is_floating_point():
         raise ValueError(f"{path}: {name!r} is {given.dtype}, expected {own.dtype}; save floating-point weights")
-
-
-def _only_classes_differ(wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], last: str) -> bool:
-    """Whether all that differs is the first dimension of the last layer: a classifier of another data set."""
-    layers = {key.rpartition(".")[0] for key in wrong}
-    return layers == {last.rpartition(".")[0]} and all(a[1:] == b[1:] for a, b in wrong.values())
 
 
 def _some(names: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from .._files import expanded
 from .._typing import Float
 from .checkpoints import load_checkpoint
-from .foreign import logits_of
+from .dense import is_dense, pick_maps
+from .foreign import pick_logits, run_on
 from .libraries import Stem
-from .preprocessing import Preprocessing
+from .preprocessing import Interpolation, Preprocessing
 from .zoo import create
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the names that timm and the hubs look for
 KEY = "fractionate"  # what is ours in the config; everything beside it is timm's
+LATER = {"interpolation"}  # which folders of earlier releases do not have
 KEPT_FOR_TIMM = ("first_conv", "classifier", "interpolation", "fixed_input_size")
 
 
@@ -33,6 +35,7 @@ class Description:
         input_size: channels, height and width of the images it was trained on.
         mean, std: per channel, of pixel values in 0..1.
         classes: names of the classes in the order of the logits; empty if they have none.
+        interpolation: how images of another size are brought to ``input_size``; ``None``: they are taken at their own.
 
     Raises:
         ValueError: numbers that do not fit each other.
@@ -50,6 +53,7 @@ class Description:
     classes: tuple[str, ...] = ()
     stem: Stem = "default"
     published_bn: bool = False
+    interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
         if len(self.input_size) != 3 or not len(self.mean) == len(self.std) == self.input_size[0]:
@@ -63,7 +67,8 @@ class Description:
     @property
     def preprocessing(self) -> Preprocessing:
         """What the network wants done to pixels in 0..1."""
-        return Preprocessing(self.input_size[1:], mean=self.mean, std=self.std)
+        how = self.interpolation or "bilinear"
+        return Preprocessing(self.input_size[1:], mean=self.mean, std=self.std, interpolation=how)
 
     @property
     def timm_name(self) -> str | None:
@@ -82,6 +87,8 @@ class Exported:
     def normalize(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
         """``[n, ch, h, w]`` uint8 0..255 -> what the network takes: (x / 255 - mean) / std.
 
+        Where the description has an interpolation, images of another size are brought to its ``input_size`` first.
+
         Raises:
             ValueError: images of another type or number of channels.
         """
@@ -91,15 +98,18 @@ class Exported:
                 f"images must be uint8 [n, {channels}, h, w], got {images.dtype} {list(images.shape)}; to pass what is "
                 f"normalised already, call .net"
             )
+        if self.description.interpolation:
+            return self.description.preprocessing(images / 255)
         mean, std = (
             torch.tensor(x, device=images.device)[:, None, None] for x in (self.description.mean, self.description.std)
         )
         return (images / 255 - mean) / std
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Float[Tensor, "n c"]:
-        """Logits of raw images."""
-        return logits_of(self.net, self.normalize(images), self.description.name)
+    def __call__(self, images: Tensor) -> Float[Tensor, "n c ..."]:
+        """Logits of raw images; maps of them, of a network that gives every pixel a class."""
+        said = run_on(self.net, self.normalize(images), self.description.name)
+        return (pick_maps if is_dense(said) else pick_logits)(said, self.description.name)
 
 
 def save_exported(net: nn.Module, description: Description, folder: str | Path) -> None:
@@ -166,6 +176,23 @@ def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.clone() if places.count(place) > 1 else v for (k, v), place in zip(state.items(), places, strict=True)}
 
 
+def preprocessing_beside(weights: Path) -> Preprocessing | None:
+    """What the config of the exported folder says in which a file of weights lies; ``None`` where there is none.
+
+    Raises:
+        ValueError: a damaged config of an exported network.
+    """
+    path = weights.parent / CONFIG
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if weights.name != WEIGHTS or not isinstance(found, Mapping) or KEY not in found:
+        return None
+    said = _description(path)
+    return replace(said.preprocessing, size=said.preprocessing.size if said.interpolation else None)
+
+
 def _description(path: Path) -> Description:
     if not path.is_file():
         raise FileNotFoundError(f"no exported network at {path.parent}: {path.name} is not there")
@@ -174,10 +201,12 @@ def _description(path: Path) -> Description:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     own = found.get(KEY) if isinstance(found, Mapping) else None
-    if not isinstance(own, Mapping) or set(own) != {f.name for f in fields(Description)}:
+    known = {f.name for f in fields(Description)}
+    if not isinstance(own, Mapping) or not known - LATER <= set(own) <= known:
+        needed = ", ".join(f.name for f in fields(Description) if f.name not in LATER)
         raise ValueError(
-            f"{path} was not written by this version of fractionate ({KEY!r} must hold "
-            f"{', '.join(f.name for f in fields(Description))}); a folder of timm's: timm.create_model('local-dir:...')"
+            f"{path} was not written by this version of fractionate ({KEY!r} must hold {needed}); a folder of timm's: "
+            f"timm.create_model('local-dir:...')"
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
     try:
@@ -203,6 +232,7 @@ def _for_timm(net: nn.Module, description: Description) -> dict[str, Any]:
             "input_size": description.input_size,
             "mean": description.mean,
             "std": description.std,
+            **({"interpolation": description.interpolation} if description.interpolation else {}),
             "crop_pct": 1.0,
             "custom_load": False,
         },

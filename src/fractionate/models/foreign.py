@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -46,9 +46,11 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
         >>> logits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2)).shape
         torch.Size([2, 3])
     """
-    logits = pick_logits(run_on(net, images, what), f"{what} {_name(net)}")
+    logits = pick_logits(run_on(net, images, what), f"{what} {name_of(net)}")
     if len(logits) != len(images):
-        raise ValueError(f"the {what} {_name(net)} gave logits of {len(logits)} images when asked about {len(images)}")
+        raise ValueError(
+            f"the {what} {name_of(net)} gave logits of {len(logits)} images when asked about {len(images)}"
+        )
     return logits
 
 
@@ -62,7 +64,7 @@ def run_on(net: nn.Module, images: Tensor, what: str = "network") -> Any:
         if type(error).__module__.startswith("fractionate."):
             raise  # a sentence already
         raise ValueError(
-            f"the {what} {_name(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
+            f"the {what} {name_of(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
             f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): {in_words(error)}"
         ) from error
 
@@ -87,12 +89,12 @@ def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
         >>> pick_logits((torch.zeros(2, 3, 1, 1), [torch.zeros(2, 8, 4, 4)])).shape
         torch.Size([2, 3])
     """
-    fields = _fields(output)
+    fields = fields_of(output)
     named = [fields[name] for name in MAIN if name in fields]
     found = [x for x in (named[:1] or fields.values()) if _are_logits(x)]
     if len(found) != 1:
         raise ValueError(
-            f"the {what} returned {_described(output)}, in which its logits, floating-point [images, classes], "
+            f"the {what} returned {described(output)}, in which its logits, floating-point [images, classes], "
             f"{'cannot be told apart' if found else 'are not found'}: let forward return them alone or as 'logits'"
         )
     logits: Tensor = found[0]
@@ -117,10 +119,15 @@ class OnlyLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Float[Tensor, "n c"]:
         """Images -> logits."""
-        return pick_logits(self.net(images), _name(self.net))
+        return pick_logits(self.net(images), name_of(self.net))
 
 
-def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained: bool = False) -> int:
+Ask = Callable[[nn.Module, Tensor, str], Tensor]  # how a task asks a network for its logits, as logits_of does
+
+
+def classes_of(
+    net: nn.Module, images: Tensor, what: str = "network", *, trained: bool = False, ask: Ask = logits_of
+) -> int:
     """How many logits a network gives, which is left as it was (the generators of random numbers apart).
 
     Args:
@@ -128,6 +135,7 @@ def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained
         images: a few, as it takes them.
         what: as in :func:`logits_of`.
         trained: try it in training mode too, where many networks return more, and see that there is something to train.
+        ask: how its logits are taken; their second dimension is that of the classes.
 
     Raises:
         ValueError: as :func:`logits_of`, or nothing to train.
@@ -141,13 +149,13 @@ def classes_of(net: nn.Module, images: Tensor, what: str = "network", *, trained
     try:
         if trained and len(images) > 1:  # one image is too few for many batch norms
             with torch.enable_grad():
-                if not logits_of(net.train(), images, what).requires_grad:
+                if not ask(net.train(), images, what).requires_grad:
                     raise ValueError(
-                        f"nothing in the {what} {_name(net)} can be trained: its logits depend on no weight that "
+                        f"nothing in the {what} {name_of(net)} can be trained: its logits depend on no weight that "
                         f"requires a gradient (all are frozen, or forward detaches them)"
                     )
         with torch.no_grad():
-            return logits_of(net.eval(), images, what).shape[1]
+            return ask(net.eval(), images, what).shape[1]
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -222,7 +230,7 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
 
 
-def _fields(output: Any) -> Mapping[Any, Any]:
+def fields_of(output: Any) -> Mapping[Any, Any]:
     """The parts of an output by name or place; a lone tensor is the only part."""
     if isinstance(output, Tensor):
         return {0: output}
@@ -237,14 +245,18 @@ def _are_logits(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 2 and all(size == 1 for size in x.shape[2:])
 
 
-def _described(output: Any) -> str:
+def described(output: Any) -> str:
+    """What a network returned, in a few words."""
     if isinstance(output, Tensor):
         return f"a tensor {list(output.shape)} of {str(output.dtype).removeprefix('torch.')}"
-    parts = [f"{k}: {list(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in _fields(output).items()]
+    parts = [
+        f"{k}: {list(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in fields_of(output).items()
+    ]
     return f"{type(output).__name__} ({', '.join(parts[:6])})" if parts else type(output).__name__
 
 
-def _name(net: nn.Module) -> str:
+def name_of(net: nn.Module) -> str:
+    """The class of a network, for messages."""
     return str(getattr(net, "original_name", type(net).__name__))  # a script module keeps its class's name there
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Literal
 
@@ -12,6 +16,8 @@ from torch import nn
 
 from .._choices import unknown
 from .._files import expanded
+from .checkpoints import OtherHead
+from .dense import smp_network, torchvision_dense
 from .foreign import in_words
 
 Stem = Literal["default", "small"]
@@ -98,34 +104,101 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        remedy = "'fractionate[models]'" if name in LIBRARIES else name
+        extras = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
+        remedy = f"'fractionate[{extras[name]}]'" if name in extras else name
         raise ImportError(
             f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
         ) from error
 
 
-def _torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     models = _import("torchvision", f"model 'torchvision:{name}'").models
+    if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
+        return dense
     if name not in models.list_models():
         raise ValueError(unknown("torchvision model", name, models.list_models()))
     if not pretrained:
         return models.get_model(name, num_classes=num_classes)
-    try:
-        return models.get_model(name, weights="DEFAULT", num_classes=num_classes)
-    except ValueError as error:  # torchvision insists on the classes its weights were trained for
-        raise ValueError(
-            f"torchvision:{name}: the pretrained weights do not have {num_classes} classes: {error}"
-        ) from error
+    weights = models.get_model_weights(name)["DEFAULT"]
+    fits = _fits(f"torchvision:{name}", len(weights.meta.get("categories", ())) or None, num_classes, new_head)
+    with _fetching(f"torchvision:{name}", weights.url):
+        net: nn.Module = models.get_model(name, weights=weights)
+    return net if fits else _with_head_of(net, models.get_model(name, num_classes=num_classes))
 
 
-def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+def _timm(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     timm = _import("timm", f"model 'timm:{name}'")
     if name.split(".")[0] not in timm.list_models():
         raise ValueError(unknown("timm model", name, timm.list_models()))
-    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    said = timm.get_pretrained_cfg(name) if pretrained else None
+    if said is None:
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    _fits(f"timm:{name}", said.num_classes, num_classes, new_head)
+    file = said.hf_hub_filename or "model.safetensors"
+    cached = _cached(said.hf_hub_id, file) if said.hf_hub_id else None
+    with _fetching(f"timm:{name}", f"{file} of {said.hf_hub_id}" if said.hf_hub_id else said.url, there=bool(cached)):
+        overlay = {"file": cached} if cached else None  # no question to a server about what is here
+        return timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay)
 
 
-def _transformers(folder: str, num_classes: int, pretrained: bool) -> nn.Module:
+def _fits(name: str, theirs: int | None, classes: int, new_head: bool) -> bool:
+    """Whether the last layer of a library's weights has the data's number of classes.
+
+    Raises:
+        OtherHead: it has not, and no new one is wanted.
+    """
+    if theirs not in (None, classes) and not new_head:
+        raise OtherHead(f"{name}: the pretrained weights do not have {classes} classes but {theirs}")
+    return theirs in (None, classes)
+
+
+def _with_head_of(net: nn.Module, fresh: nn.Module) -> nn.Module:
+    """The network with those layers of a new one whose weights are of another shape: its last ones."""
+    new = fresh.state_dict()
+    for layer in {k.rpartition(".")[0] for k, v in net.state_dict().items() if k in new and v.shape != new[k].shape}:
+        net.set_submodule(layer, fresh.get_submodule(layer))
+    return net
+
+
+def _cached(hub: str, file: str) -> str | None:
+    """Where a file of the hub lies on this machine already."""
+    hubs = _import("huggingface_hub", f"the weights of {hub}")
+    names = (file, file.replace("model.safetensors", "pytorch_model.bin"))
+    found = (hubs.try_to_load_from_cache(hub, one, cache_dir=hubs.constants.HF_HUB_CACHE) for one in names)
+    return next((path for path in found if isinstance(path, str)), None)
+
+
+@contextmanager
+def _fetching(name: str, what: str | None, *, there: bool = False) -> Iterator[None]:
+    """Say in one sentence which file is missing where it cannot be fetched; at once where there is no network."""
+    told = (
+        f"the weights of {name} are not on this machine, and they cannot be fetched: where there is a network, fetch "
+        f"{what}, and give that file as the checkpoint beside pretrained=true"
+    )
+    if not there and name.startswith("timm:") and not _network():
+        raise ValueError(f"{told} (no network)")
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except OSError as error:  # of urllib and of the hubs
+        raise ValueError(f"{told} ({in_words(error)})") from error
+
+
+def _network() -> bool:
+    """Whether the hub's name can be resolved, or a proxy does that; asked because its client tries for a minute."""
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlparse(constants.ENDPOINT).hostname
+    if urllib.request.getproxies() or not host:
+        return True
+    try:
+        return bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
+
+
+def _transformers(folder: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     """An image classifier from a folder of transformers; nothing is downloaded, and no code of the folder is run."""
     name, path = f"hf:{folder}", expanded(folder)
     library = _import("transformers", f"model {name!r}")
@@ -137,19 +210,26 @@ def _transformers(folder: str, num_classes: int, pretrained: bool) -> nn.Module:
     try:
         if not pretrained:
             return build.from_config(library.AutoConfig.from_pretrained(path, num_labels=num_classes, **safe))
-        net = build.from_pretrained(path, **safe).float()
-    except (MemoryError, torch.OutOfMemoryError):
+        theirs = library.AutoConfig.from_pretrained(path, **safe).num_labels
+        if fits := _fits(name, theirs, num_classes, new_head):
+            return build.from_pretrained(path, **safe).float()
+        return build.from_pretrained(path, num_labels=num_classes, ignore_mismatched_sizes=not fits, **safe).float()
+    except (MemoryError, torch.OutOfMemoryError, OtherHead):
         raise
     except Exception as error:  # of a damaged folder, nearly any
         raise ValueError(f"model {name!r} cannot be built: {in_words(error)}") from error
-    if (found := net.config.num_labels) != num_classes:
-        raise ValueError(f"{name}: the pretrained weights do not have {num_classes} classes but {found}")
-    return net
 
 
-# A new library is one more row; the function takes the name there, the number of classes and whether to load weights.
-LIBRARIES: dict[str, Callable[[str, int, bool], nn.Module]] = {
+def _smp(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
+    library = _import("segmentation_models_pytorch", f"model 'smp:{name}'")
+    return smp_network(library, name, num_classes, pretrained)
+
+
+# A new library is one more row; the function takes the name there, the number of classes, whether to load weights,
+# and whether weights for other classes get a new last layer.
+LIBRARIES: dict[str, Callable[[str, int, bool, bool], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "hf": _transformers,
+    "smp": _smp,
 }

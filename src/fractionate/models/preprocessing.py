@@ -136,6 +136,83 @@ def preprocessing_of(net: nn.Module, name: str, *, pretrained: bool = False) -> 
     return OF_LIBRARIES[library](net, rest)
 
 
+def from_plain(said: Mapping[str, Any]) -> Preprocessing:
+    """A :class:`Preprocessing` out of the plain data that files hold.
+
+    Raises:
+        ValueError: other data.
+    """
+    try:
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        return Preprocessing(**known)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"these are no preprocessing's values ({error}): {said}") from error
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A network's own preprocessing before its ``forward``: a hook, so that its class and the keys of its weights stay.
+
+    Args:
+        wanted: how the network wants its pixels.
+        mean, std: with which the images that it is given were normalised.
+
+    Example:
+        >>> Shown(Preprocessing(None, (0.5,), (0.25,)), (0.0,), (1.0,)).pixels(torch.full((1, 1, 1, 1), 0.75)).item()
+        1.0
+    """
+
+    wanted: Preprocessing
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def pixels(self, images: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h2 w2"]:
+        """Normalised images as the network wants them; themselves, to the last bit, if they are so already."""
+        same = (self.wanted.mean, self.wanted.std) == (self.mean, self.std)
+        if same and self.wanted.size in (None, tuple(images.shape[2:])):
+            return images
+        mean, std = _on(self.mean, self.std, images.device, images.dtype)
+        return self.wanted(images * std + mean)
+
+    def __call__(self, net: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As a forward pre-hook."""
+        return (self.pixels(given[0]), *given[1:])
+
+
+class Wrapped(nn.Module):
+    """A module that takes no hooks, as those of TorchScript, inside of one that does."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Any:
+        """What the network returns."""
+        return self.net(images)
+
+
+def shown(net: nn.Module, how: Shown) -> nn.Module:
+    """The network itself, which from now on takes images as ``how`` says they come.
+
+    Copies (``copy.deepcopy``, averages) do so too; the state dict is the same. What calls a part of the network in
+    place of the whole looks at :func:`shown_of`.
+
+    Example:
+        >>> net = shown(nn.Flatten(), Shown(Preprocessing(None, (0.5,), (0.25,)), (0.0,), (1.0,)))
+        >>> net(torch.full((1, 1, 1, 1), 0.75)).item()
+        1.0
+    """
+    if isinstance(net, torch.jit.ScriptModule):
+        net = Wrapped(net)
+    net.register_forward_pre_hook(how)
+    return net
+
+
+def shown_of(net: nn.Module) -> Shown | None:
+    """What stands before the network; ``None`` where it takes images as they come."""
+    return next((hook for hook in net._forward_pre_hooks.values() if isinstance(hook, Shown)), None)
+
+
 def _of_timm(net: nn.Module, name: str) -> Preprocessing:
     said = importlib.import_module("timm.data").resolve_model_data_config(net)
     return Preprocessing(
@@ -147,10 +224,14 @@ def _of_timm(net: nn.Module, name: str) -> Preprocessing:
     )
 
 
-def _of_torchvision(net: nn.Module, name: str) -> Preprocessing:
-    from torchvision.models import get_model_weights
+def _of_torchvision(net: nn.Module, name: str) -> Preprocessing | None:
+    from torchvision.models import get_model_weights, list_models, segmentation
 
+    if name.partition("+")[0] in list_models(module=segmentation):
+        return None  # only its backbone has weights, and dense data are normalised as ImageNet is
     said: Any = get_model_weights(name)["DEFAULT"].transforms()
+    if not hasattr(said, "crop_size"):  # networks for other things than classes take pictures of any size
+        return Preprocessing(None, mean=tuple(said.mean), std=tuple(said.std)) if hasattr(said, "mean") else None
     crop, side = said.crop_size[0], said.resize_size[0]
     return Preprocessing(
         size=(crop, crop),

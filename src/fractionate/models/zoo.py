@@ -34,6 +34,7 @@ def create(
     stem: Stem = "default",
     published_bn: bool = False,
     own_code: bool = True,
+    new_head: bool = False,
 ) -> nn.Module:
     """A network by name.
 
@@ -49,8 +50,11 @@ def create(
         published_bn: as in :class:`~fractionate.models.residual.WideResNet`; wide ResNets only.
         own_code: whether a name may be a function of yours, which runs that code. Refuse it where the name comes from
             somebody else: a configuration or an exported folder.
+        new_head: with ``pretrained``: weights for another number of classes get a new last layer, which knows nothing
+            yet, in place of an error.
 
     Raises:
+        OtherHead: a ValueError: pretrained weights for another number of classes.
         ValueError: an unknown name (the nearest one is named), ``pretrained`` where there are no weights, an option
             that the network does not have, code where it may not run, or any exception that your function raises.
         ImportError: torchvision, timm or your module is not installed, or your module raises while it is imported.
@@ -63,7 +67,7 @@ def create(
     choose("stem", stem, STEMS)
     library, colon, rest = name.partition(":")
     if colon and library in LIBRARIES:
-        net = LIBRARIES[library](rest, num_classes, pretrained)
+        net = LIBRARIES[library](rest, num_classes, pretrained, new_head)
         if stem == "small":
             small_stem(net, library, rest)
     else:

@@ -142,6 +142,7 @@ class StreamAdamW(torch.optim.Optimizer):
         given = None if found is None else aligned("StreamAdamW", self.momenta, self.param_groups, found)
         moments = self._moments()
         by_parameter = _summed(self._held.take("StreamAdamW", given), moments, parameters(self.param_groups))
+        self._held.warn_of_grad("StreamAdamW", self.param_groups)
         for group in self.param_groups:
             refuse_group_momentum("StreamAdamW", "betas", group)
             for params in self._alike(group["params"], by_parameter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -37,6 +38,8 @@ class StreamOptimizer(Protocol):
 
 class Held:
     """Gradients that wait for a step; an object of its own, so that wrappers which copy attributes share it."""
+
+    looked = False  # whether p.grad was looked at, once
 
     def __init__(self) -> None:
         self.rows: Rows = {}
@@ -77,6 +80,19 @@ class Held:
         found = self.rows if rows is None else rows
         self.rows = {}
         return found
+
+    def warn_of_grad(self, who: str, groups: Groups) -> None:
+        """Say at the first step that ``p.grad`` holds gradients which nobody reads, clipped or not."""
+        if self.looked:
+            return
+        self.looked = True
+        if count := sum(p.grad is not None for p in parameters(groups)):
+            warnings.warn(
+                f"{who}.step: {count} parameters hold gradients in p.grad, which streams do not read: what "
+                f"loss.backward() and clip_grad_norm_ did has no effect; give stream_grads(losses, student) alone, and "
+                f"bound them by optim.clip_total(grads, max_norm)",
+                stacklevel=4,
+            )
 
     def release(self, groups: Groups) -> StreamGrads | None:
         """What is held, by stream and parameter, and then no longer held."""

@@ -139,6 +139,7 @@ class StreamSGD(torch.optim.Optimizer):
         found, loss = closure_of(grads, closure)
         given = None if found is None else aligned("StreamSGD", self.momenta, self.param_groups, found)
         by_stream = _by_identity(self._held.take("StreamSGD", given), parameters(self.param_groups))
+        self._held.warn_of_grad("StreamSGD", self.param_groups)
         sequential = bool(self.momenta.sequence)
         plan: Plan = published_deepkd if sequential else together
         for group in self.param_groups:

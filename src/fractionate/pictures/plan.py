@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .._files import expanded
 from .heads import LARGEST, printable
+from .kinds import USUAL_BATCH, solver
 from .survey import Survey, in_bytes, survey
 
 TEACHER, STUDENT, EPOCHS = "resnet32", "resnet8", 60  # where nothing is said
@@ -27,12 +28,16 @@ class Networks:
         student: network.
         checkpoint: file with the teacher's weights; ``None``: it is trained first.
         small_stems: how many of the two have a stem for small pictures.
+        pretrained: whether the teacher begins with its library's weights.
+        method: how the student learns.
     """
 
     teacher: str | None = TEACHER
     student: str = STUDENT
     checkpoint: Path | None = None
     small_stems: int = 0
+    pretrained: bool = False
+    method: str = "kd"
 
     @property
     def names(self) -> list[str]:
@@ -53,11 +58,14 @@ class Plan:
         survey: what lies there, and the size.
         networks: who teaches whom.
         why: where the size comes from, in words.
+        batch_size, epochs: what was chosen by the number of pictures; ``None`` where the user said it.
     """
 
     survey: Survey
     networks: Networks
     why: str
+    batch_size: int | None = None
+    epochs: int | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -65,6 +73,7 @@ class Plan:
         found, there = self.survey, self.survey.available
         memory = f" of memory, of {in_bytes(there)}" if there else " of memory"
         told = [f"{printable(found.root)}: {found}{memory}", f"{found.size} x {found.size} {self.why}", self._way()]
+        told += self._settings()
         if found.left_out:
             told.append(found.left_out)
         if bad := len(found.unreadable):
@@ -78,9 +87,36 @@ class Plan:
         n = self.networks
         if n.teacher is None:
             return f"{n.student} learns from the labels alone"
+        if n.pretrained:
+            weights = (
+                f"the library's weights out of {printable(n.checkpoint)}" if n.checkpoint else "its library's weights"
+            )
+            return (
+                f"the teacher {n.teacher} begins with {weights} (if they are for other classes it is fine-tuned first, "
+                f"and kept), then {n.student} learns from it"
+            )
         if n.checkpoint is not None:
             return f"{n.student} learns from {n.teacher}, whose weights are those of {printable(n.checkpoint)}"
-        return f"first the teacher {n.teacher} is trained on the labels (and kept), then {n.student} learns from it"
+        nothing = ", from nothing: teacher.pretrained=true begins with its library's weights"
+        begins = nothing if (n.teacher or "").startswith(("timm:", "torchvision:")) else ""
+        first = f"first the teacher {n.teacher} is trained on the labels{begins} (and kept)"
+        return f"{first}, then {n.student} learns from it"
+
+    def _settings(self) -> list[str]:
+        """Solver, length and method, and why."""
+        images, n = sum(self.survey.train), self.networks
+        few = "" if self.batch_size == USUAL_BATCH else f", few because there are {images:,}"
+        told = (
+            [f"batches of {self.batch_size} pictures{few}; data.batch_size=N takes another"] if self.batch_size else []
+        )
+        if self.epochs is not None:
+            told.append(
+                f"{self.epochs} epochs, about {self.epochs * images:,} pictures shown; --epochs N takes another length"
+            )
+        told.append(f"{n.student} learns by {solver(n.student)}; optimizer.lr=X takes another rate")
+        if n.teacher is not None and n.method == "kd":
+            told.append("the method is kd, which suits any number of classes; --method NAME takes another")
+        return told
 
 
 def planned(root: Path, networks: Networks, size: int | None = None) -> Plan:

@@ -15,6 +15,7 @@ import torch
 from .._headlines import headline
 from ..config.run import Run
 from ..data import Batch, Source, class_counts, unlabelled_count
+from ..data.dense import DenseImages
 from ..kernels import state
 from ..monitors import norms
 from ..pictures.survey import in_bytes
@@ -24,6 +25,7 @@ from ..train.build import Training, fixed_threads, parameters, place, prepare
 from ..train.checks import check_training
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_time, kept_bytes
+from .dense import pixels_said
 from .sample import Sampled, sampled
 
 if TYPE_CHECKING:
@@ -207,6 +209,8 @@ def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> 
 
 
 def _classes(train: Source) -> str:
+    if isinstance(train, DenseImages):
+        return pixels_said(train)
     passes = getattr(train, "passes", 1)
     known = class_counts(train)
     if (without := unlabelled_count(train)) == train.count:
@@ -248,11 +252,10 @@ def _networks(ready: list[Training], run: Run, train: Source, test: Source) -> s
 def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
-    assert isinstance(found, Evaluation)
-    metric = headline(found.headline)
-    seen = (
-        f"{metric.value(found.score)} {metric.label} on {sum(found.calibration.count)} images, evenly taken out of all"
-    )
+    assert found is not None
+    metric, unit = headline(found.headline), "images" if isinstance(found, Evaluation) else "pixels"
+    count = f"{sum(found.calibration.count)} {unit}"
+    seen = f"{metric.value(found.score)} {metric.label} on {count}, evenly taken out of all"
     network = training.run.teacher
     untrained = network is not None and not (network.checkpoint or network.pretrained)
     return f"{seen} (no weights were given: a random network)" if untrained else seen

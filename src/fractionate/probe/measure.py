@@ -17,14 +17,16 @@ from .._terminal import one_line
 from ..config.data import Data
 from ..config.run import Network
 from ..data import SmallImages
+from ..data.dense import DenseImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
 from ..runs.origin import images_problem, student_problem
-from ..tasks.classification import Calibration, Evaluation, evaluate, predict, throughput
+from ..tasks import DenseEvaluation, Task
+from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
-from ..train.build import build_for, fixed_threads, place
+from ..train.build import build_for, fixed_threads, place, task_of
 from ..train.health import check_weights
-from ..train.sources import SETS, evaluation_batch
+from .dense import class_table, metrics_of, test_images
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +108,7 @@ class Measured:
     """
 
     title: str
-    metrics: Evaluation
+    metrics: Evaluation | DenseEvaluation
     images: int
     params: int
     images_per_s: float
@@ -132,7 +134,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     if problem := student_problem(facts, folder):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
-    if teacher is not None and (missing := _no_weights(teacher)):
+    if teacher is not None and (missing := no_weights(teacher)):
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
@@ -140,11 +142,18 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     student = replace(run.student, checkpoint=str(target.student))
     title = one_line(f"{facts.get('name') or run.method.title}: {run.student.name}")
     return evaluate_network(
-        student, run.data, console, teacher=teacher, conditions=conditions, title=title, measured_before=facts
+        student,
+        run.data,
+        console,
+        teacher=teacher,
+        conditions=conditions,
+        title=title,
+        measured_before=facts,
+        task=task_of(run),
     )
 
 
-def _no_weights(teacher: Network) -> str | None:
+def no_weights(teacher: Network) -> str | None:
     """Why the trained teacher cannot be built again; ``None`` if it can."""
     if not teacher.checkpoint:
         return None if teacher.pretrained else "the run's config names no checkpoint of it"
@@ -160,6 +169,7 @@ def evaluate_network(
     conditions: Conditions | None = None,
     title: str | None = None,
     measured_before: Mapping[str, Any] | None = None,
+    task: Task | None = None,
 ) -> Measured:
     """Measure any network on the evaluation images of any data set: two tables.
 
@@ -171,6 +181,7 @@ def evaluate_network(
         conditions: how the networks are run.
         title: of the table.
         measured_before: summary of the network's run; it is said where the images are others than there.
+        task: what the network was trained for; that of the data unless given.
 
     Raises:
         ValueError: an unknown name, or weights that do not fit.
@@ -180,34 +191,29 @@ def evaluate_network(
     if how.batch_size is not None and how.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
     device = place(how.device)
-    found = SETS[data.name](data)
-    test = SmallImages(
-        found.test.images,
-        found.test.target,
-        found.test.num_classes,
-        found.normalization,
-        batch_size=min(how.batch_size or evaluation_batch(found.test.images.shape[-1]), len(found.test)),
-        shuffle=False,
-        device=device,
-        classes=found.test.classes,
-        listing=found.test.listing,
-    )
+    test = test_images(data, how.batch_size, device)
     if problem := images_problem(measured_before, test):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
-        measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}")
+        measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}", task)
     _print(measured, console)
     return measured
 
 
-def _measure(student: Network, teacher: Network | None, test: SmallImages, how: Conditions, title: str) -> Measured:
-    device = test.target.device
+def _measure(
+    student: Network,
+    teacher: Network | None,
+    test: SmallImages | DenseImages,
+    how: Conditions,
+    title: str,
+    task: Task | None,
+) -> Measured:
+    device = torch.device(test.device)
     net, other = (None if config is None else _ready(config, test, how) for config in (student, teacher))
     assert net is not None
     dtype = torch.float16 if how.precision == "float16" else torch.bfloat16
     with torch.autocast(device.type, dtype, enabled=how.precision != "float32"):
-        answers = None if other is None else predict(other, test)[0].argmax(1)
-        metrics = evaluate(net, test, answers)
+        metrics = metrics_of(net, other, test, task)
         images = next(iter(test.batches(1))).images
         images = images.contiguous(memory_format=torch.channels_last) if how.channels_last else images
         speed = throughput(net, images, how.seconds)
@@ -222,8 +228,8 @@ def _measure(student: Network, teacher: Network | None, test: SmallImages, how: 
     )
 
 
-def _ready(config: Network, test: SmallImages, how: Conditions) -> nn.Module:
-    net = build_for(config, test).to(test.target.device)
+def _ready(config: Network, test: SmallImages | DenseImages, how: Conditions) -> nn.Module:
+    net = build_for(config, test, test).to(test.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
 
@@ -239,7 +245,8 @@ def _print(measured: Measured, console: Console) -> None:
 
     m = measured.metrics
     table = Table(title=f"{measured.title}, {measured.params:,} parameters, {measured.images:,} images")
-    scores = m.columns()
+    per_class = {} if isinstance(m, Evaluation) else m.ious
+    scores = {key: x for key, x in m.columns().items() if not key.startswith("iou/")}
     for head in (*(headline(key).head for key in scores), "agreement %", "ECE %", "images/s"):
         table.add_column(head, justify="right")
     agreement = "-" if m.agreement is None else f"{m.agreement:.2f}"
@@ -247,6 +254,8 @@ def _print(measured: Measured, console: Console) -> None:
     cells = (f"{x:.2f}" if headline(key).unit else f"{x:.4f}" for key, x in scores.items())
     table.add_row(*cells, agreement, ece, speed)
     console.print(table)
+    if not isinstance(m, Evaluation):
+        console.print(class_table(per_class, m.absent))
     console.print(_bins(m.calibration))
     console.print(f"images/s: batches of {measured.batch_size}, {measured.device}", highlight=False)
 

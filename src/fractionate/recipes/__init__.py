@@ -10,7 +10,7 @@ from .._choices import unknown
 from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..train.sources import SETS
-from . import cifar100, cifar100_small, digits, folder
+from . import cifar100, cifar100_small, digits, folder, segmentation
 from .teachers import alone_top1
 
 
@@ -53,6 +53,10 @@ RECIPES: dict[str, Recipe] = {
         cifar100_small.teacher, cifar100_small.student, "CIFAR-100 at a small scale", cifar100_small.METHODS
     ),
     "folder": Recipe(folder.teacher, folder.student, "A folder of images"),
+    "segmentation": Recipe(segmentation.teacher, segmentation.student, "A class for every pixel", segmentation.METHODS),
+    "camvid-small": Recipe(
+        segmentation.small_teacher, segmentation.small_student, "CamVid at a small scale", segmentation.METHODS
+    ),
 }
 
 
@@ -96,4 +100,4 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-__all__ = ["RECIPES", "Recipe", "cifar100", "cifar100_small", "digits", "find", "folder", "placed"]
+__all__ = ["RECIPES", "Recipe", "cifar100", "cifar100_small", "digits", "find", "folder", "placed", "segmentation"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
 from ..config.method import MethodSpec
 from ..config.optimizers import SGD, AdamW, LearningRate
 from ..config.run import Network, Run
+from ..pictures.kinds import RATES, TRANSFORMER_RATE, kind_of
 from ..pictures.plan import EPOCHS, STUDENT, TEACHER
 from . import cifar100
 
 CLIP = 1.0
-RATES = {"small": 0.05, "photo": 0.02, "light": 0.01}  # of SGD, per 64 images
 
 
 def teacher(
@@ -68,32 +69,6 @@ def student(
     return _here(field)
 
 
-# Words in the names of networks, this package's and others', that are known to want a smaller rate or AdamW.
-LIGHT = (
-    *("mobile", "shuffle", "efficient", "mnas", "ghost", "rexnet", "regnet", "lcnet", "tinynet", "fbnet", "squeeze"),
-    "mixnet",
-)
-TRANSFORMERS = (
-    *("vit", "deit", "swin", "beit", "eva", "cait", "xcit", "pvt", "twins", "coat", "convit", "maxvit", "tnt", "mixer"),
-    *("mlp", "former", "convnext"),
-)
-
-
-def kind_of(name: str) -> Literal["small", "photo", "light", "transformer"]:
-    """Which settings suit a network, as far as its name tells.
-
-    Example:
-        >>> [kind_of(name) for name in ("resnet20", "timm:resnet18", "timm:mobilenetv3_small_050", "timm:vit_tiny")]
-        ['small', 'photo', 'light', 'transformer']
-    """
-    library, _, rest = name.lower().rpartition(":")
-    if library == "hf" or (library and any(word in rest for word in TRANSFORMERS)):
-        return "transformer"
-    if any(word in rest for word in LIGHT):
-        return "light"
-    return "photo" if library else "small"
-
-
 def optimizer_for(name: str) -> SGD | AdamW:
     """The optimizer of a network on a folder: one that does not diverge, for people who tune nothing.
 
@@ -116,8 +91,42 @@ def optimizer_for(name: str) -> SGD | AdamW:
     """
     kind = kind_of(name)
     if kind == "transformer":
-        return AdamW(lr=3e-4, weight_decay=0.05, clip=CLIP, decay="weights")
+        return AdamW(lr=TRANSFORMER_RATE, weight_decay=0.05, clip=CLIP, decay="weights")
     return SGD(lr=RATES[kind], clip=CLIP)
+
+
+FEWEST, MOST, STEPS = 5, 30, 300  # epochs of fine-tuning, and steps that it should have
+FINE = {"small": 0.02, "photo": 0.01, "light": 0.005}  # rates of SGD, per 64 images
+
+
+def fine_tuning(run: Run, teacher: Network, images: int, epochs: int | None = None) -> Run:
+    """The training that makes a teacher of a library's weights whose last layer is for other classes.
+
+    All layers are trained, for few epochs (about 300 steps, between 5 and 30 epochs) at a third to a half of the rates
+    that networks start with, under a cosine with a warm-up of one epoch, in which the new last layer learns most; the
+    gradient's norm is bounded by 1. Convolutional networks take SGD with a small decay, the others AdamW.
+
+    Args:
+        run: how such a teacher would be trained from nothing, on the same images.
+        teacher: its name, ``pretrained``, and perhaps the file with the library's weights.
+        images: how many are trained on.
+        epochs: length; ``None`` chooses it.
+
+    Source: arXiv 1805.08974 (fine-tuning all layers with SGD at about 0.01); 2012.12877 (AdamW for transformers).
+
+    Example:
+        >>> run = fine_tuning(teacher(name="timm:resnet18"), Network("timm:resnet18", pretrained=True), images=400)
+        >>> run.student.pretrained, run.optimizer.lr, run.epochs
+        (True, 0.01, 30)
+    """
+    steps = max(1, math.ceil(images * run.data.passes / run.data.batch_size))
+    length = epochs or min(MOST, max(FEWEST, math.ceil(STEPS / steps)))
+    kind = kind_of(teacher.name)
+    adamw = AdamW(lr=1e-4, weight_decay=0.05, clip=CLIP, decay="weights")
+    optimizer = adamw if kind == "transformer" else SGD(lr=FINE[kind], weight_decay=1e-4, clip=CLIP)
+    rates = LearningRate("cosine", warmup_epochs=1 if length > 1 else 0, per="step")
+    begun = replace(teacher, stem=run.student.stem, published_bn=run.student.published_bn)
+    return replace(run, student=begun, optimizer=optimizer, learning_rate=rates, epochs=length)
 
 
 def _here(run: Run) -> Run:

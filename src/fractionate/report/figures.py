@@ -23,7 +23,8 @@ HUES = 6
 NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
 ORDER = ("kd", "target", "nontarget", "between", "top", "other")
 """Components that have the same hue in every report; others take the hues that are left."""
-TEST, COMPONENT, GSNR, COSINE = "test_", "component/", "gsnr/", "cosine/"
+TEST, COMPONENT, GSNR, COSINE, COMBINE = "test_", "component/", "gsnr/", "cosine/", "combine/"
+FROM_ZERO = (COSINE, COMBINE)
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         return []
     inks = row_inks(rows)
     drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
-    names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR))
+    names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR) + _names(rows, COMBINE))
     drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
     drawn.append(_per_method(rows, names, GSNR, *GSNR_WORDS, log=True))
     drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
+    drawn.append(_per_method(rows, names, COMBINE, *COMBINE_WORDS, log=False))
     drawn.append(_reliability(rows, inks))
     return [figure for figure in drawn if figure is not None and figure.panels]
 
@@ -85,6 +87,12 @@ COSINE_WORDS = (
     "Between the gradients of two streams at the last step of each epoch: +1 the same direction, 0 "
     "orthogonal, −1 opposed.",
     "cosine",
+)
+COMBINE_WORDS = (
+    "Weights of the streams' gradients",
+    "What the rule that combines the streams multiplied each gradient by, at the last step of each epoch; 0 leaves a "
+    "stream out. Rules on logarithms (min_norm_log) divide by the stream's loss, so weights need not add up to 1.",
+    "weight",
 )
 
 
@@ -165,7 +173,7 @@ def _per_method(
             per_row.append((row, lines))
     if not per_row:
         return None
-    axes = shared_axes([lines for _, lines in per_row], label, log, zero=prefix == COSINE)
+    axes = shared_axes([lines for _, lines in per_row], label, log, zero=prefix in FROM_ZERO)
     panels = tuple(curves_panel(row.label, lines, axes) for row, lines in per_row)
     legend = {line.label: line.ink for _, lines in per_row for line in lines}
     key = prefix.rstrip("/")

@@ -18,6 +18,15 @@ PER_RUN = frozenset({"seed", "device", "threads", "monitors", "save_every"})
 CHECKPOINT = "teacher.checkpoint"
 """May differ too, as long as no seed repeats: a study may train a teacher per seed."""
 
+LATER = frozenset(
+    {
+        *(("task.name", "classification"), ("learning_rate.power", "0.9")),
+        *(("data.crop", "[]"), ("data.scale.0", "1.0"), ("data.scale.1", "1.0"), ("data.scale_step", "0.0")),
+        *(("data.colour", "0.0"), ("data.multiple", "32")),
+    }
+)
+"""Settings that configs from before do not have and that mean what they did without them, at these values."""
+
 LABELS_ALONE = ("labels", "labels alone", "labels-alone", "labels_alone", "ce", "none", "student")
 """Method names that mean training without a teacher, the natural baseline."""
 
@@ -122,7 +131,9 @@ def _key(run: RunRecord, free: Set[str], apart: Set[str] = frozenset()) -> Key:
     Settings in ``apart`` were measured by several headlines: only runs of one headline can be compared.
     """
     variant = frozenset(
-        (path, value) for path, value in run.settings.items() if path.split(".")[0] not in PER_RUN and path not in free
+        (path, value)
+        for path, value in run.settings.items()
+        if path.split(".")[0] not in PER_RUN and path not in free and (path, value) not in LATER
     )
     setting = _setting(run.facts)
     if setting in apart:

@@ -12,6 +12,7 @@ from fractionate._files import expanded, write_atomically
 from fractionate._terminal import one_line
 from fractionate.report.dots import accuracy_panel
 from fractionate.report.figures import figures, row_inks
+from fractionate.report.pictures import Gallery, gallery
 from fractionate.report.runs import RunRecord, read_runs
 from fractionate.report.table import Row, Table, table, teachers
 from fractionate.report.words import LEVEL_TEXT, finding, gap, listing, measured, number, spread
@@ -103,10 +104,11 @@ class Section:
     facts: list[tuple[str, str]]
     rows: tuple[Row, ...]
     figures: list[object]
+    gallery: Gallery | None = None
 
 
 def _section(name: str, rows: tuple[Row, ...]) -> Section:
-    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)))
+    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)), gallery(rows))
 
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -52,6 +52,7 @@ class Summary:
 
     ``last``, ``best`` and ``teacher_last`` are values of the headline; ``agreement`` is in percent, ``ece`` a fraction,
     ``seconds`` wall-clock time of training, ``backward_passes`` the number per step. None stands for "not recorded".
+    ``schema`` numbers the layout of the folder, 0 where none was written down.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Summary:
     git: str | None
     versions: Mapping[str, str]
     calibration: Calibration | None
+    schema: int = 0
 
 
 def read_text(file: Path, most: int) -> str:
@@ -142,6 +144,7 @@ def summary_of(file: Path, raw: Mapping[str, Any]) -> Summary:
         git=read.git(),
         versions=read.versions(),
         calibration=read.calibration(),
+        schema=read.whole("schema") or 0,
     )
 
 

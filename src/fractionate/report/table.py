@@ -198,7 +198,27 @@ def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
             found.pop(None, None)
             if len(found) > 1:
                 yield f"The {what} differs between rows: {_listed(found)}."
+        yield from _ahead(here)
         yield from _mixed(here)
+
+
+NONE = ("0", "0.0", "null")
+
+
+def _ahead(rows: Sequence[Row]) -> Iterable[str]:
+    """Rates meant something else before schema 1: a cosine ended its last epoch at 0, an epoch ahead of today's."""
+    old: dict[bool, list[str]] = {True: [], False: []}
+    for row in rows:
+        for run in row.group.runs:
+            if run.settings.get("learning_rate.schedule") == "cosine":
+                early = run.facts.schema == 0 and run.settings.get("learning_rate.minimum", "0") in NONE
+                if row.label not in old[early]:
+                    old[early].append(row.label)
+    if all(old.values()):
+        yield (
+            f"The cosine of the learning rate was an epoch ahead before schema 1, its last epoch at rate 0: so it was "
+            f"in {', '.join(old[True])}, and not in {', '.join(old[False])}. Compare runs of one release."
+        )
 
 
 def _mixed(rows: Sequence[Row]) -> Iterable[str]:

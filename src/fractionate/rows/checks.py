@@ -144,6 +144,18 @@ def check_per_row(name: str, values: Tensor | None, student: Tensor) -> None:
         )
 
 
+def check_weight(weight: Tensor | None) -> None:
+    """No weight is negative (looked at on CPU only); one that is not finite is named by the loss, as logits are."""
+    if weight is None or not len(weight) or not can_look(weight):
+        return
+    if -float("inf") < float(weight.detach().amin()) < 0:
+        row = int((weight.detach() < 0).nonzero()[0, 0])
+        raise ValueError(
+            f"Logits: weight must not be negative, got {float(weight.detach()[row]):.4g} in row {row}; "
+            f"0 leaves a row out"
+        )
+
+
 def check_like(name: str, logits: Tensor, student: Tensor) -> None:
     """The same rows and classes as the student's."""
     if logits.shape != student.shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,7 @@ def pixels(
     *,
     ignore_index: int | None = 255,
     resize: bool = False,
+    labels: Literal["aligned", "published"] = "aligned",
     weight: Tensor | None = None,
 ) -> Logits:
     """Rows are pixels that are not ignored.
@@ -41,10 +42,13 @@ def pixels(
     Args:
         student: ``[b, c, h, w]`` logits at the head's own resolution.
         teacher: ``[b, c, h2, w2]``; a student of another size is resized to it (bilinear, aligned corners).
-        target: ``[b, y, x]`` labels; reduced to the logits' size by nearest neighbour. ``None``: every pixel is a row
-            without a label.
+        target: ``[b, y, x]`` labels; reduced to the logits' size by taking one of several. ``None``: every pixel is a
+            row without a label.
         ignore_index: pixels with this label are dropped from every term; ``None`` keeps all of them.
         resize: work at the labels' size instead: both logits are resized to it.
+        labels: which label a pixel of smaller logits gets: ``"aligned"``, the one nearest to where the pixel lies when
+            the logits are enlarged with aligned corners, i (Y - 1) / (h - 1); or ``"published"``, that of row
+            floor(i Y / h), as in the published code, which is up to Y / h - 1 pixels above and left of it.
         weight: ``[b, y, x]`` weight of every labelled pixel, reduced as the labels are.
 
     Raises:
@@ -75,7 +79,9 @@ def pixels(
     size = tuple(teacher.shape[2:]) if target is None or not resize else tuple(target.shape[1:])
     student, teacher = _resized(student, size), _resized(teacher, size)
     flat = [x.movedim(1, -1).flatten(0, 2) for x in (student, teacher)]
-    return _without(ignore_index, flat[0], flat[1], _nearest(target, size), _nearest(weight, size))
+    choose(f"{where} option 'labels'", labels, ("aligned", "published"))
+    small = [_picked(x, size, labels == "aligned") for x in (target, weight)]
+    return _without(ignore_index, flat[0], flat[1], small[0], small[1])
 
 
 def rois(
@@ -150,6 +156,10 @@ def tokens(
         mean_over: ``"tokens"``: every token counts alike (times its weight); ``"sequences"``: every sequence that
             has a token left does, and a loss is the mean over sequences of the mean over their tokens.
 
+    Returns:
+        The rows; ``extra["sequence"]`` holds the number of the sequence of each, which :func:`fractionate.methods.tad`
+        reads.
+
     Raises:
         ValueError: teacher or labels are not of the student's tokens, or the vocabularies differ.
 
@@ -174,7 +184,9 @@ def tokens(
     if mean_over == "sequences":
         weight = _per_sequence(weight, target, ignore_index, student)
     flat = [None if x is None else x.flatten() for x in (target, weight)]
-    return _without(ignore_index, student.flatten(0, 1), teacher.flatten(0, 1), flat[0], flat[1])
+    numbers = torch.arange(student.shape[0], device=student.device).repeat_interleave(student.shape[1])
+    both = student.flatten(0, 1), teacher.flatten(0, 1)
+    return _without(ignore_index, *both, flat[0], flat[1], {"sequence": numbers})
 
 
 # -- what is given ---------------------------------------------------------------------------
@@ -248,11 +260,20 @@ def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, list(size), mode="bilinear", align_corners=True)
 
 
-def _nearest(x: Tensor | None, size: tuple[int, ...]) -> Tensor | None:
-    """``[b, y, x]`` labels or weights at this size, flat."""
+def _picked(x: Tensor | None, size: tuple[int, ...], aligned: bool) -> Tensor | None:
+    """``[b, y, x]`` labels or weights at this size, flat: of several the one that lies where the logits' pixel does."""
     if x is None or tuple(x.shape[1:]) == size:
         return None if x is None else x.flatten()
-    return F.interpolate(x[:, None].float(), list(size), mode="nearest")[:, 0].to(x.dtype).flatten()
+    rows, columns = (_places(many, few, aligned, x.device) for many, few in zip(x.shape[1:], size, strict=True))
+    return x[:, rows][:, :, columns].flatten()
+
+
+def _places(many: int, few: int, aligned: bool, device: torch.device) -> Tensor:
+    """``[few]`` which of many positions each of few has, in whole numbers: i (many - 1) / (few - 1) to the nearest."""
+    i = torch.arange(few, device=device)
+    if not aligned or few == 1:
+        return i * many // few
+    return (2 * i * (many - 1) + few - 1) // (2 * (few - 1))
 
 
 def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | None, student: Tensor) -> Tensor:
@@ -266,9 +287,17 @@ def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | No
 
 
 def _without(
-    ignore: int | None, student: Tensor, teacher: Tensor, target: Tensor | None, weight: Tensor | None
+    ignore: int | None,
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None,
+    weight: Tensor | None,
+    numbers: Mapping[str, Tensor] | None = None,
 ) -> Logits:
+    extra = numbers or {}
     if ignore is None or target is None:
-        return Logits(student, teacher, target, weight=weight)
+        return Logits(student, teacher, target, weight=weight, extra=extra)
     keep = target != ignore
-    return Logits(student[keep], teacher[keep], target[keep], weight=None if weight is None else weight[keep])
+    kept = {name: x[keep] for name, x in extra.items()}
+    weight = None if weight is None else weight[keep]
+    return Logits(student[keep], teacher[keep], target[keep], weight=weight, extra=kept)

@@ -16,6 +16,7 @@ from .checks import (
     check_per_row,
     check_regions,
     check_target,
+    check_weight,
     labels_from,
     plain,
     values_from,
@@ -35,7 +36,7 @@ class Logits:
             labels, each row a distribution (mixup, cutmix); or ``None`` for rows without labels. Those are taken by
             methods that read no label, built with ``ce_weight=0``; others refuse them.
         strong: the same rows seen through a second, stronger augmentation (two-view methods).
-        weight: ``[n]`` weight of each row in every mean; 1 if not given.
+        weight: ``[n]`` weight of each row in every mean, not negative; 1 if not given.
         ranking: ``[n, c]`` logits that rank the classes, if not ``teacher``: transforms put the raw
             teacher here, so that partitions always come from raw logits.
         teachers: further teachers of the same rows, ``[n, c]`` each, detached.
@@ -47,8 +48,9 @@ class Logits:
             Methods whose terms read labels refuse it.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not match, a label is out of range, or soft labels are none (negative,
-            or a row that does not sum to 1). Values are looked at on CPU only, so nothing synchronizes a GPU.
+        ValueError: shapes, dtypes or devices do not match, a label is out of range, soft labels are none (negative, or
+            a row that does not sum to 1), or a weight is negative. Values are looked at on CPU only, so
+            nothing synchronizes a GPU.
 
     Warns:
         UserWarning: student or teacher holds probabilities (on CPU): its network ends in a softmax.
@@ -82,6 +84,7 @@ class Logits:
         weight = None if self.weight is None else values_from("weight", self.weight, self.student)
         for name, values in {"weight": weight, "label_weight": self.label_weight, **self.extra}.items():
             check_per_row(name, values, self.student)
+        check_weight(weight)
         if self.strong is not None:
             check_like("strong view", self.strong.student, self.student)
         if self.regions is not None:

@@ -15,9 +15,11 @@ from typing import Any
 from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
+from ..data import stated
 from ..report.summary import read_summary
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
+from ..train.checks import teacher_net
 from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
@@ -25,6 +27,7 @@ from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, r
 from .summary import finite, summarize
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+PICTURES = "pictures"
 PREVIOUS, BROKEN, DIVERGED = "previous.ckpt", "broken.ckpt", "DIVERGED.ckpt"
 # the summary first: deleting starts by making the run unfinished
 FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED)
@@ -84,6 +87,8 @@ class RunFolder:
         """
         for name in self.check_free(overwrite=overwrite):
             (self.path / name).unlink()
+        for picture in (self.path / PICTURES).glob("*.png"):
+            picture.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self.lines.clear()
@@ -186,12 +191,23 @@ class RunFolder:
             The summary.
         """
         save_weights(loop.net, self.student)
+        self._show(loop)
         facts = summarize(loop, self.metrics(), test, command, self.changes)
         facts["made_of"] = {**self.origin, "student": file_digest(self.student)}
         write_atomically(self.path / SUMMARY, json.dumps(finite(facts), indent=1, allow_nan=False) + "\n")
         for path in (self.path / PREVIOUS, self.path / BROKEN, *self._older()):
             path.unlink(missing_ok=True)
         return facts
+
+    def _show(self, loop: Loop) -> None:
+        """Pictures of what the network says, of a task that has some."""
+        training = loop.training
+        pictures = getattr(training.task, "pictures", None)
+        if pictures is None or not stated(training.test):
+            return
+        (self.path / PICTURES).mkdir(exist_ok=True)
+        for name, content in pictures(loop.net, teacher_net(training), training.test).items():
+            write_atomically(self.path / PICTURES / name, content)
 
     def newest(self) -> str:
         """What there is to go on from, in words."""

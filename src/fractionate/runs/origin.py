@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,14 @@ from ..data import Source, fingerprint_of, normalization_of
 from ..kernels import state
 from ..train.build import Training
 from ..train.loop import Loop
+from ..train.pixels import seen_by
+from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
 
 CHUNK = 1 << 20
 CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
 Origin = dict[str, str | None]
+DATA = "as the data have them"  # how students of earlier releases saw pixels, whatever their weights came from
 # What may change under way, since it moves numbers by rounding alone; it is said.
 SAID = {
     "teacher": "other weights of the teacher",
@@ -57,6 +63,7 @@ def origin_of(loop: Loop) -> Origin:
         "teacher": teacher_digest(training.run),
         "train": fingerprint_of(training.train),
         "test": fingerprint_of(training.test),
+        "pixels": str(seen_by(training.student) or DATA),
         "losses": _losses(training),
         "torch": str(torch.__version__),
     }
@@ -86,7 +93,16 @@ def replaced(before: Mapping[str, Any], now: Origin, path: Path, *, other_file: 
     Raises:
         ValueError: other images, or other weights under the name of the teacher's.
     """
-    other = [name for name, digest in now.items() if before.get(name) and digest and before[name] != digest]
+    if before and before.get("pixels", DATA) != now.get("pixels", DATA):
+        raise ValueError(
+            f"the student of {path} saw pixels in another way ({before.get('pixels', DATA)}) than it would from here "
+            f"on ({now.get('pixels')}): write student.preprocessing as it was, or start anew with --overwrite"
+        )
+    other = [
+        name
+        for name, digest in now.items()
+        if name != "pixels" and before.get(name) and digest and before[name] != digest
+    ]
     for name in ("train", "test"):
         if name in other:
             images = "training images" if name == "train" else "test images"
@@ -121,15 +137,56 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
         )
 
 
-def restore_student(folder: Path) -> None:
+def say_other_images(facts: Any, run: Run, summary: Path) -> None:
+    """Warn where a finished run is taken as it is though its folder of images holds others by now.
+
+    The images are read only where a file or a folder is younger than the run, so that this costs a look at the files.
+
+    Args:
+        facts: its summary.
+        run: the config that is asked for.
+        summary: the file that was written last.
+    """
+    folder, then = summary.parent, {name: _made_of(facts, name) for name in ("train", "test")}
+    if not run.data.root or not all(then.values()):
+        return
+    if not _younger(expanded(run.data.root), summary.stat().st_mtime_ns):
+        return
+    try:
+        now = dict(zip(then, map(fingerprint_of, sources(run.data, run.seed, torch.device("cpu"))), strict=True))
+    except (ValueError, OSError) as error:
+        warnings.warn(f"{folder} is finished and taken as it is, but its images cannot be read: {error}", stacklevel=4)
+        return
+    if other := [name for name, digest in now.items() if digest not in (None, then[name])]:
+        warnings.warn(
+            f"{folder} is finished and taken as it is, but the {' and '.join(other)} images are others by now (files "
+            f"added, left out, changed or moved between classes); --overwrite trains on what is there",
+            stacklevel=4,
+        )
+
+
+def _younger(root: Path, moment: int) -> bool:
+    """Whether a file or folder below ``root`` was written after a moment, in ns; a moved file marks its folders."""
+    with contextlib.suppress(OSError):
+        for here, _, files in os.walk(root):
+            if any(os.stat(os.path.join(here, name)).st_mtime_ns > moment for name in ("", *files)):
+                return True
+    return False
+
+
+def restore_student(facts: Any, folder: Path) -> None:
     """Write the weights of a finished run again if they are gone: its last checkpoint holds them.
 
     A run of which neither is there keeps its numbers, as studies do that are kept without weights.
 
     Raises:
-        ValueError: the checkpoint cannot be read.
+        ValueError: the checkpoint cannot be read, or the weights are there and not those that the run wrote.
     """
-    if (folder / STUDENT).is_file() or not (folder / CHECKPOINT).is_file():
+    there = (folder / CHECKPOINT).is_file()
+    if problem := student_problem(facts, folder):
+        way = f"delete it, and --resume writes it again from {CHECKPOINT}" if there else "--overwrite trains it again"
+        raise ValueError(f"{problem}: {way}")
+    if (folder / STUDENT).is_file() or not there:
         return
     try:
         state = read_checkpoint(folder / CHECKPOINT)

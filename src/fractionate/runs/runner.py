@@ -18,8 +18,8 @@ from ..train.build import prepare
 from ..train.checks import check_training
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
-from .folder import RunFolder
-from .origin import check_teacher, origin_of, restore_student
+from .folder import SUMMARY, RunFolder
+from .origin import check_teacher, origin_of, restore_student, say_other_images
 from .stop import Reason, Stop, Stopped
 
 Listener = Callable[[Record], None]
@@ -201,14 +201,15 @@ def _first(reasons: Sequence[Reason | None]) -> Reason | None:
 
 
 def _finished(target: RunFolder, run: Run) -> dict[str, Any] | None:
-    """The summary, if the run is finished; its weights are written again if they are gone."""
+    """The summary, if the run is finished; its weights are written again if they are gone, other images are said."""
     if not target.finished:
         return None
     if other := differences(target.config(), run):
         raise ValueError(f"{target.path} holds a finished run with another {', '.join(other)}; --overwrite replaces it")
     facts = target.summary()
     check_teacher(facts, run, target.path)
-    restore_student(target.path)
+    restore_student(facts, target.path)
+    say_other_images(facts, run, target.path / SUMMARY)
     return facts
 
 

@@ -19,9 +19,10 @@ from .._headlines import headline
 from ..config.run import Run
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
-from ..train.build import Training
+from ..train.build import Training, method_of
 from ..train.loop import Loop
 from ..train.optimizer import merging
+from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
 
 
@@ -37,19 +38,19 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
     says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
-    later has to be shown.
+    later has to be shown, and ``preprocessing`` what the student does to pixels itself (null: as the data have them).
     """
     training = loop.training
     run, key = training.run, test.headline
     best = _best(metrics, key)
-    method = run.method.build()
+    method = method_of(run, training.task)
     return {
         "schema": SCHEMA,
         "headline": key,
         "name": f"{run.data.name}/{run.method.title}/seed-{run.seed}",
         "method": run.method.title,
         "dataset": _dataset(run),
-        "images": seen_images(training.train),
+        **_pixels(training),
         "student": run.student.name,
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
@@ -73,10 +74,21 @@ def summarize(
         "ema": run.ema,
         "graph": (loop.captured.reason or "recorded") if loop.captured else None,
         "skipped": loop.guard.skipped,
+        **getattr(test, "facts", dict)(),
         "changes": list(changes),
         "command": list(command),
         "git": _git(),
         "versions": _versions(),
+    }
+
+
+def _pixels(training: Training) -> dict[str, Any]:
+    """Classes, normalisation and shape of the images, and what each network does to pixels itself."""
+    seen = seen_images(training.train)
+    return {
+        "images": seen and seen | {"shape": list(next(iter(training.test.batches(1))).images.shape[1:])},
+        "preprocessing": recorded(seen_by(training.student)),
+        "teacher_preprocessing": recorded(training.teacher_pixels),
     }
 
 
@@ -89,6 +101,7 @@ def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 def _dataset(run: Run) -> str:
     few = run.data.labels_per_class
     name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
+    name += "" if run.data.imbalance is None else f", imbalance {run.data.imbalance:g}"
     name += "" if run.data.unlabelled is None else " and images without labels"
     return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
 

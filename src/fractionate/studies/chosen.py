@@ -13,12 +13,13 @@ import torch
 
 from ..config.files import override
 from ..config.method import MethodSpec
+from ..config.ranges import DENSE, FOLDERS
 from ..config.run import Network, Run
 from ..models import create, is_own_code
 from ..recipes import placed
 from ..runs.folder import RunFolder
 from .jobs import Job, Options
-from .teachers import check_students, measured_teacher, trained_teacher
+from .teachers import check_students, fine_tuned_teacher, measured_teacher, settled_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,9 +31,15 @@ SHARED = (
     "data.name",
     "data.root",
     "data.size",
+    "data.imbalance",
     "data.skip_broken",
     "data.cache",
     "data.evaluate_on",
+    "data.crop",
+    "data.multiple",
+    "task.ignore",
+    "task.evaluate",
+    "task.stride",
     "device",
     "threads",
     "precision",
@@ -118,7 +125,9 @@ def chosen_jobs(
         kept = [_there(pair / folder_name(spec), range(first, first + seeds), options) for spec in specs]
         open_runs = [run for run, there in zip(drafted, kept, strict=True) if not there]
         teacher = _taught(choice, teacher, alone, open_runs, out, console, options, expected)
-    return student_jobs(specs, partial(make, teacher=teacher), range(first, first + seeds), pair), pair
+    rest = [change for change in changes if not change.strip().startswith("teacher.")]  # said of it already
+    make = partial(_student, found.student, replace(choice, changes=rest), teacher=teacher)
+    return student_jobs(specs, make, range(first, first + seeds), pair), pair
 
 
 def _taught(
@@ -132,13 +141,19 @@ def _taught(
     expected: Callable[[Network], float | None],
 ) -> Network:
     """The teacher with its weights: those that were given, or those of its own training."""
+    named = "teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}"
+    if teacher.pretrained:
+        folder, length = out / f"{named}-fine-tuned", choice.teacher_epochs
+        tuned = fine_tuned_teacher(teacher, alone, folder, console, options, epochs=length, students=students)
+        if tuned is not None:
+            return tuned
     if teacher.checkpoint or teacher.pretrained:
-        check_students(students)
+        teacher = settled_teacher(teacher, alone)
+        check_students([replace(run, teacher=teacher) for run in students])
         return measured_teacher(teacher, replace(alone, teacher=teacher), console, expected)
     if teacher.name != alone.student.name:
         raise ValueError(f"the teacher is trained first: name it by --teacher {teacher.name}, not by a field")
-    folder = out / ("teacher" if choice.teacher is None else f"teacher-{file_name(choice.teacher)}")
-    return trained_teacher(alone, folder, console, options, expected, lambda: students)
+    return trained_teacher(alone, out / named, console, options, expected, lambda: students)
 
 
 def _there(folder: Path, seeds: Iterable[int], options: Options) -> bool:
@@ -166,7 +181,7 @@ def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
         ['device=cpu', 'student.stem=small']
     """
     said = [(change.partition("=")[0].strip(), change) for change in changes]
-    shared = SHARED + OF_A_FOLDER * (images == "folder")
+    shared = SHARED + OF_A_FOLDER * (images in (*FOLDERS, *DENSE))
     network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
     return [*(change for path, change in said if path in shared), *network]
 
@@ -180,7 +195,9 @@ def _check_exists(network: Network) -> None:
         return
 
 
-def _student(recipe: Callable[..., Run], choice: Choice, method: MethodSpec, teacher: Network, seed: int = 0) -> Run:
+def _student(
+    recipe: Callable[..., Run], choice: Choice, method: MethodSpec, teacher: Network | None, seed: int = 0
+) -> Run:
     run = recipe(method, teacher, seed=seed, **_given(name=choice.student, epochs=choice.epochs))
     return override(run, choice.changes)
 

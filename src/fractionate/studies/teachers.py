@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._headlines import headline, headline_of
+from .._terminal import one_line
 from ..config.files import differences
 from ..config.run import Network, Run
+from ..models import OtherHead
 from ..pictures.survey import in_bytes
 from ..probe.cost import in_time
 from ..probe.doctor import Thinned
+from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
-from ..tasks.classification import evaluate
-from ..train.build import build, fixed_threads, place, prepare
+from ..tasks import measure_with
+from ..train.build import build, build_for, build_teacher, fixed_threads, place, prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.health import check_weights
+from ..train.pixels import settled
 from ..train.sources import sources
 from .display import display
 from .jobs import Event, Job, Listener, Options, run_jobs
@@ -151,6 +155,57 @@ def trained_teacher(
     return replace(run.student, checkpoint=str(there.student))
 
 
+def fine_tuned_teacher(
+    teacher: Network,
+    alone: Run,
+    folder: Path,
+    console: Console,
+    options: Options,
+    *,
+    epochs: int | None = None,
+    students: Sequence[Run] = (),
+) -> Network | None:
+    """A teacher out of pretrained weights for other classes, fine-tuned once and kept as a trained one is.
+
+    Args:
+        teacher: ``pretrained``, perhaps with the file of the library's weights.
+        alone: how such a network is trained from nothing on these images.
+        folder: of the teacher's run.
+        console, options: as for :func:`trained_teacher`.
+        epochs: length; ``None`` leaves it to :func:`fractionate.recipes.folder.fine_tuning`.
+        students: what is going to learn from it.
+
+    Returns:
+        The network with its weights; ``None`` where the last layer fits, so that it is used as it is.
+
+    Raises:
+        ValueError: the weights are not at hand or do not fit, or as :func:`trained_teacher`.
+    """
+    train = sources(alone.data, alone.seed, place(alone.device))[0]
+    try:
+        build(teacher, train.num_classes)
+        return None
+    except OtherHead as error:
+        run = fine_tuning(alone, teacher, train.count, epochs)
+        how = f"{run.optimizer.name} at {run.optimizer.lr:g}, {run.epochs} epochs, kept in {folder}"
+        why = f"{one_line(error)}: the teacher gets a new last layer and is fine-tuned first ({how})"
+        console.print(why, markup=False, highlight=False, soft_wrap=True)
+    blank = Network(teacher.name, stem=run.student.stem, preprocessing=teacher.preprocessing or "library")
+    return trained_teacher(
+        run, folder, console, options, students=lambda: [replace(one, teacher=blank) for one in students]
+    )
+
+
+def settled_teacher(teacher: Network, run: Run) -> Network:
+    """A teacher with weights that says how it wants its pixels, if that had to be tried: once, for all its students.
+
+    Raises:
+        ValueError: weights that do not fit, or trying does not tell.
+    """
+    train, test = sources(run.data, run.seed, place(run.device))
+    return settled(build_teacher(teacher, test.num_classes).to(place(run.device)), teacher, train, test, "teacher")
+
+
 def measured_teacher(
     teacher: Network, run: Run, console: Console, expected: Callable[[Network], float | None] = lambda network: None
 ) -> Network:
@@ -168,14 +223,14 @@ def measured_teacher(
     Raises:
         ValueError: weights that do not fit or are not finite.
     """
-    test = sources(run.data, run.seed, place(run.device))[1]
-    net = build(teacher, test.num_classes).to(place(run.device))
+    train, test = sources(run.data, run.seed, place(run.device))
+    net = build_for(teacher, train, test, "teacher").to(place(run.device))
     check_weights("teacher", net)
     with fixed_threads(run.threads):
-        found = evaluate(net, test)
+        found = measure_with(task_of(run, test.classes).metrics(), net, test).result()
     size = sum(p.numel() for p in net.parameters())
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
-    if found.score < 100 / test.num_classes + LUCK:
+    if found.score < 100 / test.num_classes + LUCK and run.task.name == "classification":
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
             "pretrained network has a new, untrained last layer for them",

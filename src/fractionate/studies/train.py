@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config.files import override, read_config
 from ..config.method import MethodSpec
-from ..config.run import Run
+from ..config.run import Network, Run
 from ..papers.draft import lasting
 from ..papers.recipes import paper
 from ..recipes.teachers import alone_top1, teacher_run
@@ -17,7 +17,7 @@ from ..runs.folder import CONFIG, SUMMARY
 from .chosen import Choice, chosen_jobs, file_name, for_teacher
 from .display import display
 from .jobs import Job, Options, run_jobs
-from .teachers import measured_teacher, trained_teacher
+from .teachers import fine_tuned_teacher, measured_teacher, settled_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,20 +88,32 @@ def train_paper(
     run = recipe.run(changes, choice.epochs)
     if run.teacher and choice.teacher_checkpoint:
         run = replace(run, teacher=replace(run.teacher, checkpoint=str(choice.teacher_checkpoint)))
-    own = run.teacher is not None and run.teacher.name == recipe.row.teacher
-    if run.method.distils and run.teacher and (run.teacher.checkpoint or run.teacher.pretrained):
-        measured_teacher(run.teacher, run, console, lambda network: recipe.teacher_top1 if own else None)
-    elif run.method.distils and run.teacher:
-        alone = teacher_run(recipe if own else run.teacher.name)
-        alone = override(lasting(alone, choice.teacher_epochs or alone.epochs), for_teacher(changes))
-        accuracy = recipe.teacher_top1 if own else alone_top1(run.teacher.name)
-        folder = out / f"teacher-{file_name(run.teacher.name)}"
-        drafted = run
-        teacher = trained_teacher(alone, folder, console, options, lambda network: accuracy, lambda: [drafted])
-        run = replace(run, teacher=teacher)
+    if run.method.distils and run.teacher:
+        run = replace(run, teacher=_taught(run, choice, changes, out, console, options))
     runs = [replace(run, seed=run.seed + i) for i in range(seeds)]
     jobs = [Job(f"{r.method.title}, seed {r.seed}", r, out / f"seed-{r.seed}") for r in runs]
     return _run(jobs, console, workers, options)
+
+
+def _taught(run: Run, choice: Choice, changes: Sequence[str], out: Path, console: Console, options: Options) -> Network:
+    """The teacher of a paper's run with its weights: given, fine-tuned, or trained."""
+    recipe, teacher = paper(choice.recipe), run.teacher
+    assert teacher is not None
+    own = teacher.name == recipe.row.teacher
+    folder = out / f"teacher-{file_name(teacher.name)}"
+    if teacher.pretrained:
+        alone = replace(run, student=Network(teacher.name, stem=teacher.stem), teacher=None, method=MethodSpec("ce"))
+        alone = replace(alone, combine="none", ema=None)
+        there, length = folder.with_name(f"{folder.name}-fine-tuned"), choice.teacher_epochs
+        if tuned := fine_tuned_teacher(teacher, alone, there, console, options, epochs=length, students=[run]):
+            return tuned
+    if teacher.checkpoint or teacher.pretrained:
+        teacher = settled_teacher(teacher, run)
+        return measured_teacher(teacher, run, console, lambda network: recipe.teacher_top1 if own else None)
+    alone = teacher_run(recipe if own else teacher.name)
+    alone = override(lasting(alone, choice.teacher_epochs or alone.epochs), for_teacher(changes))
+    accuracy = recipe.teacher_top1 if own else alone_top1(teacher.name)
+    return trained_teacher(alone, folder, console, options, lambda network: accuracy, lambda: [run])
 
 
 def train_config(

@@ -1,16 +1,21 @@
 """What a task asks of a network: rows for the losses, and metrics."""
 
 from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
+from .counts import DenseEvaluation
 from .rows import Classification, make_rows
-from .task import Metrics, Result, Task, measure_with
+from .segmentation import Segmentation
+from .task import Guessed, Metrics, Result, Task, measure_with
 
 __all__ = [
     "Calibration",
     "Classification",
+    "DenseEvaluation",
     "Diverged",
     "Evaluation",
+    "Guessed",
     "Metrics",
     "Result",
+    "Segmentation",
     "Task",
     "calibrate",
     "evaluate",

@@ -70,6 +70,12 @@ class Evaluation:
         """The value of the headline."""
         return self.top1
 
+    def guessing(self, classes: int) -> tuple[float, float]:
+        """Top-1 % of answers drawn at random among so many classes, and its standard deviation on so many images."""
+        chance = 1 / classes
+        doubt = (chance * (1 - chance) / max(1, sum(self.calibration.count))) ** 0.5
+        return 100 * chance, 100 * doubt
+
     def columns(self) -> dict[str, float]:
         """The metrics by key, the headline among them; in files each has ``test_`` or ``last_`` before it."""
         return {"top1": self.top1, "top5": self.top5, "loss": self.loss}
@@ -118,7 +124,7 @@ class Scores:
         return self._table()[:, -1].long()
 
     def _table(self) -> Tensor:
-        return _in_order(torch.cat(self._columns), self._sizes, current())
+        return in_order(torch.cat(self._columns), self._sizes, current())
 
 
 @torch.inference_mode()
@@ -136,10 +142,10 @@ def predict(net: nn.Module, source: Source) -> tuple[Float[Tensor, "n c"], Int[T
         found.append((logits_of(net, batch.images).float()[own], batch.target[own]))
     net.train(training)
     logits, target = (torch.cat(x) for x in zip(*found, strict=True))
-    return _in_order(logits, sizes, world), _in_order(target, sizes, world)
+    return in_order(logits, sizes, world), in_order(target, sizes, world)
 
 
-def _in_order(own: Tensor, sizes: list[int], world: World) -> Tensor:
+def in_order(own: Tensor, sizes: list[int], world: World) -> Tensor:
     """What every process computed of each batch, as if one had computed it all.
 
     Args:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .._typing import Float
 from ..data import Batch
 from ..losses import region_logits
-from ..models import logits_of
+from ..models import Ask, logits_of
+from ..models.preprocessing import shown_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import World
@@ -34,6 +35,11 @@ class Classification:
     def headline(self) -> str:
         """Top-1 accuracy."""
         return HEADLINE
+
+    @property
+    def ask(self) -> Ask:
+        """How a network's logits are taken."""
+        return logits_of
 
     @property
     def even(self) -> bool:
@@ -131,7 +137,8 @@ def _regions(net: nn.Module, images: Tensor, scales: Sequence[int]) -> Tensor:
     features = getattr(net, "features", None)
     if head is None or not callable(features):
         raise ValueError(_refusal(net, "no features(x) or no linear layer was found"))
-    maps = [x for x in features(images) if x.ndim == 4]
+    how = shown_of(net)  # features are not asked for through the network's own call
+    maps = [x for x in features(how.pixels(images) if how else images) if x.ndim == 4]
     if not maps or maps[-1].shape[1] != head.in_features:
         found = "none" if not maps else f"{maps[-1].shape[1]} channels"
         raise ValueError(_refusal(net, f"the last feature map has {found}, the head reads {head.in_features} numbers"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -40,6 +40,14 @@ class Result(Protocol):
         """Metrics by name, the headline among them."""
 
 
+@runtime_checkable
+class Guessed(Protocol):
+    """A :class:`Result` that knows what guessing gets: a network that gets clearly less was asked in the wrong way."""
+
+    def guessing(self, classes: int) -> tuple[float, float]:
+        """The headline's value for answers drawn at random among so many classes, and its standard deviation."""
+
+
 class Metrics(Protocol):
     """Takes in one batch after the other; several processes that divide the batches get the same result."""
 
@@ -74,6 +82,10 @@ class Task(Protocol):
 M = TypeVar("M", bound=Metrics)
 
 
+def _run(net: nn.Module, batch: Batch) -> Any:
+    return run_on(net, batch.images)
+
+
 @torch.inference_mode()
 def measure_with(metrics: M, net: nn.Module, source: Source) -> M:
     """Show a network all images, in evaluation mode (it is put back afterwards); processes divide them.
@@ -84,8 +96,9 @@ def measure_with(metrics: M, net: nn.Module, source: Source) -> M:
         source: images in a fixed order, without augmentation.
     """
     world, training = current(), net.training
+    run = getattr(metrics, "run", _run)  # metrics that show an image in parts run the network themselves
     net.eval()
     for batch in shares(source, 1, world.rank, world.size):
-        metrics.add(run_on(net, batch.images), batch)
+        metrics.add(run(net, batch), batch)
     net.train(training)
     return metrics

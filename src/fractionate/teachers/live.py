@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..data import Batch, Normalization, Source, normalization_of
-from ..models import Preprocessing, copy_of, logits_of, preprocessing_of
+from ..data import Batch
+from ..models import Ask, copy_of, logits_of
 
 
 def in_channels_last(net: nn.Module) -> nn.Module:
@@ -38,6 +38,7 @@ class LiveTeacher:
 
     Args:
         net: the teacher; it is frozen and put into evaluation mode.
+        ask: how its logits are taken.
 
     Example:
         >>> teacher = LiveTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
@@ -47,6 +48,7 @@ class LiveTeacher:
     """
 
     net: nn.Module
+    ask: Ask = logits_of
 
     def __post_init__(self) -> None:
         frozen(self.net)
@@ -54,61 +56,10 @@ class LiveTeacher:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
         with torch.inference_mode():
-            weak = logits_of(self.net, batch.images, "teacher")
-            strong = None if batch.strong is None else logits_of(self.net, batch.strong, "teacher")
+            weak = self.ask(self.net, batch.images, "teacher")
+            strong = None if batch.strong is None else self.ask(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
-
-
-class Prepared(nn.Module):
-    """A network that takes images as a source normalises them, and is shown their pixels as it was trained to see them.
-
-    Args:
-        net: the network.
-        wanted: its own size, mean, standard deviation and interpolation.
-        have: what the source did to the pixels.
-
-    Example:
-        >>> net = Prepared(nn.Flatten(), Preprocessing(None, (0.5,), (0.25,)), Normalization.none(1))
-        >>> net(torch.full((1, 1, 1, 1), 0.75)).item()
-        1.0
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, wanted: Preprocessing, have: Normalization) -> None:
-        super().__init__()
-        self.net, self.wanted = net, wanted
-        self.register_buffer("mean", torch.tensor(have.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(have.std)[:, None, None], persistent=False)
-
-    def forward(self, images: Tensor) -> Any:
-        """What the network returns."""
-        return self.net(self.wanted(images * self.std + self.mean))
-
-
-def prepared(net: nn.Module, name: str, source: Source, *, pretrained: bool) -> nn.Module:
-    """The network as it wants to see the images of a source: itself, where that is how they come.
-
-    Args:
-        net: network.
-        name: what it was built from.
-        source: of the images.
-        pretrained: whether its weights are those of a library; others were trained on images as the source gives them.
-
-    Raises:
-        ValueError: it has a preprocessing of its own, and the source does not say what was done to its pixels.
-    """
-    wanted = preprocessing_of(net, name, pretrained=pretrained)
-    if wanted is None:
-        return net
-    if (have := normalization_of(source)) is None:
-        raise ValueError(
-            f"the teacher {name} wants pixels prepared in its own way, but the source does not say how its images were "
-            f"normalised; give it a normalization"
-        )
-    return Prepared(net, wanted, have)
 
 
 def frozen(net: nn.Module) -> nn.Module:
@@ -122,7 +73,9 @@ TOLERANCE = 1e-4
 PROBED = 8
 
 
-def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compiled: bool = False) -> nn.Module:
+def folded(
+    net: nn.Module, images: Tensor, *, channels_last: bool = True, compiled: bool = False, ask: Ask = logits_of
+) -> nn.Module:
     """A frozen copy for inference with every batch norm that directly follows a convolution folded into it.
 
     Pairs are found by running the network once, so any network will do; what cannot be folded (a norm before its
@@ -135,6 +88,7 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
         images: ``[n, ch, h, w]`` a few normalised images to run it on, on its device.
         channels_last: lay weights and activations out so.
         compiled: let ``torch.compile`` compile the copy, at its first call.
+        ask: how its logits are taken.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
@@ -145,11 +99,11 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
         return frozen(net)
     device, images = images.device, images[:PROBED].cpu()
     plain = frozen(copy_of(net).cpu())
-    pairs = _pairs(plain, images)
+    pairs = _pairs(plain, images, ask)
     chosen = _without(plain, pairs)
-    if not _agree(plain, chosen, images):
-        chosen = _without(plain, [pair for pair in pairs if _agree(plain, _without(plain, [pair]), images)])
-        chosen = chosen if _agree(plain, chosen, images) else plain
+    if not _agree(plain, chosen, images, ask):
+        chosen = _without(plain, [pair for pair in pairs if _agree(plain, _without(plain, [pair]), images, ask)])
+        chosen = chosen if _agree(plain, chosen, images, ask) else plain
     chosen = chosen.to(device)
     if channels_last:
         chosen = in_channels_last(chosen)
@@ -158,11 +112,11 @@ def folded(net: nn.Module, images: Tensor, *, channels_last: bool = True, compil
     return chosen
 
 
-def _pairs(net: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+def _pairs(net: nn.Module, images: Tensor, ask: Ask) -> list[tuple[str, str]]:
     """Names of convolutions and of the norms that take their outputs, both of which run exactly once."""
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
     with _recording(net, calls), torch.inference_mode():
-        logits_of(net, images, "teacher")
+        ask(net, images, "teacher")
     once = {name: found[0] for name, found in calls.items() if len(found) == 1}
     made_by = {id(out): name for name, (_, out) in once.items() if _absorbs(net.get_submodule(name))}
     norms = {name: given for name, (given, _) in once.items() if _foldable(net.get_submodule(name))}
@@ -210,6 +164,6 @@ def _without(net: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
 
 
 @torch.inference_mode()
-def _agree(net: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    expected, found = (logits_of(n, images, "teacher") for n in (net, other))
+def _agree(net: nn.Module, other: nn.Module, images: Tensor, ask: Ask) -> bool:
+    expected, found = (ask(n, images, "teacher") for n in (net, other))
     return float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())

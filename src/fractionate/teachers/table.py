@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .._choices import choose
 from ..data import Batch, Countable, Source
 from ..models import logits_of
+from ..models.preprocessing import shown_of
 from ..world import current
 from .live import LiveTeacher, Teacher, frozen
 from .rowfile import RowFile, open_rows, size_of
@@ -228,8 +229,10 @@ def describe(table: TeacherTable) -> str:
 
 
 def fingerprint(net: nn.Module, source: Countable) -> str:
-    """A hash of all that decides a table: weights, layers with their settings, images, normalization, augmentation."""
+    """A hash of all that decides a table: weights, layers with their settings, preprocessing, images, augmentation."""
     found = hashlib.sha256(repr(net).encode())
+    if how := shown_of(net):
+        found.update(repr(how).encode())
     for name, module in net.named_modules():
         settings = {k: v for k, v in sorted(vars(module).items()) if isinstance(v, PLAIN) and k != "training"}
         found.update(f"{name} {type(module).__module__}.{type(module).__qualname__} {settings}".encode())

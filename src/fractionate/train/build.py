@@ -9,26 +9,39 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from .._files import cache_folder, expanded
+from .._files import cache_folder
+from ..config.ranges import check_images
 from ..config.run import Network, Run
-from ..data import Source
+from ..data import Source, stated
 from ..methods import Method
-from ..models import create, load_checkpoint
+from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of
 from ..optim import StreamAdamW, StreamSGD
-from ..tasks import Classification, Metrics, Result, Task, measure_with
-from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last, prepared
+from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
+from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current, launched
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
+from .pixels import made_for, seen_by
 from .sources import sources
 
+REMEDY = (
+    "fractionate train RECIPE --teacher NAME teacher.pretrained=true fine-tunes such weights first, also those of "
+    "--teacher-checkpoint FILE; a config wants the weights that came out (teacher.checkpoint=FILE)"
+)
 
-def build(config: Network, num_classes: int) -> nn.Module:
+
+def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Module:
     """The network, filled from its checkpoint if it has one.
 
+    Args:
+        config: its name and where its weights come from.
+        num_classes: number of logits.
+        new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
+
     Raises:
+        OtherHead: a ValueError: weights for another number of classes.
         ValueError: an unknown name, or a checkpoint that does not fit.
         FileNotFoundError: no checkpoint there.
 
@@ -42,18 +55,31 @@ def build(config: Network, num_classes: int) -> nn.Module:
         pretrained=config.pretrained and not config.checkpoint,  # the file brings every weight
         stem=config.stem,
         published_bn=config.published_bn,
+        new_head=new_head,
     )
     if config.checkpoint:
-        load_checkpoint(net, config.checkpoint)
+        load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
     return net
 
 
-def build_for(config: Network, source: Source) -> nn.Module:
-    """A network with weights, as it wants to see the images of a source; trained here, it takes them as they come."""
-    net, file = build(config, source.num_classes), config.checkpoint
-    if file and (expanded(file).parent / "config.yaml").is_file():
-        return net
-    return prepared(net, config.name, source, pretrained=config.pretrained and not file)
+def build_teacher(config: Network, num_classes: int) -> nn.Module:
+    """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
+    try:
+        return build(config, num_classes)
+    except OtherHead as error:
+        raise OtherHead(f"{error}; {REMEDY}") from error
+
+
+def build_for(config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
+    """A network that sees the images of a source as it was trained to (:func:`fractionate.train.pixels.made_for`).
+
+    Pretrained weights for other classes are where a student begins, with a new last layer.
+    """
+    if what == "teacher":
+        net = build_teacher(config, source.num_classes)
+    else:
+        net = build(config, source.num_classes, new_head=what == "student")
+    return made_for(net, config, source, tried_on, what)
 
 
 def place(name: str) -> torch.device:
@@ -92,6 +118,7 @@ class Training:
         teacher_test: the teacher's metrics on the test images.
         teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
+        teacher_pixels: what it does to pixels itself; ``None``: it takes them as the data have them.
         epoch, step: how far training is.
     """
 
@@ -107,6 +134,7 @@ class Training:
     teacher_test: Result | None = None
     teacher_seen: Metrics | None = None
     teacher_params: int | None = None
+    teacher_pixels: Preprocessing | None = None
     epoch: int = 0
     step: int = 0
     watch: Watch | None = None
@@ -135,18 +163,18 @@ def prepare(
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
     """
     device = place(run.device)
-    made = sources(run.data, run.seed, device) if train is None or test is None else (train, test)
+    made = _sources(run, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
-    teacher = teacher or _built_teacher(run, train)
+    teacher = teacher or _built_teacher(run, train, test)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = _placed(student or build(run.student, train.num_classes), run, device).train()
+    student = _placed(student or build_for(run.student, train, test, "student"), run, device).train()
     student = _with_batch_norms(student, run, device)
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
-    method = _method(run, device)
+    task = task or task_of(run, train.classes if stated(train) else ())
+    method = _method(run, device, task)
     method, merge, momenta = streams_of(run, method, watched)
-    task = task or Classification(method.regions)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
     optimizer = stream_optimizer(run, grouped(run.optimizer, student, method.module), momenta)
@@ -155,7 +183,7 @@ def prepare(
         method=method,
         merge=merge,
         student=student,
-        teacher=_teacher(run, teacher, train) if teacher and run.method.distils else None,
+        teacher=_teacher(run, teacher, train, task) if teacher and run.method.distils else None,
         train=train,
         test=test,
         optimizer=optimizer,
@@ -165,12 +193,42 @@ def prepare(
     return _compared_with(training, teacher) if teacher else training
 
 
-def _built_teacher(run: Run, train: Source) -> nn.Module | None:
+def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
+    """The config's task.
+
+    Args:
+        run: the config.
+        classes: names of the data's classes, for the metrics.
+
+    Example:
+        >>> from fractionate.config.method import MethodSpec
+        >>> task_of(Run(student=Network("resnet8"), method=MethodSpec("ce"))).headline
+        'top1'
+    """
+    if run.task.name == "segmentation":
+        height, width = run.data.crop or (0, 0)
+        return Segmentation(run.task, classes, (height, width) if run.data.crop else None)
+    return Classification(run.method.build().regions)
+
+
+def method_of(run: Run, task: Task | None = None) -> Method:
+    """The config's method, with whatever its task adds to it."""
+    completed = getattr(task or task_of(run), "completed", None)
+    method = run.method.build()
+    return method if completed is None else completed(method)
+
+
+def _sources(run: Run, device: torch.device) -> tuple[Source, Source]:
+    check_images(run)
+    return sources(run.data, run.seed, device)
+
+
+def _built_teacher(run: Run, train: Source, test: Source) -> nn.Module | None:
     """The config's teacher, which sees pixels as it was trained to; none where it would only be compared with."""
     if run.teacher is None or not (run.method.distils or run.teacher.checkpoint or run.teacher.pretrained):
         return None
     torch.manual_seed(run.seed + 1)  # one without weights must be the same in the process that goes on
-    return build_for(run.teacher, train)
+    return build_for(run.teacher, train, test, "teacher")
 
 
 def _placed(net: nn.Module, run: Run, device: torch.device) -> nn.Module:
@@ -192,16 +250,22 @@ def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.
     return converted
 
 
-def _teacher(run: Run, net: nn.Module, train: Source) -> Teacher:
-    images = next(iter(train.batches(1))).images
-    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher)
+def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
+    images, ask = next(iter(train.batches(1))).images, asking(task)
+    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask)
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
-    return tabled(LiveTeacher(short), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
+    return tabled(LiveTeacher(short, ask), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
 
 
-def _method(run: Run, device: torch.device) -> Method:
-    method = run.method.build()
+def asking(task: Task) -> Ask:
+    """How a task takes a network's logits; those of one that does not say, as :func:`logits_of` does."""
+    found: Ask = getattr(task, "ask", logits_of)
+    return found
+
+
+def _method(run: Run, device: torch.device, task: Task) -> Method:
+    method = method_of(run, task)
     if method.module is not None:
         method.module.to(device)
     return method
@@ -226,6 +290,7 @@ def _compared_with(training: Training, teacher: nn.Module) -> Training:
         teacher_test=seen.result(),
         teacher_seen=seen,
         teacher_params=sum(p.numel() for p in teacher.parameters()),
+        teacher_pixels=seen_by(teacher),
     )
 
 

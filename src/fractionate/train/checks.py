@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
 from ..models import classes_of, copy_of
 from ..rows import Progress
-from ..tasks import Evaluation
+from ..tasks import Guessed
 from ..world import current
-from .build import Training, autocast
+from .build import Training, asking, autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
 from .sources import check_seen
@@ -44,10 +45,10 @@ def check_classes(training: Training) -> None:
     classes = training.train.num_classes
     batch = next(iter(training.test.batches(1)))
     few = batch.at(slice(0, 2))
-    state = random_state()
-    found = {"student": classes_of(training.student, few.images, "student", trained=True)}
+    state, ask = random_state(), asking(training.task)
+    found = {"student": classes_of(training.student, few.images, "student", trained=True, ask=ask)}
     if (teacher := teacher_net(training)) is not None:
-        found["teacher"] = classes_of(teacher, few.images, "teacher")
+        found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
     set_random_state(state)
     for what, count in found.items():
         if count != classes:
@@ -58,21 +59,20 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
     """Refuse a teacher that is worse than asked for, or worse than guessing."""
     if training.teacher_test is None:
         return
-    key, found = training.task.headline, training.teacher_test
-    name, value = {"top1": "top-1"}.get(key, key), found.score
-    if at_least is not None and value < at_least:
+    found = training.teacher_test
+    metric, value = headline(found.headline), found.score
+    if at_least is not None and (value < at_least if metric.higher else value > at_least):
         raise ValueError(
-            f"the teacher has {value:.2f} % {name} on the test images, at least {at_least:g} % were asked for"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, at "
+            f"{'least' if metric.higher else 'most'} {f'{at_least:g} {metric.unit}'.rstrip()} were asked for"
         )
-    if not isinstance(found, Evaluation):  # what guessing gets is known of classes alone
+    if not isinstance(found, Guessed) or not training.run.method.distils:
         return
-    top1, classes, count = found.top1, training.train.num_classes, sum(found.calibration.count)
-    chance = 1 / classes
-    doubt = SURE * (chance * (1 - chance) / max(1, count)) ** 0.5
-    if training.run.method.distils and top1 / 100 < chance - doubt:
+    chance, doubt = found.guessing(training.train.num_classes)
+    if (chance - value if metric.higher else value - chance) > SURE * doubt:
         raise ValueError(
-            f"the teacher has {top1:.2f} % top-1 on the test images, guessing has {100 * chance:.2f} %: are its "
-            f"classes in another order, or its images normalised in another way?"
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, guessing has "
+            f"{metric.value(chance)}: are its classes in another order, or its images normalised in another way?"
         )
 
 

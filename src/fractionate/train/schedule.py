@@ -17,9 +17,10 @@ def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
 
         e <= w:  s + (1 - s) t / w
         cosine:  (1 + cos(pi (t - w) / (E - w))) / 2
+        poly:    m + (1 - m) (1 - (t - w) / (E - w))^power, with the minimum m
 
     as torch's ``CosineAnnealingLR`` gives it: the first epoch has the whole rate, and 0 would come after the last one.
-    A schedule that names a ``minimum`` follows the published code: t = e, and the last epoch has that minimum.
+    A cosine that names a ``minimum`` follows the published code: t = e, and the last epoch has that minimum.
 
     Args:
         rate: the schedule.
@@ -38,7 +39,7 @@ def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
 
 def _at(rate: LearningRate, before: float, length: float, epochs: int) -> float:
     """The factor of a stretch of training of that ``length``, when ``before`` epochs are over."""
-    over = before + length if rate.minimum else before
+    over = before + length if rate.minimum and rate.schedule == "cosine" else before
     if over < rate.warmup_epochs:
         return rate.warmup_start + (1 - rate.warmup_start) * over / rate.warmup_epochs
     if rate.schedule == "step":
@@ -46,6 +47,9 @@ def _at(rate: LearningRate, before: float, length: float, epochs: int) -> float:
     if rate.schedule == "cosine" and epochs > rate.warmup_epochs:
         done = (over - rate.warmup_epochs) / (epochs - rate.warmup_epochs)
         return rate.minimum + (1 - rate.minimum) * (1 + math.cos(math.pi * done)) / 2
+    if rate.schedule == "poly" and epochs > rate.warmup_epochs:
+        left = 1 - (over - rate.warmup_epochs) / (epochs - rate.warmup_epochs)
+        return rate.minimum + (1 - rate.minimum) * max(0.0, left) ** rate.power  # a run's end may come out below 0
     return 1.0
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from .._files import expanded
 from ..config.data import Data
+from ..config.ranges import DENSE
 from ..data import (
     AUGMENTATIONS,
     PHOTO_NORMALIZATION,
@@ -27,19 +29,20 @@ from ..data import (
     fashion_mnist,
     few,
     folder,
+    long_tailed,
     mnist,
     normalization_of,
     photo_set,
     stl10,
 )
 from ..data.cifar import NORMALIZATION
+from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..models.preprocessing import shown_of
 from .joining import beside
+from .pixels import differ
 
 if TYPE_CHECKING:
     from .build import Training
-
-SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
-SCALE = 0.05  # of a standard deviation, as a share of it
 
 
 def seen_images(source: Source) -> dict[str, Any] | None:
@@ -79,7 +82,8 @@ def check_seen(training: Training) -> None:
             f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
             f"and {_at(ours, at)} here; train it on these images"
         )
-    if _normalised_otherwise(there, here):
+    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
+    if not own_way and _normalised_otherwise(there, here):
         raise ValueError(
             f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
             f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
@@ -100,7 +104,7 @@ def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
     if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
         return False
-    return any(abs(m1 - m2) > SHIFT * s2 or abs(s1 - s2) > SCALE * s2 for m1, s1, m2, s2 in zip(*rules, strict=True))
+    return differ(*rules)
 
 
 def _numbers(values: Any) -> bool:
@@ -153,6 +157,8 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
+    if data.name in DENSE:
+        return dense(data, seed, device)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
@@ -160,12 +166,45 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
 
 
+def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
+    """The same of a set with a class for every pixel: crops to train on, whole images to evaluate on.
+
+    Raises:
+        ValueError: the images are not there, or image and mask do not fit each other.
+    """
+    kept = _pairs(data, train_part(data), "training")
+    height, width = data.crop or (0, 0)
+    train = DenseImages(
+        kept,
+        kept.classes,
+        batch_size=data.batch_size,
+        crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
+        multiple=data.multiple,
+        passes=data.passes,
+        seed=seed,
+        device=device,
+    )
+    return train, dense_test(data, device)
+
+
+def dense_test(data: Data, device: torch.device) -> DenseImages:
+    """The whole images of a dense set that are evaluated on; errors as :func:`dense`."""
+    kept = _pairs(data, data.evaluate_on, data.evaluate_on)
+    return whole(DenseImages(kept, kept.classes, batch_size=1, multiple=data.multiple, device=device))
+
+
+def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
+    root = data_root(data) if data.name != "masks" else expanded(_named(data))
+    return ready(listed(data.name, root, part), f"the {what} images of {root}")
+
+
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
     """The same out of images that were read already."""
+    kept = images.train if data.imbalance is None else long_tailed(images.train, data.imbalance)
     train = SmallImages(
-        images.train.images,
-        images.train.target,
-        images.train.num_classes,
+        kept.images,
+        kept.target,
+        kept.num_classes,
         images.normalization,
         batch_size=data.batch_size,
         shift=data.shift,
@@ -177,8 +216,8 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         cutmix=data.cutmix,
         seed=seed,
         device=device,
-        classes=images.train.classes,
-        listing=images.train.listing,
+        classes=kept.classes,
+        listing=kept.listing,
     )
     test = SmallImages(
         images.test.images,
@@ -230,10 +269,14 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     return load
 
 
-def _folder(data: Data) -> Images:
+def _named(data: Data) -> str:
     if data.root is None:
         raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    root = Path(data.root)
+    return data.root
+
+
+def _folder(data: Data) -> Images:
+    root = Path(_named(data))
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)

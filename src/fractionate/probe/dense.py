@@ -1,0 +1,79 @@
+"""Looking at images with a class for every pixel, and measuring networks on images of either kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from .._terminal import one_line
+from ..config.data import Data
+from ..config.ranges import DENSE
+from ..data import SmallImages, Source
+from ..data.dense import VOID, DenseImages
+from ..tasks import DenseEvaluation, Segmentation, Task, measure_with
+from ..tasks.classification import Evaluation, evaluate, predict
+from ..train.sources import SETS, dense_test, evaluation_batch
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def test_images(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | DenseImages:
+    """The evaluation images of a config, at most so many at once."""
+    if data.name in DENSE:
+        dense = dense_test(data, device)
+        return replace(dense, batch_size=min(batch_size or dense.batch_size, dense.batch_size))
+    found = SETS[data.name](data)
+    return SmallImages(
+        found.test.images,
+        found.test.target,
+        found.test.num_classes,
+        found.normalization,
+        batch_size=min(batch_size or evaluation_batch(found.test.images.shape[-1]), len(found.test)),
+        shuffle=False,
+        device=device,
+        classes=found.test.classes,
+        listing=found.test.listing,
+    )
+
+
+def metrics_of(
+    net: nn.Module, other: nn.Module | None, test: Source, task: Task | None
+) -> Evaluation | DenseEvaluation:
+    """Those of the task; of classification, the teacher's answers are the largest of its logits."""
+    if isinstance(test, SmallImages):
+        return evaluate(net, test, None if other is None else predict(other, test)[0].argmax(1))
+    asked = task if isinstance(task, Segmentation) else Segmentation()
+    asked = replace(asked, classes=test.classes)
+    beside = None if other is None else measure_with(asked.metrics(), other, test)
+    return measure_with(asked.metrics(beside), net, test).result()
+
+
+def class_table(ious: Mapping[str, float], absent: Sequence[str]) -> Table:
+    """The IoU of every class, and which classes no label names."""
+    from rich.table import Table
+
+    left_out = f" (no pixel has the label of {', '.join(absent)}: left out of the mean)" if absent else ""
+    table = Table(title=f"intersection over union{left_out}")
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    for name, value in ious.items():
+        table.add_row(one_line(name).replace("[", r"\["), f"{value:.2f}")
+    return table
+
+
+def pixels_said(train: DenseImages) -> str:
+    """Which part of the pixels has a label, and how many of them the rarest class has, in one epoch's crops."""
+    seen = [torch.bincount(b.target.flatten().cpu(), minlength=VOID + 1) for b in train.batches(1)]
+    counts = torch.stack(seen).sum(0)
+    kept = counts[: train.num_classes].tolist()
+    empty = [train.classes[label] for label, n in enumerate(kept) if not n]
+    rare = min(range(len(kept)), key=kept.__getitem__)
+    said = f"{train.num_classes} classes; {100 * sum(kept) / int(counts.sum()):.1f} % of the pixels have a label"
+    if empty:
+        return f"{said}; no pixel of {', '.join(empty[:5])}: it cannot be learnt"
+    return f"{said}, {100 * kept[rare] / sum(kept):.2f} % of these are {train.classes[rare]}, the rarest"
