@@ -26,7 +26,7 @@ from fractionate.runs.stop import Stopped, deadline
 from fractionate.studies.display import display
 from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.studies.teachers import trained_teacher
-from fractionate.train.log import Diverged
+from fractionate.tasks import Diverged
 
 from .keep import KEPT, keep
 from .teachers import keep_teachers

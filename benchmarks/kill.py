@@ -46,10 +46,19 @@ PATHS: dict[str, list[str]] = {
     "augmented": ["data.augment=randaugment", "data.passes=2"],
     "mixup": ["data.mixup=0.2", "data.cutmix=1.0"],
     "folder": ["data.name=folder", "data.size=8", "data.labels_per_class=null"],
+    **{
+        f"loaded-{n}": ["data.name=folder", "data.size=8", "data.labels_per_class=null", f"data.workers={n}", *more]
+        for n, more in {
+            0: ["data.mixup=0.2", "data.erasing=0.5"],
+            1: ["data.cache=true", "data.augment=trivialaugment"],
+            3: ["data.repeats=2"],
+        }.items()
+    },
     "accumulated": ["accumulate=2", "keep=3"],
     "adamw": ["optimizer.name=adamw", "optimizer.lr=0.003", "optimizer.decay=weights", "monitors.update_rms=true"],
 }
-TIMING = ("seconds", "images_per_s")
+TIMING = ("seconds", "images_per_s", "data_wait")
+PICTURES = ("folder", "loaded-0", "loaded-1", "loaded-3")
 SAVE_STEPS = 3
 
 
@@ -74,12 +83,12 @@ class Point:
 
 def small_run(method: str, folder: Path, path: str = "plain") -> Run:
     """Three epochs of eight steps on the digits, with everything on that has a state."""
-    large, small = ("resnet14", "resnet8") if path == "folder" else ("convnet_8_16", "convnet_4_8")  # colour or grey
+    large, small = ("resnet14", "resnet8") if path in PICTURES else ("convnet_8_16", "convnet_4_8")  # colour or grey
     teacher, changes = folder / f"{large}.safetensors", list(PATHS[path])
     if not teacher.exists():
         torch.manual_seed(1)
         save_weights(create(large, num_classes=10), teacher)
-    if path == "folder":
+    if path in PICTURES:
         changes.append(f"data.root={digits_as_files(folder / 'digits')}")
     spec = MethodSpec.parse(method)
     run = Run(
@@ -87,7 +96,11 @@ def small_run(method: str, folder: Path, path: str = "plain") -> Run:
         teacher=Network(large, checkpoint=str(teacher)),
         method=spec,
         data=Data(
-            labels_per_class=4, batch_size=5, shift=1, flip=True, strong="cutout" if spec.build().views == 2 else "none"
+            labels_per_class=4,
+            batch_size=5,
+            shift=0 if "loaded" in path else 1,
+            flip=True,
+            strong="cutout" if spec.build().views == 2 else "none",
         ),
         optimizer=Optimizer(lr=0.01),
         learning_rate=LearningRate("cosine", per="step"),

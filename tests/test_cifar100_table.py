@@ -21,8 +21,8 @@ from fractionate.config.files import override, to_yaml
 from fractionate.config.run import Network
 from fractionate.runs.folder import RunFolder
 from fractionate.studies.jobs import Job, Options
+from fractionate.tasks import Diverged
 from fractionate.train.build import build
-from fractionate.train.log import Diverged
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 import results

@@ -17,7 +17,7 @@ from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network, Run
 from fractionate.probe.sample import sampled
 from fractionate.studies.chosen import _first_seed
-from fractionate.train.build import place
+from fractionate.train.device import place
 from fractionate.train.sources import evaluation_batch
 
 RUN = Run(

@@ -19,11 +19,10 @@ from fractionate.data import Batch, Normalization, SmallImages, Source
 from fractionate.optim import AllReduce
 from fractionate.rows import Logits, with_weight
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.tasks import Classification, evaluate
+from fractionate.tasks import Classification, Diverged, evaluate
 from fractionate.teachers import Teacher
 from fractionate.teachers.table import TeacherTable, fingerprint
 from fractionate.train.build import prepare
-from fractionate.train.log import Diverged
 from fractionate.train.loop import Loop
 from fractionate.world import current
 

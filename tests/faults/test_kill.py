@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from benchmarks.kill import kill_points
+from benchmarks.kill import PICTURES, kill_points
 
 pytestmark = [
     pytest.mark.faults,
@@ -30,12 +30,17 @@ def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path) -> 
         ("augmented", "mlkd"),
         ("mixup", "gdkd(k=3)"),
         ("folder", "dkd+dot"),
+        ("loaded-0", "kd"),
+        ("loaded-1", "dkd+deepkd"),
+        ("loaded-3", "kd"),
         ("accumulated", "dkd+deepkd"),
         ("adamw", "dkd+deepkd"),
     ],
 )
 def test_so_does_a_run_on_every_path_of_data_and_teacher(path: str, method: str, tmp_path: Path) -> None:
-    if path == "folder":
+    if path in PICTURES:
         pytest.importorskip("PIL")
+    if "loaded" in path:
+        pytest.importorskip("torchvision")
     points = kill_points(method, 2, seed=0, folder=tmp_path, path=path)
     assert [p.equal for p in points] == [True] * 2

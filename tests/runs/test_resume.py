@@ -26,7 +26,7 @@ from fractionate.train.build import prepare
 from fractionate.train.loop import Average
 from tests.train.runs import teacher_file, tiny
 
-TIMING = ("seconds", "images_per_s")
+TIMING = ("seconds", "images_per_s", "data_wait")
 WATCHED = Monitors(gsnr_window=5, cosines=True, norms=True)
 ADAMW = AdamW(lr=0.003, weight_decay=0.05, decay="weights", clip=1.0)
 TWO_VIEWS = Data(labels_per_class=2, batch_size=5, shift=1, strong="cutout")

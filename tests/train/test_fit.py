@@ -15,8 +15,9 @@ from fractionate.config.optimizers import Optimizer
 from fractionate.config.run import Monitors, Network, Run
 from fractionate.data import Normalization, SmallImages
 from fractionate.runs.checkpoint import restore, save_checkpoint
-from fractionate.train.build import Training, place, prepare
-from fractionate.train.log import Diverged
+from fractionate.tasks import Diverged
+from fractionate.train.build import Training, prepare
+from fractionate.train.device import place
 from fractionate.train.loop import Loop, fit
 from tests.train.runs import teacher_file, tiny
 

@@ -21,10 +21,10 @@ from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped
 from fractionate.schedules import constant
+from fractionate.tasks import Diverged
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
 from fractionate.train.health import Guard, NotFinite
-from fractionate.train.log import Diverged
 from fractionate.train.loop import Loop
 from tests.runs.test_resume import outcome, stop_after
 from tests.train.runs import teacher_file, tiny

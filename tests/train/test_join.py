@@ -12,8 +12,8 @@ import torch
 from fractionate.combine import Rule
 from fractionate.config.optimizers import AdamW, Optimizer
 from fractionate.config.run import Network, Parallel, Run
+from fractionate.tasks import Diverged
 from fractionate.train.build import Training, prepare
-from fractionate.train.log import Diverged
 from fractionate.train.loop import Record, fit
 from tests.train.runs import teacher_file, tiny
 

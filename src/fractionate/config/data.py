@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .ranges import check_data
+from .ranges import DENSE, FOLDERS, LOADED, OF_DENSE, SIZED, left_alone, within
 
 Name = Literal[
     "digits",
@@ -26,7 +26,9 @@ Name = Literal[
     "voc",
     "masks",
 ]
-Augment = Literal["none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment"]
+Augment = Literal[
+    "none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment", "randaugment-2-9", "trivialaugment"
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Data:
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
+        workers: load photos one by one as they are needed, in so many processes, 0 meaning this one; ``None`` reads all
+            images into memory at the start. Loaded photos are cropped in another way (``resized_crop``, ``crop_pct``);
+            how many processes load them changes no number.
         batch_size: images per step.
         passes: how often every image is seen in one epoch.
         shift: random shift by up to this many pixels (pad and crop).
@@ -54,9 +59,17 @@ class Data:
         augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
             ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
             ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
+            Of loaded photos also ``"randaugment-2-9"`` and ``"trivialaugment"``, torchvision's.
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
+        resized_crop: train on parts of loaded photos of random area and shape; ``False``: on their centres, shifted by
+            ``shift``, as on those of images in memory.
+        crop_scale: smallest and largest area of such a part, as shares of the photo's.
+        crop_pct: share of the resized photo's shorter side that is cut out of the middle for evaluation.
+        interpolation: of loaded photos.
+        erasing: chance that a patch of a loaded photo is painted over with the mean colour.
+        repeats: show every loaded photo so many times in a row, each time augmented anew, and 1 of so many in an epoch.
         unlabelled: a folder of images without labels (anywhere below it; or STL-10's), some of which join every batch;
             ``"all"``: all training images, labels hidden, beside those that ``labels_per_class`` keeps. The task's loss
             is the mean over the images with labels, every other the mean over all. For methods that read no label.
@@ -76,6 +89,7 @@ class Data:
     size: int | None = None
     skip_broken: bool = False
     cache: bool = False
+    workers: int | None = None
     batch_size: int = 64
     passes: int = 1
     shift: int = 0
@@ -84,6 +98,12 @@ class Data:
     strong: Augment = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    resized_crop: bool = True
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_pct: float = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    erasing: float = 0.0
+    repeats: int = 1
     unlabelled: str | None = None
     unlabelled_batch: int | None = None
     crop: tuple[int, ...] = ()
@@ -93,4 +113,59 @@ class Data:
     multiple: int = 32
 
     def __post_init__(self) -> None:
-        check_data(self)
+        _check(self)
+
+
+def _check(data: Data) -> None:
+    """Numbers in range; options of a folder of images only there."""
+    within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
+    within(1, unlabelled_batch=data.unlabelled_batch, imbalance=data.imbalance, repeats=data.repeats)
+    _check_loading(data)
+    if data.unlabelled is None:
+        left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
+    within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
+    for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
+        if data.name not in names:
+            left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
+    if data.name in FOLDERS and data.imbalance is not None:
+        raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
+    _check_dense(data)
+
+
+def _check_dense(data: Data) -> None:
+    """What belongs to sets with a class for every pixel, and what they have not."""
+    if data.name in DENSE:
+        why = f"is for images with one class each, not for {data.name!r}"
+        left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix")
+        within(1, crop=min(data.crop, default=None), multiple=data.multiple)
+        within(0, 1, colour=data.colour)
+        within(0, scale_step=data.scale_step)
+        if not 0 < data.scale[0] <= data.scale[1]:
+            raise ValueError(f"scale is the smallest and the largest factor, above 0, got {list(data.scale)}")
+        if not data.crop and data.scale != (1.0, 1.0):
+            raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
+    else:
+        why = f"belongs to dense data sets ({', '.join(DENSE)}), not to {data.name!r}"
+        left_alone(data, why, *OF_DENSE)
+
+
+def _check_loading(data: Data) -> None:
+    """What belongs to photos that are loaded one by one, and what they have not."""
+    within(0, workers=data.workers)
+    within(0, 1, erasing=data.erasing)
+    low, high = data.crop_scale
+    within(0.0001, 1, **{"crop_scale[0]": low, "crop_scale[1]": high, "crop_pct": data.crop_pct})
+    if low > high:
+        raise ValueError(f"crop_scale is the smallest and the largest area, got {low}, {high}")
+    if data.workers is None:
+        left_alone(data, "belongs to photos that are loaded one by one: add data.workers=N", *LOADED)
+        for name, value in (("augment", data.augment), ("strong", data.strong)):
+            if value in ("randaugment-2-9", "trivialaugment"):
+                raise ValueError(f"data.{name}={value} is for photos that are loaded one by one: add data.workers=N")
+        return
+    if data.name not in FOLDERS:
+        raise ValueError(f"data.workers belongs to data.name=folder and to photos, not to {data.name!r}; leave it out")
+    if data.shift and data.resized_crop:
+        raise ValueError("data.shift moves the centre of photos, and resized crops have none: add resized_crop=false")
+    if data.unlabelled is not None:
+        raise ValueError("data.unlabelled joins images in memory: leave out data.workers")

@@ -8,7 +8,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data import Data
     from .optimizers import SGD, AdamW, LearningRate
     from .run import Run
     from .task import Segmentation
@@ -20,6 +19,14 @@ FOLDERS = ("folder", "imagenet", "tiny-imagenet", "cub200", "dtd", "food101")  #
 SIZED = (*FOLDERS, "stl10")  # whose images have no size of their own, or can be given another
 DENSE = ("camvid", "cityscapes", "ade20k", "voc", "masks")  # data sets with a class for every pixel
 OF_DENSE = ("crop", "scale", "scale_step", "colour", "multiple")  # fields of the data for these sets alone
+LOADED = (
+    "resized_crop",
+    "crop_scale",
+    "crop_pct",
+    "interpolation",
+    "erasing",
+    "repeats",
+)  # what only loaded photos have
 LABELS = 255  # the largest label that a mask holds
 
 
@@ -52,33 +59,6 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
         raise ValueError(f"{name} must be {side}, got {value}")
 
 
-def check_data(data: Data) -> None:
-    """Numbers in range; options of a folder of images only there."""
-    within(1, batch_size=data.batch_size, passes=data.passes, labels_per_class=data.labels_per_class, size=data.size)
-    within(1, unlabelled_batch=data.unlabelled_batch, imbalance=data.imbalance)
-    if data.unlabelled is None:
-        _left_alone(data, "belongs to data.unlabelled, which names no images", "unlabelled_batch")
-    within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
-    for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
-        if data.name not in names:
-            _left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
-    if data.name in FOLDERS and data.imbalance is not None:
-        raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
-    if data.name in DENSE:
-        why = f"is for images with one class each, not for {data.name!r}"
-        _left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix")
-        within(1, crop=min(data.crop, default=None), multiple=data.multiple)
-        within(0, 1, colour=data.colour)
-        within(0, scale_step=data.scale_step)
-        if not 0 < data.scale[0] <= data.scale[1]:
-            raise ValueError(f"scale is the smallest and the largest factor, above 0, got {list(data.scale)}")
-        if not data.crop and data.scale != (1.0, 1.0):
-            raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
-    else:
-        why = f"belongs to dense data sets ({', '.join(DENSE)}), not to {data.name!r}"
-        _left_alone(data, why, *OF_DENSE)
-
-
 def check_segmentation(task: Segmentation) -> None:
     """Numbers in range; fields of another choice as they are by default."""
     within(0, auxiliary=task.auxiliary)
@@ -86,9 +66,9 @@ def check_segmentation(task: Segmentation) -> None:
     if not 0 < task.stride <= 1:
         raise ValueError(f"stride must lie above 0 and be at most 1, got {task.stride}")
     if task.logits != "head":
-        _left_alone(task, "belongs to logits='head'", "labels")
+        left_alone(task, "belongs to logits='head'", "labels")
     if task.evaluate != "sliding":
-        _left_alone(task, "belongs to evaluate='sliding'", "stride")
+        left_alone(task, "belongs to evaluate='sliding'", "stride")
 
 
 def check_device(name: str) -> None:
@@ -152,11 +132,11 @@ def check_learning_rate(rate: LearningRate) -> None:
     within(0, warmup_epochs=rate.warmup_epochs)
     within(0, 1, minimum=rate.minimum, warmup_start=rate.warmup_start, decay=rate.decay)
     if rate.schedule != "step":
-        _left_alone(rate, f"belongs to the schedule 'step', not to {rate.schedule!r}", "decay")
+        left_alone(rate, f"belongs to the schedule 'step', not to {rate.schedule!r}", "decay")
     if rate.schedule not in ("cosine", "poly"):
-        _left_alone(rate, f"belongs to the schedules 'cosine' and 'poly', not to {rate.schedule!r}", "minimum")
+        left_alone(rate, f"belongs to the schedules 'cosine' and 'poly', not to {rate.schedule!r}", "minimum")
     if rate.schedule != "poly":
-        _left_alone(rate, f"belongs to the schedule 'poly', not to {rate.schedule!r}", "power")
+        left_alone(rate, f"belongs to the schedule 'poly', not to {rate.schedule!r}", "power")
     _check_positive(power=rate.power)
 
 
@@ -246,6 +226,8 @@ def _untabled(run: Run) -> str:
     """Why a table of logits per image, shift and flip cannot stand for the teacher; empty if it can."""
     if run.method.build().regions:
         return f"{run.method.title} reads the logits of image regions, which a table does not hold"
+    if run.data.workers is not None:
+        return "photos that are loaded (data.workers) are cropped at random, and a table counts shifts and flips alone"
     data = {"augment": run.data.augment != "none", "mixup": run.data.mixup, "cutmix": run.data.cutmix}
     more = next((name for name, used in data.items() if used), None)
     return f"data.{more} changes the images by more than shifts and flips, which is all a table counts" if more else ""
@@ -263,7 +245,7 @@ def _reads_gradients(run: Run) -> str:
     return next((name for name, value in asked.items() if value), "")
 
 
-def _left_alone(part: Any, why: str, *names: str) -> None:
+def left_alone(part: Any, why: str, *names: str) -> None:
     """Fields that would be ignored are as they are by default."""
     defaults = {field.name: field.default for field in fields(part)}
     for name in names:

@@ -11,6 +11,7 @@ from .labelled import Labelled, Part, few, held_out, long_tailed
 from .layouts import IMAGENET as PHOTO_NORMALIZATION
 from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
+from .photos import Photos
 from .small import SmallImages
 from .source import (
     Countable,
@@ -40,6 +41,7 @@ __all__ = [
     "PHOTO_NORMALIZATION",
     "Part",
     "PhotoSet",
+    "Photos",
     "Draw",
     "Drawn",
     "SmallImages",

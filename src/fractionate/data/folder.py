@@ -118,7 +118,7 @@ def read_layout(
     labelled = found.labelled or part in ("validation", "test")
     target = torch.tensor(files.labels, dtype=torch.int64)
     if labelled:
-        _check_counts(target, classes, f"the {part} part of {printable(root)}")
+        check_counts(target, classes, f"the {part} part of {printable(root)}")
     size = size or default_size(found.train.paths)
     if samples is not None:
         files = files.at(range(0, len(files.paths), max(1, len(files.paths) // samples)))
@@ -129,7 +129,7 @@ def read_layout(
         images, kept = read_kept(files.paths, size, cache, skip_broken=skip_broken, progress=progress, say=say)
     target = target[kept]
     if samples is None and labelled:
-        _check_counts(target, classes, f"the readable {part} part of {printable(root)}")
+        check_counts(target, classes, f"the readable {part} part of {printable(root)}")
     listing = digest(size, files.at(kept).listed(root))
     return Labelled(images, target, len(classes), classes, listing)
 
@@ -196,7 +196,8 @@ def divided(
     return Layout(classes, train, parts, list(unread))
 
 
-def _check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:
+def check_counts(target: torch.Tensor, classes: tuple[str, ...], where: str) -> None:
+    """Refuse classes without an image."""
     count = torch.bincount(target, minlength=len(classes))
     empty = [name for name, n in zip(classes, count.tolist(), strict=True) if not n]
     if empty:

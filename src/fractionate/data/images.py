@@ -6,8 +6,9 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -74,51 +75,103 @@ def read_images(
     return images[kept], kept
 
 
-def read_image(path: Path, size: int) -> Tensor:
-    """One image, ``[3, size, size]`` uint8.
+def read_image(path: Path, size: int, view: View | None = None) -> Tensor:
+    """One image, ``[3, size, size]`` uint8: resized, and the centre cut out.
+
+    Args:
+        path: the file.
+        size: in pixels.
+        view: how it is shown; by default as :func:`read_images` does.
 
     Raises:
         ValueError: it cannot be read.
         MemoryError: there is not enough memory for it; that is not the picture's fault.
         OSError: too many files are open; likewise.
     """
+    return as_tensor(_whole(path, lambda image: _square(image, size, view or View())))
+
+
+def read_bounded(path: Path, bound: int) -> Tensor:
+    """A whole image, ``[3, h, w]`` uint8, its shorter side at most ``bound`` pixels; errors as :func:`read_image`.
+
+    A JPEG that is at least twice as large is decoded at a half, a quarter or an eighth of its size, which costs less.
+    What comes out depends on the file and on ``bound`` alone.
+    """
+    return as_tensor(_whole(path, lambda image: _bounded(image, bound), draft=bound))
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """``[3, h, w]`` uint8."""
+    width, height = image.size
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(height, width, 3).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a picture is resized before the middle of it is cut out.
+
+    Args:
+        crop_pct: share of the resized picture's shorter side that is cut out.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, both with antialiasing.
+    """
+
+    crop_pct: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+def _whole(path: Path, change: Callable[[Image.Image], Image.Image], draft: int | None = None) -> Image.Image:
+    """A picture in RGB, upright, and changed; whatever is wrong with it is said in words."""
+    from PIL import Image
+
     try:
-        pixels = _square(path, size).tobytes()
+        with Image.open(path, formats=formats()) as opened:
+            if opened.mode.startswith(DEEP):
+                raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
+            if draft:
+                opened.draft(None, (draft, draft))
+            image = upright(opened)
+            if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+                image = image.convert("RGBA")  # Pillow asks for it
+            return change(image.convert("RGB"))
     except MemoryError as error:
         raise MemoryError(f"memory ran out while {printable(path)} was read; close other programs") from error
     except Exception as error:  # a damaged file raises nearly anything
         check_machine(error, path)
         raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
-    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
 
 
-def _square(path: Path, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int, view: View) -> Image.Image:
     from PIL import Image
 
-    with Image.open(path, formats=formats()) as opened:
-        if opened.mode.startswith(DEEP):
-            raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
-        image = upright(opened)
-        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-            image = image.convert("RGBA")  # Pillow asks for it
-        image = image.convert("RGB")
-    short = min(image.size)
+    short, wanted = min(image.size), int(size / view.crop_pct + 1e-6)
+    how = Image.Resampling[view.interpolation.upper()]
     if max(image.size) > LONG * short:
-        return _cut_while_scaled(image, size)
-    if short != size:
-        width, height = (size if x == short else int(size * x / short) for x in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        return _cut_while_scaled(image, size, view.crop_pct, how)
+    if short != wanted:
+        width, height = (wanted if x == short else int(wanted * x / short) for x in image.size)
+        image = image.resize((width, height), how)
     left, top = (round((x - size) / 2) for x in image.size)
     return image.crop((left, top, left + size, top + size))
 
 
-def _cut_while_scaled(image: Image.Image, size: int) -> Image.Image:
-    """The same centre of a very thin picture, without scaling what is cut off: a 1 x 60000 one would need gigabytes."""
+def _bounded(image: Image.Image, bound: int) -> Image.Image:
     from PIL import Image
 
     short = min(image.size)
-    left, top = ((x - short) / 2 for x in image.size)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+    if max(image.size) > LONG * short:
+        return _cut_while_scaled(image, min(bound, short), 1.0, Image.Resampling.BILINEAR)
+    if short > bound:
+        width, height = (bound if x == short else int(bound * x / short) for x in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return image
+
+
+def _cut_while_scaled(image: Image.Image, size: int, share: float, how: Image.Resampling) -> Image.Image:
+    """The same centre of a very thin picture, without scaling what is cut off: a 1 x 60000 one would need gigabytes."""
+    side = share * min(image.size)
+    left, top = ((x - side) / 2 for x in image.size)
+    return image.resize((size, size), how, box=(left, top, left + side, top + side))
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -28,7 +28,7 @@ from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
 from ..train.build import build
 from ..train.pixels import said_by
-from ..train.sources import SETS, dense_test
+from ..train.sources import evaluation_source
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages
 
 if TYPE_CHECKING:
@@ -264,13 +264,10 @@ def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn
 
 def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
     """Some normalised images, the number of classes and their names, and the normalisation."""
-    if run.data.name in DENSE:
-        test = dense_test(run.data, torch.device("cpu"))
-        found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(FEW), strict=False)])[:FEW]
-        return found.contiguous(), test.num_classes, test.classes, test.normalization
-    data = SETS[run.data.name](run.data)
-    images = data.normalization(data.test.images[:COMPARED])
-    return images, data.test.num_classes, data.test.classes, data.normalization
+    test = evaluation_source(run.data, torch.device("cpu"))
+    most = FEW if run.data.name in DENSE else COMPARED
+    found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(most), strict=False)])[:most]
+    return found.contiguous(), test.num_classes, test.classes, test.normalization
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.util
 import os
 import sys
@@ -47,10 +46,8 @@ def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Te
         torch.Size([2, 3])
     """
     logits = pick_logits(run_on(net, images, what), f"{what} {name_of(net)}")
-    if len(logits) != len(images):
-        raise ValueError(
-            f"the {what} {name_of(net)} gave logits of {len(logits)} images when asked about {len(images)}"
-        )
+    if (count := len(logits)) != len(images):
+        raise ValueError(f"the {what} {name_of(net)} gave logits of {count} images when asked about {len(images)}")
     return logits
 
 

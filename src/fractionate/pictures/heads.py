@@ -19,7 +19,12 @@ FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's trouble, not 
 
 
 def side_of(path: Path) -> int:
-    """Shorter side of a picture in pixels, from its head alone.
+    """Shorter side of a picture in pixels, from its head alone; errors as :func:`sides_of`."""
+    return min(sides_of(path))
+
+
+def sides_of(path: Path) -> tuple[int, int]:
+    """Height and width of a picture in pixels, from its head alone.
 
     Raises:
         ValueError: it is none.
@@ -29,7 +34,7 @@ def side_of(path: Path) -> int:
 
     try:
         with Image.open(path, formats=formats()) as image:
-            return min(image.size)
+            return image.size[1], image.size[0]
     except MemoryError:
         raise
     except Exception as error:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ..train.build import Training, autocast
+from ..train.build import Training
+from ..train.device import autocast
 
 
 def kept_bytes(training: Training) -> int:

@@ -11,41 +11,28 @@ from torch import nn
 
 from .._terminal import one_line
 from ..config.data import Data
-from ..config.ranges import DENSE
-from ..data import SmallImages, Source
+from ..data import Photos, SmallImages, Source
 from ..data.dense import VOID, DenseImages
 from ..tasks import DenseEvaluation, Segmentation, Task, measure_with
 from ..tasks.classification import Evaluation, evaluate, predict
-from ..train.sources import SETS, dense_test, evaluation_batch
+from ..train.sources import evaluation_source
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def test_images(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | DenseImages:
+def test_images(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | Photos | DenseImages:
     """The evaluation images of a config, at most so many at once."""
-    if data.name in DENSE:
-        dense = dense_test(data, device)
-        return replace(dense, batch_size=min(batch_size or dense.batch_size, dense.batch_size))
-    found = SETS[data.name](data)
-    return SmallImages(
-        found.test.images,
-        found.test.target,
-        found.test.num_classes,
-        found.normalization,
-        batch_size=min(batch_size or evaluation_batch(found.test.images.shape[-1]), len(found.test)),
-        shuffle=False,
-        device=device,
-        classes=found.test.classes,
-        listing=found.test.listing,
-    )
+    source = evaluation_source(data, device)
+    most = source.batch_size if isinstance(source, DenseImages) else source.count
+    return replace(source, batch_size=min(batch_size or source.batch_size, most))
 
 
 def metrics_of(
     net: nn.Module, other: nn.Module | None, test: Source, task: Task | None
 ) -> Evaluation | DenseEvaluation:
     """Those of the task; of classification, the teacher's answers are the largest of its logits."""
-    if isinstance(test, SmallImages):
+    if isinstance(test, SmallImages | Photos):
         return evaluate(net, test, None if other is None else predict(other, test)[0].argmax(1))
     asked = task if isinstance(task, Segmentation) else Segmentation()
     asked = replace(asked, classes=test.classes)

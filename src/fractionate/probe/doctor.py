@@ -21,8 +21,9 @@ from ..monitors import norms
 from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..tasks.classification import Evaluation
-from ..train.build import Training, fixed_threads, parameters, place, prepare
+from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
+from ..train.device import fixed_threads, place
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_time, kept_bytes
 from .dense import pixels_said
@@ -216,8 +217,7 @@ def _classes(train: Source) -> str:
     if (without := unlabelled_count(train)) == train.count:
         return f"{without:,} images without labels"
     count = _counted(train) if known is None else [n * passes for n in known]
-    empty = [label for label, n in enumerate(count) if not n]
-    if empty:
+    if empty := [label for label, n in enumerate(count) if not n]:
         shown = ", ".join(map(str, empty[:5]))
         raise ValueError(
             f"{len(empty)} of {train.num_classes} classes have no training image ({shown}); look at the data"
@@ -276,8 +276,7 @@ def _step(training: Training) -> str:
             step = take(batch, Progress())
             sizes = norms(step.grads)
             seconds = time.perf_counter() - started
-    bad = [name for name, size in sizes.items() if not size < float("inf")]
-    if bad:
+    if bad := [name for name, size in sizes.items() if not size < float("inf")]:
         raise ValueError(
             f"the gradient of stream {bad[0]!r} is {sizes[bad[0]]}; lower optimizer.lr, or look at the data"
         )

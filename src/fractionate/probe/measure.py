@@ -16,7 +16,7 @@ from .._headlines import headline
 from .._terminal import one_line
 from ..config.data import Data
 from ..config.run import Network
-from ..data import SmallImages
+from ..data import Photos, SmallImages
 from ..data.dense import DenseImages
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..runs.folder import RunFolder
@@ -24,7 +24,8 @@ from ..runs.origin import images_problem, student_problem
 from ..tasks import DenseEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
-from ..train.build import build_for, fixed_threads, place, task_of
+from ..train.build import build_for, task_of
+from ..train.device import fixed_threads, place
 from ..train.health import check_weights
 from .dense import class_table, metrics_of, test_images
 
@@ -203,7 +204,7 @@ def evaluate_network(
 def _measure(
     student: Network,
     teacher: Network | None,
-    test: SmallImages | DenseImages,
+    test: SmallImages | Photos | DenseImages,
     how: Conditions,
     title: str,
     task: Task | None,
@@ -228,7 +229,7 @@ def _measure(
     )
 
 
-def _ready(config: Network, test: SmallImages | DenseImages, how: Conditions) -> nn.Module:
+def _ready(config: Network, test: SmallImages | Photos | DenseImages, how: Conditions) -> nn.Module:
     net = build_for(config, test, test).to(test.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net

@@ -15,16 +15,17 @@ from .._files import expanded
 from .._terminal import one_line, printable
 from ..config.run import Network, Run
 from ..data import Normalization
-from ..data.images import read_image
+from ..data.images import View, read_image
 from ..models import logits_of, preprocessing_of
 from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
 from ..runs.origin import student_problem
-from ..train.build import autocast, build, fixed_threads, place
+from ..train.build import build
+from ..train.device import autocast, fixed_threads, place
 from ..train.health import check_weights
 from ..train.pixels import said_by
-from ..train.sources import SETS
+from ..train.sources import evaluation_source
 from .measure import no_weights
 
 if TYPE_CHECKING:
@@ -132,10 +133,10 @@ def _frame(facts: Mapping[str, Any], run: Run) -> Frame:
         assert seen["classes"]
         return Frame(tuple(map(str, seen["classes"])), rule, (int(channels), int(height), int(width)))
     except (AssertionError, KeyError, TypeError, ValueError):
-        data = SETS[run.data.name](run.data)
-        classes = data.test.classes or tuple(map(str, range(data.test.num_classes)))
-        channels, height, width = data.normalization(data.test.images[:1]).shape[1:]
-        return Frame(classes, data.normalization, (channels, height, width))
+        source = evaluation_source(run.data, torch.device("cpu"))
+        classes = source.classes or tuple(map(str, range(source.num_classes)))
+        channels, height, width = next(iter(source.batches(1))).images.shape[1:]
+        return Frame(classes, source.normalization, (channels, height, width))
 
 
 def _no_teacher(run: Run) -> str | None:
@@ -167,10 +168,11 @@ def _net(config: Network, wanted: Any, frame: Frame, run: Run) -> nn.Module:
 def _asked(
     student: nn.Module, teacher: nn.Module | None, pictures: Sequence[Path], frame: Frame, run: Run, top: int
 ) -> Iterator[Said]:
-    device = place(run.device)
+    device, loaded = place(run.device), run.data.workers is not None
+    view = View(run.data.crop_pct, run.data.interpolation) if loaded else View()
     for start in range(0, len(pictures), AT_ONCE):
         some = [expanded(picture) for picture in pictures[start : start + AT_ONCE]]
-        images = frame.rule(torch.stack([pixels_of(picture, frame.shape) for picture in some])).to(device)
+        images = frame.rule(torch.stack([pixels_of(picture, frame.shape, view) for picture in some])).to(device)
         with autocast(run, device):
             said = [_likeliest(net, images, frame, top) for net in (student, teacher) if net is not None]
         for i, picture in enumerate(some):
@@ -185,7 +187,7 @@ def _likeliest(net: nn.Module, images: Tensor, frame: Frame, top: int) -> list[l
     ]
 
 
-def pixels_of(picture: Path, shape: tuple[int, int, int]) -> Tensor:
+def pixels_of(picture: Path, shape: tuple[int, int, int], view: View | None = None) -> Tensor:
     """A picture as a run's images are, ``[ch, h, w]`` uint8: grey where they are, cut out in the middle.
 
     Raises:
@@ -193,7 +195,7 @@ def pixels_of(picture: Path, shape: tuple[int, int, int]) -> Tensor:
     """
     channels, height, width = shape
     side = max(height, width)
-    image = read_image(picture, side)
+    image = read_image(picture, side, view)
     top, left = (side - height) // 2, (side - width) // 2
     image = image[:, top : top + height, left : left + width]
     if channels == 1:

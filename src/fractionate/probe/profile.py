@@ -17,7 +17,8 @@ from ..config.run import Monitors, Run
 from ..data import Batch, Source
 from ..rows import Progress
 from ..teachers.live import Teacher
-from ..train.build import Training, fixed_threads, parameters, prepare
+from ..train.build import Training, parameters, prepare
+from ..train.device import fixed_threads
 from ..train.log import BACKWARD, ROWS, UPDATE, Lap
 from ..train.step import Stepper
 from .cost import Cost, Machine, measure_machine, wait

@@ -12,7 +12,8 @@ from ..config.data import Data
 from ..data import Batch, Normalization, Source, folder
 from ..data.folder import layout
 from ..data.source import normalization_of
-from ..train.sources import Images, resident, sources, train_part
+from ..train.photos import train_part
+from ..train.sources import Images, resident, sources
 
 SAMPLES = 128  # pictures of each part that are decoded
 

@@ -251,9 +251,6 @@ def _shape(x: Tensor | None) -> list[int] | None:
     return None if x is None else list(x.shape)
 
 
-# -- positions -------------------------------------------------------------------------------
-
-
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(x.shape[2:]) == size:
         return x

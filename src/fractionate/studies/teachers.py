@@ -20,8 +20,9 @@ from ..probe.doctor import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
 from ..tasks import measure_with
-from ..train.build import build, build_for, build_teacher, fixed_threads, place, prepare, task_of
+from ..train.build import build, build_for, build_teacher, prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
+from ..train.device import fixed_threads, place
 from ..train.health import check_weights
 from ..train.pixels import settled
 from ..train.sources import sources
@@ -47,8 +48,7 @@ def check_students(runs: Sequence[Run]) -> None:
     if not runs:
         return
     train, test = sources(runs[0].data, runs[0].seed, place(runs[0].device))
-    count = sum(len(batch) for batch in test.batches(1))
-    few = Thinned(test, max(1, count // FEW))
+    few = Thinned(test, max(1, test.count // FEW))
     for run in runs:
         made = train if run.data == runs[0].data else sources(run.data, run.seed, place(run.device))[0]
         training = prepare(replace(run, teacher_table="off"), train=made, test=few)
@@ -58,7 +58,16 @@ def check_students(runs: Sequence[Run]) -> None:
 LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
 # Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
-MAY_DIFFER = ("data.root", "data.cache", "device", "threads", "precision", "channels_last", "save_every")
+MAY_DIFFER = (
+    "data.root",
+    "data.cache",
+    "data.workers",
+    "device",
+    "threads",
+    "precision",
+    "channels_last",
+    "save_every",
+)
 
 
 ENOUGH, LONG = 2.0, 30.0  # seconds of steps that tell the rest, and from which a rest is worth telling

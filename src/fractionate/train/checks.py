@@ -14,7 +14,8 @@ from ..models import classes_of, copy_of
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
-from .build import Training, asking, autocast
+from .build import Training, asking
+from .device import autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
 from .sources import check_seen

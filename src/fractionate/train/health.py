@@ -14,7 +14,7 @@ from ..methods import Method
 from ..optim import StreamGrads, unscale
 from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
-from .log import gradient_diverged
+from .diverged import gradient_diverged
 
 
 def check_weights(what: str, net: nn.Module) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,14 +16,14 @@ from ..methods import Method, resplit
 from ..monitors import GSNR, cosines, norms, update_rms
 from ..optim import StreamAdamW, StreamGrads, StreamSGD
 from ..optim.grads import Grads, Reduce
-from ..rows import Logits, Progress
-from ..tasks import Diverged
 from ..world import World
+from .diverged import diverged, gradient_diverged
 
 if TYPE_CHECKING:
     from .step import Step
 
 
+T = TypeVar("T")
 Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
 ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
 
@@ -113,6 +113,7 @@ class EpochLog:
         self.images = 0
         self.lr: float | None = None
         self._before, self._started = 0.0, time.perf_counter()
+        self._waited = 0.0
 
     def begin(self, lr: float) -> None:
         """Start the clock, of a new epoch or of the rest of an interrupted one.
@@ -132,6 +133,22 @@ class EpochLog:
     def images_per_s(self) -> float:
         """Images seen since the epoch began, per second."""
         return self.images / self.seconds
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time since the epoch began, or went on, in which a batch was waited for."""
+        return self._waited / max(1e-9, time.perf_counter() - self._started)
+
+    def waiting(self, batches: Iterator[T]) -> Iterator[T]:
+        """The same batches, with a clock at how long each is waited for."""
+        end = object()
+        while True:
+            begun = time.perf_counter()
+            batch = next(batches, end)
+            self._waited += time.perf_counter() - begun
+            if batch is end:
+                return
+            yield batch  # type: ignore[misc]
 
     def add(self, step: Step, images: int, largest: Tensor | None = None) -> None:
         """Keep one step's numbers; nothing is synchronized.
@@ -248,53 +265,3 @@ class Laps:
     def finish(self) -> None:  # noqa: D102
         if self.inner:
             self.inner.finish()
-
-
-def explain(error: ValueError, method: Method, lg: Logits, progress: Progress) -> Exception:
-    """What to raise when a loss refused its rows: :class:`Diverged` if a component is not finite, else ``error``."""
-    try:
-        with torch.no_grad():
-            rows = {"task": method.task(lg, progress), **method.terms(lg, progress)}
-    except (ValueError, TypeError, AttributeError):  # the rows do not fit the method: that is the error
-        return error
-    for name in method.parts:
-        bad = rows[name][~torch.isfinite(rows[name])]
-        if len(bad):
-            return diverged(method, progress.epoch, progress.step, name, float(bad[0]))
-    return error
-
-
-def diverged(method: Method, epoch: int, step: int, component: str, value: float) -> Diverged:
-    """The error with its place; ``component`` is empty when only the weighted sum is not finite."""
-    stream = next((s.name for s in method.streams if component in s.components), "")
-    what = f"component {component!r} of stream {stream!r}" if component else "the weighted loss"
-    return Diverged(f"{_where(epoch, step)}: {what} is {value}; {_advice(method)}")
-
-
-def gradient_diverged(
-    method: Method, epoch: int, step: int, stream: str, value: float, component: str | None = None
-) -> Diverged:
-    """The same for a gradient; ``component`` is the guilty one where it could be found out."""
-    what = f"component {component!r} in stream {stream!r}" if component else f"stream {stream!r}"
-    return Diverged(f"{_where(epoch, step)}: the gradient of {what} is {value}; {_advice(method)}")
-
-
-def weights_diverged(method: Method, epoch: int, step: int, value: float) -> Diverged:
-    """The error for weights that a finite gradient has moved too far."""
-    return Diverged(f"{_where(epoch, step)}: the weights are {value} after it; {_advice(method)}")
-
-
-def logits_diverged(method: Method, epoch: int, step: int, error: Diverged) -> Diverged:
-    """The error for finite weights whose logits on the test images are not."""
-    return Diverged(f"{_where(epoch, step)}: after it {error}; {_advice(method)}")
-
-
-def _where(epoch: int, step: int) -> str:
-    return f"training diverged in epoch {epoch}, step {step}"
-
-
-def _advice(method: Method) -> str:
-    return (
-        f"lower optimizer.lr, bound the gradients (optimizer.clip=1), let the rate warm up for longer "
-        f"(learning_rate.warmup_epochs), or lower the weights or the momentum shifts of {method.name}"
-    )

@@ -1,4 +1,4 @@
-"""An average of the student's weights over the steps, which is then what is evaluated and kept."""
+"""The loop: epoch by epoch, step by step, with an average of the weights if the config asks for one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from ..models import copy_of
 from ..rows import Progress
 from ..tasks import Diverged, Result, measure_with
 from ..world import current
-from .build import Training, fixed_threads, parameters
+from .build import Training, parameters
 from .cuda_graph import Captured, Given
+from .device import fixed_threads
+from .diverged import logits_diverged, weights_diverged
 from .health import Guard, largest_entries
-from .log import EpochLog, logits_diverged, weights_diverged
+from .log import EpochLog
 from .schedule import scheduler
 from .step import Step, Stepper
 
@@ -61,9 +63,6 @@ class Average:
             mine.copy_(theirs)
 
 
-Hook = Callable[[], None]
-
-
 @dataclass(frozen=True)
 class Record:
     """What one epoch did.
@@ -75,6 +74,7 @@ class Record:
         test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.
         images_per_s: training throughput, evaluation not counted.
+        data_wait: share of the training time in which the next batch was waited for.
         seconds: wall-clock time of the epoch, evaluation included, interruptions not.
         monitors: observed columns, such as ``gsnr/task``.
         skipped: steps left out so far because they were not finite.
@@ -86,6 +86,7 @@ class Record:
     test: Result
     lr: float
     images_per_s: float
+    data_wait: float
     seconds: float
     monitors: dict[str, float]
     skipped: int = 0
@@ -101,6 +102,7 @@ class Record:
             "ece": self.test.calibration.ece,
             "lr": self.lr,
             "images_per_s": self.images_per_s,
+            "data_wait": self.data_wait,
             "seconds": self.seconds,
             **({"skipped": self.skipped} if self.skipped else {}),
             **self.monitors,
@@ -129,10 +131,6 @@ def fit(training: Training) -> Iterator[Record]:
         [1, 2]
     """
     yield from Loop(training).records()
-
-
-def _nothing() -> None:
-    """After a step, by default."""
 
 
 class Loop:
@@ -202,7 +200,7 @@ class Loop:
         nets = [self.training.student, *([self.average.net] if self.average else [])]
         self.world.copy_from_main([x for net in nets for x in net.buffers()])
 
-    def records(self, after_step: Hook = _nothing) -> Iterator[Record]:
+    def records(self, after_step: Callable[[], None] = lambda: None) -> Iterator[Record]:
         """Train epoch by epoch, as :func:`fit`.
 
         Args:
@@ -214,13 +212,13 @@ class Loop:
         while t.epoch < run.epochs:
             with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
-                for batch in self._batches(self.log.seen):
+                for batch in self.log.waiting(self._batches(self.log.seen)):
                     self._step(batch)
                     self._advance(rates)
                     if self.log.seen < self.steps:
                         after_step()
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
-                images_per_s, log = self.log.images_per_s, self.log
+                log, images_per_s, data_wait = self.log, self.log.images_per_s, self.log.data_wait
                 self.share_buffers()
                 test = self.evaluate()
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
@@ -232,6 +230,7 @@ class Loop:
                 test=test,
                 lr=log.lr,
                 images_per_s=images_per_s,
+                data_wait=data_wait,
                 seconds=log.seconds,
                 monitors=self._observed(),
                 skipped=self.guard.skipped,

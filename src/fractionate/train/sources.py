@@ -20,7 +20,7 @@ from ..data import (
     PHOTO_NORMALIZATION,
     Labelled,
     Normalization,
-    Part,
+    Photos,
     PhotoSet,
     SmallImages,
     Source,
@@ -36,9 +36,11 @@ from ..data import (
     stl10,
 )
 from ..data.cifar import NORMALIZATION
-from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..data.dense import DenseImages
 from ..models.preprocessing import shown_of
+from .dense import dense, dense_test
 from .joining import beside
+from .photos import data_root, folder_root, loaded, loaded_test, train_part
 from .pixels import differ
 
 if TYPE_CHECKING:
@@ -159,43 +161,13 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     """
     if data.name in DENSE:
         return dense(data, seed, device)
+    if data.workers is not None:
+        return loaded(data, seed, device, evaluation_batch)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
         return labelled, test
     return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
-
-
-def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
-    """The same of a set with a class for every pixel: crops to train on, whole images to evaluate on.
-
-    Raises:
-        ValueError: the images are not there, or image and mask do not fit each other.
-    """
-    kept = _pairs(data, train_part(data), "training")
-    height, width = data.crop or (0, 0)
-    train = DenseImages(
-        kept,
-        kept.classes,
-        batch_size=data.batch_size,
-        crop=Crop((height, width) if data.crop else None, data.scale, data.scale_step, data.flip, data.colour),
-        multiple=data.multiple,
-        passes=data.passes,
-        seed=seed,
-        device=device,
-    )
-    return train, dense_test(data, device)
-
-
-def dense_test(data: Data, device: torch.device) -> DenseImages:
-    """The whole images of a dense set that are evaluated on; errors as :func:`dense`."""
-    kept = _pairs(data, data.evaluate_on, data.evaluate_on)
-    return whole(DenseImages(kept, kept.classes, batch_size=1, multiple=data.multiple, device=device))
-
-
-def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
-    root = data_root(data) if data.name != "masks" else expanded(_named(data))
-    return ready(listed(data.name, root, part), f"the {what} images of {root}")
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
@@ -219,7 +191,12 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         classes=kept.classes,
         listing=kept.listing,
     )
-    test = SmallImages(
+    return train, resident_test(images, device)
+
+
+def resident_test(images: Images, device: torch.device) -> SmallImages:
+    """The evaluation batches alone."""
+    return SmallImages(
         images.test.images,
         images.test.target,
         images.test.num_classes,
@@ -230,17 +207,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
         classes=images.test.classes,
         listing=images.test.listing,
     )
-    return train, test
 
 
-def data_root(data: Data) -> Path:
-    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
-
-
-def train_part(data: Data) -> Part:
-    """The part of the images that is trained on."""
-    return "train" if data.evaluate_on == "test" else "train-without-validation"
+def evaluation_source(data: Data, device: torch.device) -> SmallImages | Photos | DenseImages:
+    """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`."""
+    if data.name in DENSE:
+        return dense_test(data, device)
+    if data.workers is not None:
+        return loaded_test(data, device, evaluation_batch)
+    return resident_test(SETS[data.name](data), device)
 
 
 def _digits(data: Data) -> Images:
@@ -269,14 +244,8 @@ def _mnist(read: Callable[..., Labelled]) -> Callable[[Data], Images]:
     return load
 
 
-def _named(data: Data) -> str:
-    if data.root is None:
-        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    return data.root
-
-
 def _folder(data: Data) -> Images:
-    root = Path(_named(data))
+    root = folder_root(data)
     cache = cache_folder() / "pictures" if data.cache else None
     train, test = (
         folder(root, part, data.size, skip_broken=data.skip_broken, cache=cache)

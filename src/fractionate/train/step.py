@@ -19,10 +19,12 @@ from ..rows import Logits, Progress, weighted_mean
 from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
-from .build import Training, autocast
+from .build import Training
+from .device import autocast
+from .diverged import explain, gradient_diverged
 from .health import LossScale, NotFinite, blame
 from .join import Join
-from .log import ROWS, UPDATE, Lap, Laps, explain, gradient_diverged
+from .log import ROWS, UPDATE, Lap, Laps
 
 
 @dataclass(frozen=True, eq=False)
