@@ -30,6 +30,7 @@ class LinearProbe:
         from .._files import expanded
         from ..config.data import Name
         from ..config.files import override
+        from ..config.ranges import DENSE
         from ..probe.linear import probe_run, probe_settings
         from ..runs.folder import RunFolder
 
@@ -38,6 +39,6 @@ class LinearProbe:
             raise ValueError("name one run folder: fractionate linear-probe RUN --on stl10 --data DIR")
         folder = expanded(names[0])
         trained = RunFolder(folder).config()
-        other = cast("Name", choose("set of images", self.on, get_args(Name)))
+        other = cast("Name", choose("set of images", self.on, [n for n in get_args(Name) if n not in DENSE]))
         settings = probe_settings(other, trained, None if self.data is None else str(self.data))
         probe_run(folder, override(settings, changes), console)

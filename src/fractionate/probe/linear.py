@@ -26,7 +26,8 @@ from ..runs.folder import RunFolder
 from ..runs.origin import student_problem
 from ..tasks import Evaluation
 from ..tasks.classification import measure
-from ..train.build import build, fixed_threads, place
+from ..train.build import build
+from ..train.device import fixed_threads, place
 from ..train.optimizer import stream_optimizer
 from ..train.schedule import scheduler
 from ..train.sources import SETS, Images, resident
