@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._files import write_atomically
+from .._headlines import headline
 from .._typing import Float, Int
 from ..config.data import Data, Name
 from ..config.method import MethodSpec
@@ -60,8 +61,13 @@ class Probed:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, from 1, with the best top-1 on the test images: what published tables often show."""
-        return 1 + max(range(len(self.epochs)), key=lambda i: self.epochs[i].top1)
+        """The epoch, from 1, with the best score on the test images: what published tables often show."""
+        return 1 + max(range(len(self.epochs)), key=lambda i: self.epochs[i].score)
+
+    @property
+    def best(self) -> Evaluation:
+        """After that epoch."""
+        return self.epochs[self.best_epoch - 1]
 
 
 def probe_settings(name: Name, trained: Run, root: str | None = None) -> Run:
@@ -132,9 +138,11 @@ def probe_run(folder: Path, settings: Run, console: Console) -> Probed:
     with fixed_threads(settings.threads):
         found = linear_probe(net, images, settings)
     _keep(target.path / f"linear-probe-{settings.data.name}.json", found, settings)
+    metric = headline(found.last.headline)
     console.print(
-        f"linear probe on {settings.data.name}: {found.last.top1:.2f} % top-1 after {len(found.epochs)} epochs (best "
-        f"{found.epochs[found.best_epoch - 1].top1:.2f} % after epoch {found.best_epoch}), {found.features} features, "
+        f"linear probe on {settings.data.name}: {metric.value(found.last.score)} {metric.label} after "
+        f"{len(found.epochs)} epochs (best {metric.value(found.best.score)}, after epoch {found.best_epoch}), "
+        f"{found.features} features, "
         f"{len(images.train):,} images to train on, {len(images.test):,} to test",
         highlight=False,
         soft_wrap=True,
@@ -253,8 +261,9 @@ def _all(features: Features, source: SmallImages) -> tuple[Float[Tensor, "n d"],
 def _keep(file: Path, found: Probed, settings: Run) -> None:
     data, solver = asdict(settings.data), asdict(settings.optimizer)
     told: dict[str, Any] = {
-        "top1": found.last.top1,
-        "best_top1": found.epochs[found.best_epoch - 1].top1,
+        "headline": found.last.headline,
+        found.last.headline: found.last.score,
+        f"best_{found.last.headline}": found.best.score,
         "best_epoch": found.best_epoch,
         "features": found.features,
         "epochs": [evaluation.columns() for evaluation in found.epochs],
