@@ -82,6 +82,7 @@ def read_config(path: str | Path) -> Run:
     run = from_yaml(read_text(path), str(path))
     above = Path(os.path.abspath(path)).parents
     places = [("student", "checkpoint"), ("teacher", "checkpoint"), ("data", "root")]
+    places += [("data", "unlabelled")] if run.data.unlabelled != "all" else []
     for part, name in places:
         written = getattr(getattr(run, part), name, None)
         if (found := _found(written, above)) != written:
