@@ -70,6 +70,7 @@ Device = Annotated[str | None, shown("DEVICE")]
 TableMode = Annotated[Literal["off", "lazy", "full"] | None, shown("{off,lazy,full}")]
 Percent = Annotated[float | None, shown("PERCENT")]
 Time = Annotated[str | None, shown("TIME")]
+Pixels = Annotated[Literal["library", "data"] | None, shown("{library,data}")]
 Sync = Annotated[Literal["gradients", "update"] | None, shown("{gradients,update}")]
 Boards = Annotated[tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from .._files import expanded
+from .._files import cache_folder, expanded
 from ..config.data import Data
 from ..config.ranges import DENSE
 from ..data import (
@@ -132,11 +131,6 @@ def evaluation_batch(side: int) -> int:
         (1024, 83)
     """
     return min(EVALUATION_BATCH, max(1, EVALUATION_BATCH * OF_SIDE**2 // side**2))
-
-
-def cache_folder() -> Path:
-    """Where files that later runs use again are kept: the environment variable FRACTIONATE_CACHE, else ~/.cache."""
-    return Path(os.environ.get("FRACTIONATE_CACHE") or Path.home() / ".cache" / "fractionate")
 
 
 @dataclass(frozen=True, eq=False)
