@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .options import AnyDevice, Count, File, Folder, Formats, Name, OneRun, Place, SetName, ThisRun
+from .options import AnyDevice, Count, File, Folder, Formats, Name, OneRun, Pixels, Place, SetName, ThisRun
 from .own_code import remembered
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Evaluate:
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
     """Stem of a torchvision or timm network, as it was trained with."""
-    preprocessing: Literal["library", "data"] | None = None
+    preprocessing: Pixels = None
     """With --student: pixels as timm, torchvision or transformers prepare them, or as the data have them."""
     teacher: Name = None
     """Network whose answers are compared with."""

@@ -71,6 +71,7 @@ TableMode = Annotated[Literal["off", "lazy", "full"] | None, shown("{off,lazy,fu
 Percent = Annotated[float | None, shown("PERCENT")]
 Time = Annotated[str | None, shown("TIME")]
 Sync = Annotated[Literal["gradients", "update"] | None, shown("{gradients,update}")]
+Pixels = Annotated[Literal["library", "data"] | None, shown("{library,data}")]
 Boards = Annotated[tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...")]
 
 # With a default that the help names.
