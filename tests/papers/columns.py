@@ -53,6 +53,7 @@ EXTRA = {  # key -> argument and the wrapper that has it
     "ramp_epochs": ("ramp_epochs", "ctkd"),
     "student_swap_after": ("start_epoch", None),
     "exponent": ("l", None),
+    "gamma": ("gamma", None),
 }
 
 

@@ -48,7 +48,8 @@ def test_every_shipped_result_is_shown_with_a_recipe() -> None:
 
 
 def test_the_runnable_recipes_are_the_complete_rows() -> None:
-    assert {r.id for r in papers().values() if r.runnable and not r.derived} == {c["id"] for c in COMPLETE}
+    small = [r for r in papers().values() if r.row.dataset == "cifar100"]
+    assert {r.id for r in small if r.runnable and not r.derived} == {c["id"] for c in COMPLETE}
 
 
 def test_a_changed_cell_is_noticed() -> None:

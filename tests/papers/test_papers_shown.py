@@ -50,8 +50,12 @@ def test_all_rows_load_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("id", "why"),
     [
-        ("imagenet/dkd/resnet34__resnet18/mdistiller", "the trainer has no classification on imagenet"),
-        ("cifar100/kd+ls/resnet56_cos__deit_tiny/lskd/transformer-student", "SGD with a momentum per stream"),
+        ("stl10/linear-probe/wrn_16_2/distillers", "fractionate linear-probe RUN --on stl10 has these settings"),
+        ("tiny_imagenet/kd/resnet18__mobilenet_v2/", "does not say what its source's 64 x 64 pipeline does"),
+        (
+            "cifar100/kd+ls/resnet56_cos__deit_tiny/lskd/transformer-student",
+            "no network here is the table's 'deit_tiny'",
+        ),
         ("cifar100/wttm+crd/", "CRD compares features"),
         ("coco2017/dkd+reviewkd/", "the trainer has no detection"),
     ],

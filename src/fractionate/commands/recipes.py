@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -44,6 +45,10 @@ def print_recipes(words: Sequence[str], console: Console) -> int:
     for line, style in zip(lines, styles, strict=True):  # no table: it would cut ids, which are there to be copied
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    reasons = Counter(r.obstacle for r in found if r.obstacle)
+    for why, count in reasons.most_common():
+        told = f"{count} cannot be trained here: {why}"
+        console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
     able = sum(r.runnable for r in found)
     console.print(f"{len(found)} recipes, {able} of them can be trained as they are", highlight=False)
     return len(found)

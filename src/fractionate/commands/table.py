@@ -11,11 +11,13 @@ from tyro.conf import subcommand
 
 from .compare import Compare, Demo
 from .handover import Evaluate, Export
+from .linear_probe import LinearProbe
 from .look import Doctor, Methods, Profile, Recipes, Report
 from .predict import Predict
 from .train import Train
 
-Command = Demo | Compare | Train | Evaluate | Predict | Export | Report | Methods | Recipes | Doctor | Profile
+Looks = Report | Methods | Recipes | Doctor | Profile
+Command = Demo | Compare | Train | Evaluate | Predict | LinearProbe | Export | Looks
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
@@ -23,6 +25,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "linear-probe": LinearProbe,
     "export": Export,
     "report": Report,
     "methods": Methods,

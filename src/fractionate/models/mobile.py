@@ -1,4 +1,4 @@
-"""Small networks for 32 x 32 images: MobileNetV2 at half width, ShuffleNet V1 (three groups) and V2 (width 1)."""
+"""Light networks: MobileNetV1 for photos; for 32 x 32 images MobileNetV2 at half width, ShuffleNet V1 and V2."""
 
 from __future__ import annotations
 
@@ -21,6 +21,49 @@ MOBILE = (
 )
 TAPPED = (1, 2, 4, 6)  # stages after which the published networks tap features
 MOBILE_LAST = 1280
+
+
+# Output channels and stride of the blocks of version 1, behind a first convolution to 32 channels of stride 2.
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((512, 1),) * 5), (1024, 2), (1024, 1))
+
+
+class MobileNetV1(nn.Module):
+    """Thirteen pairs of a 3 x 3 convolution per channel and a 1 x 1 one; 224 x 224 images end at 7 x 7.
+
+    Published code for ImageNet calls it MobileNetV2; its weights fit (``model.0.0.weight`` ... ``fc.bias``).
+
+    Args:
+        num_classes: number of logits.
+
+    Source: arXiv 1704.04861.
+
+    Example:
+        >>> import torch
+        >>> MobileNetV1(num_classes=5)(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        blocks, inputs = [nn.Sequential(*_activated(conv(3, 32, stride=2)))], 32
+        for outputs, stride in BLOCKS:
+            parts = (conv(inputs, inputs, stride=stride, groups=inputs), conv(inputs, outputs, 1))
+            blocks.append(nn.Sequential(*(layer for part in parts for layer in _activated(part))))
+            inputs = outputs
+        self.model = nn.Sequential(*blocks)
+        self.fc = nn.Linear(inputs, num_classes)
+
+    def features(self, x: Float[Tensor, "n ch h w"]) -> list[Tensor]:
+        """The output of every block, pooled vector last."""
+        taps = []
+        for block in self.model:
+            x = block(x)
+            taps.append(x)
+        return [*taps, pool(x)]
+
+    def forward(self, x: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n c"]:
+        """Images -> logits."""
+        return self.fc(pool(self.model(x)))
 
 
 class InvertedResidual(nn.Module):

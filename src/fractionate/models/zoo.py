@@ -10,6 +10,7 @@ from .._choices import choose, unknown
 from .cifar import ALIASES, CIFAR
 from .foreign import build_own
 from .libraries import LIBRARIES, STEMS, Stem, small_stem
+from .mobile import MobileNetV1
 from .plain import ConvNet
 from .residual import WideResNet
 
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "convnet_gap_8_16": lambda c: ConvNet((8, 16), (2, 1), num_classes=c, pool=1),
     "convnet_gap_16_32_64": lambda c: ConvNet((16, 32, 64), (1, 2, 1), num_classes=c, pool=1),
     **CIFAR,
+    "mobilenet_v1": lambda c: MobileNetV1(num_classes=c),
 }
 
 

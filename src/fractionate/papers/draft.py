@@ -9,10 +9,18 @@ from typing import Any
 
 from ..config.data import Data
 from ..config.method import METHODS, MethodSpec
-from ..config.optimizers import LearningRate, Optimizer
+from ..config.optimizers import SGD, AdamW, LearningRate
 from ..config.run import Network, Run
 from ..models.zoo import MODELS
 from .method import missing_method
+from .photos import (
+    CLIP,
+    SMOOTHING,
+    photos_data,
+    photos_needs,
+    photos_network,
+    photos_obstacle,
+)
 from .rows import Row
 
 PUBLISHED_EPOCHS = 240  # of the CIFAR-100 runs that the methods' default warm-up (in epochs) was made for
@@ -86,9 +94,7 @@ OPEN = Network("to-be-named")  # stands for a free choice until it is made
 def obstacle(row: Row) -> str | None:
     """Why the trainer cannot run a row; ``None`` if it can."""
     if row.dataset != "cifar100":
-        return f"the trainer has no {row.task} on {row.dataset} ({row.augmentation or 'augmentation not stated'})"
-    if row.optimizer not in ("sgd", ""):
-        return f"the trainer's optimizer is SGD with a momentum per stream, the source's {row.optimizer}"
+        return photos_obstacle(row) or missing_method(row)
     for name in (row.teacher, row.student):
         if name and OTHER_NAMES.get(name, name) not in MODELS:
             return f"no network here is the table's {name!r}"
@@ -103,21 +109,25 @@ def open_fields(row: Row) -> list[str]:
         "teacher": row.teacher or row.method == "ce",
         "student": row.student,
         "optimizer.lr": row.lr,
-        "optimizer.momentum": row.momentum,
+        "optimizer.momentum": row.momentum or row.optimizer == "adamw",
         "optimizer.weight_decay": row.weight_decay,
         "learning_rate": row.lr_schedule,
         "data.batch_size": row.batch_size,
         "epochs": row.epochs,
     }
-    return [path for path, value in given.items() if value in (None, "", False)]
+    left = [path for path, value in given.items() if value in (None, "", False)]
+    return left if row.dataset == "cifar100" else left + photos_needs(row)
 
 
 def draft(row: Row, method: MethodSpec) -> Run:
     """The run of a row with this method; what is open has a default that a change replaces."""
-    data, solver = AUGMENTATIONS[row.augmentation], Optimizer()
-    teacher = _network(row.teacher) if row.method != "ce" else None
+    small = row.dataset == "cifar100"
+    data = AUGMENTATIONS[row.augmentation] if small else photos_data(row)
+    teacher = _network(row, row.teacher, teacher=True) if row.method != "ce" else None
+    if smoothing := SMOOTHING.get(row.augmentation):
+        method = replace(method, args={**method.args, "label_smoothing": smoothing})
     return Run(
-        student=_network(row.student),
+        student=_network(row, row.student),
         teacher=teacher,
         method=method,
         data=replace(
@@ -125,22 +135,39 @@ def draft(row: Row, method: MethodSpec) -> Run:
             batch_size=row.batch_size or data.batch_size,
             strong="randaugment" if row.views == 2 else "none",
         ),
-        optimizer=Optimizer(
-            lr=row.lr or solver.lr,
-            momentum=solver.momentum if row.momentum is None else row.momentum,
-            weight_decay=solver.weight_decay if row.weight_decay is None else row.weight_decay,
-            nesterov=bool(row.nesterov),
-        ),
+        optimizer=_optimizer(row),
         learning_rate=_learning_rate(row),
         epochs=row.epochs or 1,
         channels_last=True,  # a matter of speed, as in the recipe cifar100
     )
 
 
-def _network(name: str) -> Network:
+def _optimizer(row: Row) -> SGD | AdamW:
+    if row.optimizer == "adamw":
+        usual = AdamW()
+        return AdamW(
+            lr=row.lr or usual.lr,
+            weight_decay=usual.weight_decay if row.weight_decay is None else row.weight_decay,
+            clip=CLIP.get(row.augmentation),
+            decay="weights",
+        )
+    solver = SGD()
+    return SGD(
+        lr=row.lr or solver.lr,
+        momentum=solver.momentum if row.momentum is None else row.momentum,
+        weight_decay=solver.weight_decay if row.weight_decay is None else row.weight_decay,
+        nesterov=bool(row.nesterov),
+    )
+
+
+def _network(row: Row, name: str, *, teacher: bool = False) -> Network:
     """The network; the published wide ResNets let three batch norms see their input twice, which moves statistics."""
+    if not name:
+        return OPEN
+    if row.dataset != "cifar100":
+        return photos_network(row, name, teacher=teacher)
     known = OTHER_NAMES.get(name, name)
-    return Network(known, published_bn=known.startswith("wrn_")) if name else OPEN
+    return Network(known, published_bn=known.startswith("wrn_"))
 
 
 def _learning_rate(row: Row) -> LearningRate:

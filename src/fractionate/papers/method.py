@@ -28,6 +28,8 @@ DKD = f"{BASE} alpha beta loss_warmup_epochs"
 GDKD = f"{BASE} w0 w1 w2 k loss_warmup_epochs"
 FURTHER = (3, 5, 2, 6)  # MLKD's temperatures besides its own
 CLASSES = 100
+PLATEAU = 0.55  # of the classes, on CIFAR-100
+NO_PLATEAU = "how many classes the mask keeps in its middle phase is not printed; the example takes CIFAR-100's share"
 NO_LOGITS = {"reviewkd": "ReviewKD", "crd": "CRD"}  # what is added on features
 
 
@@ -123,6 +125,7 @@ FORMS: dict[str, Form] = {
     ),
     "ttm": Form("ttm", "ce_weight kd_weight"),
     "wttm": Form("wttm", "ce_weight kd_weight"),
+    "nkd": Form("nkd", "temperature ce_weight"),
     "sdd_kd": Form("kd", "", wrapper="sdd"),
     "sdd_dkd": Form("dkd", "", wrapper="sdd"),
     "sdd_nkd": Form("nkd", "", wrapper="sdd"),
@@ -182,6 +185,8 @@ def read_method(row: Row) -> Reading:
     wrappers = [*inner, *(WRAPPERS[name](row, args) for name in added)]
     paths = tuple(f"method.args.{ARGUMENTS.get(column, column)}" for column in needs)
     notes = () if "deepkd" in added and form.name == "mlkd" else form.notes
+    if "deepkd" in added and row.mask_k_start is not None and row.mask_k_plateau is None:
+        paths, notes = (*paths, "method"), (*notes, NO_PLATEAU)
     return Reading(MethodSpec(form.name, args, tuple(wrappers)), paths, notes)
 
 
@@ -214,8 +219,21 @@ def mask(row: Row) -> int | str:
     """
     if row.mask_k_plateau is None or row.mask_k_start is None or row.mask_k_end is None:
         return row.mask_k_plateau or 0
-    plateau, start = (k / row.mask_k_end for k in (row.mask_k_plateau, row.mask_k_start))
+    return _phases(row, row.mask_k_plateau / row.mask_k_end)
+
+
+def _phases(row: Row, plateau: float) -> str:
+    start = (row.mask_k_start or 0) / (row.mask_k_end or 1)
     return f"phases(plateau={plateau}, start={start}, grow_until={row.mask_phase_1}, hold_until={row.mask_phase_2})"
+
+
+def example_method(row: Row, spec: MethodSpec) -> str:
+    """The method of a row with what its source leaves open in it, as one types it."""
+    if spec.wrappers[0].name == "sdd":
+        return f"{spec.title}(scales=[1,2,4])"
+    *inner, last = spec.wrappers
+    keep = Wrapper(last.name, {**last.args, "keep": _phases(row, PLATEAU)})
+    return str(MethodSpec(spec.name, spec.args, (*inner, keep)))
 
 
 WRAPPERS: Mapping[str, Callable[[Row, Args], Wrapper]] = {"ls": _standardised, "dot": _dot, "deepkd": _deepkd}

@@ -11,11 +11,12 @@ from ..config.files import override
 from ..config.method import Wrapper
 from ..config.run import Run
 from .draft import OTHER_NAMES, draft, lasting, obstacle, open_fields
-from .method import Reading, read_method
+from .method import Reading, example_method, read_method
+from .photos import photos_notes
 from .rows import Number, Row, is_own, numbers_of, rows
 
 SUFFIX = "/fractionate"
-DELTA = 0.075  # DeepKD's shift on CIFAR-100, arXiv 2505.15133
+DELTA = {"cifar100": 0.075, "imagenet": 0.05}  # DeepKD's shifts, arXiv 2505.15133
 SINGLE_TERM = ("ce", "dist", "skd", "sld", "ttm", "topkd")  # no target and non-target part: deepkd cannot split them
 
 EXAMPLES = {
@@ -28,6 +29,12 @@ EXAMPLES = {
     "optimizer.weight_decay": "5e-4",
     "data.batch_size": "64",
     "epochs": "240",
+    "data.augment": "randaugment-2-9",
+    "ema": "0.9999",
+    "student.checkpoint": "imagenet.pth",
+    "teacher.checkpoint": "imagenet.pth",
+    "method.args.temperature": "1",
+    "method.args.ce_weight": "1",
 }
 
 
@@ -116,8 +123,9 @@ class PaperRecipe:
 
     def example(self, need: str) -> str:
         """A change that gives what is open, as one types it."""
-        method = self._reading.spec
-        return f"method='{method.title}(scales=[1,2,4])'" if need == "method" else f"{need}={EXAMPLES[need]}"
+        if need == "method":
+            return f"method='{example_method(self.row, self._reading.spec)}'"
+        return f"{need}={EXAMPLES[need]}"
 
     @property
     def status(self) -> str:
@@ -157,7 +165,8 @@ class PaperRecipe:
             )
         method = self._reading.spec
         if self.derived:
-            method = replace(method, wrappers=(*method.wrappers, Wrapper("deepkd", {"delta": DELTA, "rule": "paper"})))
+            streams = Wrapper("deepkd", {"delta": DELTA[self.row.dataset], "rule": "paper"})
+            method = replace(method, wrappers=(*method.wrappers, streams))
         run = draft(self.row, method)
         run = run if epochs is None else lasting(run, epochs)
         return override(run, changes) if changes else run
@@ -208,7 +217,8 @@ def _splits(row: Row) -> bool:
     """Whether the clean ablation makes sense: a method that runs here in one stream, with parts to split."""
     base, *added = row.method.split("+")
     taken = "deepkd" in added or "dot" in added
-    return not (taken or base in SINGLE_TERM or base.startswith("sdd_") or obstacle(row))
+    other = row.dataset not in DELTA or base in SINGLE_TERM or base.startswith("sdd_")
+    return not (taken or other or obstacle(row))
 
 
 def _covers(path: str, need: str) -> bool:
@@ -228,6 +238,7 @@ def _notes(recipe: PaperRecipe) -> list[str]:
         notes.append(row.remark)
     if not recipe.obstacle:
         notes += recipe._reading.notes
+        notes += photos_notes(row) if row.dataset != "cifar100" else []
         if row.teacher_weights.startswith("aug"):
             notes.append(
                 "the source's teacher was trained with strong augmentation; the accuracy given is the plain one's"

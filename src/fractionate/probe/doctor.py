@@ -218,10 +218,8 @@ def _classes(train: Source) -> str:
         return f"{without:,} images without labels"
     count = _counted(train) if known is None else [n * passes for n in known]
     if empty := [label for label, n in enumerate(count) if not n]:
-        shown = ", ".join(map(str, empty[:5]))
-        raise ValueError(
-            f"{len(empty)} of {train.num_classes} classes have no training image ({shown}); look at the data"
-        )
+        found = f"{len(empty)} of {train.num_classes} classes have no training image ({str(empty[:5])[1:-1]})"
+        raise ValueError(f"{found}; look at the data")
     return f"{train.num_classes} classes with {min(count)} to {max(count)} images per epoch"
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._choices import unknown
+from ..config.ranges import FOLDERS
 from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..train.sources import SETS
-from . import cifar100, cifar100_small, digits, folder, segmentation
+from . import cifar100, cifar100_small, digits, folder, photos, segmentation
 from .teachers import alone_top1
 
 
@@ -53,6 +54,8 @@ RECIPES: dict[str, Recipe] = {
         cifar100_small.teacher, cifar100_small.student, "CIFAR-100 at a small scale", cifar100_small.METHODS
     ),
     "folder": Recipe(folder.teacher, folder.student, "A folder of images"),
+    "imagenet": Recipe(photos.teacher, photos.student, "ImageNet"),
+    "vit": Recipe(photos.vit_teacher, photos.vit, "ImageNet, vision transformers"),
     "segmentation": Recipe(segmentation.teacher, segmentation.student, "A class for every pixel", segmentation.METHODS),
     "camvid-small": Recipe(
         segmentation.small_teacher, segmentation.small_student, "CamVid at a small scale", segmentation.METHODS
@@ -94,10 +97,22 @@ def find(name: str) -> Recipe:
         'convnet_16_32_64'
     """
     if name in SETS and name not in RECIPES:
-        raise ValueError(f"no recipe is made for {name!r}; take the settings of another: cifar100 data.name={name}")
+        other = "imagenet" if name in FOLDERS else "cifar100"
+        raise ValueError(f"no recipe is made for {name!r}; take the settings of another: {other} data.name={name}")
     if name not in RECIPES:
         raise ValueError(unknown("recipe", name, RECIPES))
     return RECIPES[name]
 
 
-__all__ = ["RECIPES", "Recipe", "cifar100", "cifar100_small", "digits", "find", "folder", "placed", "segmentation"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "cifar100",
+    "cifar100_small",
+    "digits",
+    "find",
+    "folder",
+    "photos",
+    "placed",
+    "segmentation",
+]

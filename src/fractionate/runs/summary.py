@@ -102,6 +102,7 @@ def _dataset(run: Run) -> str:
     few = run.data.labels_per_class
     name = run.data.name if few is None else f"{run.data.name}, {few} labels per class"
     name += "" if run.data.imbalance is None else f", imbalance {run.data.imbalance:g}"
+    name += "" if run.data.unlabelled is None else " and images without labels"
     return name if run.data.evaluate_on == "test" else f"{name} ({run.data.evaluate_on} part)"
 
 
