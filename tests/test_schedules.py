@@ -26,6 +26,12 @@ def test_a_curve_leads_from_its_start_through_the_mean_to_its_end(make: type[Sch
     assert [x + y for x, y in zip(curve[: last + 1], curve[last::-1], strict=True)] == pytest.approx([1.0] * (last + 1))
 
 
+@pytest.mark.parametrize("make", [ramp, cosine])
+def test_two_epochs_are_the_start_and_the_end_and_one_is_the_end(make: type[Schedule]) -> None:
+    assert along(make(0.2, 0.8), 2) == pytest.approx([0.2, 0.8], abs=1e-15)
+    assert along(make(0.2, 0.8), 1) == pytest.approx([0.8], abs=1e-15)
+
+
 def test_a_ramp_is_even_and_a_cosine_is_flat_at_both_ends() -> None:
     steps = [[b - a for a, b in itertools.pairwise(c)] for c in (along(ramp(0, 1), 9), along(cosine(0, 1), 9))]
     assert steps[0] == pytest.approx([1 / 8] * 8)

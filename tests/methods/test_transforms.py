@@ -278,3 +278,9 @@ def test_swap_needs_hard_labels() -> None:
     with pytest.raises(ValueError, match="needs hard labels"):
         M.swap(M.kd()).components(soft)
     asserts.assert_equal(M.swap(M.kd(hard="argmax")).components(soft)["kd"], M.swap(M.kd()).components(lg)["kd"])
+
+
+@pytest.mark.parametrize("value", [0.1, -0.3, 1e-30, 12345.678])
+@pytest.mark.parametrize("classes", [3, 7, 100])
+def test_a_constant_row_is_exactly_zero_whatever_its_value(value: float, classes: int) -> None:
+    assert not standardize(torch.full((2, classes), value)).any()
