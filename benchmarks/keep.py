@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from fractionate.config.files import from_yaml, to_yaml
 from fractionate.runs.folder import CONFIG, METRICS, STUDENT, SUMMARY
 
 SMALL = (CONFIG, METRICS, SUMMARY)
@@ -45,7 +46,19 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
     _same_weights(study / TEACHER / STUDENT, kept / study.name / TEACHER / STUDENT)
     if (study / TEACHER / SUMMARY).is_file():
         _copy(study / TEACHER, kept / study.name / TEACHER, (*SMALL, STUDENT))
-    return [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
+    written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
+    complete(kept / study.name)
+    return written
+
+
+def complete(study: Path) -> None:
+    """Write out the fields that a config of an older version lacks, so that runs differ in what was changed alone.
+
+    Args:
+        study: folder of kept rows.
+    """
+    for path in sorted(study.rglob(CONFIG)):
+        path.write_text(to_yaml(from_yaml(path.read_text(encoding="utf-8"), str(path))), encoding="utf-8")
 
 
 def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:

@@ -11,9 +11,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks.keep import KEPT, keep
+from benchmarks.keep import KEPT, complete, keep
 from rich.console import Console
 
+from fractionate.report import read_runs, table
 from fractionate.runs.folder import RunFolder
 from fractionate.studies.compare import compare
 
@@ -65,6 +66,20 @@ def test_a_kept_study_goes_on_elsewhere_with_its_own_teacher(rows: Path, tmp_pat
     assert len(keep(more, tmp_path / "kept")) == 6
     teachers = {json.loads(f.read_text())["teacher_top1"] for f in more.glob("*kd/seed-*/summary.json")}
     assert teachers == {RunFolder(rows / STUDY / "teacher").summary()["last_top1"]}
+
+
+def test_rows_of_an_older_version_differ_only_in_what_was_changed(rows: Path, tmp_path: Path) -> None:
+    """A field that did not exist then has its default; so a later run names the one that it sets."""
+    kept = tmp_path / "digits"
+    shutil.copytree(rows / "kept" / "digits", kept)
+    later = shutil.copytree(kept / "kd", kept / "kd_combine=min_norm_log")
+    for path in kept.rglob("config.yaml"):
+        text = path.read_text(encoding="utf-8")
+        changed = "combine: min_norm_log" if later in path.parents else ""
+        path.write_text(text.replace("combine: none", changed).replace("imbalance: null", ""), encoding="utf-8")
+    complete(kept)
+    labels = [row.label for row in table(read_runs([kept])).rows]
+    assert sorted(labels) == ["kd (combine: min_norm_log)", "kd (combine: none)", "labels alone"]
 
 
 def test_every_method_stands_on_the_page_with_its_mean(rows: Path) -> None:
