@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def test_images(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | Photos | DenseImages:
+def images_of(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | Photos | DenseImages:
     """The evaluation images of a config, at most so many at once."""
     source = evaluation_source(data, device)
     most = source.batch_size if isinstance(source, DenseImages) else source.count
