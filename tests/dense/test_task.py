@@ -179,6 +179,17 @@ def test_dist_compares_columns_of_pixels_and_refuses_parts_of_a_batch() -> None:
         check_training(training("dist", accumulate=2), needs=("config",))
 
 
+def test_void_counts_nowhere_whichever_label_is_ignored_besides() -> None:
+    t, b = training(task=Settings(ignore=0)), batch()
+    lg = t.task.rows(t.student, t.teacher, b)
+    assert sorted(lg.target.unique().tolist()) == [1, 2, 3]
+    assert lg.rows == int(((b.target != 0) & (b.target != 255)).sum())
+    counts = t.task.metrics()
+    counts.add(t.student(b.images), b)
+    assert counts.result().absent == ("road",)
+    assert sum(counts.result().calibration.count) == lg.rows
+
+
 def test_a_network_without_a_map_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[images, classes, height, width\], are not found"):
         check_training(training(student=nets.blind(C)), needs=("networks",))

@@ -151,6 +151,9 @@ def small_student(
 ) -> Run:
     """A student of that teacher; arguments as :func:`student`. Five passes over the images make an epoch.
 
+    The batch norms of MobileNetV3 average over a hundred steps, and an epoch has 230: in a run of one or two epochs
+    such a student is measured with statistics that still hold some of their start. Take another one for those.
+
     Example:
         >>> small_student(MethodSpec("kd"), Network("smp:fpn-resnet18")).data.passes
         5

@@ -9,14 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._typing import Float, Int
+from .._typing import Bool, Float, Int
 from ..data import Batch
+from ..data.dense import VOID
 from ..models.dense import maps_of, pick_maps, same_size
 from ..models.foreign import run_on
 from ..world import current
 from .classification import BINS, Calibration, Diverged, in_order
 
 HEADLINE = "miou"
+
+
+def labelled(target: Int[Tensor, ...], ignore: int, classes: int) -> Bool[Tensor, ...]:
+    """Which pixels count: those with a label other than ``ignore``, and other than void, where that is no class.
+
+    Example:
+        >>> labelled(torch.tensor([0, 1, 255]), ignore=0, classes=2).tolist()
+        [False, True, False]
+    """
+    keep = target != ignore
+    return keep & (target != VOID) if classes <= VOID else keep
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -132,8 +144,9 @@ class Counts:
     def _image(self, logits: Float[Tensor, "c y x"], target: Int[Tensor, "y x"], index: int) -> Tensor:
         """What is kept of an image: five sums over its labelled pixels, and three for every bin of confidence."""
         top = logits.argmax(0)
-        self.answers[index] = top.to(torch.uint8 if logits.shape[0] <= 256 else torch.int16).cpu()
-        keep = target != self.ignore
+        if self.others is None:  # a teacher's; nobody compares itself with a student
+            self.answers[index] = top.to(torch.uint8 if logits.shape[0] <= 256 else torch.int16).cpu()
+        keep = labelled(target, self.ignore, logits.shape[0])
         given, y, found = logits[:, keep].T, target[keep], top[keep]
         assert self._confusion is not None
         self._confusion += torch.bincount(y * logits.shape[0] + found, minlength=len(self._confusion))

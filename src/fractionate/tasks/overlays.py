@@ -58,7 +58,7 @@ def palette(classes: int) -> Tensor:
 
     Example:
         >>> palette(2).tolist()
-        [[237, 71, 71], [61, 121, 204]]
+        [[237, 71, 71], [61, 103, 204]]
     """
     tones = [colorsys.hsv_to_rgb(c * GOLDEN % 1, 0.7, (0.93, 0.8)[c % 2]) for c in range(classes)]
     return torch.tensor([[round(255 * x) for x in tone] for tone in tones], dtype=torch.uint8)

@@ -15,7 +15,7 @@ from ..methods import Method, with_extra
 from ..models.dense import main_and_auxiliary, maps_of, same_size
 from ..rows import Logits, pixels
 from ..teachers.live import Teacher
-from .counts import HEADLINE, Counts, as_float
+from .counts import HEADLINE, Counts, as_float, labelled
 from .overlays import overlays
 from .task import Metrics
 
@@ -107,4 +107,5 @@ class Segmentation:
 
     def _pixels(self, student: Tensor, teacher: Tensor, target: Tensor) -> Logits:
         s = self.settings
+        target = target.where(labelled(target, s.ignore, student.shape[1]), s.ignore)
         return pixels(student, teacher, target, ignore_index=s.ignore, resize=s.logits == "labels", labels=s.labels)
