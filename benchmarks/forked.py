@@ -257,7 +257,7 @@ def main() -> None:
         seconds = sum(forks.lasted.values())
         tell(f"{len(forks.items)} tests; {len(forks.lasted)} of them take {seconds:.0f} s")
         listed = tree / "tests-of-the-room.txt"
-        listed.write_text("\n".join(forks.quickest(3 * work["budget"])), encoding="utf-8")
+        listed.write_text("\n".join(forks.quickest(work["budget"])), encoding="utf-8")
         for number, values in enumerate(work["changes"], 1):
             change = Change(**values)
 

@@ -81,8 +81,8 @@ class Point:
     equal: bool
 
 
-def small_run(method: str, folder: Path, path: str = "plain") -> Run:
-    """Three epochs of eight steps on the digits, with everything on that has a state."""
+def small_run(method: str, folder: Path, path: str = "plain", epochs: int = 3) -> Run:
+    """Some epochs of eight steps on the digits, with everything on that has a state."""
     large, small = ("resnet14", "resnet8") if path in PICTURES else ("convnet_8_16", "convnet_4_8")  # colour or grey
     teacher, changes = folder / f"{large}.safetensors", list(PATHS[path])
     if not teacher.exists():
@@ -105,7 +105,7 @@ def small_run(method: str, folder: Path, path: str = "plain") -> Run:
         optimizer=Optimizer(lr=0.01),
         learning_rate=LearningRate("cosine", per="step"),
         monitors=Monitors(gsnr_window=5, cosines=True, norms=True),
-        epochs=3,
+        epochs=epochs,
         ema=0.9,
         device="cpu",
         threads=1,
@@ -168,11 +168,11 @@ def outcome(folder: Path) -> tuple[list[dict[str, object]], bytes]:
     return rows, run.student.read_bytes()
 
 
-def kill_points(method: str, count: int, seed: int, folder: Path, path: str = "plain") -> list[Point]:
+def kill_points(method: str, count: int, seed: int, folder: Path, path: str = "plain", epochs: int = 3) -> list[Point]:
     """Kill so many runs, each at a moment of its own, and let each go on to the end."""
     generator = random.Random(f"{method} {seed}")
-    run, whole = small_run(method, folder, path), folder / f"whole-{method}"
-    train_in_fork(run, folder / f"first-{method}")
+    run, whole = small_run(method, folder, path, epochs), folder / f"whole-{method}"
+    train_in_fork(replace(run, epochs=1), folder / f"first-{method}")
     prepare(replace(run, teacher_table="off"))  # here, so that the forks find the data and all packages in memory
     started = time.monotonic()
     train_in_fork(run, whole)

@@ -23,7 +23,14 @@ from tests.distributed.sharded import ON_CPU
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LIBRARIES = ("lightning", "accelerate", "transformers", "timm.task")  # blocks that import one missing are left out
+LIBRARIES = (
+    "lightning",
+    "accelerate",
+    "transformers",
+    "timm.task",
+    "segmentation_models_pytorch",
+    "torchvision",
+)  # blocks that import one missing are left out
 MARKS = {"sharded.md": ON_CPU}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

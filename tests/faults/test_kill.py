@@ -17,7 +17,7 @@ pytestmark = [
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dkd+deepkd(rule=published-code)", "ctkd"])
 def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path) -> None:
-    points = kill_points(method, 4, seed=0, folder=tmp_path)
+    points = kill_points(method, 4, seed=0, folder=tmp_path, epochs=2)
     assert [p.equal for p in points] == [True] * 4
 
 
@@ -42,5 +42,5 @@ def test_so_does_a_run_on_every_path_of_data_and_teacher(path: str, method: str,
         pytest.importorskip("PIL")
     if "loaded" in path:
         pytest.importorskip("torchvision")
-    points = kill_points(method, 2, seed=0, folder=tmp_path, path=path)
+    points = kill_points(method, 2, seed=0, folder=tmp_path, path=path, epochs=2)
     assert [p.equal for p in points] == [True] * 2

@@ -63,9 +63,9 @@ class Case:
         return tensors
 
 
-def cases(family: str, *, check: str = "reference", second: bool = False) -> list[Case]:
-    """The cases of a family that must be reproduced: ``losses``, ``optim``, ...; with ``second`` of that folder."""
-    folder = "second/" if second else ""
+def cases(family: str, *, check: str = "reference", second: bool = False, folder: str = "") -> list[Case]:
+    """The cases of a family that must be reproduced: ``losses``, ``optim``, ...; those of a folder, if one is named."""
+    folder = "second/" if second else f"{folder}/" if folder else ""
     records = table(f"{folder}index.json")["cases"]
     chosen = [r for r in records if r["family"] == family and r["check"] == check]
     return [Case({**r, "file": f"{folder}{r['file']}"}) for r in chosen]

@@ -149,6 +149,11 @@ def test_position_numbers_that_start_again_tell_the_sequences() -> None:
         sequence_weights(position[:, 1:], kept)
 
 
+def test_tokens_in_one_line_belong_to_the_sequence_of_their_number() -> None:
+    weight = sequence_weights(torch.tensor([0, 0, 7, 0]), torch.tensor([True, True, True, False]))
+    assert_equal(weight, torch.tensor([0.5, 0.5, 1.0, 0.0]))
+
+
 # -- drawn teachers --------------------------------------------------------------------------
 
 T = 2.0

@@ -216,3 +216,14 @@ def test_gradients_in_p_grad_which_nobody_reads_are_said_once(kind: Kind) -> Non
     with pytest.warns(UserWarning, match="p.grad, which streams do not read.*clip_grad_norm_.*clip_total"):
         opt.step()
     opt.step(grads_of(net, 2))  # a second time it would be an error here
+
+
+@EACH
+def test_zero_grad_lets_go_of_p_grad_as_torch_s_optimizers_do(kind: Kind) -> None:
+    for words, left in (({}, None), ({"set_to_none": False}, 0.0)):
+        net = network()
+        opt = kind.make(net.parameters(), DEEPKD.momenta(0.9))
+        (p, *_) = net.parameters()
+        p.grad = torch.ones_like(p)
+        opt.zero_grad(**words)
+        assert (None if p.grad is None else float(p.grad.abs().max())) == left

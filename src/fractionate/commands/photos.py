@@ -87,11 +87,24 @@ def settled(
     size = fields.get("data.size")
     plan = planned(Path(root), networks, int(size) if size and size.isdecimal() and int(size) else None)
     plan = _by_number(plan, fields, epochs)
-    for line in plan.lines:
+    loaded = _loaded(plan, fields)
+    for line in (*plan.lines, *([MANY] if "data.workers" in " ".join(loaded) else [])):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     chosen = [] if size else [f"data.size={plan.survey.size}"]
     chosen += [f"data.batch_size={plan.batch_size}"] if plan.batch_size else []
-    return (*what, *chosen), plan.epochs
+    return (*what, *chosen, *loaded), plan.epochs
+
+
+MANY = "they do not fit into memory: they are loaded as they are needed, by two processes (data.workers=2)"
+
+
+def _loaded(plan: Plan, fields: Mapping[str, str]) -> list[str]:
+    """What is changed for pictures that are loaded one by one, as the user says or because there are too many."""
+    own = fields.get("data.workers", "null") != "null"
+    if not own and (plan.survey.fits or "data.workers" in fields):
+        return []
+    cropped = "data.shift" in fields or fields.get("data.resized_crop") == "false"
+    return ([] if own else ["data.workers=2"]) + ([] if cropped else ["data.shift=0"])
 
 
 def lengths(what: Words, chosen: int | None, teacher: int | None) -> dict[str, Any]:

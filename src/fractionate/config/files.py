@@ -122,6 +122,9 @@ def override(run: Run, changes: Sequence[str]) -> Run:
         data = _long_forms(data)  # so that teacher=NAME may be followed by teacher.checkpoint=FILE
     if isinstance(data["optimizer"], dict) and "optimizer" not in given:
         data["optimizer"] = _switched(run.optimizer, data["optimizer"], given)
+    task = data["task"]
+    if isinstance(task, dict) and task.get("name") != run.task.name:  # another task has other fields
+        data["task"] = {k: v for k, v in task.items() if k == "name" or f"task.{k}" in given}
     return from_plain(data, "settings")
 
 

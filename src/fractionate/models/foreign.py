@@ -23,6 +23,7 @@ from .._typing import Float
 
 MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
 PLAIN = (torch.float32, torch.float64)
+Ask = Callable[[nn.Module, Tensor, str], Tensor]  # how a task takes a network's logits, as logits_of does
 SHOWN = 300  # characters of somebody else's message
 OWN, TORCH = (str(Path(path).parent) for path in (__file__, torch.__file__))
 # Not the network's fault: others catch these and know what to do.
@@ -88,14 +89,13 @@ def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
     """
     fields = fields_of(output)
     named = [fields[name] for name in MAIN if name in fields]
-    found = [x for x in (named[:1] or fields.values()) if _are_logits(x)]
+    found: list[Tensor] = [x for x in (named[:1] or fields.values()) if _are_logits(x)]
     if len(found) != 1:
         raise ValueError(
             f"the {what} returned {described(output)}, in which its logits, floating-point [images, classes], "
             f"{'cannot be told apart' if found else 'are not found'}: let forward return them alone or as 'logits'"
         )
-    logits: Tensor = found[0]
-    return logits if logits.ndim == 2 else logits.flatten(1)
+    return found[0] if found[0].ndim == 2 else found[0].flatten(1)
 
 
 class OnlyLogits(nn.Module):
@@ -117,9 +117,6 @@ class OnlyLogits(nn.Module):
     def forward(self, images: Tensor) -> Float[Tensor, "n c"]:
         """Images -> logits."""
         return pick_logits(self.net(images), name_of(self.net))
-
-
-Ask = Callable[[nn.Module, Tensor, str], Tensor]  # how a task asks a network for its logits, as logits_of does
 
 
 def classes_of(

@@ -225,7 +225,7 @@ def _measure(
         params=sum(p.numel() for p in net.parameters()),
         images_per_s=speed,
         batch_size=len(images),
-        device=_name(device),
+        device=device_name(device),
     )
 
 
@@ -235,7 +235,8 @@ def _ready(config: Network, test: SmallImages | Photos | DenseImages, how: Condi
     return in_channels_last(net) if how.channels_last else net
 
 
-def _name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What computes, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, torch threads: {torch.get_num_threads()}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fractionate._files import expanded, write_atomically
 from fractionate._terminal import one_line
 from fractionate.report.dots import accuracy_panel
+from fractionate.report.examples import Shown, shown
 from fractionate.report.figures import figures, row_inks
 from fractionate.report.pictures import Gallery, gallery
 from fractionate.report.runs import RunRecord, read_runs
@@ -104,11 +105,12 @@ class Section:
     facts: list[tuple[str, str]]
     rows: tuple[Row, ...]
     figures: list[object]
+    shown: Shown | None = None
     gallery: Gallery | None = None
 
 
 def _section(name: str, rows: tuple[Row, ...]) -> Section:
-    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)), gallery(rows))
+    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)), shown(rows), gallery(rows))
 
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:

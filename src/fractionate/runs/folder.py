@@ -27,10 +27,11 @@ from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, r
 from .summary import finite, summarize
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+EXAMPLES = "examples.json"  # written by studies, for pages
 PICTURES = "pictures"
 PREVIOUS, BROKEN, DIVERGED = "previous.ckpt", "broken.ckpt", "DIVERGED.ckpt"
 # the summary first: deleting starts by making the run unfinished
-FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED)
+FILES = (SUMMARY, CONFIG, METRICS, CHECKPOINT, STUDENT, PREVIOUS, BROKEN, DIVERGED, EXAMPLES)
 
 
 @dataclass(frozen=True)

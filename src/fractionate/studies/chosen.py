@@ -35,6 +35,10 @@ SHARED = (
     "data.skip_broken",
     "data.cache",
     "data.evaluate_on",
+    "data.workers",
+    "data.resized_crop",
+    "data.crop_pct",
+    "data.interpolation",
     "data.crop",
     "data.multiple",
     "task.ignore",
@@ -45,7 +49,7 @@ SHARED = (
     "precision",
     "channels_last",
 )
-OF_A_FOLDER = ("data.batch_size",)  # a folder may hold fewer images than the usual batch
+OF_A_FOLDER = ("data.batch_size", "data.shift")  # it may hold few images, and crops of loaded photos are not shifted
 NETWORK = ("teacher.stem", "teacher.published_bn")  # said of the teacher, they hold while it is trained
 
 

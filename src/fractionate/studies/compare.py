@@ -18,6 +18,7 @@ from ..runs.folder import RunFolder
 from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
+from .shipped import show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,7 @@ def compare(
         run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
     folders = [job.folder for job in jobs]
     print_table(folders, console)
+    show(folders, console)
     page = pair / "report.html"
     write_page(folders, page, title=found.title)
     seconds = time.perf_counter() - started

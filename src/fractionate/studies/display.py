@@ -180,11 +180,13 @@ class Lines:
         self.finished, self.trained, self.started = 0, 0.0, clock()
         self.reached = [0.0] * len(jobs)  # epochs
         self.scores: dict[int, str] = {}  # as last measured
+        self.begun: float | None = None  # the first job, which processes that start have kept waiting
         self.printed, self.ended = self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         title, now = self.jobs[event.job].title, self.clock()
+        self.begun = now if self.begun is None else self.begun
         if event.done:
             self.reached[event.job] = event.epochs
             self.finished += 1
@@ -213,9 +215,9 @@ class Lines:
         self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _remaining(self, now: float) -> str:
-        """Time for the epochs that are left in all jobs, as fast as those so far."""
+        """Time for the epochs that are left in all jobs, as fast as those since the first began."""
         left = sum(job.run.epochs for job in self.jobs) - sum(self.reached)
-        seconds = (now - self.started) / self.trained * left
+        seconds = (now - (self.started if self.begun is None else self.begun)) / self.trained * left
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
 

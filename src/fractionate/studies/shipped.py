@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..export import Format, export_run
+from ..probe.examples import write_examples
 from ..runs.folder import SUMMARY
 from ..world import current
 
@@ -46,6 +47,7 @@ def ship(runs: Sequence[Path], console: Console) -> None:
         said = " ".join(str(error).split())[:300]
         told = f"the student was not exported ({said}): fractionate export {first} --out DIR"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    show(runs, console)
     _write_page(first.parent.parent, console)
 
 
@@ -59,6 +61,17 @@ def _make_room(out: Path) -> None:
     """Remove an earlier export, and nothing else."""
     if (out / "training.yaml").is_file() and (out / "config.json").is_file():
         shutil.rmtree(out)
+
+
+def show(runs: Sequence[Path], console: Console) -> None:
+    """Write what pages show beside the numbers; where data or weights are gone that is said, and a page lacks it."""
+    if not current().main:
+        return
+    try:
+        write_examples(runs)
+    except (ValueError, OSError, ImportError) as error:
+        told = f"the page shows no pictures: {' '.join(str(error).split())}"
+        console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_page(folder: Path, console: Console) -> None:

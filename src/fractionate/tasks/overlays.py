@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .._typing import Int
 from ..data import Batch, Source, normalization_of
 from ..data.batch import Normalization
 from ..models.dense import maps_of, same_size
@@ -54,8 +53,8 @@ def overlays(
     return found
 
 
-def palette(classes: int) -> Int[Tensor, "c 3"]:
-    """A colour for every class, red, green and blue in 0..255; neighbours differ.
+def palette(classes: int) -> Tensor:
+    """``[c, 3]`` uint8, a colour for every class: red, green and blue in 0..255; neighbours differ.
 
     Example:
         >>> palette(2).tolist()

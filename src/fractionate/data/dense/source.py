@@ -43,13 +43,13 @@ class Crop:
 
 
 def cropped(
-    image: Int[Tensor, "3 h w"], mask: Int[Tensor, "h w"], crop: Crop, normalization: Normalization, seed: int
+    image: Tensor, mask: Tensor, crop: Crop, normalization: Normalization, seed: int
 ) -> tuple[Float[Tensor, "3 y x"], Int[Tensor, "y x"]]:
     """One image and its labels as a training step sees them; what lies beyond the image is its mean, without a label.
 
     Args:
-        image: uint8.
-        mask: uint8 labels.
+        image: ``[3, h, w]`` uint8.
+        mask: ``[h, w]`` uint8 labels.
         crop: what is done.
         normalization: applied last.
         seed: of everything that chance decides.
