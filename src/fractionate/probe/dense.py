@@ -10,22 +10,13 @@ import torch
 from torch import nn
 
 from .._terminal import one_line
-from ..config.data import Data
 from ..data import Photos, SmallImages, Source
 from ..data.dense import VOID, DenseImages
 from ..tasks import DenseEvaluation, Segmentation, Task, measure_with
 from ..tasks.classification import Evaluation, evaluate, predict
-from ..train.sources import evaluation_source
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def test_images(data: Data, batch_size: int | None, device: torch.device) -> SmallImages | Photos | DenseImages:
-    """The evaluation images of a config, at most so many at once."""
-    source = evaluation_source(data, device)
-    most = source.batch_size if isinstance(source, DenseImages) else source.count
-    return replace(source, batch_size=min(batch_size or source.batch_size, most))
 
 
 def metrics_of(

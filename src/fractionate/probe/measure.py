@@ -27,7 +27,8 @@ from ..teachers.live import in_channels_last
 from ..train.build import build_for, task_of
 from ..train.device import fixed_threads, place
 from ..train.health import check_weights
-from .dense import class_table, metrics_of, test_images
+from ..train.sources import evaluation_source
+from .dense import class_table, metrics_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -192,7 +193,7 @@ def evaluate_network(
     if how.batch_size is not None and how.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
     device = place(how.device)
-    test = test_images(data, how.batch_size, device)
+    test = evaluation_source(data, device, how.batch_size)
     if problem := images_problem(measured_before, test):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -194,14 +194,15 @@ def resident(images: Images, data: Data, seed: int, device: torch.device) -> tup
     return train, resident_test(images, device)
 
 
-def resident_test(images: Images, device: torch.device) -> SmallImages:
-    """The evaluation batches alone."""
+def resident_test(images: Images, device: torch.device, batch_size: int | None = None) -> SmallImages:
+    """The evaluation batches alone, of at most so many images."""
+    most = min(batch_size or evaluation_batch(images.test.images.shape[-1]), len(images.test))
     return SmallImages(
         images.test.images,
         images.test.target,
         images.test.num_classes,
         images.normalization,
-        batch_size=evaluation_batch(images.test.images.shape[-1]),
+        batch_size=most,
         shuffle=False,
         device=device,
         classes=images.test.classes,
@@ -209,13 +210,22 @@ def resident_test(images: Images, device: torch.device) -> SmallImages:
     )
 
 
-def evaluation_source(data: Data, device: torch.device) -> SmallImages | Photos | DenseImages:
-    """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`."""
+def evaluation_source(
+    data: Data, device: torch.device, batch_size: int | None = None
+) -> SmallImages | Photos | DenseImages:
+    """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`.
+
+    Args:
+        data: which images.
+        device: where batches go.
+        batch_size: at most so many at once; ``None`` = the usual number.
+    """
     if data.name in DENSE:
-        return dense_test(data, device)
+        dense = dense_test(data, device)
+        return replace(dense, batch_size=min(batch_size or dense.batch_size, dense.batch_size))
     if data.workers is not None:
-        return loaded_test(data, device, evaluation_batch)
-    return resident_test(SETS[data.name](data), device)
+        return loaded_test(data, device, lambda side: batch_size or evaluation_batch(side))
+    return resident_test(SETS[data.name](data), device, batch_size)
 
 
 def _digits(data: Data) -> Images:
