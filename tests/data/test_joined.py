@@ -197,3 +197,46 @@ def test_pictures_of_another_kind_are_refused(tmp_path: Path) -> None:
         sources(Data(labels_per_class=2, unlabelled=str(tmp_path)), 0, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"belongs to data\.unlabelled"):
         Data(unlabelled_batch=3)
+
+
+@pytest.mark.parametrize("what", ["all", "folder"])
+def test_photos_that_are_loaded_one_by_one_are_joined_as_those_in_memory(what: str, tmp_path: Path) -> None:
+    labelled_folder(tmp_path / "few")
+    loose(tmp_path / "many", 20)
+    data = Data(
+        "folder",
+        root=str(tmp_path / "few"),
+        size=8,
+        workers=0,
+        batch_size=3,
+        flip=True,
+        labels_per_class=2 if what == "all" else None,
+        unlabelled="all" if what == "all" else str(tmp_path / "many"),
+        unlabelled_batch=5,
+    )
+    train, _ = sources(data, 0, torch.device("cpu"))
+    assert isinstance(train, Joined)
+    assert unlabelled_count(train) == (12 if what == "all" else 20)
+    assert train.class_counts == ((2,) * 3 if what == "all" else (4,) * 3)
+    whole = list(train.batches(1))
+    for batch in whole:
+        assert batch.labelled == 3 == int((batch.target >= 0).sum())
+        rule = train.normalization
+        pixels = (batch.images * torch.tensor(rule.std)[:, None, None] + torch.tensor(rule.mean)[:, None, None]) * 255
+        seen = torch.tensor(trees.labels_seen(pixels))
+        known = batch.target >= 0
+        assert torch.equal(seen[known], batch.target[known])
+    for a, b in zip(train.batches(1, 1), whole[1:], strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.target, b.target)
+
+
+def test_loaded_photos_without_any_label_have_none(tmp_path: Path) -> None:
+    labelled_folder(tmp_path, train=0)
+    loose(tmp_path / "train")
+    train, test = sources(Data("folder", root=str(tmp_path), size=8, workers=0, mixup=0.2), 0, torch.device("cpu"))
+    assert (unlabelled_count(train), train.class_counts, test.class_counts) == (9, None, (2, 2, 2))
+    batch = next(train.batches(1))
+    assert (batch.labelled, batch.target.tolist()) == (0, [-1] * 9)
+    with pytest.raises(ValueError, match="have no labels; leave it out"):
+        sources(Data("folder", root=str(tmp_path), size=8, workers=0, labels_per_class=1), 0, torch.device("cpu"))

@@ -296,7 +296,7 @@ def test_drawing_by_a_number_leaves_the_generator_where_it_was() -> None:
         ({"workers": -1}, "workers"),
         ({"crop_scale": (0.5, 0.2)}, "smallest"),
         ({"shift": 2}, "resized_crop"),
-        ({"unlabelled": "x"}, "memory"),
+        ({"unlabelled": "x"}, "no folder x"),
         ({"erasing": 1.5}, "erasing"),
     ],
 )

@@ -167,5 +167,3 @@ def _check_loading(data: Data) -> None:
         raise ValueError(f"data.workers belongs to data.name=folder and to photos, not to {data.name!r}; leave it out")
     if data.shift and data.resized_crop:
         raise ValueError("data.shift moves the centre of photos, and resized crops have none: add resized_crop=false")
-    if data.unlabelled is not None:
-        raise ValueError("data.unlabelled joins images in memory: leave out data.workers")

@@ -37,7 +37,7 @@ class Photos:
 
     Args:
         pictures: the files.
-        target: ``[n]`` int64 classes.
+        target: ``[n]`` int64 classes; -1 for every photo: they have no labels.
         num_classes: number of classes.
         normalization: applied last, on the device.
         size: height and width of the images, in pixels.
@@ -102,9 +102,16 @@ class Photos:
         return 1 if self.shown is None and not (self.mixup or self.cutmix) else None
 
     @property
-    def class_counts(self) -> tuple[int, ...]:
-        """How many images every class has."""
-        return tuple(torch.bincount(self.target, minlength=self.num_classes).tolist())
+    def unlabelled_count(self) -> int:
+        """How many have no label: all of them, or none."""
+        return self.count if int(self.target[0]) < 0 else 0
+
+    @property
+    def class_counts(self) -> tuple[int, ...] | None:
+        """How many images every class has; ``None`` without labels."""
+        return (
+            None if self.unlabelled_count else tuple(torch.bincount(self.target, minlength=self.num_classes).tolist())
+        )
 
     def __len__(self) -> int:
         return -(-self.count * self.passes // self.batch_size)
@@ -151,7 +158,9 @@ class Photos:
         strong = None if second is None else self._normalised(second)
         target, there = sent(self.target[index], device), sent(index, device)
         variant = torch.zeros_like(there) if self.variants else None
-        return Batch(self._normalised(weak), target, there, strong, variant, normalization=self.normalization)
+        known = 0 if self.unlabelled_count else None
+        images, rule = self._normalised(weak), self.normalization
+        return Batch(images, target, there, strong, variant, normalization=rule, labelled=known)
 
     def _normalised(self, images: Tensor) -> Tensor:
         there = sent(images, torch.device(self.device))

@@ -12,14 +12,16 @@ import torch
 
 from .._files import cache_folder, expanded
 from ..config.data import Data
-from ..data import PHOTO_NORMALIZATION, Labelled, Part, Photos, Source, few, layout_of
+from ..data import PHOTO_NORMALIZATION, Joined, Labelled, Part, Photos, Source, few, layout_of
 from ..data.augment.photo import Shown
 from ..data.folder import Files, Layout, check_counts, default_size, layout
 from ..data.images import View
 from ..data.kept import Bounded, Pictures, Squared, keep, readable
 from ..data.labelled import digest
 from ..data.layouts import SIZES
+from ..data.unlabelled import pictures_below
 from ..pictures.heads import need_pillow, printable, told_unread
+from .joining import APART
 
 TIMES = 2  # the size: as large as the shorter side of a photo may be before a part of it is cropped
 
@@ -58,12 +60,25 @@ def loaded(data: Data, seed: int, device: torch.device, test_batch: Callable[[in
         ValueError: the photos are not there, or not what the config says.
     """
     found, root, size = _found(data)
+    train: Source = _trained_on(data, found, root, size, seed, device)
+    if data.unlabelled is not None:
+        train = Joined(train, _unlabelled(data, found, root, size, seed + APART, device))
+    return train, loaded_test(data, device, test_batch)
+
+
+def _unlabelled(data: Data, found: Layout, root: Path, size: int, seed: int, device: torch.device) -> Photos:
+    """The photos that join every batch, without their labels; augmented as the others, by a seed of their own."""
     if not found.labelled:
-        raise ValueError(
-            f"the training images of {printable(root)} have no labels, and such are read into memory: leave out "
-            f"data.workers"
-        )
-    return _trained_on(data, found, root, size, seed, device), loaded_test(data, device, test_batch)
+        raise ValueError("data.unlabelled joins images with labels, and no training image has one; leave it out")
+    part = train_part(data)
+    if data.unlabelled == "all":
+        paths = found.parts[part].paths
+    else:
+        root = expanded(str(data.unlabelled))
+        paths = pictures_below(root)
+    apart = replace(data, labels_per_class=None, passes=1, batch_size=data.unlabelled_batch or data.batch_size)
+    files = Files(paths, [-1] * len(paths))
+    return _trained_on(apart, replace(found, parts={part: files}), root, size, seed, device)
 
 
 def loaded_test(data: Data, device: torch.device, test_batch: Callable[[int], int]) -> Photos:
@@ -142,5 +157,6 @@ def _readable(files: Files, reader: Bounded | Squared, data: Data, found: Layout
     kept = keep(files.paths, reader, cache_folder() / "pictures") if data.cache else None
     index = readable(files.paths, reader, kept, skip_broken=data.skip_broken)
     files = files.at(index)
-    check_counts(torch.tensor(files.labels), found.classes, f"the readable part of {printable(root)}")
+    if files.labels[:1] != [-1]:
+        check_counts(torch.tensor(files.labels), found.classes, f"the readable part of {printable(root)}")
     return Pictures(files.paths, reader, kept, index), files
