@@ -108,3 +108,32 @@ def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
 def test_no_rounds_are_refused() -> None:
     with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         measure.interleave({"a": lambda: None}, 0, torch.device("cpu"))
+
+
+def test_photos_are_measured_from_files_and_kept_and_while_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torchvision")
+    from benchmarks import photos
+
+    photos.main(["--toy", "--csv", str(tmp_path / "out.csv")])
+    found, printed = read(tmp_path / "out.csv"), capsys.readouterr().out
+    assert [row["contender"] for row in found] == 2 * [photos.THEIRS, photos.PLAIN, photos.KEPT] + [
+        photos.PLAIN,
+        photos.KEPT,
+    ]
+    assert all(0 < float(row["ratio"]) < 1 for row in found[-2:])  # shares of the training time
+    assert printed.count("images/s and core") == 6
+    assert "waits for" in printed
+
+
+def test_photos_cut_out_otherwise_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision")
+    from benchmarks import photos
+
+    photos.generate(tmp_path, photos.TOY[0])
+    source = photos.sources(tmp_path, photos.TOY[0], 0, torch.device("cpu"))[photos.KEPT]
+    photos.check(photos.TOY[0], source)
+    monkeypatch.setattr(photos, "SEED", 1)
+    with pytest.raises(RuntimeError, match="pixels differ"):
+        photos.check(photos.TOY[0], source)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._files import write_atomically
-from ..pictures.heads import printable
+from ..pictures.heads import printable, state_of
 from .images import Progress, read_images
 from .labelled import digest
 
@@ -79,7 +79,7 @@ def _silent(text: str) -> None:
 def _key(paths: Sequence[Path], size: int, skip_broken: bool) -> str:
     import PIL
 
-    files = [(str(path.absolute()), (told := path.stat()).st_size, told.st_mtime_ns) for path in paths]
+    files = [(str(path.absolute()), *state_of(path)) for path in paths]
     return digest(PIL.__version__, size, skip_broken, files)
 
 

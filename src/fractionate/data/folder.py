@@ -11,8 +11,9 @@ import torch
 
 from .._choices import choose
 from .._files import expanded
-from ..pictures.heads import LARGEST, need_pillow, printable, short_side, told_unread
-from ..pictures.layout import TEST_SHARE, found_in, shown
+from ..pictures.heads import LARGEST, need_pillow, printable, short_side, state_of, told_unread
+from ..pictures.layout import TEST_SHARE, shown
+from ..pictures.shards import pictures_in
 from .decoded import read_kept
 from .images import Progress, read_images
 from .labelled import PARTS, Labelled, Part, digest, held_out
@@ -35,7 +36,7 @@ class Files:
     def listed(self, root: Path) -> list[tuple[str, int, int]]:
         """Every file's name below the folder, size in bytes, and label."""
         return [
-            (shown(path.relative_to(root).as_posix()), path.stat().st_size, label)
+            (shown(path.relative_to(root).as_posix()), state_of(path)[0], label)
             for path, label in zip(self.paths, self.labels, strict=True)
         ]
 
@@ -62,7 +63,8 @@ def folder(
     Then a fifth of every class is the test part, always the same files. Where there is no validation folder besides the
     test folder, a tenth of every class of the training images is the validation part. The folders of the parts may have
     other names that people give them (``Training``, ``val2017``, ``test_set``, in several languages). Pictures that lie
-    in ``root/train`` itself, beside a ``root/test/CLASS/...``, have no labels: each is -1.
+    in ``root/train`` itself, beside a ``root/test/CLASS/...``, have no labels: each is -1. Instead of folders of
+    classes, a part may hold tar archives in the layout of WebDataset, which are not unpacked.
 
     Args:
         root: the folder; ``~`` is the home folder.
@@ -163,12 +165,12 @@ class Layout:
 
 
 def layout(root: Path) -> Layout:
-    """The classes of a folder and the files of every part; no file is opened.
+    """The classes of a folder and the files of every part; no picture is opened.
 
     Raises:
         ValueError: as :func:`folder`.
     """
-    classes, found = found_in(root)
+    classes, found = pictures_in(root)
     files = {kind: Files(one.paths, one.labels) for kind, one in found.items()}
     train, unread = files["train"], [path for one in found.values() for path in one.unread]
     test = files.get("test") or files.get("validation")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from ..pictures.heads import check_machine, formats, memory, printable
+from ..pictures.heads import check_machine, formats, memory, opened, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,12 +125,12 @@ def _whole(path: Path, change: Callable[[Image.Image], Image.Image], draft: int 
     from PIL import Image
 
     try:
-        with Image.open(path, formats=formats()) as opened:
-            if opened.mode.startswith(DEEP):
-                raise ValueError(f"mode {opened.mode} has more than 8 bits per channel")
+        with Image.open(opened(path), formats=formats()) as found:
+            if found.mode.startswith(DEEP):
+                raise ValueError(f"mode {found.mode} has more than 8 bits per channel")
             if draft:
-                opened.draft(None, (draft, draft))
-            image = upright(opened)
+                found.draft(None, (draft, draft))
+            image = upright(found)
             if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
                 image = image.convert("RGBA")  # Pillow asks for it
             return change(image.convert("RGB"))

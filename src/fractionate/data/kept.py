@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .._files import write_atomically
-from ..pictures.heads import printable
+from ..pictures.heads import printable, state_of
 from .images import SHOWN, THREADS, Progress, View, read_bounded, read_image
 from .labelled import digest
 
@@ -233,7 +233,7 @@ def _empty_places(file: Path, count: int) -> list[int]:
 def _key(paths: Sequence[Path], reader: Bounded | Squared) -> str:
     import PIL
 
-    files = [(str(path.absolute()), (told := path.stat()).st_size, told.st_mtime_ns) for path in paths]
+    files = [(str(path.absolute()), *state_of(path)) for path in paths]
     return digest(PIL.__version__, reader, files)
 
 

@@ -1,12 +1,16 @@
-"""What a picture's head tells, read by Pillow without decoding it, and words about pictures; no torch."""
+"""Where a picture's bytes are, what its head tells without decoding it, and words about pictures; no torch."""
 
 from __future__ import annotations
 
 import errno
+import functools
+import io
+import mmap
 import os
+import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 LARGEST = 224  # pixels that are taken where no size is given: what most networks for photos are made for
 # Read where Pillow, or a plug-in that was loaded before, reads them; nothing that runs another program to be shown.
@@ -14,8 +18,85 @@ FORMATS = (
     *("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000", "PCX", "ICO", "PSD"),
     *("QOI", "SGI", "HEIF", "JXL"),
 )
+TAR = ".tar"  # of an archive, whose members have paths behind its own: train/00.tar/cat-1.jpg
+OPEN = 64  # archives that are mapped at once
 PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's trouble, not the picture's
+
+
+def opened(path: Path) -> Path | io.BytesIO:
+    """What Pillow opens: the file, or the bytes of a member of an archive."""
+    return path if archive_of(path) is None else io.BytesIO(content(path))
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, or of a member of an archive."""
+    tar = archive_of(path)
+    if tar is None:
+        return path.read_bytes()
+    start, size = _place(path, tar)
+    return _mapped(tar, _stamp(tar))[start : start + size]
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Size in bytes, and time of change in nanoseconds: of a member, that of its archive."""
+    tar = archive_of(path)
+    told = (tar or path).stat()
+    return told.st_size if tar is None else _place(path, tar)[1], told.st_mtime_ns
+
+
+def archive_of(path: Path) -> Path | None:
+    """The archive in which a path lies, if it lies in one."""
+    if TAR not in str(path):
+        return None
+    return next((p for p in path.parents if p.suffix == TAR and _stamp(p)), None)
+
+
+def look_again() -> None:
+    """Archives may have changed since they were read."""
+    _stamp.cache_clear()
+
+
+def members(tar: Path) -> Mapping[str, tuple[int, int]]:
+    """Where every file of an archive begins, and its size in bytes; read once, from the archive's headers alone.
+
+    Raises:
+        ValueError: it is no archive, packed, or cut off.
+    """
+    return _members(tar, _stamp(tar))
+
+
+def _place(path: Path, tar: Path) -> tuple[int, int]:
+    name = path.relative_to(tar).as_posix()
+    if name not in members(tar):
+        raise FileNotFoundError(errno.ENOENT, f"{printable(tar)} holds no {printable(name)}")
+    return members(tar)[name]
+
+
+Stamp = tuple[int, int] | None
+
+
+@functools.cache
+def _stamp(tar: Path) -> Stamp:
+    """Size and time of change; ``None`` where no such file is."""
+    return ((told := tar.stat()).st_size, told.st_mtime_ns) if tar.is_file() else None
+
+
+@functools.lru_cache(OPEN)
+def _mapped(tar: Path, _: Stamp) -> mmap.mmap:
+    with open(tar, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+@functools.cache
+def _members(tar: Path, _: Stamp) -> Mapping[str, tuple[int, int]]:
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            files = [member for member in archive if member.isreg() and not member.sparse]
+    except (tarfile.TarError, EOFError) as error:
+        told = "pack it again as a plain .tar, which is neither compressed nor cut off"
+        raise ValueError(f"{printable(tar)} cannot be read as an archive ({printable(error)}): {told}") from error
+    return {PurePosixPath(member.name).as_posix(): (member.offset_data, member.size) for member in files}
 
 
 def side_of(path: Path) -> int:
@@ -33,7 +114,7 @@ def sides_of(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(opened(path), formats=formats()) as image:
             return image.size[1], image.size[0]
     except MemoryError:
         raise

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .._files import expanded
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_unread
-from .layout import TEST_SHARE, Found, found_in
+from .layout import TEST_SHARE, Found
+from .shards import pictures_in
 
 SAMPLES = 64  # pictures whose heads are read
 NEEDED = 2  # copies of all images while they are loaded: the training set makes one with borders
@@ -81,7 +82,7 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
     """
     need_pillow()
     root = expanded(root)
-    classes, found = found_in(root)
+    classes, found = pictures_in(root)
     count = Counter(found["train"].labels)
     train = [count[-1]] if count[-1] else [count[label] for label in range(len(classes))]
     if not count[-1]:
