@@ -72,7 +72,6 @@ Percent = Annotated[float | None, shown("PERCENT")]
 Time = Annotated[str | None, shown("TIME")]
 Pixels = Annotated[Literal["library", "data"] | None, shown("{library,data}")]
 Sync = Annotated[Literal["gradients", "update"] | None, shown("{gradients,update}")]
-Pixels = Annotated[Literal["library", "data"] | None, shown("{library,data}")]
 Boards = Annotated[tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...")]
 
 # With a default that the help names.
