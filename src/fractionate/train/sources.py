@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -273,9 +273,8 @@ def _photos(name: PhotoSet) -> Callable[[Data], Images]:
 
 
 def _stl10(data: Data) -> Images:
-    root = data_root(data)
-    train, test = (stl10(root, part, data.size) for part in (train_part(data), data.evaluate_on))
-    whole = train if data.evaluate_on == "test" else stl10(root, "train", data.size)
+    train, test = (stl10(data_root(data), part, data.size) for part in (train_part(data), data.evaluate_on))
+    whole = train if data.evaluate_on == "test" else stl10(data_root(data), "train", data.size)
     return Images(_few(train, data), test, Normalization.of(whole.images))
 
 
@@ -290,10 +289,6 @@ SETS: dict[str, Callable[[Data], Images]] = {
     "mnist": _mnist(mnist),
     "fashion-mnist": _mnist(fashion_mnist),
     "folder": _folder,
-    "imagenet": _photos("imagenet"),
-    "tiny-imagenet": _photos("tiny-imagenet"),
-    "cub200": _photos("cub200"),
     "stl10": _stl10,
-    "dtd": _photos("dtd"),
-    "food101": _photos("food101"),
+    **{name: _photos(name) for name in get_args(PhotoSet)},
 }
