@@ -22,6 +22,7 @@ from ..config.ranges import SIZED
 from ..config.run import Run
 from ..data import Normalization, SmallImages
 from ..models.foreign import pick_logits, run_on
+from ..models.preprocessing import Shown, shown
 from ..optim import stream_grads
 from ..runs.folder import RunFolder
 from ..runs.origin import student_problem
@@ -30,6 +31,7 @@ from ..tasks.classification import measure
 from ..train.build import build
 from ..train.device import fixed_threads, place
 from ..train.optimizer import stream_optimizer
+from ..train.pixels import said_by
 from ..train.schedule import scheduler
 from ..train.sources import SETS, Images, resident
 
@@ -135,6 +137,8 @@ def probe_run(folder: Path, settings: Run, console: Console) -> Probed:
             f"the student was trained on images of {len(images.normalization.mean)} channels, those of "
             f"{settings.data.name} have {images.train.images.shape[1]}; take a set of the same kind"
         )
+    if (wanted := said_by(facts)) is not None:  # the student saw pixels its own way, and goes on to
+        net = shown(net, Shown(wanted, images.normalization.mean, images.normalization.std))
     with fixed_threads(settings.threads):
         found = linear_probe(net, images, settings)
     _keep(target.path / f"linear-probe-{settings.data.name}.json", found, settings)
