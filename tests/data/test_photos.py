@@ -255,6 +255,7 @@ def test_broken_photos_are_named_or_counted(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_ends_the_epoch_in_one_line(root: Path) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a loader of another test may have left torch's handler there
     source, _ = both(root, workers=1, batch_size=2)
     batches = source.batches(1)
     next(batches), next(batches)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files import cache_folder
+from ..pictures.heads import printable
 from ..pictures.kinds import batch_for, epochs_for
 from ..pictures.plan import STUDENT, TEACHER, Networks, Plan, planned
+from ..pictures.survey import in_bytes
 from .options import Words, names_and_changes
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def settled(
     plan = planned(Path(root), networks, int(size) if size and size.isdecimal() and int(size) else None)
     plan = _by_number(plan, fields, epochs)
     loaded = _loaded(plan, fields)
-    for line in (*plan.lines, *([MANY] if "data.workers" in " ".join(loaded) else [])):
+    for line in (*plan.lines, *_kept(plan, fields, loaded)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     chosen = [] if size else [f"data.size={plan.survey.size}"]
     chosen += [f"data.batch_size={plan.batch_size}"] if plan.batch_size else []
@@ -105,6 +108,20 @@ def _loaded(plan: Plan, fields: Mapping[str, str]) -> list[str]:
         return []
     cropped = "data.shift" in fields or fields.get("data.resized_crop") == "false"
     return ([] if own else ["data.workers=2"]) + ([] if cropped else ["data.shift=0"])
+
+
+def _kept(plan: Plan, fields: Mapping[str, str], loaded: Sequence[str]) -> list[str]:
+    """That pictures are loaded because they are too many, and what is kept of them on disk."""
+    found, one_by_one = plan.survey, bool(loaded) or fields.get("data.workers", "null") != "null"
+    told = [MANY] if "data.workers=2" in loaded else []
+    if fields.get("data.cache", "true") == "true":
+        side = min(2 * found.size, found.sides[2]) if one_by_one else found.size  # longer sides count half as much more
+        room = 3 * side**2 * (1.5 if one_by_one else 1) * found.count
+        told.append(
+            f"decoded pictures are kept for later runs, at most about {in_bytes(int(room))} in "
+            f"{printable(cache_folder() / 'pictures')}; data.cache=false keeps none"
+        )
+    return told
 
 
 def lengths(what: Words, chosen: int | None, teacher: int | None) -> dict[str, Any]:
