@@ -156,6 +156,16 @@ def stated(source: object) -> bool:
     return isinstance(source, Source)
 
 
+def in_memory(source: object) -> bool:
+    """Whether the images of a source lie in memory, so that nobody waits for them.
+
+    Example:
+        >>> in_memory([])
+        True
+    """
+    return getattr(source, "workers", None) is None
+
+
 def epoch_images(source: Source) -> int:
     """How many images an epoch shows.
 

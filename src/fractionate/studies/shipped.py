@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +44,22 @@ def ship(runs: Sequence[Path], console: Console) -> None:
     try:
         if not _newer(out, first):
             _make_room(out)
-            export_run(first, out, formats, console=console)
+            with _said_before():
+                export_run(first, out, formats, console=console)
     except Exception as error:  # an exporter of torch raises nearly anything; the run is whole
         said = " ".join(str(error).split())[:300]
         told = f"the student was not exported ({said}): fractionate export {first} --out DIR"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     show(runs, console)
     _write_page(first.parent.parent, console)
+
+
+@contextmanager
+def _said_before() -> Iterator[None]:
+    """Around what reads the pictures once more: which of them are left out was said when the run read them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _newer(out: Path, run: Path) -> bool:
@@ -68,7 +79,8 @@ def show(runs: Sequence[Path], console: Console) -> None:
     if not current().main:
         return
     try:
-        write_examples(runs)
+        with _said_before():
+            write_examples(runs)
     except (ValueError, OSError, ImportError) as error:
         told = f"the page shows no pictures: {' '.join(str(error).split())}"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..data import Batch, shares
+from ..data import Batch, in_memory, shares
 from ..models import copy_of
 from ..rows import Progress
 from ..tasks import Diverged, Result, measure_with
@@ -74,7 +74,7 @@ class Record:
         test: metrics after the epoch, of the averaged weights where the config asks for an average.
         lr: learning rate of the epoch's first step.
         images_per_s: training throughput, evaluation not counted.
-        data_wait: share of the training time in which the next batch was waited for.
+        data_wait: share of the training time in which the next batch was waited for; ``None`` of images in memory.
         seconds: wall-clock time of the epoch, evaluation included, interruptions not.
         monitors: observed columns, such as ``gsnr/task``.
         skipped: steps left out so far because they were not finite.
@@ -86,7 +86,7 @@ class Record:
     test: Result
     lr: float
     images_per_s: float
-    data_wait: float
+    data_wait: float | None
     seconds: float
     monitors: dict[str, float]
     skipped: int = 0
@@ -102,7 +102,7 @@ class Record:
             "ece": self.test.calibration.ece,
             "lr": self.lr,
             "images_per_s": self.images_per_s,
-            "data_wait": self.data_wait,
+            **({} if self.data_wait is None else {"data_wait": self.data_wait}),
             "seconds": self.seconds,
             **({"skipped": self.skipped} if self.skipped else {}),
             **self.monitors,
@@ -230,7 +230,7 @@ class Loop:
                 test=test,
                 lr=log.lr,
                 images_per_s=images_per_s,
-                data_wait=data_wait,
+                data_wait=None if in_memory(t.train) else data_wait,
                 seconds=log.seconds,
                 monitors=self._observed(),
                 skipped=self.guard.skipped,
