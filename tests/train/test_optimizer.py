@@ -129,7 +129,7 @@ def test_a_transformer_is_trained_by_adamw_with_every_rule_at_once(method: str) 
         method,
         optimizer=optimizer,
         learning_rate=LearningRate("cosine", warmup_epochs=1, per="step"),
-        student=Network("tests.train.test_groups:Transformer"),
+        student=Network("tests.train.test_optimizer:Transformer"),
         monitors=Monitors(update_rms=True),
         ema=0.9,
         epochs=4,
