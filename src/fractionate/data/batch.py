@@ -191,10 +191,14 @@ def _between(
 
 def part(batch: Batch, index: int, count: int) -> Batch:
     """Part ``index`` of ``count`` of a batch; borrowed images with a share of 0 if there are too few."""
-    rows = bounds(len(batch), index, count)
-    if rows.start == rows.stop:
-        return replace(batch.at(slice(0, BORROWED)), share=0.0)
-    return batch.at(rows)
+    rows, borrowed = own_rows(len(batch), index, count)
+    return replace(batch.at(rows), share=0.0) if borrowed else batch.at(rows)
+
+
+def own_rows(n: int, index: int, count: int) -> tuple[slice, bool]:
+    """Where part ``index`` of ``count`` lies among ``n`` images, and whether they are borrowed: it would be empty."""
+    rows = bounds(n, index, count)
+    return (slice(0, BORROWED), True) if rows.start == rows.stop else (rows, False)
 
 
 def pieces(batch: Batch, count: int) -> list[Batch]:

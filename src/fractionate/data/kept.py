@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .._files import write_atomically
-from ..pictures.heads import printable, state_of
+from ..pictures.heads import printable, sides_of, state_of
 from .images import SHOWN, THREADS, Progress, View, read_bounded, read_image
 from .labelled import digest
 
@@ -166,7 +166,8 @@ def readable(
     if not skip_broken:
         raise ValueError(f"{first.split('; ')[0]}; remove the file, or skip such files (data.skip_broken=true)")
     warnings.warn(f"skipped {len(broken)} of {len(paths)} images that cannot be read: {first}", stacklevel=3)
-    return [i for i in range(len(paths)) if i not in set(broken)]
+    left_out = set(broken)
+    return [i for i in range(len(paths)) if i not in left_out]
 
 
 def _why(path: Path, reader: Bounded | Squared) -> str:
@@ -213,21 +214,23 @@ def _write(
 def _whole(file: Path, count: int) -> bool:
     """Whether a file of decoded pictures is there, complete, and its table undamaged."""
     try:
-        with open(file, "rb") as opened:
-            magic, found, place, checksum = HEAD.unpack(opened.read(HEAD.size))
-            opened.seek(place)
-            table = opened.read()
+        magic, found, checksum, table = _table(file)
     except (OSError, struct.error, ValueError, OverflowError):
         return False
     return magic == MAGIC and found == count and len(table) == ENTRY.size * count and zlib.crc32(table) == checksum
 
 
 def _empty_places(file: Path, count: int) -> list[int]:
-    with open(file, "rb") as opened:
-        place = HEAD.unpack(opened.read(HEAD.size))[2]
-        opened.seek(place)
-        table = opened.read()
+    table = _table(file)[-1]
     return [i for i in range(count) if ENTRY.unpack_from(table, ENTRY.size * i)[1] == 0]
+
+
+def _table(file: Path) -> tuple[bytes, int, int, bytes]:
+    """Magic, number of pictures, checksum of the table, and the table."""
+    with open(file, "rb") as opened:
+        magic, found, place, checksum = HEAD.unpack(opened.read(HEAD.size))
+        opened.seek(place)
+        return magic, found, checksum, opened.read()
 
 
 def _key(paths: Sequence[Path], reader: Bounded | Squared) -> str:
@@ -239,8 +242,6 @@ def _key(paths: Sequence[Path], reader: Bounded | Squared) -> str:
 
 def _room(paths: Sequence[Path], reader: Bounded | Squared) -> int:
     """About how many bytes the pictures take, from the heads of some of them."""
-    from ..pictures.heads import sides_of
-
     some = paths[:: max(1, len(paths) // 64)]
     sizes: list[int] = []
     for path in some:

@@ -20,7 +20,7 @@ from ..pictures.heads import printable
 from .augment.mixing import draw as mixture
 from .augment.mixing import mixed
 from .augment.photo import Shown, keyed
-from .batch import Batch, Normalization, bounds, part, sent
+from .batch import Batch, Normalization, own_rows, part, sent
 from .kept import Pictures
 from .labelled import digest
 
@@ -125,7 +125,7 @@ class Photos:
         keys = self._keys(epoch)
         whole = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)][start:]
         mixing = bool(self.mixup or self.cutmix)
-        wanted = whole if mixing else [some[_own(len(some), index, count)] for some in whole]
+        wanted = whole if mixing else [some[own_rows(len(some), index, count)[0]] for some in whole]
         for number, (made, some, mine) in enumerate(zip(self._loading.made(wanted), whole, wanted, strict=True), start):
             batch = self._batch(made, torch.tensor([i for _, _, i in mine]))
             if mixing:
@@ -134,7 +134,7 @@ class Photos:
                 batch = mixed(batch, mix, self.num_classes)
                 batch = part(batch, index, count) if count > 1 else batch
             elif count > 1:
-                share = 0.0 if _borrowed(len(some), index, count) else len(batch) / len(some)
+                share = 0.0 if own_rows(len(some), index, count)[1] else len(batch) / len(some)
                 batch = replace(batch, whole=len(some), share=share)
             yield batch
 
@@ -165,17 +165,6 @@ class Photos:
     def _normalised(self, images: Tensor) -> Tensor:
         there = sent(images, torch.device(self.device))
         return self.normalization(there.contiguous(memory_format=torch.channels_last))
-
-
-def _own(n: int, index: int, count: int) -> slice:
-    """Where a part lies in a batch; the first two images where it would be empty, as :func:`part` borrows them."""
-    rows = bounds(n, index, count)
-    return slice(0, 2) if rows.start == rows.stop else rows
-
-
-def _borrowed(n: int, index: int, count: int) -> bool:
-    rows = bounds(n, index, count)
-    return rows.start == rows.stop
 
 
 @dataclass(frozen=True)
