@@ -58,8 +58,8 @@ def deit(
     Source: arXiv 2012.12877; T 1 and weights .5 and .5 are the defaults of its code (both weights 1 in timm).
 
     Note:
-        In evaluation the heads are averaged, so a head that has learnt little drags the mean down: early in training, and
-        wherever the teacher's term weighs next to nothing (``reduction="deit"`` with many classes). Any other
+        In evaluation the heads are averaged, so a head that has learnt little drags the mean down: early in training,
+        and wherever the teacher's term weighs next to nothing (``reduction="deit"`` with many classes). Any other
         method distils through the token as ``on_view(method, distillation="token")``.
 
     Map: partition whole; direction cross-entropy to the teacher's class if hard, forward if soft; logits of the token
