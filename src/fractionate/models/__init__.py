@@ -6,7 +6,7 @@ from .exported import Description, Exported, apart, load_exported, save_exported
 from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
-from .zoo import MODELS, create, is_own_code
+from .zoo import MODELS, code_of, create, is_own_code
 
 __all__ = [
     "MODELS",
@@ -20,6 +20,7 @@ __all__ = [
     "Preprocessing",
     "apart",
     "classes_of",
+    "code_of",
     "copy_of",
     "create",
     "is_own_code",
