@@ -249,7 +249,8 @@ def test_pictures_that_changed_within_their_size_in_bytes_are_refused(tmp_path: 
 def test_code_of_ones_own_network_that_changed_is_said_and_recorded(tmp_path: Path) -> None:
     code = tmp_path / "mine.py"
     code.write_text(
-        "import fractionate as fr\n\ndef net(num_classes): return fr.models.create('convnet_8_16', num_classes=num_classes)"
+        "from fractionate.models import create\n\n\ndef net(num_classes):\n"
+        "    return create('convnet_8_16', num_classes=num_classes)\n"
     )
     run = tiny("ce", student=Network(f"{code}:net"))
     stopped(run, tmp_path / "run")
