@@ -230,3 +230,41 @@ def test_images_that_the_run_was_not_measured_on_are_said_where_they_are_measure
         (root / "cat" / f"{n}.png").rename(root / "dog" / f"{n}b.png")
     evaluate_run(tmp_path / "run", Console(file=out, width=500))
     assert "the test images are not those that this run was measured on" in out.getvalue()
+
+
+def test_pictures_that_changed_within_their_size_in_bytes_are_refused(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos")
+    for picture in sorted(root.rglob("*.png")):
+        Image.open(picture).save(picture.with_suffix(".bmp"))
+        picture.unlink()
+    stopped(of(root), tmp_path / "run")
+    bytes_before = (root / "cat" / "1.bmp").stat().st_size
+    with Image.open(root / "cat" / "1.bmp") as image:
+        Image.new("RGB", image.size, (255, 0, 0)).save(root / "cat" / "1.bmp")
+    assert (root / "cat" / "1.bmp").stat().st_size == bytes_before
+    with pytest.raises(ValueError, match="images differ"):
+        run_in_folder(of(root), tmp_path / "run", resume=True)
+
+
+def test_code_of_ones_own_network_that_changed_is_said_and_recorded(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "from fractionate.models import create\n\n\ndef net(num_classes):\n"
+        "    return create('convnet_8_16', num_classes=num_classes)\n"
+    )
+    run = tiny("ce", student=Network(f"{code}:net"))
+    stopped(run, tmp_path / "run")
+    code.write_text(code.read_text() + "\n# another activation\n")
+    with pytest.warns(UserWarning, match="other code of its networks"):
+        summary = run_in_folder(run, tmp_path / "run", resume=True)
+    assert [list(change["fields"]) for change in summary["changes"]] == [["code"]]
+
+
+def test_weights_in_a_teachers_folder_are_known_again(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    run = replace(tiny("kd", teacher=Network("resnet8")), teacher=Network(f"hf:{tmp_path}", pretrained=True))
+    before = origin.teacher_digest(run)
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert None not in (before, origin.teacher_digest(run))
+    assert before != origin.teacher_digest(run)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import sys
 from collections.abc import Iterable
-from importlib.machinery import PathFinder
 from pathlib import Path
 
-from .._files import cache_folder, expanded
+from .._files import cache_folder
 
 
 def remember(*names: str | None) -> None:
@@ -44,24 +41,10 @@ def remembered(name: str) -> bool:
 
 
 def _mark(name: str) -> Path | None:
-    from ..models import is_own_code
+    from ..models import code_of
 
-    if not is_own_code(name) or (file := _file(name.rpartition(":")[0])) is None:
+    if (file := code_of(name)) is None:
         return None
     with contextlib.suppress(OSError):
         return cache_folder() / "own-code" / hashlib.sha256(file.read_bytes()).hexdigest()
     return None
-
-
-def _file(source: str) -> Path | None:
-    """Where a module lies, found without running anything."""
-    if source.endswith(".py"):
-        return expanded(source)
-    places: list[str] | None = [os.getcwd(), *sys.path]
-    spec = None
-    for part in source.split("."):
-        spec = PathFinder.find_spec(part, places) if part and places is not None else None
-        if spec is None:
-            return None
-        places = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
-    return Path(spec.origin) if spec and spec.origin else None

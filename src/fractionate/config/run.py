@@ -1,7 +1,8 @@
 """A :class:`Run`: everything that decides what a training run does, as frozen plain data.
 
 It compares, pickles and goes to YAML and back. What else decides the numbers: images, weights of the teacher, code of
-the losses, torch (which run folders know again, ``made_of``), and code of one's own (which they do not).
+the losses, torch, files with the code of one's own networks. Run folders know them again (``made_of``), but not what
+such code imports or reads in its turn.
 """
 
 from __future__ import annotations

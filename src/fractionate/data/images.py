@@ -188,11 +188,11 @@ def upright(image: Image.Image) -> Image.Image:
         8: Image.Transpose.ROTATE_90,
     }
     image.load()  # a PNG may tell it at the end
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     return image.transpose(turned[orientation]) if orientation in turned else image
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """1 to 8 as EXIF numbers them; 1 where nothing can be made of what is written."""
     try:
         found = image.getexif().get(ORIENTATION, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from ..kernels import widen
 from ..losses import SampledLogits, TopLogits
 from ..methods.method import Method
 from ..methods.streams import merged_streams
-from ..rows import Logits, Progress
+from ..rows import Logits, Progress, can_look
+from ..rows.checks import check_tensor, check_weight, labels_from, values_from
 from .sums import linear_sums
 from .teachers import Head, Teacher, check_teacher, flat_teacher, on_sampled_logits, on_top_logits
 
@@ -26,7 +28,7 @@ class LinearRows:
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        target: Tensor,
+        target: Any,
         row_weight: Tensor | None,
         ignore_index: int | None,
         teacher: Teacher,
@@ -34,16 +36,24 @@ class LinearRows:
         sequence: Tensor | None,
     ) -> None:
         _check_method(method)
-        _check_shapes(hidden, weight, target, row_weight)
+        for name, x in (("hidden", hidden), ("weight", weight)):
+            check_tensor("linear loss", name, x)
+        target = labels_from(target, hidden)
+        row_weight = None if row_weight is None else values_from("row_weight", row_weight, hidden)
+        _check_shapes(hidden, weight, bias, target, row_weight)
         self.method, self.head = method, head
         self.weight = head.cut("the student's", weight)
         self.bias = None if bias is None else head.cut("the student's", bias)
-        self.hidden, self.target = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
-        self.teacher = flat_teacher(teacher, target, len(self.weight), head)
+        self.hidden, self.target = hidden.reshape(-1, hidden.shape[-1]), None if target is None else target.reshape(-1)
+        self.teacher = flat_teacher(teacher, hidden.shape[:-1], len(self.weight), head)
         check_teacher(method, self.teacher)
-        kept = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+        kept = torch.ones(hidden.shape[:-1], dtype=torch.bool, device=hidden.device)
+        if ignore_index is not None and target is not None:
+            kept = target != ignore_index
+        check_weight(row_weight)
         if sequence is not None:
-            one = torch.ones_like(target, dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
+            wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+            one = torch.ones(kept.shape, dtype=wide, device=hidden.device)
             row_weight = sequence_weights(sequence, kept, one if row_weight is None else row_weight)
         self.row_weight = None if row_weight is None else row_weight.reshape(-1)
         # Dropped by index, chunk by chunk: a mask would copy dense teacher logits, the largest tensor there is.
@@ -64,15 +74,16 @@ class LinearRows:
             return {name: x * total for name, x in losses(method, lg).items()}
 
         found = linear_sums(sums, names, self.hidden, self.weight, self.bias, self.rows, chunk)
-        by = self._total() if count is None else count
+        by = self._total() if count is None or not len(self.rows) else _count(count)
         return {name: x / by for name, x in found.items()}
 
     def _seen(self, logits: Tensor, part: Tensor) -> tuple[Method, Logits]:
         """The rows of one chunk, and the method as it works on this kind of teacher."""
         logits, weight = self.head(logits), None if self.row_weight is None else self.row_weight[part]
+        target = None if self.target is None else self.target[part]
         if isinstance(self.teacher, TopLogits | SampledLogits):
             # The teacher in the rows is not read.
-            lg, some = Logits(logits, logits, self.target[part], weight=weight), self.teacher[part]
+            lg, some = Logits(logits, logits, target, weight=weight), self.teacher[part]
             on = (
                 on_top_logits(self.method, some)
                 if isinstance(some, TopLogits)
@@ -81,7 +92,7 @@ class LinearRows:
             return on, lg
         teacher = self.teacher[part] if isinstance(self.teacher, Tensor) else self.teacher.dense(part)
         dtype = torch.promote_types(logits.dtype, teacher.dtype)
-        return self.method, Logits(logits.to(dtype), teacher.to(dtype), self.target[part], weight=weight)
+        return self.method, Logits(logits.to(dtype), teacher.to(dtype), target, weight=weight)
 
     def _total(self) -> Tensor | int:
         if self.row_weight is None:
@@ -116,14 +127,32 @@ def sequence_weights(
     return (given / torch.where(total == 0, torch.ones_like(total), total)).view(kept.shape)
 
 
-def _check_shapes(hidden: Tensor, weight: Tensor, target: Tensor, row_weight: Tensor | None) -> None:
-    if weight.ndim != 2 or hidden.ndim < 2 or hidden.shape[-1] != weight.shape[1] or target.shape != hidden.shape[:-1]:
+def _check_shapes(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor | None, row_weight: Tensor | None
+) -> None:
+    rows = hidden.shape[:-1]
+    labels = rows if target is None else target.shape
+    if weight.ndim != 2 or hidden.ndim < 2 or hidden.shape[-1] != weight.shape[1] or labels != rows:
         raise ValueError(
             f"linear loss: expected hidden states [..., d], an output matrix [c, d] and labels [...], got "
-            f"{list(hidden.shape)}, {list(weight.shape)} and {list(target.shape)}"
+            f"{list(hidden.shape)}, {list(weight.shape)} and {list(labels)}"
         )
-    if row_weight is not None and row_weight.shape != target.shape:
-        raise ValueError(f"linear loss: row_weight must be {list(target.shape)}, got {list(row_weight.shape)}")
+    if hidden.dtype != weight.dtype and not torch.is_autocast_enabled(hidden.device.type):
+        raise ValueError(
+            f"linear loss: hidden states are {hidden.dtype} and the output matrix is {weight.dtype}; cast one of them, "
+            f"or run under torch.autocast"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear loss: bias must be {list(weight.shape[:1])}, got {list(bias.shape)}")
+    if row_weight is not None and row_weight.shape != rows:
+        raise ValueError(f"linear loss: row_weight must be {list(rows)}, got {list(row_weight.shape)}")
+
+
+def _count(count: float | Tensor) -> float | Tensor:
+    """What a sum is divided by; looked at where that is no wait for a GPU."""
+    if (not isinstance(count, Tensor) or can_look(count)) and not 0 < float(count) < float("inf"):
+        raise ValueError(f"linear loss: count must be above 0 and finite, got {float(count):g}")
+    return count
 
 
 def _check_method(method: Method) -> None:
@@ -142,7 +171,7 @@ def linear_loss(
     method: Method,
     hidden: Float[Tensor, "... d"],
     weight: Float[Tensor, "c d"],
-    target: Tensor,
+    target: Any,
     *,
     teacher: Teacher,
     bias: Tensor | None = None,
@@ -166,8 +195,8 @@ def linear_loss(
         method: any method whose rows are independent, with one view and no learned parameters of its own.
         hidden: ``[..., d]`` the student's last hidden states, after the final norm.
         weight: ``[c, d]`` its output matrix.
-        target: ``[...]`` int64 labels. Nothing is shifted: for next-token prediction pass ``hidden[:, :-1]`` and
-            ``labels[:, 1:]``.
+        target: ``[...]`` integer labels; ``None``: every token is a row without a label. Nothing is shifted: for
+            next-token prediction pass ``hidden[:, :-1]`` and ``labels[:, 1:]``.
         teacher: dense logits ``[..., c]`` of any floating dtype, :class:`LinearLogits`, :class:`TopLogits` (kd,
             dkd_top1, gdkd and gdkd3; dkd and deepkd(kd) where the labels are stored), or
             ``fr.losses.SampledLogits`` (kd).
@@ -214,7 +243,7 @@ def linear_stream_losses(
     method: Method,
     hidden: Float[Tensor, "... d"],
     weight: Float[Tensor, "c d"],
-    target: Tensor,
+    target: Any,
     *,
     teacher: Teacher,
     bias: Tensor | None = None,

@@ -16,6 +16,7 @@ from ..methods.arguments import Call
 from ..methods.method import Method
 from ..methods.terms import Components, Terms, around
 from ..rows import Logits, Progress
+from ..rows.checks import check_tensor
 
 # Methods whose terms are forms of one partition into the label or the teacher's best classes and the rest, at one
 # temperature, and the number of best classes they list; wrappers that leave the terms as they are.
@@ -87,20 +88,29 @@ class LinearLogits:
 Teacher = Tensor | LinearLogits | TopLogits | SampledLogits
 
 
-def flat_teacher(teacher: Teacher, target: Tensor, classes: int, head: Head) -> Teacher:
+def flat_teacher(teacher: Teacher, rows: torch.Size, classes: int, head: Head) -> Teacher:
     """One row per token, of the student's vocabulary; the teacher is detached where it could carry a graph."""
     if isinstance(teacher, TopLogits | SampledLogits):
-        _check_rows(teacher.indices.shape[:-1], target)
+        _check_rows(teacher.indices.shape[:-1], rows)
         return teacher.flatten()
     own = "the teacher's"
+    if not isinstance(teacher, LinearLogits):
+        check_tensor("linear loss", "teacher", teacher)
+    elif teacher.weight.ndim != 2 or teacher.hidden.shape[-1] != teacher.weight.shape[1]:
+        raise ValueError(
+            f"linear loss: the teacher's hidden states {list(teacher.hidden.shape)} and output matrix "
+            f"{list(teacher.weight.shape)} do not fit; they are [..., d] and [c, d]"
+        )
     if isinstance(teacher, Tensor):
+        if not teacher.is_floating_point():
+            raise ValueError(f"linear loss: teacher logits are floating point, got {teacher.dtype}")
         teacher = head.cut(own, teacher, -1)
         hidden, found = teacher, teacher.shape[-1]
     else:
         bias = None if teacher.bias is None else head.cut(own, teacher.bias)
         teacher = replace(teacher, weight=head.cut(own, teacher.weight), bias=bias)
         hidden, found = teacher.hidden, len(teacher.weight)
-    _check_rows(hidden.shape[:-1], target)
+    _check_rows(hidden.shape[:-1], rows)
     if found != classes:
         raise ValueError(
             f"linear loss: the teacher has {found} classes, the student {classes}; both need one vocabulary "
@@ -110,9 +120,9 @@ def flat_teacher(teacher: Teacher, target: Tensor, classes: int, head: Head) -> 
     return flat if isinstance(teacher, Tensor) else replace(teacher, hidden=flat)
 
 
-def _check_rows(shape: torch.Size, target: Tensor) -> None:
-    if shape != target.shape:
-        raise ValueError(f"linear loss: the teacher has rows {list(shape)}, the labels are {list(target.shape)}")
+def _check_rows(shape: torch.Size, rows: torch.Size) -> None:
+    if shape != rows:
+        raise ValueError(f"linear loss: the teacher has rows {list(shape)}, the student {list(rows)}")
 
 
 # -- methods on classes that were stored or drawn --------------------------------------------

@@ -11,6 +11,8 @@ from torch import Tensor
 from .._typing import Float, Int
 from ..kernels import Group, Partition, split, top_classes, widen
 from ..rows import Logits, can_look
+from ..rows.checks import check_tensor
+from .stored_checks import check_classes, check_drawn, check_top, check_total
 
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 
@@ -29,7 +31,8 @@ class TopLogits:
         best: how many of the stored classes are the largest of their row; all if ``None``.
 
     Raises:
-        ValueError: shapes or dtypes do not match.
+        ValueError: shapes or dtypes do not match, or a number out of range; where rows are compared also a class that
+            is there twice or a number that is not finite. Probabilities in the place of logarithms give a warning.
 
     Example:
         >>> TopLogits.of(torch.tensor([[0.1, 0.6, 0.3]]).log(), 1).rest.exp()
@@ -53,8 +56,14 @@ class TopLogits:
                 f"TopLogits: values are floating and indices int32 or int64, got {self.values.dtype} and "
                 f"{self.indices.dtype}"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"TopLogits: temperature must be positive, got {self.temperature}")
+        if not self.rest.is_floating_point():
+            raise ValueError(f"TopLogits: rest is floating, a log-sum-exp, got {self.rest.dtype}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"TopLogits: temperature must be positive and finite, got {self.temperature}")
+        if self.best is not None and not 1 <= self.best <= self.values.shape[-1]:
+            raise ValueError(
+                f"TopLogits: best must be one of the {self.values.shape[-1]} stored classes, from 1, got {self.best}"
+            )
 
     @classmethod
     def of(
@@ -101,6 +110,9 @@ class TopLogits:
             values, indices, temperature: as in the class.
             total: ``[...]`` log sum_i exp(z_i / T) over all classes; 0 if ``values`` are log-probabilities and T = 1.
 
+        Raises:
+            ValueError: a total below the mass of the stored classes.
+
         The rest is a difference of masses, exact up to the rounding of ``values``; a mass that rounding leaves no room
         for becomes the smallest positive float32.
 
@@ -109,9 +121,11 @@ class TopLogits:
             >>> top.rest.exp()
             tensor([0.4000])
         """
+        check_tensor("TopLogits.from_total", "values", values)
         wide = widen(values) / temperature
         whole = torch.as_tensor(total, dtype=wide.dtype, device=wide.device).expand(wide.shape[:-1])
         listed = (wide - whole[..., None]).exp().sum(-1)
+        check_total(listed)
         return cls(values, indices, torch.log1p(-listed.clamp(max=1.0)).clamp(min=_LEAST) + whole, temperature)
 
     @property
@@ -156,6 +170,7 @@ def coarse(lg: Logits, top: TopLogits, *, label: bool = False) -> Logits:
     """
     indices = top.indices.long()
     _check_indices(indices, lg)
+    check_top(top.values, indices, top.rest)
     listed = widen(lg.student.gather(1, indices))
     rest = _rest(lg.student, indices, top.temperature)
     values = top.values.to(listed.dtype)
@@ -270,6 +285,7 @@ def sampled_kl(student: Float[Tensor, "n c"], drawn: SampledLogits) -> Float[Ten
         >>> bool(sampled_kl(z, SampledLogits.of(z, 4)).abs() < 1e-6)
         True
     """
+    check_drawn(drawn.indices, drawn.log_probs, drawn.weights, student.shape[1])
     z = widen(student)
     x = z.gather(1, drawn.indices.long()) / drawn.temperature - (z / drawn.temperature).logsumexp(1, keepdim=True)
     log_p, weights = (y.to(x.dtype) for y in (drawn.log_probs, drawn.weights))
@@ -281,7 +297,4 @@ def _check_indices(indices: Tensor, lg: Logits) -> None:
         raise ValueError(
             f"TopLogits: expected {lg.rows} rows of fewer than {lg.classes} stored classes, got {list(indices.shape)}"
         )
-    if indices.numel() and can_look(indices):
-        low, high = (int(v) for v in indices.aminmax())
-        if low < 0 or high >= lg.classes:
-            raise ValueError(f"TopLogits: indices must lie in 0..{lg.classes - 1}, got {low}..{high}")
+    check_classes("TopLogits", indices, lg.classes)

@@ -7,7 +7,7 @@ from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logit
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
 from .token import class_logits, token_logits, train_token
-from .zoo import MODELS, create, is_own_code
+from .zoo import MODELS, code_of, create, is_own_code
 
 __all__ = [
     "MODELS",
@@ -22,6 +22,7 @@ __all__ = [
     "apart",
     "class_logits",
     "classes_of",
+    "code_of",
     "copy_of",
     "create",
     "is_own_code",

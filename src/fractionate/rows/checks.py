@@ -137,6 +137,8 @@ def check_per_row(name: str, values: Tensor | None, student: Tensor) -> None:
     """One value per row, where the rows are."""
     if values is None:
         return
+    if not isinstance(values, Tensor):
+        raise ValueError(f"Logits: {name} must be a tensor [n], got {_kind(values)}; give torch.as_tensor(...)")
     if values.shape != student.shape[:1] or values.device != student.device:
         raise ValueError(
             f"Logits: {name} must be [n]=[{len(student)}] on {student.device}, got "
@@ -144,16 +146,17 @@ def check_per_row(name: str, values: Tensor | None, student: Tensor) -> None:
         )
 
 
-def check_weight(weight: Tensor | None) -> None:
+def check_weight(weight: Tensor | None, name: str = "weight") -> Tensor | None:
     """No weight is negative (looked at on CPU only); one that is not finite is named by the loss, as logits are."""
     if weight is None or not len(weight) or not can_look(weight):
-        return
-    if -float("inf") < float(weight.detach().amin()) < 0:
-        row = int((weight.detach() < 0).nonzero()[0, 0])
+        return weight
+    flat = weight.detach().flatten()
+    if -float("inf") < float(flat.amin()) < 0:
+        row = int((flat < 0).nonzero()[0, 0])
         raise ValueError(
-            f"Logits: weight must not be negative, got {float(weight.detach()[row]):.4g} in row {row}; "
-            f"0 leaves a row out"
+            f"Logits: {name} must not be negative, got {float(flat[row]):.4g} in row {row}; 0 leaves a row out"
         )
+    return weight
 
 
 def check_like(name: str, logits: Tensor, student: Tensor) -> None:
@@ -239,6 +242,8 @@ def _inputs(lg: Logits, prefix: str = "the ") -> list[tuple[str, Tensor]]:
     found += [(f"{prefix}extra loss {name!r} is", x) for name, x in lg.extra.items()]
     if lg.weight is not None:
         found.append((f"{prefix}weight is", lg.weight))
+    if lg.label_weight is not None:
+        found.append((f"{prefix}label_weight is", lg.label_weight))
     for words, view in (
         ("in the strong view the ", lg.strong),
         ("at the token the ", lg.token),

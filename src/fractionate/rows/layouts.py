@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from .checks import check_tensor, labels_from, values_from
+from .checks import check_tensor, check_weight, labels_from, values_from
 from .logits import Logits
 
 
@@ -151,7 +151,7 @@ def weights_for(where: str, weight: Any, target: Tensor | None, student: Tensor)
     shape = _positions(student) if target is None else target.shape
     if weight.shape != shape:
         raise ValueError(f"{where}: weight must be {list(shape)}, one per label, got {list(weight.shape)}")
-    return weight
+    return check_weight(weight)  # before sequences divide it by its sum
 
 
 def _positions(student: Tensor) -> torch.Size:

@@ -84,9 +84,11 @@ class Logits:
         if target is not None:
             check_target(target, self.student)
         weight = None if self.weight is None else values_from("weight", self.weight, self.student)
-        for name, values in {"weight": weight, "label_weight": self.label_weight, **self.extra}.items():
+        known = None if self.label_weight is None else values_from("label_weight", self.label_weight, self.student)
+        for name, values in {"weight": weight, "label_weight": known, **self.extra}.items():
             check_per_row(name, values, self.student)
         check_weight(weight)
+        check_weight(known, "label_weight")
         for name, view in {"strong view": self.strong, "token": self.token}.items():
             if view is not None:
                 check_like(name, view.student, self.student)
@@ -98,8 +100,8 @@ class Logits:
         warn_of_probabilities("teacher", teacher)
         for k, further in enumerate(teachers):
             warn_of_probabilities(f"teachers[{k}]", further)
-        found = {"target": target, "weight": weight, "teacher": teacher, "ranking": ranking, "teachers": teachers}
-        for name, value in found.items():
+        found = {"target": target, "weight": weight, "label_weight": known}
+        for name, value in {**found, "teacher": teacher, "ranking": ranking, "teachers": teachers}.items():
             object.__setattr__(self, name, value)
 
     @property

@@ -15,7 +15,9 @@ import torch
 from .._files import expanded
 from ..config.run import Run
 from ..data import Source, fingerprint_of, normalization_of
+from ..data.labelled import digest
 from ..kernels import state
+from ..models import code_of
 from ..train.build import Training
 from ..train.loop import Loop
 from ..train.pixels import seen_by
@@ -30,6 +32,7 @@ DATA = "as the data have them"  # how students of earlier releases saw pixels, w
 SAID = {
     "teacher": "other weights of the teacher",
     "losses": "other code for the losses",
+    "code": "other code of its networks",
     "torch": "another version of torch",
 }
 
@@ -51,9 +54,22 @@ def file_digest(path: Path) -> str | None:
 
 
 def teacher_digest(run: Run) -> str | None:
-    """SHA-256 of the file with the teacher's weights; ``None`` where the run has no such file."""
-    weights = run.teacher.checkpoint if run.teacher else None
-    return file_digest(expanded(weights)) if weights else None
+    """A digest of the file with the teacher's weights, or of its folder's files; ``None`` where the run has neither."""
+    if run.teacher is None:
+        return None
+    if run.teacher.checkpoint:
+        return file_digest(expanded(run.teacher.checkpoint))
+    library, _, place = run.teacher.name.partition(":")
+    if library != "hf" or not run.teacher.pretrained:
+        return None
+    files = sorted(path for path in expanded(place).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
+    return digest([(path.name, file_digest(path)) for path in files])
+
+
+def _code_digest(run: Run) -> str | None:
+    """A digest of the files in which the networks' functions lie, where they are somebody's own; else ``None``."""
+    files = [network and code_of(network.name) for network in (run.student, run.teacher)]
+    return digest([file and file_digest(file) for file in files]) if any(files) else None
 
 
 def origin_of(loop: Loop) -> Origin:
@@ -65,6 +81,7 @@ def origin_of(loop: Loop) -> Origin:
         "test": fingerprint_of(training.test),
         "pixels": str(seen_by(training.student) or DATA),
         "losses": _losses(training),
+        "code": _code_digest(training.run),
         "torch": str(torch.__version__),
     }
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..._typing import Int
-from ...pictures.heads import check_machine, formats, memory, printable
-from ..images import upright
+from ...pictures.heads import memory
 from ..labelled import digest
+from .reading import Place, marks_of, name, other_size, pixels_of, sides_of, values_of
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
-Place = Path | zipfile.Path
+SHOWN = 5  # labels in a message
 VOID = 255  # the label of a pixel that has none
 WRONG = -1  # in a table of labels: no mask may hold this value
 THREADS = 8
+CHECKED = 2048  # pairs whose bytes are part of the digest
 LOOKED = 64  # masks of a set too large to be kept that are looked at before training
 KEPT, SHARE = 4 << 30, 0.25  # bytes that a set may take to be kept, and which part of the memory
 
@@ -70,9 +69,10 @@ class Pairs:
             ValueError: a file that cannot be read, a mask of another size than its image, or with other labels.
         """
         image, mask = self.files[i]
-        pixels, labels = _read(image, _rgb), self._labels(mask)
+        labels = self._labels(mask)
+        pixels = pixels_of(image, mask, (labels.shape[0], labels.shape[1]))
         if pixels.shape[1:] != labels.shape:
-            raise ValueError(_other_size(mask, labels.shape, pixels.shape[1:]))
+            raise ValueError(other_size(mask, labels.shape, pixels.shape[1:]))
         return pixels, labels
 
     def size(self, i: int) -> tuple[int, int]:
@@ -81,17 +81,18 @@ class Pairs:
         Raises:
             ValueError: they differ.
         """
-        image, mask = (_read(place, _size) for place in self.files[i])
-        if image != mask:
-            raise ValueError(_other_size(self.files[i][1], mask, image))
-        return image
+        return sides_of(*self.files[i])
 
     def listing(self) -> str:
-        """A digest of the names and sizes of all files."""
-        return digest([(name(place), _bytes(place)) for pair in self.files for place in pair], list(self.classes))
+        """A digest of the names and sizes of all files, and of the contents of some of them, evenly spread."""
+        step = -(-len(self.files) // CHECKED)
+        marks = [
+            (name(place), *marks_of(place, whole=i % step == 0)) for i, pair in enumerate(self.files) for place in pair
+        ]
+        return digest(marks, list(self.classes))
 
     def _labels(self, mask: Place) -> Tensor:
-        values = _read(mask, _values)
+        values = values_of(mask)
         if values.ndim == 3:
             return self._painted(mask, values)
         low, high = (int(v) for v in values.aminmax()) if values.numel() else (0, 0)
@@ -172,17 +173,22 @@ def ready(pairs: Pairs, what: str) -> Pairs | Kept:
         needed = sum(4 * height * width for height, width in sizes)
         if needed <= min(KEPT, SHARE * (memory() or KEPT)):
             images, masks = zip(*pool.map(pairs.__getitem__, range(len(pairs))), strict=True)
-            _check_labelled(masks, what)
+            _check_labelled(masks, pairs, what)
             return Kept(pairs, images, masks)
         some = range(0, len(pairs), max(1, len(pairs) // LOOKED))
-        _check_labelled([mask for _, mask in pool.map(pairs.__getitem__, some)], what)
+        _check_labelled([mask for _, mask in pool.map(pairs.__getitem__, some)], pairs, what)
     return pairs
 
 
-def _check_labelled(masks: Sequence[Tensor], what: str) -> None:
-    if all(int(mask.min()) == VOID for mask in masks if mask.numel()):
+def _check_labelled(masks: Sequence[Tensor], pairs: Pairs, what: str) -> None:
+    found = {int(label) for mask in masks for label in mask.unique()}
+    if found == {VOID}:
         raise ValueError(
             f"{what}: no pixel of {len(masks)} masks has a label; the labels of this part were not given out"
+        )
+    if found == {0, VOID} and pairs.num_classes == 2:
+        raise ValueError(
+            f"{what}: {len(masks)} masks hold 0 and 255 alone, and 255 is void: number {pairs.classes[1]!r} 1, not 255"
         )
 
 
@@ -210,78 +216,32 @@ def largest_label(masks: Sequence[Place]) -> int:
     """The largest label that any mask holds, void apart; 0 where one is painted.
 
     Raises:
-        ValueError: a mask that cannot be read, or one label beyond 254.
+        ValueError: a mask that cannot be read, one label beyond 254, one label in all, or grey levels.
     """
-    highest = -1
+    found: set[int] = set()
     for mask in masks:
-        values = _read(mask, _values)
+        values = values_of(mask)
         if values.ndim == 3:
             return 0  # painted: reading them says what is missing
-        highest = max(highest, int(values[values != VOID].max()) if bool((values != VOID).any()) else -1)
+        found |= set(values.unique().tolist())
+    labels = found - {VOID}
+    highest = max(labels, default=-1)
     if not 0 <= highest < VOID:
         raise ValueError(f"the largest label in {len(masks)} masks is {highest}; labels are 0..254, and 255 is void")
+    if len(labels) == 1:
+        held = " and 255, which is void" if VOID in found else ""
+        raise ValueError(
+            f"{len(masks)} masks hold one label alone, {highest}{held}: number the classes 0, 1, ..., a thing on its "
+            f"background too, or name all classes in classes.txt"
+        )
+    if 2 * len(labels) < highest + 1:
+        some = ", ".join(map(str, sorted(labels)[:SHOWN]))
+        raise ValueError(
+            f"{len(masks)} masks hold {len(labels)} labels up to {highest} ({some}, ...): number the classes without "
+            f"gaps, or name all of them, those without a pixel too, in classes.txt"
+        )
     return highest
-
-
-def name(place: Place) -> str:
-    """A file's name for messages, with the folder that it lies in."""
-    parts = str(place).replace(os.sep, "/").split("/")
-    return printable("/".join(parts[-2:]))
-
-
-def _bytes(place: Place) -> int:
-    return place.stat().st_size if isinstance(place, Path) else place.root.getinfo(place.at).file_size
-
-
-def _other_size(mask: Place, found: Sequence[int], wanted: Sequence[int]) -> str:
-    return (
-        f"{name(mask)} is {found[0]} x {found[1]} pixels and its image {wanted[0]} x {wanted[1]}; a mask needs the "
-        f"size of its image"
-    )
 
 
 def _void(table: Tensor) -> str:
     return ", ".join(str(v) for v in (table == VOID).nonzero()[:, 0].tolist()) or "none"
-
-
-def _read(place: Place, take: Any) -> Any:
-    """What ``take`` makes of an opened picture.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        with place.open("rb") as file, Image.open(file, formats=formats()) as image:
-            return take(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file raises nearly anything
-        if isinstance(place, Path):
-            check_machine(error, place)
-        raise ValueError(f"{name(place)} cannot be read: {printable(error)}") from error
-
-
-def _size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return height, width
-
-
-def _rgb(image: Image.Image) -> Tensor:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
-    plain = upright(image).convert("RGB")
-    width, height = plain.size
-    return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
-
-
-def _values(image: Image.Image) -> Tensor:
-    """``[h, w]`` int64 as they stand in the file, or ``[h, w, 3]`` of a painted one."""
-    import numpy as np
-
-    if image.mode in ("RGB", "RGBA"):
-        return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.int64))
-    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
-        raise ValueError(f"a mask has one number per pixel, and mode {image.mode} is something else")
-    return torch.from_numpy(np.asarray(image).astype(np.int64))

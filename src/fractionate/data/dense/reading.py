@@ -1,0 +1,136 @@
+"""Pictures and masks of a dense set, from files on disk or in a zip file; what is wrong with them is said in words."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...pictures.heads import check_machine, formats, printable
+from ..images import orientation_of, upright
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Place = Path | zipfile.Path
+LOSSY = ("JPEG", "MPO")  # formats that change numbers a little, which a mask does not survive
+
+
+def pixels_of(image: Place, mask: Place, size: tuple[int, int]) -> Tensor:
+    """``[3, h, w]`` uint8 of an image, turned as its mask of that height and width was drawn.
+
+    What a camera wrote down turns a picture. A mask says by its size, or by such a mark of its own, whether it was
+    drawn before or after that; where it says nothing, programs show turned pictures.
+
+    Warns:
+        UserWarning: where the mask says nothing.
+    """
+    return read(image, partial(_rgb, mask=mask, size=size))
+
+
+def values_of(mask: Place) -> Tensor:
+    """``[h, w]`` int64 as they stand in the file, or ``[h, w, 3]`` of a painted one."""
+    return read(mask, _values)
+
+
+def sides_of(image: Place, mask: Place) -> tuple[int, int]:
+    """Height and width of a pair, from the heads of its files.
+
+    Raises:
+        ValueError: they differ, and turning the image as its camera wrote down does not change that.
+    """
+    found, wanted = (read(place, _size) for place in (image, mask))
+    if found != wanted and not (found == wanted[::-1] and read(image, orientation_of) > 4):
+        raise ValueError(other_size(mask, wanted, found))
+    return wanted
+
+
+def other_size(mask: Place, found: Sequence[int], wanted: Sequence[int]) -> str:
+    """In words, that a mask has another size than its image."""
+    return (
+        f"{name(mask)} is {found[0]} x {found[1]} pixels and its image {wanted[0]} x {wanted[1]}; a mask needs the "
+        f"size of its image"
+    )
+
+
+def name(place: Place) -> str:
+    """A file's name for messages, with the folder that it lies in."""
+    parts = str(place).replace(os.sep, "/").split("/")
+    return printable("/".join(parts[-2:]))
+
+
+def marks_of(place: Place, whole: bool) -> tuple[int, int]:
+    """Size of a file in bytes, and its checksum where ``whole`` asks for it, else 0; a zip file knows both."""
+    if not isinstance(place, Path):
+        info = place.root.getinfo(place.at)
+        return info.file_size, info.CRC
+    return place.stat().st_size, zlib.crc32(place.read_bytes()) if whole else 0
+
+
+def read(place: Place, take: Any) -> Any:
+    """What ``take`` makes of an opened picture.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with place.open("rb") as file, Image.open(file, formats=formats()) as image:
+            return take(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises nearly anything
+        if isinstance(place, Path):
+            check_machine(error, place)
+        raise ValueError(f"{name(place)} cannot be read: {printable(error)}") from error
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return height, width
+
+
+def _rgb(image: Image.Image, mask: Place, size: tuple[int, int]) -> Tensor:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
+    turned = upright(image)
+    if turned is not image and _drawn_before(image, turned, mask, size):
+        turned = image
+    plain = turned.convert("RGB")
+    width, height = plain.size
+    return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
+
+
+def _drawn_before(image: Image.Image, turned: Image.Image, mask: Place, size: tuple[int, int]) -> bool:
+    """Whether a mask was drawn on the picture as it lies in the file."""
+    if turned.size != image.size:
+        return _size(image) == size
+    if read(mask, orientation_of) == orientation_of(image):
+        return True
+    warnings.warn(
+        "images are turned by a mark of their camera (EXIF), and masks do not say if they were drawn before or after "
+        "that; they are taken as drawn on the turned images; if that is wrong, save the images without such marks",
+        stacklevel=2,
+    )
+    return False
+
+
+def _values(image: Image.Image) -> Tensor:
+    import numpy as np
+
+    if image.format in LOSSY:
+        raise ValueError("a mask holds numbers, which JPEG changes; save masks as PNG, from what they were made of")
+    if image.mode in ("RGB", "RGBA"):
+        return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.int64))
+    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+        raise ValueError(f"a mask has one number per pixel, and mode {image.mode} is something else")
+    return torch.from_numpy(np.asarray(image).astype(np.int64))

@@ -1,0 +1,41 @@
+"""Properties that small changes of the code had slipped past: optimizers and rules that combine."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+import torch
+
+import fractionate as fr
+from fractionate import combine
+from fractionate.optim import arithmetic
+from fractionate.optim.products import LEAST
+
+
+def test_gradients_are_dropped_by_zero_grad_as_torch_does() -> None:
+    p = torch.nn.Parameter(torch.ones(2))
+    for optimizer in (fr.StreamSGD([p], lr=0.1), fr.StreamAdamW([p])):
+        p.grad = torch.ones(2)
+        optimizer.zero_grad()
+        assert p.grad is None
+
+
+def test_parts_of_a_step_hold_all_numbers_once_and_no_more_than_fit_into_a_cache() -> None:
+    sizes = [3, arithmetic.PART - 1, 5, 2 * arithmetic.PART + 7, 1, arithmetic.PART, 2]
+    rows = [[torch.arange(n, dtype=torch.float32) for n in sizes] for _ in range(2)]
+    parts = list(arithmetic._parts(rows))
+    assert [sum(x.numel() for x in part[0]) for part in parts if part[0]]
+    assert all(sum(x.numel() for x in part[0]) <= arithmetic.PART for part in parts)
+    for k in range(2):
+        assert torch.equal(torch.cat([x for part in parts for x in part[k]]), torch.cat(rows[k]))
+    assert len(parts) < len(sizes) + 3
+
+
+def test_gradients_in_shards_are_refused_by_aggregators_of_others() -> None:
+    with patch.object(combine, "is_sharded", return_value=True), pytest.raises(ValueError, match="in shards"):
+        combine.aggregated({"a": [torch.ones(1)]}, lambda matrix: matrix.mean(0))
+
+
+def test_the_logarithm_of_a_loss_is_taken_from_a_hundred_millionth_on() -> None:
+    assert LEAST == 1e-8
