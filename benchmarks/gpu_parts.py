@@ -19,7 +19,7 @@ from .session import BUDGET, GRACE, PACKING, ROOT, Clock, Command
 
 PAIR = PAIRS[0]
 TOY_PAIR = ("resnet20", "resnet20")
-FAST = ("graph=true", "precision=bfloat16", "save_every=20")
+FAST = ("graph=true", "precision=bfloat16", "save_every=20", "evaluate_every=10")
 LENGTHS = (240, 200, 160, 120, 100, 80, 60, 48, 40, 32, 24)  # of the students, all shortened alike
 MARGIN = 1.15  # of the measured pace: the real data, evaluations and checkpoints
 SETUP = 30.0  # seconds before the first epoch of students in lockstep
@@ -111,7 +111,7 @@ def _students(options: argparse.Namespace, clock: Clock, kind: str, seeds: int) 
     words += ["--epochs", str(epochs), "--seeds", str(seeds), "--methods", *methods]
     if options.toy:
         words += ["--teacher", teacher, "--student", student]
-    words += ["--together"] if options.together else ["--workers", "1"]
+    words += ["--workers", "1", *(["--together"] if options.together else [])]  # processes would share the one GPU
     words += ["--budget", f"{BUDGET}s", "--", *_fast(options)]
     yield Command(f"students-{kind}-{seeds}", tuple(_sorted(words)))
 

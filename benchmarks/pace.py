@@ -101,7 +101,7 @@ def seconds_together(options: argparse.Namespace, count: int, folder: Path) -> t
     changes += [] if options.toy else FAST
     words = ["compare", "cifar100", *changes, "--teacher-checkpoint", weights, "--teacher", options.teacher]
     words += ["--student", options.student, "--data", options.data, "--seeds", 1, "--epochs", options.epochs]
-    words += ["--out", out, "--methods", *METHODS[:count], "--together"]
+    words += ["--out", out, "--methods", *METHODS[:count], "--workers", 1, "--together"]
     started, ends = time.perf_counter(), [0.0]
     with (folder / f"together-{count}.log").open("w") as log:
         child = subprocess.Popen([sys.executable, "-m", "fractionate", *map(str, words)], stdout=log, stderr=log)

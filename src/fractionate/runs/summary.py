@@ -103,9 +103,9 @@ def _pixels(training: Training) -> dict[str, Any]:
 
 
 def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
-    """The line of the best epoch."""
+    """The line of the best epoch of those after which the student was measured."""
     sign = 1 if headline(key).higher else -1
-    return max(metrics, key=lambda row: sign * row[f"test_{key}"])
+    return max((row for row in metrics if f"test_{key}" in row), key=lambda row: sign * row[f"test_{key}"])
 
 
 def _dataset(run: Run) -> str:
