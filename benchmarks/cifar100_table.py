@@ -49,6 +49,7 @@ METHODS = (
     "cifar100/kd/{pair}/mdistiller",
     "cifar100/dkd/{pair}/mdistiller",
     "cifar100/dkd/{pair}/mdistiller/fractionate",
+    "cifar100/dkd/{pair}/mdistiller/fractionate#gain",
     "cifar100/kd/{pair}/mdistiller/fractionate",
     "cifar100/gdkd/{pair}/gdkd",
     "cifar100/kd+dot/{pair}/mdistiller/dot",
@@ -64,6 +65,17 @@ METHODS = (
     "cifar100/crld/{pair}/deepkd/class-defaults",
     "cifar100/dkd/{pair}/mdistiller#dgkd",
     "cifar100/kd/{pair}/mdistiller#topkd",
+)
+# What is trained first, in lockstep: labels alone, the four usual ones, and DeepKD's streams three ways.
+TOGETHER = (
+    LABELS,
+    "cifar100/kd/{pair}/mdistiller",
+    "cifar100/dkd/{pair}/mdistiller",
+    "cifar100/dkd/{pair}/mdistiller/fractionate",
+    "cifar100/dkd+deepkd/{pair}/deepkd/published-code",
+    "cifar100/dkd/{pair}/mdistiller/fractionate#gain",
+    "cifar100/gdkd/{pair}/gdkd",
+    "cifar100/dkd/{pair}/mdistiller#dot",
 )
 MASK = "phases(plateau=0.55)"  # as the paper's rows have it
 TEACHERS = Path(__file__).parent / "teachers"
@@ -107,7 +119,13 @@ def _topkd(method: MethodSpec) -> MethodSpec:
     return MethodSpec("topkd")
 
 
-CHANGES = {"mask": _masked, "dot": _dot, "dgkd": _dgkd, "topkd": _topkd}
+def _gain(method: MethodSpec) -> MethodSpec:
+    """DeepKD with steps that a longer memory does not lengthen."""
+    *inner, last = method.wrappers
+    return replace(method, wrappers=(*inner, Wrapper(last.name, {**last.args, "normalize_gain": True})))
+
+
+CHANGES = {"gain": _gain, "mask": _masked, "dot": _dot, "dgkd": _dgkd, "topkd": _topkd}
 
 
 class Lines:

@@ -1,155 +1,146 @@
-"""What waits for a GPU, in an order of worth, in parts of less than ten minutes each.
+"""What waits for a GPU, in an order of worth, for one that is lent for fifteen minutes and takes 64 MiB at a time.
 
-    python -m benchmarks.gpu_session --part 1               tests marked gpu (one graph per step among them), Triton
-    python -m benchmarks.gpu_session --part 2 --data DIR    the pace of 240 epochs, way by way
-    python -m benchmarks.gpu_session --part 3               steps, students side by side, update, data, losses
-    python -m benchmarks.gpu_session --part 4 --data DIR graph=true precision=bfloat16 teacher_table=full
-                                                            the CIFAR-100 table; again and again
+On the machine that the repository lies on (a minute or two; --data holds cifar-100-python):
 
-A part that ends early goes on where it was: what is done is not done again, and the table resumes inside a run. Every
-command writes a log, a command that fails stops none of the others, and the exit code is 1 then. ``--pack FOLDER`` puts
-logs, CSVs and the rows of finished runs into FOLDER/gpu.tar.gz, and every finished teacher beside it as float16. Needs
-torch, PyYAML, pydantic, safetensors, numpy and Pillow; the tests of part 1 also pytest, hypothesis, jaxtyping and
-scikit-learn, whose digits they train on.
+    python -m benchmarks.gpu_session prepare --data DATA     makes .carried (data in pieces, wheels); says what to send
+
+There, once per transfer, with the repository and one piece each time:
+
+    python -m benchmarks.gpu_session first  --piece .carried/piece-1    at most 3 minutes: tests, kernels, pace, losses
+    python -m benchmarks.gpu_session second --piece .carried/piece-2    at most 9: the short teacher, then the students
+    python -m benchmarks.gpu_session again  --from FOLDER               more seeds, the long teacher, further pairs
+
+Every command goes on where it was: what is done is not done again, and runs resume inside an epoch. It packs after
+every step and before its minutes are over, into --pack (by default the environment variable OUT): at most eight files
+of 16 MiB, the evidence first. ``--from`` puts back on a new machine what was packed on another.
+
+``first``: tests marked gpu, the Triton kernels against their twins, the losses in GPU time, and the pace of an epoch
+way by way on random pixels: as usual, as a graph, in bfloat16, and of 1, 4 and 8 students in lockstep. ``second``: the
+teacher's short recipe, its weights kept as float16 at once; then seed 0 of eight methods in lockstep. How long the
+students train follows from the measured pace: 240 epochs if they fit, else all of them shortened alike, which the
+rows and the table say.
+
+The machine needs torch, numpy, Pillow, PyYAML, rich and safetensors, for the tests pytest, hypothesis, jaxtyping and
+scikit-learn too. Configs are read with pydantic and commands with tyro; where they are missing they are taken from the
+wheels in .carried/wheels, which are unpacked and not installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from .teachers import keep_teachers
+from . import carried, pieces
+from .session import ROOT, Clock, run
 
-ROOT = Path(__file__).resolve().parent.parent
-PARTS = (1, 2, 3, 4)
-LEAST = 20.0  # seconds that must be left to begin another command
-
-
-@dataclass(frozen=True)
-class Command:
-    """Words for this Python, under a name for its log; ``again`` runs it although it is done."""
-
-    name: str
-    words: tuple[str, ...]
-    again: bool = False
+PLACE = ROOT / ".carried"
+MINUTES = {"first": 3.0, "second": 9.0, "again": 9.0}
+HERE = Path(tempfile.gettempdir()) / "fractionate-gpu"  # the same on every machine: a run knows its data by their path
 
 
-def commands(options: argparse.Namespace) -> Iterator[Command]:
-    """The commands of a part."""
-    out, toy = options.out, ("--toy",) if options.toy else ()
-    data = () if options.data is None else ("--data", str(options.data))
-    device = ("--device", options.device)
-    if options.part == 1:
-        quick = ("-m", "pytest", "-p", "no:cacheprovider", "-rs")
-        yield Command("tests-gpu", (*quick, "-m", "gpu", *(marked()[:1] if options.toy else marked())))
-        if not options.toy:
-            yield Command("tests-triton", (*quick, "tests/losses/test_triton.py"))
-        yield Command("gpu-losses", ("-m", "benchmarks.gpu_losses", *toy, "--csv", str(out / "gpu_losses.csv")))
-    elif options.part == 2:
-        yield Command("pace", ("-m", "benchmarks.pace", *toy, *device, *data, "--csv", str(out / "pace.csv")))
-    elif options.part == 3:
-        for name, *more in (
-            ("trainer", "--rounds", "21"),
-            ("side_by_side",),
-            ("step", "--channels-last", "--rounds", "51"),
-            ("optimizer",),
-            ("data",),
-            ("losses", "--no-memory"),
-        ):
-            given = (*more, *toy, *device, "--csv", str(out / f"{name}.csv"))
-            yield Command(name, ("-m", f"benchmarks.{name}", *given))
-        if options.data and not toy:  # filling the table takes minutes
-            ways = ("--ways", "graph, bfloat16", "graph, bfloat16, full table")
-            words = ("-m", "benchmarks.pace", *ways, *device, *data, "--csv", str(out / "pace.csv"))
-            yield Command("pace-table", words)
-    else:
-        minutes = max(0.0, options.minutes - 0.5)  # the last checkpoint takes its time
-        where = ("--out", str(out / "table"), "--rows", str(out / "rows"), "--minutes", str(minutes))
-        words = ("-m", "benchmarks.cifar100_table", *toy, *data, *where, *options.table, *options.changes)
-        yield Command("table", (*words, f"device={options.device}"), again=True)
+def prepare(options: argparse.Namespace) -> int:
+    """Cut the data so that a piece fits beside the repository, fetch wheels, and say what to send."""
+    if options.data is None:
+        raise ValueError("prepare needs --data DIR, the folder that holds cifar-100-python")
+    wheels = PLACE / "wheels"
+    shutil.rmtree(PLACE, ignore_errors=True)
+    if options.wheels:
+        carried.fetch_wheels(wheels)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    own = sum((ROOT / name).stat().st_size for name in tracked.split("\0") if name and (ROOT / name).is_file())
+    own += _bytes(wheels)
+    data = options.data
+    if not (data / pieces.FOLDER).is_dir() and not pieces.join(data := PLACE / "whole", [options.data]):
+        raise ValueError(f"{options.data} holds neither {pieces.FOLDER} nor all of its pieces")
+    (whole,) = pieces.split(data, PLACE, 1)
+    size, room = _bytes(whole), carried.TRANSFER - own - 2**20
+    parts = max(options.parts, -(-size // max(1, room)))
+    shutil.rmtree(whole)
+    if room <= 0 or parts > 8:
+        raise ValueError(f"the repository has {own:,} bytes, so no piece of the data fits beside it into 64 MiB")
+    print(f"the repository and the wheels: {own:,} bytes; the data: {size:,}, in {parts} pieces")
+    for number, folder in enumerate(pieces.split(data, PLACE, parts), 1):
+        part = "second" if number == parts else "first"
+        print(f"  carry .carried/wheels and {folder.relative_to(ROOT)} ({own + _bytes(folder):,} bytes in all):")
+        print(f"  python3 -m benchmarks.gpu_session {part} --piece {folder.relative_to(ROOT)}")
+    shutil.rmtree(PLACE / "whole", ignore_errors=True)
+    return 0
 
 
-def marked() -> list[str]:
-    """The test files with tests that need a GPU."""
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return [f.relative_to(ROOT).as_posix() for f in files if "@pytest.mark.gpu" in f.read_text(encoding="utf-8")]
+def _bytes(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
-def run(part: Sequence[Command], out: Path, minutes: float) -> list[str]:
-    """Run what is not done yet, as far as the time goes; returns the names of those that failed."""
-    until, failed = time.monotonic() + 60 * minutes, []
-    for command in part:
-        done, log = out / f"{command.name}.done", out / f"{command.name}.log"
-        left = until - time.monotonic()
-        if done.exists() and not command.again:
-            print(f"{command.name}: done before", flush=True)
-            continue
-        if left < LEAST:
-            print(f"{command.name}: no time left", flush=True)
-            continue
-        started = time.monotonic()
-        code = _logged(command, log, left)
-        print(f"{command.name}: {code or 'ok'}, {time.monotonic() - started:.0f} s, {log}", flush=True)
-        print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-12:]), flush=True)
-        if code:
-            failed.append(command.name)
-        else:
-            done.touch()
-    return failed
+def work(options: argparse.Namespace, speed: float) -> int:
+    """A part of the session; the code is 1 where a command failed."""
+    from .gpu_parts import PARTS, worth  # after the packages that the machine lacks
 
+    clock = Clock(60 * options.minutes, speed)
+    out, data = options.out, options.out / "data"
+    if options.came_from:
+        for name in carried.unpack(options.came_from, out):
+            print(f"{name}: goes on")
+    if options.piece:
+        shutil.copytree(options.piece, out / "pieces" / options.piece.name, dirs_exist_ok=True)
+    there = sorted(f for f in (out / "pieces").glob("*") if f.is_dir())
+    whole = (data / pieces.FOLDER / "meta").is_file() or (bool(there) and pieces.join(data, there))
+    if not whole and options.part != "first":
+        lacks = "; ".join(pieces.missing(there))
+        raise ValueError(f"{options.part} needs the whole data, and {lacks} are missing: send the other pieces first")
 
-def _logged(command: Command, log: Path, seconds: float) -> str:
-    """Run a command with its output in a file; what went wrong, or nothing."""
-    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "FRACTIONATE_SHAPE_CHECKS": "off"}
-    with log.open("w") as file:
-        try:
-            done = subprocess.run(
-                [sys.executable, *command.words], cwd=ROOT, env=env, stdout=file, stderr=file, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            return f"stopped after {seconds:.0f} s"
-    return f"exit code {done.returncode}" if done.returncode else ""
+    def packed() -> list[str]:
+        return carried.pack(out, options.pack, worth(out))
 
-
-def pack(out: Path, folder: Path) -> list[Path]:
-    """Everything small into one archive, and finished teachers beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / "gpu.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for file in (*sorted(out.glob("*.log")), *sorted(out.glob("*.csv")), *sorted(out.glob("rows"))):
-            tar.add(file, file.relative_to(out).as_posix())
-    teachers = list((out / "table").glob("teacher-*/summary.json"))
-    return [archive, *(keep_teachers(out / "table", folder / "teachers", 10**9) if teachers else [])]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", type=int, choices=PARTS, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of logs, CSVs and runs")
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--data", type=Path, default=None, help="folder that holds cifar-100-python")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--toy", action="store_true", help="sizes of a test")
-    parser.add_argument("--pack", type=Path, default=None, help="folder for what is to be carried away")
-    parser.add_argument("--seeds", type=int, default=3, help="of the table")
-    parser.add_argument("changes", nargs="*", help="field=value for every run of the table, such as graph=true")
-    options = parser.parse_args(arguments)
-    options.out, options.table = options.out.resolve(), ("--seeds", str(options.seeds))
-    options.data = None if options.data is None else options.data.resolve()
-    options.out.mkdir(parents=True, exist_ok=True)
-    failed = run(list(commands(options)), options.out, options.minutes)
-    if options.pack:
-        for file in pack(options.out, options.pack):
-            print(f"{file}: {file.stat().st_size:,} bytes")
+    failed = []
+    for step in PARTS[options.part](options, clock):  # what comes next may follow from what was measured
+        failed += run([step], out, clock, packed, options.site)
+    for line in packed():
+        print(line)
+    print(f"{options.part}: {60 * options.minutes - clock.left:.0f} s, packed in {options.pack}")
     return 1 if failed else 0
+
+
+def main(arguments: Sequence[str] | None = None, speed: float = 1.0) -> int:
+    """Run a part; ``speed`` plays minutes in seconds, for a rehearsal."""
+    options = _options(arguments)
+    try:
+        if options.part == "prepare":
+            return prepare(options)
+        options.out.mkdir(parents=True, exist_ok=True)
+        options.site = carried.site_of(PLACE / "wheels", options.out)
+        return work(options, speed)
+    except ValueError as error:
+        print(f"gpu_session: {error}", file=sys.stderr)
+        return 2
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("prepare", *MINUTES))
+    parser.add_argument("--out", type=Path, default=HERE, help="logs, CSVs, runs; outside what is sent anew")
+    parser.add_argument("--pack", type=Path, default=None, help="what is to be carried back (default: $OUT)")
+    parser.add_argument("--from", dest="came_from", type=Path, default=None, help="what was packed on another machine")
+    parser.add_argument("--piece", type=Path, default=None, help="a piece of the data, which is kept in --out")
+    parser.add_argument("--data", type=Path, default=None, help="of prepare: folder that holds cifar-100-python")
+    parser.add_argument("--parts", type=int, default=2, help="of prepare: pieces, more if they must be")
+    parser.add_argument("--no-wheels", dest="wheels", action="store_false", help="of prepare: fetch none")
+    parser.add_argument("--minutes", type=float, default=None, help=f"in all; default {MINUTES}")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seeds", type=int, default=3, help="of again")
+    parser.add_argument("--what", nargs="+", default=["seeds", "teacher", "pairs"], help="of again, in this order")
+    parser.add_argument("--apart", dest="together", action="store_false", help="students one after the other")
+    parser.add_argument("--toy", action="store_true", help="sizes of a rehearsal")
+    options = parser.parse_args(arguments)
+    options.minutes = MINUTES.get(options.part, 0.0) if options.minutes is None else options.minutes
+    options.out = options.out.resolve()
+    options.pack = (options.pack or Path(os.environ.get("OUT") or options.out / "packed")).resolve()
+    return options
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Keep trained teachers for later machines: ``python -m benchmarks.teachers runs/cifar100-table``.
 
 Takes every finished ``teacher-NAME`` run folder, rounds its weights to float16, and writes NAME.safetensors to
-benchmarks/teachers, with the accuracy of its last epoch (before rounding) in teachers.json. benchmarks.cifar100_table
-then trains no such teacher. All files together stay below 20 MB, and none of them is part of the package.
+benchmarks/teachers, with the accuracy of its last epoch (before rounding) in teachers.json. The file itself says how it
+was trained, and every run that learns from it repeats that in its summary. benchmarks.cifar100_table then trains no
+such teacher; one of another length has a name of its own (resnet32x4-short) and is not taken for the published one. All
+files together stay below 20 MB, and none of them is part of the package.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.taught import NOTE, training_of
 
 KEPT = Path(__file__).parent / "teachers"
 FACTS = "teachers.json"
@@ -54,9 +57,11 @@ def keep_teachers(runs: Path, kept: Path = KEPT, most: int = MOST, names: Sequen
             raise ValueError(
                 f"{name} takes {size:,} bytes and the others {others:,}: more than {most:,}; name the teachers to keep"
             )
-        save_file(half, kept / f"{name}.safetensors")
+        note = training_of(run.student)
+        save_file(half, kept / f"{name}.safetensors", {NOTE: json.dumps(note)})
         summary = run.summary()
         facts[name] = {key: summary[key] for key in ("last_top1", "epochs", "seed", "device", "git", "versions")}
+        facts[name] |= {"network": summary["student"], "schedule": (note or {}).get("schedule")}
         written.append(kept / f"{name}.safetensors")
     (kept / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     return written

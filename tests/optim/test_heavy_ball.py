@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fractionate.optim import StreamSGD
+from fractionate.optim import StreamSGD, arithmetic
 from fractionate.optim.arithmetic import _foreach, fusible, heavy_ball
 
 CASES = [
@@ -80,3 +80,34 @@ def test_layouts_of_weights_and_gradients_change_no_step(
         made[0].step({"a": [a], "b": [b]})
         made[1].step({"a": [a.to(memory_format=layouts[1])], "b": [b]})
     assert torch.allclose(plain, laid, rtol=1e-12, atol=1e-14)
+
+
+def test_one_tensor_that_lies_otherwise_does_not_take_the_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where the general way is slow for all of them; here its device is played."""
+    last = torch.channels_last
+    p, g, v = (tensors(torch.float32) for _ in range(3))
+    g = [x.to(memory_format=last) if x.ndim == 4 else x for x in g]  # the 1 x 1 convolution lies both ways at once
+    whole = [[x.clone() for x in row] for row in (p, v)]
+    heavy_ball(whole[0], g, whole[1], lr=0.1, momentum=0.9, decay=0.1, dampening=0.0, nesterov=False, first=False)
+    general: list[int] = []
+
+    def noted(params: list[Tensor], *rest: object) -> None:
+        general.append(len(params))
+        _foreach(params, *rest)
+
+    monkeypatch.setattr(arithmetic, "_foreach", noted)
+    monkeypatch.setattr(arithmetic, "local", lambda row, like=(): [Elsewhere(x) for x in row])
+    heavy_ball(p, g, v, lr=0.1, momentum=0.9, decay=0.1, dampening=0.0, nesterov=False, first=False)
+    assert general == [1]  # the 3 x 3 convolution alone
+    for a, b in zip([*p, *v], [*whole[0], *whole[1]], strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+class Elsewhere(Tensor):
+    """A tensor that says it is on no CPU, and shares its memory with one that is."""
+
+    @staticmethod
+    def __new__(cls, x: Tensor) -> Elsewhere:
+        return x.as_subclass(cls)
+
+    is_cpu = False

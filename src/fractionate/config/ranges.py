@@ -147,7 +147,7 @@ def check_run(run: Run) -> None:
     within(1, EPOCHS, epochs=run.epochs)
     within(0, SEEDS, seed=run.seed)
     within(1, THREADS, threads=run.threads)
-    within(0, save_every=run.save_every, skip_nonfinite=run.skip_nonfinite)
+    within(0, save_every=run.save_every, evaluate_every=run.evaluate_every, skip_nonfinite=run.skip_nonfinite)
     within(1, keep=run.keep, accumulate=run.accumulate)
     check_device(run.device)
     if run.ema is not None and not 0 < run.ema < 1:

@@ -112,6 +112,8 @@ class Run:
         device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
         graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. It has never run on one yet.
         threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
+        evaluate_every: measure on the test images after every so many epochs, and after the last; 0 = after the last
+            alone. ``best`` in the summary is then the best of those measured.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.
         keep: how many checkpoints lie in the folder while the run trains, for where the newest is damaged; then one.
         skip_nonfinite: leave out up to this many steps whose loss or gradient is not finite, instead of stopping at the
@@ -151,9 +153,14 @@ class Run:
     graph: bool = False
     threads: int | None = None
     save_every: int = 1
+    evaluate_every: int = 1
     keep: int = 2
     skip_nonfinite: int = 0
     task: Classification | Segmentation = field(default_factory=Classification)
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the student is measured after this epoch, counted from 1."""
+        return epoch >= self.epochs or bool(self.evaluate_every and epoch % self.evaluate_every == 0)
 
     def __post_init__(self) -> None:
         check_run(self)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .alike import divided, fusible, laid_alike, relaid
 from .sharded import local
 
-FUSED_ON = ("cpu", "cuda")  # devices with the kernels of torch.optim.SGD and AdamW(fused=True)
 PART = 65536  # entries of a row of tensors; six rows or so lie in the second cache of a processor
 
 
@@ -40,6 +40,26 @@ def heavy_ball(
         first: whether the buffers are empty; what they hold is ignored then.
     """
     grads, buffers, params = local(grads, like=params), local(buffers), local(params)
+    if not params[0].is_cpu:
+        grads = [relaid(g, p) for g, p in zip(grads, params, strict=True)]
+        for p, g, b in divided(params, grads, buffers):
+            _moved(p, g, b, lr, momentum, decay, dampening, nesterov, first)
+    else:
+        _moved(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
+
+
+def _moved(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    buffers: Sequence[Tensor],
+    lr: float | Tensor,
+    momentum: float,
+    decay: float,
+    dampening: float,
+    nesterov: bool,
+    first: bool,
+) -> None:
+    """By the one kernel if it fits them all."""
     if not fusible(params, grads, buffers):
         _foreach(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
         return
@@ -55,26 +75,6 @@ def heavy_ball(
         maximize=False,
         is_first_step=first,
     )
-
-
-def fusible(params: Sequence[Tensor], grads: Sequence[Tensor], buffers: Sequence[Tensor]) -> bool:
-    """Whether the kernel, which reads memory in a row and knows neither strides nor mixed types, fits all tensors."""
-    like = params[0]
-    if like.device.type not in FUSED_ON or not like.is_floating_point():
-        return False
-    return (
-        all(p.dtype == like.dtype and p.device == like.device and _dense(p) for p in params)
-        and _laid_alike(params, grads)
-        and (not buffers or all(b.stride() == p.stride() for b, p in zip(buffers, params, strict=True)))
-    )
-
-
-def _laid_alike(params: Sequence[Tensor], row: Sequence[Tensor]) -> bool:
-    return all(x.stride() == p.stride() and x.dtype == p.dtype for x, p in zip(row, params, strict=True))
-
-
-def _dense(x: Tensor) -> bool:
-    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _foreach(
@@ -148,7 +148,7 @@ def adamw(
     firsts, second, params = [local(m) for m in firsts], local(second), local(params)
     (only, *others), (first, *_) = grads, firsts
     rows = [second, *firsts, *(g for g in grads if g is not None)]
-    alike = move.clip_rms is None and fusible(params, second, []) and all(_laid_alike(params, row) for row in rows)
+    alike = move.clip_rms is None and fusible(params, second, []) and all(laid_alike(params, row) for row in rows)
     if alike and only is not None and not others and move.gains == (1.0,):
         _fused_adamw(params, only, first, second, move)
         return

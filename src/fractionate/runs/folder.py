@@ -151,7 +151,8 @@ class RunFolder:
         Raises:
             OSError: it cannot be written; a part of a line at the end does no harm.
         """
-        self.lines.append(_line({"schema": SCHEMA, "headline": record.test.headline, **record.columns()}))
+        headline = {"headline": record.test.headline} if record.test else {}
+        self.lines.append(_line({"schema": SCHEMA, **headline, **record.columns()}))
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])

@@ -24,6 +24,7 @@ from ..train.loop import Loop
 from ..train.optimizer import merging
 from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
+from .taught import taught_by
 
 
 def summarize(
@@ -38,7 +39,8 @@ def summarize(
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
     says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
-    later has to be shown, and ``preprocessing`` what the student does to pixels itself (null: as the data have them).
+    later has to be shown, ``preprocessing`` what the student does to pixels itself (null: as the data have them), and
+    ``teacher_training`` how the teacher was trained, where the file of its weights says so.
     """
     training = loop.training
     run, key = training.run, test.headline
@@ -63,8 +65,7 @@ def summarize(
         "ece": test.calibration.ece,
         "calibration": asdict(test.calibration),
         "params": sum(p.numel() for p in training.student.parameters()),
-        "teacher_params": training.teacher_params,
-        f"teacher_{key}": training.teacher_test.score if training.teacher_test else None,
+        **_teacher(training, key),
         "streams": {s.name: list(s.components) for s in method.streams},
         "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
@@ -82,6 +83,15 @@ def summarize(
     }
 
 
+def _teacher(training: Training, key: str) -> dict[str, Any]:
+    """What the student has learned from."""
+    return {
+        "teacher_params": training.teacher_params,
+        "teacher_training": taught_by(training.run),
+        f"teacher_{key}": training.teacher_test.score if training.teacher_test else None,
+    }
+
+
 def _pixels(training: Training) -> dict[str, Any]:
     """Classes, normalisation and shape of the images, and what each network does to pixels itself."""
     seen = seen_images(training.train)
@@ -93,9 +103,9 @@ def _pixels(training: Training) -> dict[str, Any]:
 
 
 def _best(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
-    """The line of the best epoch."""
+    """The line of the best epoch of those after which the student was measured."""
     sign = 1 if headline(key).higher else -1
-    return max(metrics, key=lambda row: sign * row[f"test_{key}"])
+    return max((row for row in metrics if f"test_{key}" in row), key=lambda row: sign * row[f"test_{key}"])
 
 
 def _dataset(run: Run) -> str:

@@ -103,7 +103,8 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
 
         def on_record(record: Record) -> None:
             test = record.test
-            listen(Event(number, record.epoch, epochs, test.score, record.images_per_s, headline=test.headline))
+            told = (test.score, test.headline) if test else (None, HEADLINE)
+            listen(Event(number, record.epoch, epochs, told[0], record.images_per_s, headline=told[1]))
             show(record)
 
         told = -math.inf

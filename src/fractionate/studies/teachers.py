@@ -19,6 +19,7 @@ from ..probe.cost import in_time
 from ..probe.doctor import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
+from ..runs.taught import in_words, training_of
 from ..tasks import measure_with
 from ..train.build import build, build_for, build_teacher, prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
@@ -239,6 +240,8 @@ def measured_teacher(
         found = measure_with(task_of(run, test.classes).metrics(), net, test).result()
     size = sum(p.numel() for p in net.parameters())
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
+    if teacher.checkpoint and (how := in_words(training_of(teacher.checkpoint))):
+        console.print(f"it was {how}", highlight=False, soft_wrap=True)
     if found.score < 100 / test.num_classes + LUCK and run.task.name == "classification":
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "

@@ -74,7 +74,13 @@ PROBED = 8
 
 
 def folded(
-    net: nn.Module, images: Tensor, *, channels_last: bool = True, compiled: bool = False, ask: Ask = logits_of
+    net: nn.Module,
+    images: Tensor,
+    *,
+    channels_last: bool = True,
+    compiled: bool = False,
+    ask: Ask = logits_of,
+    dtype: torch.dtype | None = None,
 ) -> nn.Module:
     """A frozen copy for inference with every batch norm that directly follows a convolution folded into it.
 
@@ -89,6 +95,7 @@ def folded(
         channels_last: lay weights and activations out so.
         compiled: let ``torch.compile`` compile the copy, at its first call.
         ask: how its logits are taken.
+        dtype: that of ``torch.autocast``, in which alone the copy is going to run: see :func:`cast_once`.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
@@ -104,12 +111,44 @@ def folded(
     if not _agree(plain, chosen, images, ask):
         chosen = _without(plain, [pair for pair in pairs if _agree(plain, _without(plain, [pair]), images, ask)])
         chosen = chosen if _agree(plain, chosen, images, ask) else plain
+    if dtype is not None:
+        chosen = cast_once(chosen, images, dtype, ask)
     chosen = chosen.to(device)
     if channels_last:
         chosen = in_channels_last(chosen)
     if compiled:
         chosen.compile()
     return chosen
+
+
+def cast_once(net: nn.Module, images: Tensor, dtype: torch.dtype, ask: Ask = logits_of) -> nn.Module:
+    """A copy whose plain convolutions and linear layers hold their weights as autocast would cast them at every call.
+
+    Autocast keeps the casts of weights that are trained, and makes those of a frozen network anew in every pass. The
+    logits are the same to the last bit, which is tried on the CPU; where they are not, because a network reads its
+    weights in another way, it is given back as it is.
+
+    Args:
+        net: network, frozen, on the CPU.
+        images: ``[n, ch, h, w]`` a few of them, likewise.
+        dtype: of the autocast around every later call.
+        ask: how its logits are taken.
+
+    Example:
+        >>> net = frozen(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
+        >>> cast_once(net, torch.randn(2, 1, 2, 2), torch.bfloat16)[1].weight.dtype
+        torch.bfloat16
+    """
+    short = copy_of(net)
+    for module in short.modules():
+        if _absorbs(module) or type(module) is nn.Linear:
+            module.to(dtype)
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        try:
+            same = torch.equal(ask(net, images, "teacher"), ask(short, images, "teacher"))
+        except (RuntimeError, ValueError):  # weights that meet other numbers outside of autocast's operations
+            same = False
+    return short if same else net
 
 
 def _pairs(net: nn.Module, images: Tensor, ask: Ask) -> list[tuple[str, str]]:

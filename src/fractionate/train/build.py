@@ -18,7 +18,7 @@ from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
-from .device import fixed_threads, place
+from .device import fixed_threads, kept_dtype, place
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
@@ -234,7 +234,8 @@ def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.
 
 def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
     images, ask = next(iter(train.batches(1))).images, asking(task)
-    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask)
+    dtype = kept_dtype(run)
+    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask, dtype=dtype)
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
     return tabled(LiveTeacher(short, ask), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)

@@ -37,6 +37,27 @@ def autocast(run: Run, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=run.precision != "float32")
 
 
+def kept_dtype(run: Run) -> torch.dtype | None:
+    """In which type a live teacher may keep its weights, running under :func:`autocast` alone; ``None`` = as they are.
+
+    A table is filled in float32, so that runs of every precision read the same one.
+    """
+    live = run.precision != "float32" and run.teacher_table == "off"
+    return getattr(torch, run.precision) if live else None
+
+
+@contextmanager
+def tuned(device: torch.device) -> Iterator[None]:
+    """cuDNN tries its algorithms for every shape and takes the fastest, unless deterministic ones were asked for."""
+    cudnn = torch.backends.cudnn
+    before, exact = cudnn.benchmark, cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    cudnn.benchmark = before or (device.type == "cuda" and not exact)
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
 @contextmanager
 def fixed_threads(count: int | None) -> Iterator[None]:
     """A fixed number of CPU threads: sums then run in one order, so the same seed gives the same numbers."""

@@ -16,6 +16,7 @@ from ..methods import Method, resplit
 from ..monitors import GSNR, cosines, norms, update_rms
 from ..optim import StreamAdamW, StreamGrads, StreamSGD
 from ..optim.grads import Grads, Reduce
+from ..tasks import Result
 from ..world import World
 from .diverged import diverged, gradient_diverged
 
@@ -39,6 +40,14 @@ def unmerged(method: Method) -> Method:
     if len(method.streams) > 1 or len(method.parts) == 1:
         return method
     return resplit(method, {name: (name,) for name in method.parts}, {})
+
+
+def tested(test: Result | None) -> dict[str, float | None]:
+    """Columns of what was measured on the test images after an epoch; none where nothing was."""
+    if test is None:
+        return {}
+    found = {f"test_{name}": x for name, x in test.columns().items()}
+    return {**found, "agreement": test.agreement, "ece": test.calibration.ece}
 
 
 class Watch:

@@ -19,10 +19,10 @@ from ..tasks import Diverged, Result, measure_with
 from ..world import current
 from .build import Training, parameters
 from .cuda_graph import Captured, Given
-from .device import fixed_threads
+from .device import fixed_threads, tuned
 from .diverged import logits_diverged, weights_diverged
 from .health import Guard, largest_entries
-from .log import EpochLog
+from .log import EpochLog, tested
 from .schedule import scheduler
 from .step import Step, Stepper
 
@@ -71,7 +71,7 @@ class Record:
         epoch: from 1.
         train_loss: mean over the images; of a smaller last batch every image counts as much as the others.
         components: mean of every component, without weights.
-        test: metrics after the epoch, of the averaged weights where the config asks for an average.
+        test: metrics after the epoch, of the averaged weights if there are any; ``None`` where it is not measured.
         lr: learning rate of the epoch's first step.
         images_per_s: training throughput, evaluation not counted.
         data_wait: share of the training time in which the next batch was waited for; ``None`` of images in memory.
@@ -83,7 +83,7 @@ class Record:
     epoch: int
     train_loss: float
     components: dict[str, float]
-    test: Result
+    test: Result | None
     lr: float
     images_per_s: float
     data_wait: float | None
@@ -97,9 +97,7 @@ class Record:
             "epoch": self.epoch,
             "train_loss": self.train_loss,
             **{f"component/{name}": x for name, x in self.components.items()},
-            **{f"test_{name}": x for name, x in self.test.columns().items()},
-            "agreement": self.test.agreement,
-            "ece": self.test.calibration.ece,
+            **tested(self.test),
             "lr": self.lr,
             "images_per_s": self.images_per_s,
             **({} if self.data_wait is None else {"data_wait": self.data_wait}),
@@ -210,7 +208,7 @@ class Loop:
         t, run = self.training, self.training.run
         rates = scheduler(t.optimizer, run.learning_rate, run.epochs, self.steps, t.step)
         while t.epoch < run.epochs:
-            with fixed_threads(run.threads), self.guard, self.stepper.exchanging():
+            with fixed_threads(run.threads), tuned(self.trained[0].device), self.guard, self.stepper.exchanging():
                 self.log.begin(t.optimizer.param_groups[0]["lr"])
                 for batch in self.log.waiting(self._batches(self.log.seen)):
                     self._step(batch)
@@ -220,7 +218,7 @@ class Loop:
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 log, images_per_s, data_wait = self.log, self.log.images_per_s, self.log.data_wait
                 self.share_buffers()
-                test = self.evaluate()
+                test = self.evaluate() if run.evaluates(t.epoch + 1) else None
             t.epoch, self.log = t.epoch + 1, EpochLog(t.method, self.world)
             assert log.lr is not None
             yield Record(
