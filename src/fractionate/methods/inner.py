@@ -131,12 +131,14 @@ class Decoupled:
         constant: leave (1 - a) out.
         kl: direction inside the non-targets.
         direction: of both.
+        added: to (1 - a), where it counts.
     """
 
     mask: Mask = Mask()
     constant: bool = False
     kl: KL = "forward"
     direction: Direction = FORWARD
+    added: float = 0.0
 
     def __call__(self, lg: Logits, progress: Progress) -> OfStudent:
         """``target`` and ``nontarget``, ``[n]`` each, of any student against the teacher of these rows."""
@@ -147,6 +149,7 @@ class Decoupled:
             if self.constant:
                 return {"target": target, "nontarget": nontarget}
             share = weighted_mean(rest, lg.weight) if self.mask.form == "batch_means" else rest
+            share = share + self.added if self.added else share
             return {"target": target, "nontarget": share * nontarget}
 
         return of
