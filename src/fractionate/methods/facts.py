@@ -59,7 +59,8 @@ class TeacherFacts:
     @property
     def confidence(self) -> float:
         """How far the label's probability at temperature 1 lies from guessing (0) to certainty (1)."""
-        return min(1.0, max(0.0, (self.label - 1 / self.classes) / (1 - 1 / self.classes)))
+        above = (self.label - 1 / self.classes) / (1 - 1 / self.classes)
+        return min(1.0, max(0.0, round(above, 12)))  # rounded: one that guesses has none, not 1e-17
 
     def weights(self, method: str, gain: float = 1.0) -> dict[str, float]:
         """The weights that ``weights="auto"`` means.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config.method import MethodSpec
 from ..config.run import Run
-from ..data import Batch, Photos, SmallImages, Source
+from ..data import Batch, Photos, SmallImages
 from ..data.augment.photo import Shown
 from ..data.joined import Joined
 from ..methods import TeacherFacts, teacher_facts
@@ -22,7 +22,7 @@ DECODED = 128  # of photos, which have to be decoded for it
 AT_ONCE = 128
 
 
-def facts_of(run: Run, net: nn.Module, train: Source, ask: Ask, most: int = SAMPLE) -> TeacherFacts | None:
+def facts_of(run: Run, net: nn.Module, train: object, ask: Ask, most: int = SAMPLE) -> TeacherFacts | None:
     """Facts about a teacher from up to ``most`` training images without augmentation, evenly spread.
 
     Args:
@@ -54,7 +54,7 @@ def facts_of(run: Run, net: nn.Module, train: Source, ask: Ask, most: int = SAMP
     return teacher_facts(logits, None if int(target.min()) < 0 else target, temperature=temperature, k=k)
 
 
-def plain_batches(source: Source, most: int = SAMPLE) -> Iterator[tuple[Tensor, Tensor]] | None:
+def plain_batches(source: object, most: int = SAMPLE) -> Iterator[tuple[Tensor, Tensor]] | None:
     """Images and labels of a training source, without augmentation; ``None`` where it cannot show them so."""
     source = getattr(source, "source", source)  # of a sample, what it was taken from
     if isinstance(source, Joined):
