@@ -19,7 +19,7 @@ from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
-from .usual import controls, methods_of, say_weights
+from .usual import controls, methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,6 +83,7 @@ def compare(
     say_weights((job.run for job in jobs), console)
     with display(console, jobs) as listen:
         run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
+    say_settled(jobs, console)
     folders = [job.folder for job in jobs]
     print_table(folders, console)
     show(folders, console)

@@ -12,12 +12,14 @@ from ..config.run import Run
 from ..methods.effective import said, warning_of
 from ..recipes import placed
 from ..recipes.streams import usual
+from ..runs.folder import RunFolder
 from ..train.optimizer import allocation
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from .chosen import Choice
+    from .jobs import Job
 
 STREAMS = ("deepkd", "dot")
 
@@ -61,6 +63,19 @@ def say_weights(runs: Iterable[Run], console: Console) -> None:
             _print(console, f"{run.method.title}: {said(found)}")
         if run.optimizer.name == "sgd" and (warning := warning_of(found, run.optimizer.lr)):
             _print(console, f"{run.method.title}: {warning}")
+
+
+def say_settled(jobs: Iterable[Job], console: Console) -> None:
+    """Which numbers ``weights=auto`` became, and from what; a line per method, of its first run that is there."""
+    told = set()
+    for job in jobs:
+        folder = RunFolder(job.folder)
+        if not job.run.method.unsettled or str(job.run.method) in told or not folder.finished:
+            continue
+        told.add(str(job.run.method))
+        facts = folder.summary().get("teacher_facts") or {}
+        sure = f"; the teacher gives the label {facts['label']:.3f} on training images" if "label" in facts else ""
+        _print(console, f"{job.run.method} became {folder.config().method}{sure}")
 
 
 def controls(specs: Sequence[MethodSpec]) -> list[MethodSpec]:
