@@ -8,6 +8,7 @@ import torch
 import fractionate as fr
 from fractionate.config.method import MethodSpec
 from fractionate.methods.facts import STIFFNESS
+from tests.reference.gdkd import knee
 
 
 def slow_facts(logits, target, temperature, k):
@@ -21,7 +22,8 @@ def slow_facts(logits, target, temperature, k):
         q = [math.exp(x / temperature) for x in z]
         q = [x / sum(q) for x in q]
         order = sorted(range(len(z)), key=lambda c: -z[c])
-        top, rest = [q[c] for c in order[:k]], [q[c] for c in order[k:]]
+        size = knee(z, 100) if k == "auto" else k
+        top, rest = [q[c] for c in order[:size]], [q[c] for c in order[size:]]
         sums["label"] += p[y]
         sums["label_soft"] += q[y]
         sums["modes"] += effective(p)
@@ -37,7 +39,7 @@ def effective(masses):
     return math.exp(-sum(x * math.log(x) for x in shares))
 
 
-@pytest.mark.parametrize(("temperature", "k"), [(1.0, 1), (4.0, 3), (2.5, 6)])
+@pytest.mark.parametrize(("temperature", "k"), [(1.0, 1), (4.0, 3), (2.5, 6), (4.0, "auto")])
 def test_facts_are_those_of_the_formula(temperature, k):
     generator = torch.Generator().manual_seed(3)
     logits, target = 3 * torch.randn(17, 8, generator=generator), torch.randint(8, (17,), generator=generator)

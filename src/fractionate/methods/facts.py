@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .._typing import Float, Int
+from ..losses import knee_k
 
 AUTO: dict[str, tuple[str, ...]] = {"kd": ("nontarget",), "dkd": ("beta",), "gdkd": ("w1", "w2")}
 """Methods with ``weights="auto"``, and the arguments that it gives."""
@@ -27,7 +29,7 @@ class TeacherFacts:
         images: how many were seen.
         classes: c.
         temperature: T, of everything that says so.
-        k: size of the top group.
+        k: size of the top group; ``"auto"``: that of every row's knee, as in ``gdkd(k="auto")``.
         accuracy: share of images whose label has the largest logit; ``None`` without labels.
         label: probability of the label (without labels: of the best class) at temperature 1.
         label_soft: the same at T.
@@ -46,7 +48,7 @@ class TeacherFacts:
     images: int
     classes: int
     temperature: float
-    k: int
+    k: int | Literal["auto"]
     accuracy: float | None
     label: float
     label_soft: float
@@ -123,7 +125,11 @@ class TeacherFacts:
 
 @torch.no_grad()
 def teacher_facts(
-    logits: Float[Tensor, "n c"], target: Int[Tensor, " n"] | None = None, *, temperature: float = 4.0, k: int = 5
+    logits: Float[Tensor, "n c"],
+    target: Int[Tensor, " n"] | None = None,
+    *,
+    temperature: float = 4.0,
+    k: int | Literal["auto"] = 5,
 ) -> TeacherFacts:
     """Facts about a teacher from its logits of training images.
 
@@ -131,7 +137,7 @@ def teacher_facts(
         logits: ``[n, c]`` raw logits, without augmentation.
         target: ``[n]`` labels; ``None``: the teacher's best class stands for them.
         temperature: T of the method.
-        k: size of gdkd's top group, at most c - 1.
+        k: size of gdkd's top group, at most c - 1, or ``"auto"`` for the knee of every row.
 
     Raises:
         ValueError: no image, fewer than 3 classes, labels of another length, or k or T out of range.
@@ -145,15 +151,16 @@ def teacher_facts(
         raise ValueError(f"teacher_facts: needs logits [n, c] of at least 1 image and 3 classes, got {[*logits.shape]}")
     if target is not None and target.shape != logits.shape[:1]:
         raise ValueError(f"teacher_facts: needs one label per row [{len(logits)}], got {[*target.shape]}")
-    if not temperature > 0 or k < 1:
+    if not temperature > 0 or (k != "auto" and k < 1):
         raise ValueError(f"teacher_facts: needs temperature > 0 and k >= 1, got {temperature!r} and {k!r}")
     z, classes = logits.detach().double().cpu(), logits.shape[1]
-    k = min(k, classes - 1)
+    k = k if k == "auto" else min(k, classes - 1)
+    sizes = knee_k(z)[:, None] if k == "auto" else torch.full((len(z), 1), k)
+    inside = torch.arange(classes) < sizes
     best = z.argmax(1)
     y = best if target is None else target.detach().cpu().long()
     soft, ranked = z / temperature, z.sort(1, descending=True).values / temperature
     others = torch.ones_like(z, dtype=torch.bool).scatter(1, y[:, None], False)
-    log_top = ranked[:, :k].logsumexp(1) - ranked.logsumexp(1)
     return TeacherFacts(
         images=len(z),
         classes=classes,
@@ -164,16 +171,16 @@ def teacher_facts(
         label_soft=_mean(soft.softmax(1).gather(1, y[:, None])),
         modes=_mean(_effective(z)),
         relations=_mean(_effective(soft[others].view(len(z), classes - 1))) - 1,
-        top_mass=_mean(log_top.exp()),
-        top_relations=_mean(_effective(ranked[:, :k])) - 1,
-        rest_relations=_mean(_effective(ranked[:, k:])) - 1,
+        top_mass=_mean((ranked.softmax(1) * inside).sum(1)),
+        top_relations=_mean(_effective(ranked.masked_fill(~inside, -torch.inf))) - 1,
+        rest_relations=_mean(_effective(ranked.masked_fill(inside, -torch.inf))) - 1,
     )
 
 
 def _effective(z: Tensor) -> Tensor:
     """exp(H) of every row's softmax, ``[n]``."""
     log_p = z.log_softmax(1)
-    return (-(log_p.exp() * log_p).sum(1)).exp()
+    return (-torch.special.xlogy(log_p.exp(), log_p.exp()).sum(1)).exp()
 
 
 def _mean(x: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,12 +89,12 @@ def _decoded(source: Photos, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(first.images.split(AT_ONCE), first.target.split(AT_ONCE), strict=True)
 
 
-def _settings(spec: MethodSpec) -> tuple[float, int]:
+def _settings(spec: MethodSpec) -> tuple[float, int | Literal["auto"]]:
     """Temperature and k of a method; the field's usual ones where it has none, or several."""
     origin = spec.build().origin
     temperature, k = (None, None) if origin is None else (origin.core.value(name) for name in ("temperature", "k"))
     warmth = float(temperature) if isinstance(temperature, int | float) else 4.0
-    return warmth, k if isinstance(k, int) else 5
+    return warmth, "auto" if k == "auto" else k if isinstance(k, int) else 5
 
 
 def settled(run: Run, facts: TeacherFacts | None) -> Run:
