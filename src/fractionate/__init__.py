@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` be
     from .kernels import Direction, Partition, jsd, skew, skew_reverse
     from .language import LinearLogits, linear_loss, linear_stream_losses
     from .losses import Split, TopLogits, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, split_kl
-    from .methods import Method, only, pixel_losses, resplit
+    from .methods import Method, TeacherFacts, only, pixel_losses, resplit, teacher_facts
     from .optim import AllReduce, Momenta, StreamAdamW, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
     from .rows import Logits, Progress
 
@@ -30,6 +30,7 @@ __all__ = [
     "StreamAdamW",
     "StreamGrads",
     "StreamSGD",
+    "TeacherFacts",
     "TopLogits",
     "UpdateAllReduce",
     "by_target",
@@ -55,6 +56,7 @@ __all__ = [
     "skew_reverse",
     "split_kl",
     "stream_grads",
+    "teacher_facts",
 ]
 
 _ROOMS = ("combine", "losses", "methods", "models", "monitors", "optim", "rows", "schedules")

@@ -17,7 +17,8 @@ from fractionate.config.run import Monitors, Network, Run
 from fractionate.models import create
 from fractionate.probe import doctor as room
 from fractionate.probe.cost import graph_bytes, kept_bytes
-from fractionate.probe.doctor import Finding, Thinned, doctor
+from fractionate.probe.doctor import Finding, doctor
+from fractionate.probe.sample import Thinned
 from fractionate.runs.checkpoint import save_weights
 from fractionate.train.build import prepare
 from tests.train.runs import teacher_file, tiny

@@ -61,6 +61,28 @@ def _auto_k(log_p: Tensor, ratio: float, cap: int) -> int:
     return 1
 
 
+def knee(row: list[float], cap: int) -> int:
+    """Ranks before the one whose logit lies deepest below the straight line from the best to the worst."""
+    z = sorted(row, reverse=True)
+    c, best, k = len(z), 1e-3 * (z[0] - z[-1]), 1
+    for j in range(c):
+        depth = z[0] + (z[-1] - z[0]) * j / (c - 1) - z[j]
+        if depth > best:
+            best, k = depth, j
+    return min(k, cap, c - 1)
+
+
+def kept_by_mass(p: list[float], label: int, theta: float) -> set[int]:
+    """The best classes besides the label, one after the other, until they hold theta of what is beside the label."""
+    kept: set[int] = set()
+    order = sorted((c for c in range(len(p)) if c != label), key=lambda c: -p[c])
+    for c in order:
+        if kept and sum(p[i] for i in kept) >= theta * sum(p[i] for i in order):
+            break
+        kept.add(c)
+    return kept
+
+
 def per_class_k(teacher: Tensor, target: Tensor, *, ratio: float, cap: int, temperature: float) -> dict[int, int]:
     """k of each label that occurs: auto-k of the mean teacher distribution over the rows of that label."""
     p = torch.softmax(teacher / temperature, 1)

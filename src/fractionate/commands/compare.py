@@ -89,6 +89,8 @@ class Compare:
     """Methods whose released code differs from their text, as the text has them (--methods deepkd, or N1: its row)."""
     as_published: bool = False
     """The same as the released code has them; both options run both sides."""
+    controls: bool = False
+    """Train the controls of DeepKD's and DOT's streams too: the same gains as weights, and the memory alone."""
     workers: Count = None
     """Processes; default: one per core, at most 4. Does not change any number."""
     overwrite: bool = False
@@ -143,6 +145,7 @@ class Compare:
             methods=self.sides(),
             workers=self.workers,
             options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),
+            with_controls=self.controls,
         )
 
     def sides(self) -> list[str]:

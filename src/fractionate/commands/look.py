@@ -182,11 +182,13 @@ def chosen_run(words: Words, method: str = "kd", named: Named | None = None) -> 
 
 
 def _of_recipe(name: str, method: str, named: Named) -> Run:
-    from ..config.method import MethodSpec
     from ..recipes import placed
+    from ..recipes.streams import usual
 
     recipe = placed(name, None if named.data is None else str(named.data))
     teacher = recipe.teacher(**({"name": named.teacher} if named.teacher else {})).student
     weights = None if named.teacher_checkpoint is None else str(named.teacher_checkpoint)
     student = {"name": named.student} if named.student else {}
-    return recipe.student(MethodSpec.parse(method), replace(teacher, checkpoint=weights), **student)
+    taught = replace(teacher, checkpoint=weights)
+    spec, _ = usual(method, lambda spec: recipe.student(spec, taught, **student))
+    return recipe.student(spec, taught, **student)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import schedules
 from .._choices import unknown
-from ..methods import Method, Part, Task, catalog
+from ..methods import AUTO, Method, Part, Task, catalog
 from ..methods.arguments import check_common
 from ..rows import Logits, Progress
 from ..schedules import Schedule, constant
@@ -116,10 +116,25 @@ class MethodSpec:
         Raises:
             ValueError: an unknown or impossible argument.
         """
-        method = _call(METHODS[self.name], self.args)
+        args = {name: value for name, value in self.args.items() if not (self._auto and name == "weights")}
+        method = _call(METHODS[self.name], args)
         for wrapper in self.wrappers:
             method = _call(WRAPPERS[wrapper.name], wrapper.args, method)
         return method
+
+    @property
+    def _auto(self) -> bool:
+        return self.name in AUTO and self.args.get("weights") == "auto"
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Arguments that ``weights="auto"`` gives once there is a teacher; until then they stand at their defaults.
+
+        Example:
+            >>> MethodSpec.parse("gdkd(weights=auto, w1=1)").unsettled
+            ('w2',)
+        """
+        return tuple(name for name in AUTO[self.name] if name not in self.args) if self._auto else ()
 
     @property
     def distils(self) -> bool:

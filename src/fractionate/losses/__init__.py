@@ -7,6 +7,7 @@ from .partitions import (
     below_target,
     by_classes,
     by_target,
+    by_target_mass,
     by_target_random,
     by_target_top,
     by_teacher_top1,
@@ -25,7 +26,7 @@ from .relations import (
     gram_direction,
     row_correlation,
 )
-from .sizes import auto_k, by_mass, by_top_sizes, class_auto_k, class_mean, confidence_ratio
+from .sizes import auto_k, by_knee, by_mass, by_top_sizes, class_auto_k, class_mean, confidence_ratio, knee_k
 from .soft import (
     COUPLINGS,
     Coupling,
@@ -68,9 +69,11 @@ __all__ = [
     "batch_relation",
     "below_target",
     "by_classes",
+    "by_knee",
     "by_mass",
     "by_student_top",
     "by_target",
+    "by_target_mass",
     "by_target_random",
     "by_target_top",
     "by_teacher_top1",
@@ -92,6 +95,7 @@ __all__ = [
     "inside_cross_entropy",
     "kl_inside",
     "kl_rows",
+    "knee_k",
     "logit_contrast",
     "logit_distance",
     "mixture_logits",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Float
-from ..kernels import Group, Partition, top_classes, top_set
+from ..kernels import Group, Partition, top_classes, top_set, widen
 from ..rows import Logits, Progress, can_look
 
 MANY = 512  # from this many classes on, a mask takes its classes without ranking them
@@ -97,6 +97,34 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
         kept = other & (inside | (position == 1) & ~(other & inside).any(1, keepdim=True))
     else:
         kept = other & (position <= k)
+    return Partition((Group(label), Group(ranked, kept)), lg.classes)
+
+
+def by_target_mass(lg: Logits, theta: float, temperature: float | Tensor) -> Partition:
+    """{label}, {kept non-targets}, {dropped}: the teacher's best non-targets that hold theta of the non-target mass.
+
+    Every row keeps the shortest prefix of its ranking whose share of the non-target mass at T is at least theta, so a
+    row with one rival keeps one class and a row without any keeps nearly all. At least one non-target is kept.
+
+    Args:
+        lg: rows.
+        theta: share of the mass, in (0, 1].
+        temperature: T of the teacher's probabilities.
+
+    Example:
+        >>> teacher = torch.tensor([[0.6, 0.3, 0.08, 0.02]]).log()
+        >>> kept = by_target_mass(Logits(teacher, teacher, torch.tensor([0])), 0.9, 1.0).groups[1]
+        >>> kept.index[kept.valid]
+        tensor([1, 2])
+    """
+    need_classes("by_target_mass", lg.classes, 3)
+    label = lg.labels[:, None]
+    ranked = top_classes(lg.rank_by, lg.classes)
+    other = ranked != label
+    warm = widen(lg.teacher) / temperature
+    share = warm.scatter(1, label, -torch.inf).softmax(1).detach().gather(1, ranked)
+    before = share.cumsum(1) - share
+    kept = other & ((before < theta) | (other.cumsum(1) == 1))
     return Partition((Group(label), Group(ranked, kept)), lg.classes)
 
 

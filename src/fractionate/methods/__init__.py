@@ -4,6 +4,12 @@ from typing import TYPE_CHECKING
 
 from .catalog import *  # noqa: F403 (every method, by the names of the catalog)
 from .catalog import METHODS, WRAPPERS
+from .effective import Allocation as Allocation
+from .effective import Effective as Effective
+from .effective import effective_weights as effective_weights
+from .facts import AUTO as AUTO
+from .facts import TeacherFacts as TeacherFacts
+from .facts import teacher_facts as teacher_facts
 from .map import Point as Point
 from .map import at as at
 from .map import point_of as point_of
@@ -18,11 +24,28 @@ from .streams import Stream as Stream
 from .streams import UpdateRule as UpdateRule
 from .terms import Terms as Terms
 
-_OTHERS = ("at", "only", "pixel_losses", "point_of", "resplit", "weighted_rows")
-_CLASSES = ("Method", "Part", "Point", "Stream", "Task", "Terms", "UpdateRule")
+_FUNCTIONS = (
+    "at",
+    "effective_weights",
+    "only",
+    "pixel_losses",
+    "point_of",
+    "resplit",
+    "teacher_facts",
+    "weighted_rows",
+)
+_CLASSES = (
+    "Allocation",
+    "Effective",
+    "Method",
+    "Part",
+    "Point",
+    "Stream",
+    "Task",
+    "TeacherFacts",
+    "Terms",
+    "UpdateRule",
+)
 
 if not TYPE_CHECKING:  # type checkers take the imports above: they cannot follow a list that is computed
-    __all__ = [
-        *_CLASSES,
-        *sorted({*METHODS, *WRAPPERS, *_OTHERS}),
-    ]
+    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, *_FUNCTIONS})]

@@ -9,7 +9,7 @@ from typing import Literal
 from .._choices import choose
 from ..schedules import Schedule, times, warmup
 from .arguments import check_numbers, preset
-from .inner import KdForm, Mask
+from .inner import Auto, KdForm, Mask
 from .method import Method, Part
 from .streams import Stream, UpdateRule
 from .terms import as_terms
@@ -28,7 +28,7 @@ def deepkd(
     delta_target: float | None = None,
     delta_nontarget: float | None = None,
     rule: Rule = "paper",
-    keep: int | Schedule | None = None,
+    keep: int | Schedule | Auto | None = None,
     count_target: bool = True,
     kd_form: KdForm | None = None,
     decay_on: DecayOn | None = None,
@@ -51,7 +51,9 @@ def deepkd(
         delta_task, delta_target, delta_nontarget: signed shifts that replace those of ``delta``.
         rule: ``"paper"`` or ``"published-code"``.
         keep: top-k mask on the non-targets of a label partition: a number of classes, or a schedule that returns
-            a fraction of them, such as ``fr.schedules.phases(plateau=.55)``; ``None`` or 0 keeps all.
+            a fraction of them, such as ``fr.schedules.phases(plateau=.55)``; ``None`` or 0 keeps all; ``"auto"`` those
+            that hold 90 % of a row's non-target mass at T, a number of its own for every row (this package's; not
+            tested on accuracy yet).
         count_target: whether the label takes part in the ranking of the mask (the published code's rule).
         kd_form: over kd, (1 - a) NCKD ``"per_row"`` (default of the paper rule) or the product of
             ``"batch_means"`` (default of the published-code rule).
@@ -179,12 +181,12 @@ def _update(rule: Rule, shifts: dict[str, float], decay_on: DecayOn | None, norm
     )
 
 
-def check_keep(keep: int | Schedule | None) -> None:
-    """``keep`` is an integer, a schedule or ``None``."""
-    if keep is None or callable(keep):
+def check_keep(keep: int | Schedule | Auto | None) -> None:
+    """``keep`` is an integer, a schedule, ``"auto"`` or ``None``."""
+    if keep is None or keep == "auto" or callable(keep):
         return
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         raise ValueError(
-            f"deepkd: keep is a number of classes (an integer, 0 = no mask) or a schedule that returns a "
+            f"deepkd: keep is a number of classes (an integer, 0 = no mask), 'auto' or a schedule that returns a "
             f"fraction of the classes, such as fr.schedules.phases(plateau=.55); got {keep!r}"
         )

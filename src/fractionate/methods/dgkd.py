@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._choices import choose
 from ..kernels import KL, KLS, Partition
-from ..losses import COUPLINGS, Coupling, below_target, by_target_top, gradient_coupling, kl_inside, sample_confidence
+from ..losses import COUPLINGS, Coupling, below_target, gradient_coupling, kl_inside, sample_confidence
 from ..rows import Logits, Progress, weighted_mean
 from .arguments import Common, check_not_negative, check_numbers, check_positive, with_common
 from .inner import Mask
@@ -218,10 +218,9 @@ class CoupledTerms:
 
     def _kept(self, lg: Logits, progress: Progress) -> Tensor | None:
         """``[n, c]`` the non-targets that DeepKD's mask keeps; ``None`` without a mask."""
-        k = self.mask.count(progress, lg.classes)
-        if k is None:
+        groups = self.mask.partition(lg, progress, self.temperature).groups
+        if len(groups) == 1:
             return None
-        groups = by_target_top(lg, k, count_target=self.mask.count_target).groups
         return Partition(groups[1:], lg.classes).members(lg.rows, lg.teacher.device)
 
     def at(self, temperature: float | Tensor) -> Terms:

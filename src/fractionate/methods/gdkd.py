@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 
 from .._choices import choose
 from ..kernels import KL, Direction
-from ..losses import by_top, by_top1_top
+from ..losses import by_knee, by_top, by_top1_top
 from .arguments import Common, check_count, check_not_negative, with_common
 from .method import Method
 from .split import Mass, Readings, split_method
@@ -16,7 +16,7 @@ from .split import Mass, Readings, split_method
 @with_common(warmup=20)
 def gdkd(
     *,
-    k: int = 5,
+    k: int | Literal["auto"] = 5,
     w0: float = 1.0,
     w1: float = 1.0,
     w2: float = 8.0,
@@ -31,7 +31,8 @@ def gdkd(
     L = ce_weight CE + W(e) T^2 mean[ w0 between + w1 within[top] + w2 within[rest] ]
 
     Args:
-        k: size of the top group, 1..c-1.
+        k: size of the top group, 1..c-1; ``"auto"`` takes every row's classes above the knee of the teacher's logits
+            (``fr.losses.knee_k``; this package's, not tested on accuracy yet).
         w0, w1, w2: weights of ``between``, ``top`` and ``other``.
         temperature: T.
         warmup: W, epochs over which the distillation weights grow linearly; 1 = none.
@@ -54,12 +55,15 @@ def gdkd(
         >>> list(fr.methods.gdkd(k=3).components(lg))
         ['task', 'between', 'top', 'other']
     """
-    check_count("gdkd", "k", k, 1)
+    if k == "auto" and not largest:
+        raise ValueError("gdkd: k='auto' is the knee above the largest logits; with largest=False give a number")
+    if k != "auto":
+        check_count("gdkd", "k", k, 1)
     check_not_negative("gdkd", w0=w0, w1=w1, w2=w2)
     parts: Readings = {"between": (None, w0, "target"), "top": (0, w1, "nontarget"), "other": (1, w2, "nontarget")}
     return split_method(
         "gdkd",
-        partial(by_top, k=k, largest=largest),
+        by_knee if k == "auto" else partial(by_top, k=k, largest=largest),
         parts,
         temperature=temperature,
         direction=direction,

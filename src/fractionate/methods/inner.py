@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import FORWARD, KL, Direction, Partition
-from ..losses.partitions import by_target, by_target_top, whole
+from ..losses.partitions import by_target, by_target_mass, by_target_top, whole
 from ..losses.split import split_kl
 from ..rows import Logits, Progress, weighted_mean
 from ..schedules import Schedule, phases, round_count
@@ -18,6 +18,8 @@ from .arguments import Role, check_not_negative
 from .terms import NO_LABEL, Components, OnRows, RowMap, Terms
 
 KdForm = Literal["per_row", "batch_means"]
+Auto = Literal["auto"]
+HELD = 0.9  # of the non-target mass, that a mask of its own size keeps
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,20 @@ class Mask:
     """Which non-target classes NCKD looks at (arXiv 2505.15133), and how KD's factor 1 - a counts.
 
     Args:
-        keep: number of classes, or a schedule that gives a fraction of them; ``None`` or 0 keeps all.
+        keep: number of classes, or a schedule that gives a fraction of them; ``None`` or 0 keeps all; ``"auto"`` those
+            that hold 90 % of the row's non-target mass at T.
         count_target: whether the label takes part in the ranking.
         form: of (1 - a) NCKD where a method has this factor: ``"per_row"``, or its mean over the batch.
     """
 
-    keep: int | Schedule | None = None
+    keep: int | Schedule | Auto | None = None
     count_target: bool = True
     form: KdForm = "per_row"
 
     def count(self, progress: Progress, classes: int) -> int | None:
         """k at this point of training; ``None`` when nothing is masked."""
         most = classes if self.count_target else classes - 1
-        if self.keep is None or self.keep == 0:
+        if self.keep is None or self.keep == 0 or self.keep == "auto":
             return None
         if isinstance(self.keep, phases):
             return min(most, self.keep.count(progress, classes))
@@ -50,8 +53,10 @@ class Mask:
             return min(most, round_count(fraction * classes, classes))
         return self.keep
 
-    def partition(self, lg: Logits, progress: Progress) -> Partition:
+    def partition(self, lg: Logits, progress: Progress, temperature: float | Tensor) -> Partition:
         """{label}, {kept non-targets} and, if some are masked, {dropped}."""
+        if self.keep == "auto":
+            return by_target_mass(lg, HELD, temperature)
         k = self.count(progress, lg.classes)
         return by_target(lg) if k is None else by_target_top(lg, k, count_target=self.count_target)
 
@@ -68,7 +73,7 @@ class Mask:
         TCKD and the mass always use the full distribution. The mass is the teacher's; of reverse KL the student's, and
         1 against a mixture, whose NCKD holds its masses.
         """
-        return decoupled(lg.student, lg.teacher, self.partition(lg, progress), temperature, kl, direction)
+        return decoupled(lg.student, lg.teacher, self.partition(lg, progress, temperature), temperature, kl, direction)
 
 
 def decoupled(
@@ -131,22 +136,26 @@ class Decoupled:
         constant: leave (1 - a) out.
         kl: direction inside the non-targets.
         direction: of both.
+        added: to (1 - a), where it counts.
     """
 
     mask: Mask = Mask()
     constant: bool = False
     kl: KL = "forward"
     direction: Direction = FORWARD
+    added: float = 0.0
 
     def __call__(self, lg: Logits, progress: Progress) -> OfStudent:
         """``target`` and ``nontarget``, ``[n]`` each, of any student against the teacher of these rows."""
-        partition = self.mask.partition(lg, progress)
+        fixed = None if self.mask.keep == "auto" else self.mask.partition(lg, progress, 1.0)
 
         def of(student: Tensor, temperature: float | Tensor) -> Components:
+            partition = self.mask.partition(lg, progress, temperature) if fixed is None else fixed
             target, nontarget, rest = decoupled(student, lg.teacher, partition, temperature, self.kl, self.direction)
             if self.constant:
                 return {"target": target, "nontarget": nontarget}
             share = weighted_mean(rest, lg.weight) if self.mask.form == "batch_means" else rest
+            share = share + self.added if self.added else share
             return {"target": target, "nontarget": share * nontarget}
 
         return of

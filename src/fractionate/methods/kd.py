@@ -27,6 +27,7 @@ def kd(
     *,
     temperature: float = 4.0,
     kd_weight: float = 0.9,
+    nontarget: float = 0.0,
     direction: Direction | str = "forward",
     **common: Unpack[Common],
 ) -> Method:
@@ -38,6 +39,8 @@ def kd(
         temperature: T.
         ce_weight: weight of the cross-entropy.
         kd_weight: weight of the ``kd`` component.
+        nontarget: added to 1 - a, KD's own weight of the part inside the non-targets, in which a is the teacher's
+            probability of the label; above 0 the labels are read, and the components are ``target`` and ``nontarget``.
         direction: ``"forward"`` KL(p^T || p^S), ``"reverse"``, ``fr.jsd(beta)``, ``fr.skew(lam)``,
             ``fr.skew_reverse(lam)``, also as text, ``"jsd(beta=0.5)"``; T^2 stays in front.
         warmup: epochs over which the distillation weight grows linearly; 1 = none.
@@ -56,10 +59,12 @@ def kd(
         {'kd': [0.0, 0.0]}
     """
     check_positive("kd", temperature=temperature)
-    check_not_negative("kd", kd_weight=kd_weight)
-    parts = InnerTerms(Decoupled(direction=as_direction(direction)), temperature)
+    check_not_negative("kd", kd_weight=kd_weight, nontarget=nontarget)
+    parts = InnerTerms(Decoupled(direction=as_direction(direction), added=nontarget), temperature)
     weights: Weights = {"target": (kd_weight, "target"), "nontarget": (kd_weight, "nontarget")}
     twin = distillation("kd", parts, weights, needs_labels=True, **common)
+    if nontarget:
+        return replace(twin, twin=twin)
     readings: Readings = {"kd": (0, kd_weight, None)}
     return split_method("kd", whole, readings, temperature=temperature, direction=direction, twin=twin, **common)
 

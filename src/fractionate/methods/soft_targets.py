@@ -198,7 +198,7 @@ class NormalisedTerms:
         label = lg.labels[:, None]
         log_q = widen(lg.student).log_softmax(1).gather(1, label)[:, 0]
         a = widen(lg.teacher).softmax(1).gather(1, label)[:, 0]
-        kept = _kept(self.mask.partition(lg, progress), lg)
+        kept = _kept(self.mask.partition(lg, progress, self.temperature), lg)
         inside = inside_cross_entropy(lg.student, lg.teacher, kept, self.temperature)
         return {"target": -a * log_q, "nontarget": inside}
 

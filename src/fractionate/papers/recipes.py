@@ -14,6 +14,7 @@ from .draft import OTHER_NAMES, draft, lasting, obstacle, open_fields
 from .method import Reading, example_method, read_method
 from .photos import photos_notes
 from .rows import Number, Row, is_own, numbers_of, rows
+from .weights import remark
 
 SUFFIX = "/fractionate"
 DELTA = {"cifar100": 0.075, "imagenet": 0.05}  # DeepKD's shifts, arXiv 2505.15133
@@ -234,8 +235,7 @@ def _notes(recipe: PaperRecipe) -> list[str]:
         notes.append("reconstruction: its source gives no run with these values")
     elif row.status != "ok":
         notes.append(f"the published file cannot run ({row.status}); its values are used")
-    if row.remark:
-        notes.append(row.remark)
+    notes += [text for text in (row.remark, remark(row)) if text]
     if not recipe.obstacle:
         notes += recipe._reading.notes
         notes += photos_notes(row) if row.dataset != "cifar100" else []

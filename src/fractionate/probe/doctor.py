@@ -14,9 +14,10 @@ import torch
 
 from .._headlines import headline
 from ..config.run import Run
-from ..data import Batch, Source, class_counts, unlabelled_count
+from ..data import Source, class_counts, unlabelled_count
 from ..data.dense import DenseImages
 from ..kernels import state
+from ..methods.effective import said, warning_of
 from ..monitors import norms
 from ..pictures.survey import in_bytes
 from ..rows import Progress
@@ -24,10 +25,11 @@ from ..tasks.classification import Evaluation
 from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
 from ..train.device import fixed_threads, place
+from ..train.optimizer import allocation
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_time, kept_bytes
 from .dense import pixels_said
-from .sample import Sampled, sampled
+from .sample import Sampled, Thinned, sampled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,56 +55,6 @@ class Finding:
     ok: bool
     found: str
     advice: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Thinned:
-    """Some images of a source, evenly spread, so that sets sorted by class keep all their classes.
-
-    Args:
-        source: all images.
-        step: every so-manieth is taken.
-    """
-
-    source: Source
-    step: int
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.source.num_classes
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Their names."""
-        return self.source.classes
-
-    @property
-    def count(self) -> int:
-        """How many images are left."""
-        return -(-self.source.count // self.step)
-
-    @property
-    def batch_size(self) -> int:
-        """Largest number of images in a batch."""
-        return -(-self.source.batch_size // self.step)
-
-    @property
-    def variants(self) -> None:
-        """Not counted."""
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches, most images left out."""
-        place = start * self.source.batch_size
-        for batch in self.source.batches(epoch, start):
-            kept = torch.arange(-place % self.step, len(batch), self.step, device=batch.images.device)
-            place += len(batch)
-            if len(kept):
-                some = None if batch.labelled is None else -(-batch.labelled * len(kept) // len(batch))
-                yield Batch(batch.images[kept], batch.target[kept], batch.index[kept], labelled=some)
 
 
 def doctor(run: Run, console: Console, *, out: Path = Path("runs"), images: int = IMAGES) -> list[Finding]:
@@ -165,7 +117,7 @@ def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
     batches = _look("batches", lambda: _batches(training))
     yield batches
     if batches.ok:
-        yield _look("one step", lambda: _step(training))
+        yield _weighed(_look("one step", lambda: _step(training)), training)
         if device.type == "cpu":
             yield Finding("losses", True, state())
         yield _look("memory", lambda: _memory(training))
@@ -255,8 +207,17 @@ def _teacher(training: Training) -> str:
     count = f"{sum(found.calibration.count)} {unit}"
     seen = f"{metric.value(found.score)} {metric.label} on {count}, evenly taken out of all"
     network = training.run.teacher
+    seen += f"; {training.teacher_facts}" if training.teacher_facts else ""
     untrained = network is not None and not (network.checkpoint or network.pretrained)
     return f"{seen} (no weights were given: a random network)" if untrained else seen
+
+
+def _weighed(step: Finding, training: Training) -> Finding:
+    """With what momentum makes of the weights; too much of it is no fault of the run, so it is advice."""
+    found = allocation(training.run, training.method)
+    rate = training.run.optimizer.lr if training.run.optimizer.name == "sgd" else 0.0
+    advice = "; ".join(text for text in (step.advice, warning_of(found, rate)) if text)
+    return replace(step, found=f"{step.found}; {said(found)}", advice=advice)
 
 
 def _batches(training: Training) -> str:

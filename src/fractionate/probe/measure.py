@@ -18,7 +18,9 @@ from ..config.data import Data
 from ..config.run import Network
 from ..data import Photos, SmallImages
 from ..data.dense import DenseImages
+from ..methods import effective_weights
 from ..methods.catalog import METHODS, WRAPPERS, describe
+from ..methods.effective import said
 from ..runs.folder import RunFolder
 from ..runs.origin import images_problem, student_problem
 from ..tasks import DenseEvaluation, Task
@@ -51,12 +53,21 @@ def print_methods(console: Console) -> None:
         text = Text(d.title)
         for part, style in ((d.formula, "bold"), (options, "cyan"), (d.source, "dim")):
             text.append(f"\n{part}" if part else "", style)
+        if name in ("deepkd", "dot", "reweighted"):
+            text.append(f"\n{_gains(name)}", "magenta")
         if d.needs:
             text.append(f"\nneeds {', '.join(d.needs)}", "yellow")
         table.add_row(
             name, text, "\n".join(d.components) or "those of\nthe method", str(d.backward_passes or "one per shift")
         )
     console.print(table)
+
+
+def _gains(name: str) -> str:
+    """What a wrapper of streams makes of dkd's weights under SGD."""
+    inner = METHODS["dkd"]()
+    method = WRAPPERS[name](WRAPPERS["deepkd"](inner) if name == "reweighted" else inner)
+    return f"over dkd at momentum 0.9, {said(effective_weights(method))}"
 
 
 def print_map(console: Console) -> None:

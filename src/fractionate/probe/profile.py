@@ -15,11 +15,13 @@ from torch import Tensor
 
 from ..config.run import Monitors, Run
 from ..data import Batch, Source
+from ..methods.effective import said
 from ..rows import Progress
 from ..teachers.live import Teacher
 from ..train.build import Training, parameters, prepare
 from ..train.device import fixed_threads
 from ..train.log import BACKWARD, ROWS, UPDATE, Lap
+from ..train.optimizer import allocation
 from ..train.step import Stepper
 from .cost import Cost, Machine, measure_machine, wait
 
@@ -201,6 +203,9 @@ def _print(found: Profile, run: Run, console: Console) -> None:
         f"{found.images / found.seconds:,.0f} images/s. Best speeds seen here: "
         f"{found.machine.flops / 1e9:,.0f} GFLOP/s, {found.machine.bytes / 1e9:,.0f} GB/s."
     )
+    weights = allocation(run)
+    if weights.streamed:
+        console.print(f"{run.method.title}: {said(weights)}", markup=False, highlight=False, soft_wrap=True)
     if found.passes:
         console.print(f"The student's part takes {found.passes:.2f} times as long as with one backward pass.")
 

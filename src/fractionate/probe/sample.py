@@ -66,6 +66,56 @@ class Sampled:
         return self.source.batches(epoch, start)
 
 
+@dataclass(frozen=True, eq=False)
+class Thinned:
+    """Some images of a source, evenly spread, so that sets sorted by class keep all their classes.
+
+    Args:
+        source: all images.
+        step: every so-manieth is taken.
+    """
+
+    source: Source
+    step: int
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.source.num_classes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.source.classes
+
+    @property
+    def count(self) -> int:
+        """How many images are left."""
+        return -(-self.source.count // self.step)
+
+    @property
+    def batch_size(self) -> int:
+        """Largest number of images in a batch."""
+        return -(-self.source.batch_size // self.step)
+
+    @property
+    def variants(self) -> None:
+        """Not counted."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches, most images left out."""
+        place = start * self.source.batch_size
+        for batch in self.source.batches(epoch, start):
+            kept = torch.arange(-place % self.step, len(batch), self.step, device=batch.images.device)
+            place += len(batch)
+            if len(kept):
+                some = None if batch.labelled is None else -(-batch.labelled * len(kept) // len(batch))
+                yield Batch(batch.images[kept], batch.target[kept], batch.index[kept], labelled=some)
+
+
 def sampled(data: Data, seed: int, device: torch.device, samples: int = SAMPLES) -> tuple[Source, Source]:
     """As :func:`fractionate.train.sources.sources`; of a folder a few pictures are decoded, the others only counted.
 

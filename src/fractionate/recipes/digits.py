@@ -111,6 +111,7 @@ def settings(method: MethodSpec, epochs: int) -> MethodSpec:
         method: arguments that are given are kept.
         epochs: length of the run.
     """
-    fixed = {name: 1.0 for name in ("beta", "w2") if defaults(method).get(name) == 8}
+    open_ones = [name for name in ("beta", "w2") if name not in method.unsettled]
+    fixed = {name: 1.0 for name in open_ones if defaults(method).get(name) == 8}
     method = scaled(method, epochs)
     return replace(method, args={**method.args, **fixed})

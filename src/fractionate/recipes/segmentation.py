@@ -33,7 +33,8 @@ def of_pixels(method: MethodSpec) -> MethodSpec:
         >>> of_pixels(MethodSpec("dkd", {"beta": 4})).args["beta"]
         4
     """
-    return replace(method, args={**OF_PIXELS.get(method.name, {}), **method.args})
+    usual = {name: x for name, x in OF_PIXELS.get(method.name, {}).items() if name not in method.unsettled}
+    return replace(method, args={**usual, **method.args})
 
 
 def teacher(

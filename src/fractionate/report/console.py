@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from fractionate._terminal import one_line, printable
 from fractionate.report.runs import read_runs
-from fractionate.report.table import Row, Table, table, teachers
+from fractionate.report.table import Row, Table, table, teachers, without_control
+from fractionate.report.weights import control_note
 from fractionate.report.words import LEVEL_TEXT, NONE, finding, gap, measured, number, spread
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def print_table(
             console.print(_text(console, say))
         for sentence in finding(rows):
             console.print(_text(console, sentence))
+        if note := control_note(without_control(rows)):
+            console.print(_text(console, note, "yellow"))
     for note in result.notes:
         console.print(_text(console, note, "yellow"))
     for run in result.unfinished:

@@ -15,7 +15,8 @@ from fractionate.report.examples import Shown, shown
 from fractionate.report.figures import figures, row_inks
 from fractionate.report.pictures import Gallery, gallery
 from fractionate.report.runs import RunRecord, read_runs
-from fractionate.report.table import Row, Table, table, teachers
+from fractionate.report.table import Row, Table, table, teachers, without_control
+from fractionate.report.weights import Line, control_note, lines
 from fractionate.report.words import LEVEL_TEXT, finding, gap, listing, measured, number, spread
 
 if TYPE_CHECKING:
@@ -107,10 +108,25 @@ class Section:
     figures: list[object]
     shown: Shown | None = None
     gallery: Gallery | None = None
+    weights: Sequence[Line] = ()
+    uncontrolled: Sequence[str] = ()
+    control: str | None = None
 
 
 def _section(name: str, rows: tuple[Row, ...]) -> Section:
-    return Section(name, finding(rows), _facts(rows), rows, list(figures(rows)), shown(rows), gallery(rows))
+    alone = without_control(rows)
+    return Section(
+        name,
+        finding(rows),
+        _facts(rows),
+        rows,
+        list(figures(rows)),
+        shown(rows),
+        gallery(rows),
+        lines((row.label, row.weights) for row in rows),
+        alone,
+        control_note(alone),
+    )
 
 
 def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -124,6 +140,7 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
         size = f"{number(teacher.params, 0)} parameters" if teacher.params else ""
         score = measured(teacher.score, rows[0].headline) if teacher.score else ""
         facts.append(("teacher", ", ".join(part for part in (teacher.name, size, score) if part)))
+    facts.append(("teacher’s confidence", next((str(s.sureness) for s in runs if s.sureness), "")))
     counts = sorted({row.n for row in rows})
     seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     facts.append(("seeds per method", seeds))

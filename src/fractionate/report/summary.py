@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fractionate._headlines import SCHEMA_0, Headline, headline
 from fractionate._terminal import one_line
+from fractionate.report.weights import Sureness, Weights, sureness_of, weights_of
 
 LONGEST = 10_000_000
 """Bytes of a ``summary.json`` that is read at all; that of a run with a thousand classes has about 50,000."""
@@ -52,7 +53,8 @@ class Summary:
 
     ``last``, ``best`` and ``teacher_last`` are values of the headline; ``agreement`` is in percent, ``ece`` a fraction,
     ``seconds`` wall-clock time of training, ``backward_passes`` the number per step. None stands for "not recorded".
-    ``schema`` numbers the layout of the folder, 0 where none was written down.
+    ``schema`` numbers the layout of the folder, 0 where none was written down. ``weights`` and ``sureness`` are what
+    the run's momenta made of its weights, and what its teacher said about training images.
     """
 
     method: str
@@ -79,6 +81,8 @@ class Summary:
     versions: Mapping[str, str]
     calibration: Calibration | None
     schema: int = 0
+    weights: Weights | None = None
+    sureness: Sureness | None = None
 
 
 def read_text(file: Path, most: int) -> str:
@@ -145,6 +149,8 @@ def summary_of(file: Path, raw: Mapping[str, Any]) -> Summary:
         versions=read.versions(),
         calibration=read.calibration(),
         schema=read.whole("schema") or 0,
+        weights=weights_of(raw.get("effective_weights")),
+        sureness=sureness_of(raw.get("teacher_facts")),
     )
 
 

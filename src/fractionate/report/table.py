@@ -12,6 +12,7 @@ from fractionate._terminal import one_line
 from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_runs, teacher_runs
 from fractionate.report.runs import RunRecord
 from fractionate.report.summary import Summary
+from fractionate.report.weights import Weights, uncontrolled
 from fractionate.report.words import Difference, Estimate, paired_difference
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ class Row:
     def n(self) -> int:
         """Number of seeds."""
         return len(self.group.runs)
+
+    @property
+    def weights(self) -> Weights | None:
+        """What its momenta made of its weights; None where the first run does not say."""
+        return self.group.summaries[0].weights
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,16 @@ def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
     rows.sort(key=lambda row: not row.is_baseline)
     unfinished = tuple(run for run in runs if not run.finished)
     return Table(tuple(rows), unfinished, tuple(_notes(rows, taught)))
+
+
+def without_control(rows: Iterable[Row]) -> list[str]:
+    """Labels of the rows in DeepKD's or DOT's streams beside which no control stands.
+
+    Example:
+        >>> without_control([])
+        []
+    """
+    return uncontrolled([(row.label, row.group.summaries[0].method, row.group.runs[0].settings) for row in rows])
 
 
 def _row(group: Group, reference: Group | None) -> Row:

@@ -16,9 +16,10 @@ from ..optim import PeerLost
 from ..tasks import Diverged
 from ..train.build import prepare
 from ..train.checks import check_training
+from ..train.facts import remembered
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
-from .folder import SUMMARY, RunFolder
+from .folder import CONFIG, SUMMARY, RunFolder
 from .origin import check_teacher, origin_of, restore_student, say_other_images
 from .stop import Reason, Stop, Stopped
 
@@ -91,10 +92,13 @@ def run_in_folder(
     if reason := _first(world.everyones(stop.reason)):
         raise Stopped(reason)
     resume = resume and not overwrite
+    if resume and run.method.unsettled and (target.path / CONFIG).is_file():
+        run = remembered(run, target.config())
     if resume and (done := world.on_main(lambda: _finished(target, run))):
         return done
     world.on_main(lambda: target.check_free(overwrite=overwrite or resume))
     loop = Loop(prepare(run))
+    run = loop.training.run
     check_training(loop.training, teacher_at_least)
     with ExitStack() as held:
         world.on_main(lambda: held.enter_context(target.locked()))

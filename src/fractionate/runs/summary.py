@@ -17,11 +17,13 @@ import torch
 from .. import __version__
 from .._headlines import headline
 from ..config.run import Run
+from ..methods import Method
+from ..methods.effective import said, warning_of
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
 from ..train.build import Training, method_of
 from ..train.loop import Loop
-from ..train.optimizer import merging
+from ..train.optimizer import allocation, merging
 from ..train.pixels import recorded, seen_by
 from ..train.sources import seen_images
 from .taught import taught_by
@@ -38,7 +40,9 @@ def summarize(
 
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
-    says whether steps were played as a recording, or why not. ``images`` is what a network that is taught by this one
+    says whether steps were played as a recording, or why not. ``effective_weights`` are those of
+    :func:`fractionate.methods.effective_weights`, and ``teacher_facts`` what the teacher says about some of the
+    training images without augmentation (null: not measured). ``images`` is what a network that is taught by this one
     later has to be shown, ``preprocessing`` what the student does to pixels itself (null: as the data have them), and
     ``teacher_training`` how the teacher was trained, where the file of its weights says so.
     """
@@ -67,6 +71,7 @@ def summarize(
         "params": sum(p.numel() for p in training.student.parameters()),
         **_teacher(training, key),
         "streams": {s.name: list(s.components) for s in method.streams},
+        "effective_weights": _weights(training, method),
         "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
@@ -84,11 +89,26 @@ def summarize(
 
 
 def _teacher(training: Training, key: str) -> dict[str, Any]:
-    """What the student has learned from."""
+    """Its size, its headline, and what it says about some of the training images."""
     return {
         "teacher_params": training.teacher_params,
         "teacher_training": taught_by(training.run),
         f"teacher_{key}": training.teacher_test.score if training.teacher_test else None,
+        "teacher_facts": None if training.teacher_facts is None else asdict(training.teacher_facts),
+    }
+
+
+def _weights(training: Training, method: Method) -> dict[str, Any]:
+    """What the streams' momenta make of the weights, and where the weight decay is."""
+    found, rate = allocation(training.run, method), training.run.optimizer.lr
+    return {
+        "components": {
+            e.component: {"stream": e.stream, "weight": e.weight, "gain": e.gain, "base": e.base}
+            for e in found.components
+        },
+        "decay": {"in": found.decay_on, "gain": found.decay_gain, "base": found.base_decay_gain},
+        "said": said(found) if found.streamed else None,
+        "warning": warning_of(found, rate) if training.run.optimizer.name == "sgd" else None,
     }
 
 

@@ -19,6 +19,7 @@ from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
+from .usual import controls, methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,7 @@ def compare(
     methods: Sequence[str] = (),
     workers: int | None = None,
     options: Options | None = None,
+    with_controls: bool = False,
 ) -> Path:
     """Train a recipe's teacher, or take yours, and students by several methods, and compare them.
 
@@ -47,6 +49,7 @@ def compare(
         methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd; none = the recipe's.
         workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
         options: what to do with folders that exist; by default finished runs with the same settings are kept.
+        with_controls: train the controls of DeepKD's and DOT's streams too (``studies.usual.controls``).
 
     Returns:
         The page.
@@ -64,15 +67,23 @@ def compare(
         methods, left_out = every_method()
         for name, why in left_out.items():
             console.print(f"left out: {name} ({why})", markup=False, highlight=False)
-    specs = [MethodSpec.parse(name) for name in methods or found.methods]
+    specs = methods_of(chosen, methods or found.methods, console)
     if twice := [str(spec) for spec in specs if specs.count(spec) > 1]:
         raise ValueError(f"{twice[0]} is named twice; name every method once")
+    if missing := controls(specs):
+        if with_controls:
+            specs += missing
+        else:
+            names = ", ".join(str(spec) for spec in missing)
+            console.print(f"left out: the controls {names}; --controls trains them too", markup=False, highlight=False)
     jobs, pair = chosen_jobs(chosen, specs, seeds, out, console, options, always=True)
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:
         console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
+    say_weights((job.run for job in jobs), console)
     with display(console, jobs) as listen:
         run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
+    say_settled(jobs, console)
     folders = [job.folder for job in jobs]
     print_table(folders, console)
     show(folders, console)

@@ -16,7 +16,7 @@ from ..config.run import Network, Run
 from ..models import OtherHead
 from ..pictures.survey import in_bytes
 from ..probe.cost import in_time
-from ..probe.doctor import Thinned
+from ..probe.sample import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
 from ..runs.taught import in_words, training_of

@@ -18,6 +18,7 @@ from .chosen import Choice, chosen_jobs, file_name, for_teacher
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .teachers import fine_tuned_teacher, measured_teacher, settled_teacher, trained_teacher
+from .usual import methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,7 @@ def train_recipe(
         ValueError: an unknown name, or a folder that is taken.
     """
     options = options or Options()
-    jobs, _ = chosen_jobs(choice, [MethodSpec.parse(choice.method)], seeds, out, console, options)
+    jobs, _ = chosen_jobs(choice, methods_of(choice, [choice.method], console), seeds, out, console, options)
     return _run(jobs, console, workers, options)
 
 
@@ -140,8 +141,10 @@ def train_config(
 
 
 def _run(jobs: list[Job], console: Console, workers: int, options: Options) -> list[Path]:
+    say_weights((job.run for job in jobs), console)
     with display(console, jobs) as listen:
         run_jobs(jobs, options, listen, workers)
+    say_settled(jobs, console)
     for job in jobs:
         console.print(str(job.folder), markup=False, highlight=False, soft_wrap=True)
     return [job.folder for job in jobs]

@@ -11,7 +11,7 @@ from .._files import cache_folder
 from ..config.ranges import check_images
 from ..config.run import Network, Run
 from ..data import Source, stated
-from ..methods import Method
+from ..methods import Method, TeacherFacts
 from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
@@ -19,6 +19,7 @@ from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
 from .device import fixed_threads, kept_dtype, place
+from .facts import facts_of, settled
 from .health import check_weights
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
@@ -97,6 +98,7 @@ class Training:
         teacher_test: the teacher's metrics on the test images.
         teacher_seen: the same before they were summed up, with which the student's are compared.
         teacher_params: its number of parameters.
+        teacher_facts: what it says about some training images.
         teacher_pixels: what it does to pixels itself; ``None``: it takes them as the data have them.
         epoch, step: how far training is.
     """
@@ -113,6 +115,7 @@ class Training:
     teacher_test: Result | None = None
     teacher_seen: Metrics | None = None
     teacher_params: int | None = None
+    teacher_facts: TeacherFacts | None = None
     teacher_pixels: Preprocessing | None = None
     epoch: int = 0
     step: int = 0
@@ -152,6 +155,8 @@ def prepare(
     teacher = _placed(teacher, run, device) if teacher else None
     watched = run.monitors.watches(run.seed)
     task = task or task_of(run, train.classes if stated(train) else ())
+    facts = _facts(run, teacher, train, task) if teacher else None
+    run = settled(run, facts)
     method = _method(run, device, task)
     if method.token:
         train_token(student)
@@ -170,6 +175,7 @@ def prepare(
         optimizer=optimizer,
         watch=watching(run, optimizer),
         task=task,
+        teacher_facts=facts,
     )
     return _compared_with(training, teacher) if teacher else training
 
@@ -230,6 +236,11 @@ def _with_batch_norms(student: nn.Module, run: Run, device: torch.device) -> nn.
         )
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     return converted
+
+
+def _facts(run: Run, net: nn.Module, train: Source, task: Task) -> TeacherFacts | None:
+    with fixed_threads(run.threads):
+        return facts_of(run, net, train, asking(task))
 
 
 def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:

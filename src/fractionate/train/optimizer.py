@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -10,7 +10,8 @@ from torch import nn
 from ..combine import STREAM
 from ..config.optimizers import SGD, AdamW
 from ..config.run import Run
-from ..methods import Method
+from ..methods import Allocation, Method, effective_weights
+from ..methods.effective import Update
 from ..optim import Momenta, StreamAdamW, StreamSGD
 from .log import unmerged
 
@@ -51,6 +52,32 @@ def streams_of(run: Run, method: Method, watched: bool) -> tuple[Method, bool | 
         return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
     method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
+
+
+def allocation(run: Run, method: Method | None = None) -> Allocation:
+    """What the run's momenta make of the weights of its losses.
+
+    Args:
+        run: config.
+        method: its method, if it is there already.
+
+    Example:
+        >>> from fractionate.config.method import MethodSpec
+        >>> from fractionate.config.run import Network
+        >>> run = Run(student=Network("resnet8"), method=MethodSpec.parse("dkd(beta=2)+deepkd"))
+        >>> round(allocation(run).pressure(lr=0.1)[0], 2)
+        0.8
+    """
+    o, update = run.optimizer, "sgd"
+    if o.name == "adamw":
+        update = "adamw" if o.gain == "normalised" else "adamw-heavy-ball"
+    return effective_weights(
+        method or run.method.build(),
+        o.base,
+        update=cast(Update, update),
+        dampening=getattr(o, "dampening", 0.0),
+        one_buffer=run.combine != "none",
+    )
 
 
 def merging(run: Run, method: Method) -> bool | None:

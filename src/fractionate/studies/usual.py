@@ -1,0 +1,107 @@
+"""What is said before runs begin: which method a short name means, and what its momenta make of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..config.files import override
+from ..config.method import MethodSpec
+from ..config.run import Run
+from ..methods.effective import said, warning_of
+from ..recipes import placed
+from ..recipes.streams import usual
+from ..runs.folder import RunFolder
+from ..train.optimizer import allocation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .chosen import Choice
+    from .jobs import Job
+
+STREAMS = ("deepkd", "dot")
+
+
+def methods_of(choice: Choice, texts: Sequence[str], console: Console) -> list[MethodSpec]:
+    """The methods that texts mean in a recipe (:func:`fractionate.recipes.streams.usual`), and says what was chosen.
+
+    Args:
+        choice: recipe, networks and changes.
+        texts: as on the command line.
+        console: where a choice is said.
+    """
+    found = []
+    for text in texts:
+        spec, remark = usual(text, lambda spec: drafted(choice, spec))
+        found.append(spec)
+        if remark:
+            _print(console, remark)
+    return found
+
+
+def drafted(choice: Choice, spec: MethodSpec) -> Run:
+    """The run of a method in a recipe, before its teacher has weights."""
+    recipe = placed(choice.recipe, choice.root, validation=choice.validation)
+    given = {"name": choice.student, "epochs": choice.epochs}
+    teacher = recipe.teacher(**({"name": choice.teacher} if choice.teacher else {})).student
+    teacher = replace(teacher, checkpoint=None if choice.teacher_checkpoint is None else str(choice.teacher_checkpoint))
+    run = recipe.student(spec, teacher, **{name: x for name, x in given.items() if x is not None})
+    return override(run, choice.changes)
+
+
+def say_weights(runs: Iterable[Run], console: Console) -> None:
+    """A line for every method whose streams weigh its losses otherwise than without them, and a warning if too much."""
+    told = set()
+    for run in runs:
+        if (key := (run.method.title, str(run.method))) in told:
+            continue
+        told.add(key)
+        found = allocation(run)
+        if found.streamed:
+            _print(console, f"{run.method.title}: {said(found)}")
+        if run.optimizer.name == "sgd" and (warning := warning_of(found, run.optimizer.lr)):
+            _print(console, f"{run.method.title}: {warning}")
+
+
+def say_settled(jobs: Iterable[Job], console: Console) -> None:
+    """Which numbers ``weights=auto`` became, and from what; a line per method, of its first run that is there."""
+    told = set()
+    for job in jobs:
+        folder = RunFolder(job.folder)
+        if not job.run.method.unsettled or str(job.run.method) in told or not folder.finished:
+            continue
+        told.add(str(job.run.method))
+        facts = folder.summary().get("teacher_facts") or {}
+        sure = f"; the teacher gives the label {facts['label']:.3f} on training images" if "label" in facts else ""
+        _print(console, f"{job.run.method} became {folder.config().method}{sure}")
+
+
+def controls(specs: Sequence[MethodSpec]) -> list[MethodSpec]:
+    """The controls that stand beside every method in DeepKD's or DOT's streams, without those that are there.
+
+    ``+reweighted`` keeps the streams' weights in one backward pass, ``normalize_gain`` keeps their memory and takes the
+    weights back (DOT has no such option).
+
+    Example:
+        >>> [str(spec) for spec in controls([MethodSpec.parse("kd+deepkd"), MethodSpec.parse("kd+dot")])]
+        ['kd+deepkd+reweighted', 'kd+deepkd(normalize_gain=True)', 'kd+dot+reweighted']
+    """
+    found: list[MethodSpec] = []
+    for spec in specs:
+        if not spec.wrappers or spec.wrappers[-1].name not in STREAMS:
+            continue
+        *inner, last = spec.wrappers
+        if last.args.get("normalize_gain"):
+            continue
+        wanted = [MethodSpec.parse(f"{spec}+reweighted")]
+        if last.name == "deepkd":
+            memory = replace(last, args={**last.args, "normalize_gain": True})
+            wanted.append(replace(spec, wrappers=(*inner, memory)))
+        found += [each for each in wanted if each not in (*specs, *found)]
+    return found
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

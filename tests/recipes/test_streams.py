@@ -1,0 +1,114 @@
+"""What ``--method deepkd`` is in a recipe: published where somebody published, else as heavy as without streams."""
+
+import warnings
+
+import pytest
+
+import fractionate as fr
+from fractionate.config.files import override
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network
+from fractionate.methods.effective import LARGEST
+from fractionate.papers.rows import rows
+from fractionate.papers.weights import pressure, released, remark
+from fractionate.recipes import RECIPES, placed
+from fractionate.recipes.streams import usual
+from fractionate.studies.usual import controls
+
+
+def made(text, recipe="cifar100", teacher="resnet32x4", student=None, changes=()):
+    """The run of a method in a recipe, and the sentence about it."""
+    found = placed(recipe)
+    name = {} if student is None else {"name": student}
+
+    def draft(spec):
+        return override(found.student(spec, Network(teacher), **name), changes)
+
+    spec, remark = usual(text, draft)
+    return draft(spec), remark
+
+
+PAIRS = [r for r in rows().values() if (r.dataset, r.method, r.variant) == ("cifar100", "dkd+deepkd", "published-code")]
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: f"{row.teacher}-{row.student}")
+def test_a_published_pair_gets_the_published_beta_and_shift(row):
+    run, remark = made("deepkd", teacher=row.teacher, student=row.student)
+    assert run.method.args["beta"] == row.beta
+    assert run.method.build().momenta(0.9, merge=False)["nontarget"] == pytest.approx(row.mu_nontarget)
+    assert pressure(run) <= LARGEST * 1.001
+    assert "as released for" in remark
+
+
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "student"), [("cifar100", "resnet56", "resnet8"), ("folder", "resnet32", None)]
+)
+def test_elsewhere_the_streams_add_no_weight_to_the_non_targets(recipe, teacher, student):
+    run, remark = made("deepkd", recipe, teacher, student)
+    found = fr.methods.effective_weights(run.method.build())
+    plain = fr.methods.effective_weights(fr.methods.dkd())
+    heavy, light = ({e.component: e.effective for e in x.components}["nontarget"] for x in (found, plain))
+    assert heavy == pytest.approx(light, rel=1e-3)
+    assert "divided by 4" in remark
+
+
+def test_a_shift_that_is_given_decides_the_divisor():
+    run, _ = made("deepkd(delta=0.05)")
+    assert run.method.args["beta"] == 4
+    run, remark = made("deepkd(normalize_gain=true)")
+    assert "beta" not in run.method.args
+    assert remark is None
+
+
+@pytest.mark.parametrize("text", ["dkd+deepkd", "dkd(beta=8)+deepkd", "gdkd+deepkd", "kd", "kd+deepkd"])
+def test_what_is_named_stays_as_it_is(text):
+    run, remark = made(text)
+    assert {n: x for n, x in run.method.args.items() if n != "warmup"} == MethodSpec.parse(text).args
+    assert remark is None
+
+
+def test_a_number_among_the_changes_and_one_of_the_recipe_stay():
+    run, remark = made("deepkd", changes=["method.args.beta=7"])
+    assert run.method.args["beta"] == 7
+    assert remark is None
+    run, remark = made("deepkd", "digits", "convnet_16_32_64")
+    assert run.method.args["beta"] == 1.0
+    assert remark is None
+
+
+def test_under_adamw_there_is_no_gain_to_divide_by():
+    run, remark = made("deepkd", "vit", "torchvision:resnet50")
+    assert "beta" not in run.method.args
+    assert remark is None
+
+
+def test_no_recipe_shows_streams_that_press_harder_than_anything_released():
+    """The default comparison; DOT's row is DKD's default under DOT's default shift, and is warned of."""
+    for name, recipe in RECIPES.items():
+        for text in recipe.methods:
+            if "deepkd" in text and name not in ("cifar100-small",):  # its page shows the old default on purpose
+                teacher = recipe.teacher().student
+                run = recipe.student(usual(text, lambda spec, r=recipe, t=teacher: r.student(spec, t))[0], teacher)
+                assert pressure(run) <= LARGEST * 1.001 or name == "imagenet"
+
+
+def test_every_streamed_method_has_its_controls_once():
+    specs = [MethodSpec.parse(t) for t in ("kd", "kd+deepkd", "kd+deepkd+reweighted", "dkd(beta=2)+dot")]
+    assert [str(s) for s in controls(specs)] == ["kd+deepkd(normalize_gain=True)", "dkd(beta=2)+dot+reweighted"]
+    assert controls(controls(specs)) == []
+
+
+def test_reconstructed_rows_say_that_nobody_published_their_weights():
+    found = {id: remark(row) for id, row in rows().items()}
+    marked = [id for id, text in found.items() if text]
+    assert len([id for id in marked if id.startswith("cifar100/")]) == 64
+    assert all("Nobody published" in found[id] for id in marked)
+    assert not [id for id in marked if rows()[id].variant != "paper"]
+    assert "1.6" in found["cifar100/dkd+deepkd/resnet32x4__resnet8x4/paper/paper"]
+    assert released("cifar100", "resnet8", "resnet8") is None
+
+
+def test_looking_for_remarks_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        remark(rows()["cifar100/kd+deepkd/resnet56__resnet20/paper/paper"])
