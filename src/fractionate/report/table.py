@@ -131,13 +131,14 @@ def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
     taught = teacher_runs(runs)
     groups = group_runs(run for run in runs if run not in taught)
     references = choose_baselines(groups, baseline)
-    rows = [_row(group, references.get(group.setting)) for group in groups]
+    rows = [row_of(group, references.get(group.setting)) for group in groups]
     rows.sort(key=lambda row: not row.is_baseline)
     unfinished = tuple(run for run in runs if not run.finished)
     return Table(tuple(rows), unfinished, tuple(_notes(rows, taught)))
 
 
-def _row(group: Group, reference: Group | None) -> Row:
+def row_of(group: Group, reference: Group | None) -> Row:
+    """The row of one group of runs, compared with another one."""
     facts = group.summaries
     undisturbed = [facts[i] for i, run in enumerate(group.runs) if not run.watched]
     return Row(
