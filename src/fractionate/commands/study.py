@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..studies.questions import announced, find_study, listed
 from .options import Count, Device, Folder, Name, Subject, Time, Words, at_least, names_and_changes
 
 if TYPE_CHECKING:
@@ -41,35 +43,44 @@ class Study:
     device: Device = None
     """Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1; default: the recipe's."""
 
-    def __call__(self, console: Console, command: Words) -> None:
-        """Run it."""
-        import os
-
-        from ..runs.stop import deadline
-        from ..studies.conduct import Conductor
-        from ..studies.jobs import Options
-        from ..studies.questions import find_study, listed
-        from ..studies.sides import Setting
-
+    def look(self, console: Console) -> Study:
+        """Say the question and the budget, or list the studies, before anything heavy is imported."""
         names, changes = names_and_changes(self.what)
         at_least(1, seeds=self.seeds, workers=self.workers, epochs=self.epochs, teacher_epochs=self.teacher_epochs)
         if len(names) > 1 or (changes and not names):
             raise ValueError(f"name one study (fractionate study allocation); got {' '.join(names) or 'none'}")
         if self.full and self.on is not None:
             raise ValueError("--full and --on both name a recipe; give one of the two")
+        lines = listed() if not names else announced(find_study(names[0]), self.seeds, self._recipe(), self._out())
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return self
+
+    def _recipe(self) -> str | None:
+        return find_study(names_and_changes(self.what)[0][0]).full if self.full else self.on
+
+    def _out(self) -> Path:
+        name = names_and_changes(self.what)[0][0]
+        return self.out or Path("runs") / (f"{name}-full" if self.full else name)
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        names, changes = names_and_changes(self.what)
         if not names:
-            for line in listed():
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        study = find_study(names[0])
+        from ..runs.stop import deadline
+        from ..studies.conduct import Conductor
+        from ..studies.jobs import Options
+        from ..studies.sides import Setting
+
         setting = Setting(
-            study.full if self.full else self.on,
+            self._recipe(),
             None if self.data is None else str(self.data),
             (*changes, *([f"device={self.device}"] if self.device else [])),
             self.epochs,
             self.teacher_epochs,
             self.seeds,
         )
-        out = self.out or Path("runs") / (f"{study.name}-full" if self.full else study.name)
         options = Options(self.overwrite, not self.overwrite, command, deadline(self.budget))
-        Conductor(study, setting, out, console, options, self.workers or min(4, os.cpu_count() or 1))()
+        study, workers = find_study(names[0]), self.workers or min(4, os.cpu_count() or 1)
+        Conductor(study, setting, self._out(), console, options, workers)()

@@ -20,7 +20,7 @@ from .certainty import certainty
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .pace import paced
-from .plan import Arm, Study, cost
+from .plan import Arm, Study
 from .sides import TUNING, Setting, Side
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class Conductor:
         from ..report import print_study, write_study
 
         started, seeds = time.perf_counter(), self.setting.seeds or self.study.seeds
-        self._announce(seeds)
         choices = self._choices()
         side = self._side(validation=False)
         side.teach([(arm, choices[arm.name].value) for arm in self.study.arms])
@@ -72,17 +71,6 @@ class Conductor:
         took = in_time(time.perf_counter() - started)
         self.console.print(f"{page}  ({took} in all)", markup=False, highlight=False, soft_wrap=True)
         return page
-
-    def _announce(self, seeds: int) -> None:
-        study, (runs, lengths) = self.study, cost(self.study, seeds)
-        tuned = study.tuning_seeds * sum(len(arm.values) for arm in study.arms)
-        parts = f"{tuned} on the validation part, which chooses, and {runs - tuned} on the test part"
-        recipe = self.setting.recipe or study.recipe
-        self._say(f"{study.name}: {study.question}")
-        self._say(
-            f"budget: {runs} students of {recipe} ({parts if tuned else 'all on the test part'}), as much as "
-            f"{lengths:.0f} of the recipe's length; teachers: {len(study.teachers)}; into {self.out}"
-        )
 
     def _side(self, *, validation: bool) -> Side:
         folder = self.out / VALIDATION if validation else self.out

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ..config.method import MethodSpec
+if TYPE_CHECKING:
+    from ..config.method import MethodSpec
 
 DEEPKD = re.compile(r"\+deepkd(?:\((?P<args>.*)\))?$")
 CONTROLS = {"normalised": "gain normalised", "weights": "as weights"}
@@ -62,6 +64,8 @@ class Arm:
             >>> str(Arm("T", "kd(temperature={})", values=("2", "4")).spec("4"))
             'kd(temperature=4)'
         """
+        from ..config.method import MethodSpec  # with torch; the plan alone is told at once
+
         return MethodSpec.parse(self.method.replace("{}", value))
 
     def changed(self, value: str = "") -> tuple[str, ...]:

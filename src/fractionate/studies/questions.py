@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .._choices import unknown
-from ..recipes import cifar100_16px
 from .plan import Arm, Contrast, Study, against, beside, cost, retuned
 from .questions_teachers import k1_equals_dkd, teacher_augmentation, teacher_confidence
 
@@ -15,7 +16,8 @@ NORMALISED = f"{DEEPKD}, gain normalised"
 
 
 def _allocation() -> Study:
-    arms, contrasts = [Arm("labels alone", "ce")], []
+    arms = [Arm("labels alone", "ce")]
+    contrasts: list[Contrast] = []
     for base in ("kd", "dkd"):
         paper = beside(Arm(f"{base}+deepkd", f"{base}+deepkd"))
         code = beside(Arm(f"{base}+deepkd as published", f"{base}+deepkd(rule=published-code)"))
@@ -107,7 +109,8 @@ PHASES = {"early": 1 / 30, "middle": 1 / 3, "late": 1.0}
 
 
 def _gsnr() -> Study:
-    arms, contrasts = [], []
+    arms: list[Arm] = []
+    contrasts: list[Contrast] = []
     for base in ("dkd", DEEPKD):
         for phase, length in PHASES.items():
             moving = Arm(f"{base}, {phase}, moving", base, MOVING, length)
@@ -142,7 +145,8 @@ def _order(arm: Arm, one: str, other: str) -> Contrast:
 
 def _temperature() -> Study:
     values = ("1", "2", "4", "8", "16")
-    arms, contrasts = [Arm("labels alone", "ce")], []
+    arms = [Arm("labels alone", "ce")]
+    contrasts: list[Contrast] = []
     for base in ("kd", "dkd"):
         arms += [
             Arm(f"{base}, T = 4", base),
@@ -160,7 +164,8 @@ def _temperature() -> Study:
 
 def _length() -> Study:
     lengths = {"a third": 1 / 3, "usual": 1.0, "three times": 3.0}
-    arms, contrasts = [], []
+    arms: list[Arm] = []
+    contrasts: list[Contrast] = []
     for name, length in lengths.items():
         at = f" · {name}"
         deep = beside(Arm(f"{DEEPKD}{at}", DEEPKD, length=length))
@@ -180,10 +185,31 @@ def _length() -> Study:
 PLAIN = {"labels alone": "ce", "kd": "kd", "dkd": "dkd"}
 
 
+# The settings of resnet32x4 -> resnet8x4, the pair that the papers share; DeepKD over each base, beside its controls.
+PAPERS = (
+    "ce",
+    "kd",
+    "dkd(beta=8)",
+    "gdkd(w1=2, w2=8)",
+    "gdkd3(w1=2, w2=8)",
+    "topkd",
+    "kd(kd_weight=1)+lskd",
+    "dgkd(beta=8)",
+    "kd+dot",
+    "kd+dot+reweighted",
+    "kd+deepkd",
+    "kd+deepkd(normalize_gain=true)",
+    "kd+deepkd+reweighted",
+    "dkd(beta=8)+deepkd",
+    "dkd(beta=8)+deepkd(normalize_gain=true)",
+    "dkd(beta=8)+deepkd+reweighted",
+)
+
+
 def _which_method() -> Study:
-    arms = tuple(Arm(name, name) for name in cifar100_16px.METHODS)
+    arms = tuple(Arm(name, name) for name in PAPERS)
     contrasts = [*against("kd", "ce")]
-    contrasts += [c for name in cifar100_16px.METHODS[2:] if "+deepkd" not in name for c in against(name, "kd")]
+    contrasts += [c for name in PAPERS[2:] if "+deepkd" not in name for c in against(name, "kd")]
     for base in ("kd", "dkd(beta=8)"):
         deep = f"{base}+deepkd"
         contrasts += against(deep, base, f"{deep}+reweighted")
@@ -246,3 +272,29 @@ def listed() -> list[str]:
         size = f"{runs} runs of {study.recipe}, {lengths:.0f} lengths"
         lines.append(f"{study.name:<22} {size:<38} {study.question}")
     return lines
+
+
+def announced(study: Study, seeds: int | None, recipe: str | None, out: Path) -> list[str]:
+    """What a study is going to do, before it starts.
+
+    Args:
+        study: which.
+        seeds: students per arm; ``None`` = the study's.
+        recipe: in place of its own.
+        out: folder.
+
+    Example:
+        >>> announced(find_study("length"), 1, None, Path("runs/length"))[1]
+        'budget: 18 students of digits, 26 times its length (all on the test part); teachers: 1; into runs/length'
+    """
+    runs, lengths = cost(study, seeds)
+    tuned = study.tuning_seeds * sum(len(arm.values) for arm in study.arms)
+    parts = f"{tuned} on the validation part, which chooses, {runs - tuned} on the test part" if tuned else ALL
+    return [
+        f"{study.name}: {study.question}",
+        f"budget: {runs} students of {recipe or study.recipe}, {lengths:.0f} times its length ({parts}); "
+        f"teachers: {len(study.teachers) * (2 if tuned else 1)}; into {out}",
+    ]
+
+
+ALL = "all on the test part"

@@ -15,7 +15,8 @@ def teacher_confidence() -> Study:
         Teaching("certain", "without augmentation, three times as long", ("data.shift=0", "data.flip=false"), 3.0),
         Teaching("augmented", "with parts of the images cut out", ("data.augment=cutout",)),
     )
-    arms, contrasts = [Arm("labels alone", "ce")], []
+    arms = [Arm("labels alone", "ce")]
+    contrasts: list[Contrast] = []
     for one in taught:
         at = f" · {one.name or 'usual'} teacher"
         deep = beside(Arm(f"kd+deepkd{at}", "kd+deepkd", teacher=one.name))
