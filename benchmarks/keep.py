@@ -8,20 +8,33 @@ Run it as often as you like: finished runs are added, nothing is recomputed. To 
 what was kept: a teacher trained again on another processor is another teacher, and its students are refused.
 
     cp -r benchmarks/results/runs/cifar100-small runs/    # the first command then trains only what is missing
+
+Of a study (`fractionate study NAME`) the record is kept too, and of many small runs nothing else:
+
+    python -m benchmarks.keep runs/which-method           # rows, and benchmarks/results/studies/which-method.json
+    python -m benchmarks.keep --record runs/allocation    # the record alone; then: python docs/studies.py
+
+How certain the teacher is of the students' training images is measured where they are at hand, and written beside the
+rows (certainty.json), so that docs/results.md can say which method pays when; --certainty does it for kept rows.
 """
 
 import argparse
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from fractionate.config.files import from_yaml, to_yaml
 from fractionate.runs.folder import CONFIG, METRICS, STUDENT, SUMMARY
+from fractionate.studies.certainty import certainty
+from fractionate.studies.conduct import RECORD
 
 SMALL = (CONFIG, METRICS, SUMMARY)
 TEACHER = "teacher"
 KEPT = Path(__file__).parent / "results" / "runs"
+RECORDS = KEPT.parent / "studies"
+CERTAINTY = "certainty.json"
 
 
 def keep(study: Path, kept: Path = KEPT) -> list[Path]:
@@ -49,6 +62,49 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
     return written
+
+
+def keep_record(study: Path, records: Path = RECORDS) -> Path:
+    """Copy the record of a study, without the names of its run folders.
+
+    Args:
+        study: folder that the study wrote into.
+        records: folder of all records.
+
+    Raises:
+        ValueError: the study has not ended yet.
+    """
+    if not (study / RECORD).is_file():
+        raise ValueError(f"{study} holds no {RECORD}: the study has not ended yet")
+    found = json.loads((study / RECORD).read_text(encoding="utf-8"))
+    found["arms"] = [{**arm, "folders": []} for arm in found["arms"]]
+    records.mkdir(parents=True, exist_ok=True)
+    place = records / f"{found['name']}.json"
+    place.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return place
+
+
+def measure(kept: Path, root: str | None = None) -> Path:
+    """Write down how certain the teacher of some kept rows is of its students' training images.
+
+    Args:
+        kept: folder of the rows of one study, with the teacher's weights.
+        root: folder of the data set; by default the usual places.
+
+    Raises:
+        ValueError: no rows, or images that are not there.
+    """
+    rows = sorted(kept.rglob(f"seed-*/{CONFIG}"))
+    if not rows:
+        raise ValueError(f"{kept} holds no rows")
+    run = from_yaml(rows[0].read_text(encoding="utf-8"), str(rows[0]))
+    if run.teacher is None:
+        raise ValueError(f"the students in {kept} have no teacher")
+    teacher = replace(run.teacher, checkpoint=str(kept / TEACHER / STUDENT))
+    found = certainty(replace(run, teacher=teacher, data=replace(run.data, root=root or run.data.root)))
+    place = kept / CERTAINTY
+    place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return place
 
 
 def complete(study: Path) -> None:
@@ -87,8 +143,18 @@ def _teachers(folders: Iterable[Path]) -> dict[float, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
-    written = keep(parser.parse_args().study)
-    print(f"{len(written)} runs kept in {KEPT}")
+    parser.add_argument("--record", action="store_true", help="keep the record of a study alone")
+    parser.add_argument("--certainty", action="store_true", help="measure the teacher of kept rows")
+    words = parser.parse_args()
+    if words.certainty:
+        print(measure(KEPT / words.study.name))
+        return
+    if (words.study / RECORD).is_file() or words.record:
+        print(keep_record(words.study))
+    if not words.record:
+        written = keep(words.study)
+        print(f"{len(written)} runs kept in {KEPT}")
+        print(measure(KEPT / words.study.name))
 
 
 if __name__ == "__main__":

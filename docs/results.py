@@ -14,11 +14,15 @@ from fractionate.report.page import accuracy_svg
 from fractionate.report.runs import RunRecord
 from fractionate.report.table import Row, Table, teachers
 from fractionate.report.words import finding, gap, number, spread
+from fractionate.studies.questions import STUDIES
+
+sys.path.insert(0, str(Path(__file__).parent))
+from which_method import lines as when
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
-SHOWN = "cifar100-small"  # the study whose rows stand in the README
+FIRST = ("which-method", "cifar100-small")  # whose rows people see first; the README has those of the first that ran
 BEGIN = "<!-- numbers: written by `python docs/results.py`, checked by a test -->"
 END = "<!-- end of numbers -->"
 STATIC = ROOT / "docs" / "_static"
@@ -41,17 +45,23 @@ and a study that lacks runs is completed with those weights, which are kept besi
 
 def page(folder: Path = ROWS) -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(line for study in _studies(folder) for line in _study(study))])
+    found = [line for study in _studies(folder) for line in _study(study)]
+    return "\n".join([HEAD, *when(folder.parent / "studies", folder), *found])
 
 
 def readme(text: str, folder: Path = ROWS) -> str:
     """The README's text with the current numbers between its two marks, the best mean first."""
-    rows = sorted(table(read_runs([folder / SHOWN])).rows, key=lambda row: -row.last.mean)
+    rows = sorted(table(read_runs([shown(folder)])).rows, key=lambda row: -row.last.mean)
     lines = ["| method | last epoch | against labels alone |", "|---|---|---|"]
     lines += [f"| `{row.label}` | **{spread(row.last)}** | {gap(row.difference)} |" for row in rows]
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return "\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"])
+
+
+def shown(folder: Path = ROWS) -> Path:
+    """The study whose rows stand in the README."""
+    return next(folder / name for name in FIRST if (folder / name).is_dir())
 
 
 def pictures(folder: Path = ROWS) -> dict[str, str]:
@@ -64,7 +74,8 @@ def pictures(folder: Path = ROWS) -> dict[str, str]:
 
 
 def _studies(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+    found = sorted(f for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+    return sorted(found, key=lambda f: FIRST.index(f.name) if f.name in FIRST else len(FIRST))
 
 
 def _picture(study: Path, form: str = "") -> str:
@@ -72,6 +83,8 @@ def _picture(study: Path, form: str = "") -> str:
 
 
 def _title(study: Path) -> str:
+    if study.name in STUDIES:
+        return STUDIES[study.name].question
     return recipe.title if (recipe := RECIPES.get(study.name)) else study.name
 
 
@@ -85,6 +98,9 @@ def _study(folder: Path) -> Iterator[str]:
     if recipe:
         doc = (sys.modules[recipe.student.__module__].__doc__ or "").strip().splitlines()[0]
         yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
+        yield ""
+    if folder.name in STUDIES:
+        yield f"{STUDIES[folder.name].about} Again: `fractionate study {folder.name} --seeds {seeds}`."
         yield ""
     yield from _conditions(runs, against_labels)
     yield " ".join(finding(against_labels.rows))

@@ -14,14 +14,16 @@ from .handover import Evaluate, Export
 from .linear_probe import LinearProbe
 from .look import Doctor, Methods, Profile, Recipes, Report
 from .predict import Predict
+from .study import Study
 from .train import Train
 
 Looks = Report | Methods | Recipes | Doctor | Profile
-Command = Demo | Compare | Train | Evaluate | Predict | LinearProbe | Export | Looks
+Command = Demo | Compare | Study | Train | Evaluate | Predict | LinearProbe | Export | Looks
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
+    "study": Study,
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,

@@ -46,6 +46,7 @@ class Data:
             (CIFAR-100-LT); ``None`` keeps them balanced. The teacher that is trained along sees the same images.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one, of a set of photos the usual one.
+            Those of CIFAR-10, CIFAR-100 and STL-10 are resized to it once, before any augmentation.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
@@ -126,7 +127,7 @@ def _check(data: Data) -> None:
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
         if data.name not in names:
-            left_alone(data, f"belongs to data.name=folder and to photos, not to {data.name!r}", *options)
+            left_alone(data, f"belongs to {', '.join(names)}, not to {data.name!r}", *options)
     if data.name in FOLDERS and data.imbalance is not None:
         raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
     _check_dense(data)

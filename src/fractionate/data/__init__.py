@@ -7,7 +7,7 @@ from .cifar import cifar
 from .digits import digits
 from .folder import folder
 from .joined import Joined
-from .labelled import Labelled, Part, few, held_out, long_tailed
+from .labelled import Labelled, Part, few, held_out, long_tailed, resized
 from .layouts import IMAGENET as PHOTO_NORMALIZATION
 from .layouts import PhotoSet, layout_of, photo_set
 from .mnist import fashion_mnist, mnist
@@ -71,6 +71,7 @@ __all__ = [
     "in_memory",
     "shares",
     "stated",
+    "resized",
     "stl10",
     "stl10_unlabelled",
     "survey",

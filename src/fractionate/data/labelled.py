@@ -167,3 +167,19 @@ def fetch(torchvision_name: str, root: Path, lacking: str, download: bool) -> No
         getattr(datasets, torchvision_name)(root, train=True, download=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{lacking}, and downloading failed: {error}") from error
+
+
+RESIZED = 512  # images at once, whatever their number: the same rounding
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """``[n, ch, h, w]`` uint8 at another side, bilinear with antialiasing; as they are where they have it."""
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    if images.shape[-1] == size:
+        return images
+    parts = [
+        torch.nn.functional.interpolate(x.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        for x in images.split(RESIZED)
+    ]
+    return torch.cat([x.round_().clamp_(0, 255).byte() for x in parts])

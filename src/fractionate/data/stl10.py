@@ -10,8 +10,7 @@ from torch import Tensor
 from .._choices import choose
 from .._files import expanded
 from .._typing import Int
-from .batch import CHUNK
-from .labelled import PARTS, Labelled, Part, part_of
+from .labelled import PARTS, Labelled, Part, part_of, resized
 from .lists import lines_of, located
 
 SIDE = 96
@@ -75,16 +74,3 @@ def _labels(file: Path, classes: int) -> Int[Tensor, " n"]:
     if low < 1 or high > classes:
         raise ValueError(f"{file} holds labels {low}..{high}, expected 1..{classes}; unpack it again")
     return labels - 1
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """``[n, ch, h, w]`` uint8 at another side, bilinear with antialiasing; as they are where they have it."""
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    if images.shape[-1] == size:
-        return images
-    parts = [
-        torch.nn.functional.interpolate(x.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-        for x in images.split(CHUNK // 4)
-    ]
-    return torch.cat([x.round_().clamp_(0, 255).byte() for x in parts])

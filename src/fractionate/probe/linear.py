@@ -96,7 +96,8 @@ def probe_settings(name: Name, trained: Run, root: str | None = None) -> Run:
     side = trained.data.size or SIDES.get(trained.data.name, 224)
     if trained.data.name == "folder" and trained.data.size is None:
         raise ValueError("at which size was the student trained? give data.size=N for the images of the probe")
-    size, shift = side if name in SIZED else None, SHIFT if name == "stl10" else 0
+    size = side if name in SIZED and side != SIDES.get(name) else None
+    shift = SHIFT if name == "stl10" else 0
     return Run(
         student=trained.student,
         method=MethodSpec("ce"),

@@ -11,7 +11,7 @@ from ..config.ranges import FOLDERS
 from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..train.sources import SETS
-from . import cifar100, cifar100_small, digits, folder, photos, segmentation
+from . import cifar100, cifar100_16px, cifar100_small, digits, folder, photos, segmentation
 from .teachers import alone_top1
 
 
@@ -53,6 +53,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cifar100-small": Recipe(
         cifar100_small.teacher, cifar100_small.student, "CIFAR-100 at a small scale", cifar100_small.METHODS
+    ),
+    "cifar100-16px": Recipe(
+        cifar100_16px.teacher, cifar100_16px.student, "CIFAR-100 with a teacher that is certain", cifar100_16px.METHODS
     ),
     "folder": Recipe(folder.teacher, folder.student, "A folder of images"),
     "imagenet": Recipe(photos.teacher, photos.student, "ImageNet"),
@@ -109,6 +112,7 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "cifar100",
+    "cifar100_16px",
     "cifar100_small",
     "digits",
     "find",

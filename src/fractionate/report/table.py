@@ -137,7 +137,7 @@ def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
     taught = teacher_runs(runs)
     groups = group_runs(run for run in runs if run not in taught)
     references = choose_baselines(groups, baseline)
-    rows = [_row(group, references.get(group.setting)) for group in groups]
+    rows = [row_of(group, references.get(group.setting)) for group in groups]
     rows.sort(key=lambda row: not row.is_baseline)
     unfinished = tuple(run for run in runs if not run.finished)
     return Table(tuple(rows), unfinished, tuple(_notes(rows, taught)))
@@ -153,7 +153,8 @@ def without_control(rows: Iterable[Row]) -> list[str]:
     return uncontrolled([(row.label, row.group.summaries[0].method, row.group.runs[0].settings) for row in rows])
 
 
-def _row(group: Group, reference: Group | None) -> Row:
+def row_of(group: Group, reference: Group | None) -> Row:
+    """The row of one group of runs, compared with another one."""
     facts = group.summaries
     undisturbed = [facts[i] for i, run in enumerate(group.runs) if not run.watched]
     return Row(

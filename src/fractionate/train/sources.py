@@ -32,6 +32,7 @@ from ..data import (
     mnist,
     normalization_of,
     photo_set,
+    resized,
     stl10,
 )
 from ..data.cifar import NORMALIZATION
@@ -231,9 +232,8 @@ def _digits(data: Data) -> Images:
 def _cifar(name: Literal["cifar10", "cifar100"]) -> Callable[[Data], Images]:
     def load(data: Data) -> Images:
         root = data_root(data)
-        return Images(
-            _few(cifar(name, root, train_part(data)), data), cifar(name, root, data.evaluate_on), NORMALIZATION[name]
-        )
+        train, test = (cifar(name, root, part) for part in (train_part(data), data.evaluate_on))
+        return Images(_sized(_few(train, data), data), _sized(test, data), NORMALIZATION[name])
 
     return load
 
@@ -276,6 +276,11 @@ def _stl10(data: Data) -> Images:
     train, test = (stl10(data_root(data), part, data.size) for part in (train_part(data), data.evaluate_on))
     whole = train if data.evaluate_on == "test" else stl10(data_root(data), "train", data.size)
     return Images(_few(train, data), test, Normalization.of(whole.images))
+
+
+def _sized(images: Labelled, data: Data) -> Labelled:
+    """The images at the side that the config gives them, once and for all."""
+    return images if data.size is None else replace(images, images=resized(images.images, data.size))
 
 
 def _few(images: Labelled, data: Data) -> Labelled:

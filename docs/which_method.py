@@ -1,0 +1,106 @@
+"""The map of docs/results.md: which method pays at which certainty of the teacher and which length of the training.
+
+It is read out of the records of studies (benchmarks/results/studies) and out of kept runs whose teacher's certainty
+lies beside them (benchmarks/results/runs/STUDY/certainty.json); `python -m benchmarks.keep` writes both.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fractionate.config.files import read_config
+from fractionate.config.method import MethodSpec
+from fractionate.report import read_study
+from fractionate.report.words import gap, number, paired_difference
+from fractionate.runs.folder import CONFIG, SUMMARY
+
+CERTAINTY = "certainty.json"
+WEIGHTS = {"warmup", "beta", "w1", "w2", "kd_weight"}  # arguments by which recipes fit a method to a setting
+REFERENCE = "kd"
+HEAD = """## Which method when
+
+Difference to kd in points, paired by seed, with its 95 % Student interval: **bold** where the interval excludes zero;
+where it does not, the two cannot be told apart by these seeds. Columns from the least certain teacher to the most
+certain one: its mean probability p of the label on the students' training images, and the epochs of a student.
+"""
+
+
+@dataclass
+class Column:
+    """One setting: its teacher's mean probability of the label, and the values of every method by seed."""
+
+    where: str
+    label: float
+    epochs: int
+    values: dict[str, dict[int, float]] = field(default_factory=dict)
+
+
+def key(spec: MethodSpec) -> str | None:
+    """Name of a method in the map; ``None`` of one with options that are no weights.
+
+    Example:
+        >>> key(MethodSpec.parse("dkd(beta=8)+deepkd(normalize_gain=true)"))
+        'dkd+deepkd, gain normalised'
+    """
+    given = {name: value for one in (spec, *spec.wrappers) for name, value in one.args.items() if name not in WEIGHTS}
+    normalised = given.pop("normalize_gain", False)
+    if given:
+        return None
+    return f"{spec.title}{', gain normalised' if normalised else ''}"
+
+
+def of_records(folder: Path) -> Iterator[Column]:
+    """The settings of kept studies that compare methods with kd."""
+    for file in sorted(folder.glob("*.json")):
+        record = read_study(file)
+        sure = {one["name"]: one["label"] for one in record.raw["teachers"]}
+        found: dict[tuple[str, int], Column] = {}
+        for arm in record.arms:
+            name = None if arm.value or arm.changes else key(MethodSpec.parse(arm.method))
+            place = arm.teacher, arm.epochs
+            column = found.setdefault(place, Column(record.raw["recipe"], sure[arm.teacher], arm.epochs))
+            if name:
+                column.values[name] = dict(enumerate(arm.values.values))
+        yield from (column for column in found.values() if REFERENCE in column.values and len(column.values) > 2)
+
+
+def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
+    """The settings of kept runs whose teacher's certainty was measured, those of recorded studies left out."""
+    for file in sorted(folder.glob(f"*/{CERTAINTY}")):
+        study = file.parent
+        if study.name in recorded:
+            continue
+        column = Column(study.name, json.loads(file.read_text(encoding="utf-8"))["label"], 0)
+        for summary in sorted(study.rglob(SUMMARY)):
+            if not summary.parent.name.startswith("seed-"):
+                continue
+            run = read_config(summary.parent / CONFIG)
+            if name := key(run.method):
+                facts = json.loads(summary.read_text(encoding="utf-8"))
+                column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
+                column.epochs = run.epochs
+        yield column
+
+
+def lines(records: Path, runs: Path) -> list[str]:
+    """The map as Markdown; nothing where fewer than two settings were measured."""
+    recorded = {file.stem for file in records.glob("*.json")} if records.is_dir() else set()
+    columns = [*(of_records(records) if recorded else ()), *of_runs(runs, recorded)]
+    columns.sort(key=lambda column: (column.label, column.epochs))
+    if len(columns) < 2:
+        return []
+    names = dict.fromkeys(name for column in columns for name in column.values if name != REFERENCE)
+    heads = [f"{c.where}: p {number(c.label, 3)}, {c.epochs} epochs" for c in columns]
+    table = [f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    table += [f"| `{name}` | {' | '.join(_cell(column, name) for column in columns)} |" for name in names]
+    return [HEAD, *table, ""]
+
+
+def _cell(column: Column, name: str) -> str:
+    ours, theirs = column.values.get(name, {}), column.values[REFERENCE]
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return "–"
+    found = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+    return f"**{gap(found)}**" if found.verdict in ("above", "below") else gap(found)

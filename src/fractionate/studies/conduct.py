@@ -1,0 +1,196 @@
+"""A study from its plan to its page: validation chooses, the test part confirms, and every run can be resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._files import write_atomically
+from .._headlines import headline, headline_of
+from ..probe.cost import in_time
+from ..report.summary import read_summary
+from ..runs.folder import SUMMARY, RunFolder
+from .certainty import certainty
+from .display import display
+from .jobs import Job, Options, run_jobs
+from .pace import paced
+from .plan import Arm, Study
+from .sides import TUNING, Setting, Side
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RECORD, PAGE, VALIDATION = "study.json", "report.html", "validation"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation chose for an arm: the value, and the headline of every seed of every value."""
+
+    value: str = ""
+    tried: Mapping[str, Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Conductor:
+    """Where a study writes, and how its runs are trained."""
+
+    study: Study
+    setting: Setting
+    out: Path
+    console: Console
+    options: Options
+    workers: int = 1
+
+    def __call__(self) -> Path:
+        """Train what is missing, and write the page.
+
+        Raises:
+            ValueError: settings that do not fit, or a folder that holds other runs.
+        """
+        from ..report import print_study, write_study
+
+        started, seeds = time.perf_counter(), self.setting.seeds or self.study.seeds
+        choices = self._choices()
+        side = self._side(validation=False)
+        side.teach([(arm, choices[arm.name].value) for arm in self.study.arms])
+        waves = [[arm for arm in self.study.arms if bool(arm.begins) == late] for late in (False, True)]
+        for arms in filter(None, waves):
+            jobs = [side.job(arm, choices[arm.name].value, seed) for seed in range(seeds) for arm in arms]
+            self._run(jobs, "test")
+        record = self._record(side, choices, seeds)
+        write_atomically(self.out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        print_study(self.out, self.console)
+        page = write_study(self.out, self.out / PAGE)
+        took = in_time(time.perf_counter() - started)
+        self.console.print(f"{page}  ({took} in all)", markup=False, highlight=False, soft_wrap=True)
+        return page
+
+    def _side(self, *, validation: bool) -> Side:
+        folder = self.out / VALIDATION if validation else self.out
+        return Side(self.study, self.setting, folder, validation, self.console, self.options)
+
+    def _choices(self) -> dict[str, Choice]:
+        """What validation chooses for every arm; arms without values have none to choose."""
+        open_arms = [arm for arm in self.study.arms if arm.values]
+        found = {arm.name: Choice() for arm in self.study.arms}
+        if open_arms:
+            side = self._side(validation=True)
+            side.teach([(arm, arm.values[0]) for arm in open_arms])
+            seeds = range(TUNING, TUNING + self.study.tuning_seeds)
+            cases = [(arm, value, seed) for seed in seeds for arm in open_arms for value in arm.values]
+            jobs = [side.job(arm, value, seed, pilot=True) for arm, value, seed in cases]
+            self._run(jobs, "validation")
+            for arm in open_arms:
+                kept = {v: [side.job(arm, v, seed, pilot=True).folder for seed in seeds] for v in arm.values}
+                found[arm.name] = best({value: [_last(folder) for folder in kept[value]] for value in arm.values}, kept)
+                self._say(f"validation chooses {found[arm.name].value} for {arm.name}")
+        return found | {arm.name: Choice(found[arm.follows].value) for arm in self.study.arms if arm.follows}
+
+    def _run(self, jobs: Sequence[Job], part: str) -> None:
+        left = [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
+        if len(left) < len(jobs):
+            self._say(f"{len(jobs) - len(left)} of {len(jobs)} runs on the {part} part are there already")
+        if left:
+            self._say(
+                f"{len(left)} runs on the {part} part: about {in_time(paced(left, self.workers))} on this machine"
+            )
+        with display(self.console, jobs) as listen:
+            run_jobs(jobs, self.options, listen, self.workers)
+
+    def _record(self, side: Side, choices: Mapping[str, Choice], seeds: int) -> dict[str, Any]:
+        """Everything that the page says, as plain data."""
+        study = self.study
+        arms = [self._arm(side, arm, choices[arm.name], seeds) for arm in study.arms]
+        return {
+            "schema": 1,
+            "name": study.name,
+            "question": study.question,
+            "about": study.about,
+            "recipe": self.setting.recipe or study.recipe,
+            "command": shlex.join(self.options.command),
+            "seeds": seeds,
+            "teachers": self._teachers(side, choices),
+            "arms": arms,
+            "contrasts": [
+                {"left": c.left, "right": c.right, "plus": [*map(list, c.plus)], "minus": [*map(list, c.minus)]}
+                for c in study.contrasts
+            ],
+            "pilots": [*map(list, study.pilots)],
+        }
+
+    def _arm(self, side: Side, arm: Arm, choice: Choice, seeds: int) -> dict[str, Any]:
+        jobs = [side.job(arm, choice.value, seed) for seed in range(seeds)]
+        columns = {c for one in self.study.contrasts for name, c in (*one.plus, *one.minus) if name == arm.name}
+        facts = read_summary(jobs[0].folder / SUMMARY)[1]
+        return {
+            "name": arm.name,
+            "method": str(jobs[0].run.method),
+            "changes": [*arm.changed(choice.value)],
+            "teacher": arm.teacher,
+            "epochs": jobs[0].run.epochs,
+            "passes": facts.backward_passes,
+            "value": choice.value,
+            "pilot": arm.pilot,
+            "tried": choice.tried or {},
+            "headline": facts.headline.key,
+            "folders": [job.folder.relative_to(self.out).as_posix() for job in jobs],
+            "values": {name: [_value(job.folder, name) for job in jobs] for name in sorted(columns | {""})},
+            "git": facts.git,
+            "versions": dict(facts.versions),
+            "device": facts.device,
+        }
+
+    def _teachers(self, side: Side, choices: Mapping[str, Choice]) -> list[dict[str, Any]]:
+        """Every teacher with its accuracy, and how certain it is of the images that its students train on."""
+        found = []
+        for one in self.study.teachers:
+            arm = next(arm for arm in self.study.arms if arm.teacher == one.name)
+            run = side.job(arm, choices[arm.name].value, 0).run
+            folder = RunFolder(side.folder / ("teacher" if not one.name else f"teacher-{one.name}"))
+            facts = folder.summary()
+            score = facts[f"last_{headline_of(facts)}"]
+            sure = certainty(run)
+            found.append({"name": one.name, "says": one.says, "epochs": facts["epochs"], "test": score, **sure})
+        return found
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def best(tried: Mapping[str, Sequence[float]], folders: Mapping[str, Sequence[Path]] | None = None) -> Choice:
+    """The value with the best mean; of equal ones the first.
+
+    Args:
+        tried: value -> the headline of every seed.
+        folders: of these runs, which tell whether more is better; without them it is.
+
+    Example:
+        >>> best({"1": [80.0, 82.0], "4": [85.0, 84.0]}).value
+        '4'
+    """
+    up = 1.0
+    if folders:
+        up = 1.0 if headline(headline_of(RunFolder(next(iter(folders.values()))[0]).summary())).higher else -1.0
+    means = {value: up * math.fsum(scores) / len(scores) for value, scores in tried.items()}
+    usable = {value: mean for value, mean in means.items() if math.isfinite(mean)} or means
+    return Choice(max(usable, key=lambda value: usable[value]), tried)
+
+
+def _last(folder: Path) -> float:
+    facts = RunFolder(folder).summary()
+    return float(facts[f"last_{headline_of(facts)}"])
+
+
+def _value(folder: Path, column: str) -> float:
+    """The headline at the last epoch, or the mean of a column over the epochs that have it."""
+    if not column:
+        return _last(folder)
+    found = [float(row[column]) for row in RunFolder(folder).metrics() if row.get(column) is not None]
+    return math.fsum(found) / len(found) if found else math.nan

@@ -1,0 +1,81 @@
+"""The studies about teachers: what they know, and how they were trained."""
+
+from __future__ import annotations
+
+from .plan import Arm, Contrast, Study, Teaching, against, beside
+
+STRONG = ("data.augment=cutout", "data.mixup=0.2")
+
+
+def teacher_confidence() -> Study:
+    """Four teachers from weak to certain."""
+    taught = (
+        Teaching("weak", "trained for a tenth of the epochs", length=0.1),
+        Teaching("", "the recipe's"),
+        Teaching("certain", "without augmentation, three times as long", ("data.shift=0", "data.flip=false"), 3.0),
+        Teaching("augmented", "with parts of the images cut out", ("data.augment=cutout",)),
+    )
+    arms = [Arm("labels alone", "ce")]
+    contrasts: list[Contrast] = []
+    for one in taught:
+        at = f" · {one.name or 'usual'} teacher"
+        deep = beside(Arm(f"kd+deepkd{at}", "kd+deepkd", teacher=one.name))
+        arms += [Arm(f"kd{at}", "kd", teacher=one.name), Arm(f"dkd{at}", "dkd", teacher=one.name), *deep]
+        contrasts += [*against(deep[0].name, f"kd{at}", deep[2].name), *against(f"dkd{at}", f"kd{at}")]
+    return Study(
+        "teacher-confidence",
+        "Does it depend on the teacher's confidence on the training images which method pays?",
+        "The same students of four teachers, from one that hardly knows the training images to one that is certain "
+        "of them. The table of teachers gives their probability of the label on the students' training images.",
+        tuple(arms),
+        tuple(contrasts),
+        teachers=taught,
+    )
+
+
+def teacher_augmentation() -> Study:
+    """Three teachers, by the augmentation they were trained with."""
+    taught = (
+        Teaching("plain", "without augmentation", ("data.shift=0", "data.flip=false")),
+        Teaching("", "the recipe's augmentation"),
+        Teaching("strong", "parts of the images cut out and pairs of images mixed", STRONG),
+    )
+    arms = [Arm("labels alone", "ce")]
+    for one in taught:
+        at = f" · {one.name or 'usual'} teacher"
+        arms += [Arm(f"{base}{at}", base, teacher=one.name) for base in ("kd", "dkd", "gdkd")]
+    gain = Contrast(
+        "the lead of gdkd over dkd with the strong teacher",
+        "with the plain one",
+        (("gdkd · strong teacher", ""), ("dkd · plain teacher", "")),
+        (("dkd · strong teacher", ""), ("gdkd · plain teacher", "")),
+    )
+    each = [against(f"gdkd · {name} teacher", f"dkd · {name} teacher") for name in ("plain", "usual", "strong")]
+    return Study(
+        "teacher-augmentation",
+        "Does GDKD gain over DKD because its teacher was trained with strong augmentation?",
+        "Three teachers, trained without, with usual and with strong augmentation; the first comparison is the "
+        "interaction: the lead of gdkd over dkd with the strong teacher, less that with the plain one.",
+        tuple(arms),
+        (gain, *(one for group in each for one in group)),
+        teachers=taught,
+    )
+
+
+def k1_equals_dkd() -> Study:
+    """GDKD's smallest group against DKD."""
+    taught = (Teaching(), Teaching("weak", "trained for a tenth of the epochs", length=0.1))
+    arms = [Arm("labels alone", "ce")]
+    for one in taught:
+        at = f" · {one.name or 'usual'} teacher"
+        arms += [Arm(f"dkd{at}", "dkd", teacher=one.name), Arm(f"gdkd(k=1){at}", "gdkd(k=1)", teacher=one.name)]
+    names = [f" · {one.name or 'usual'} teacher" for one in taught]
+    return Study(
+        "k1-equals-dkd",
+        "Is GDKD with k = 1 the same as DKD?",
+        "With k = 1 the group is the teacher's first choice in place of the label: the two losses are equal where the "
+        "teacher is right, so they ought to differ only with a teacher that errs on the training images.",
+        tuple(arms),
+        tuple(one for at in names for one in against(f"gdkd(k=1){at}", f"dkd{at}")),
+        teachers=taught,
+    )

@@ -1,0 +1,100 @@
+"""The page of studies and the map of methods say what the kept records say, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from benchmarks.keep import keep_record, measure
+from rich.console import Console
+
+from fractionate.config.method import MethodSpec
+from fractionate.studies.conduct import Conductor
+from fractionate.studies.jobs import Options
+from fractionate.studies.plan import Arm, Study, Teaching, against
+from fractionate.studies.sides import Setting
+
+sys.path.append(str(Path(__file__).parent.parent / "docs"))
+import results
+import which_method
+
+import studies
+
+TOY = Study(
+    "toy",
+    "Which of three?",
+    "Two teachers.",
+    tuple(
+        Arm(f"{method} · {teacher or 'usual'}", method, teacher=teacher)
+        for teacher in ("", "weak")
+        for method in ("ce", "kd", "dkd")
+    ),
+    against("dkd · usual", "kd · usual"),
+    teachers=(Teaching(), Teaching("weak", "half as long", length=0.5)),
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    setting = Setting(epochs=1, teacher_epochs=2)
+    Conductor(TOY, setting, folder / "toy", Console(file=StringIO()), Options(resume=True, command=("x",)))()
+    keep_record(folder / "toy", folder / "records")
+    return folder
+
+
+def test_the_page_of_studies_is_written_from_the_records_at_hand() -> None:
+    assert studies.PAGE.read_text(encoding="utf-8") == studies.page(), "run: python docs/studies.py"
+
+
+def test_a_kept_record_names_no_run_folder(out: Path) -> None:
+    raw = json.loads((out / "records" / "toy.json").read_text(encoding="utf-8"))
+    assert all(arm["folders"] == [] for arm in raw["arms"])
+    assert str(out) not in json.dumps(raw)
+
+
+def test_a_section_has_the_question_the_answer_the_seeds_and_the_commit(out: Path) -> None:
+    page = studies.page(out / "records")
+    for wanted in (TOY.question, "dkd · usual", "against", "2 |", "again: `fractionate study toy --seeds 2`", "commit"):
+        assert wanted in page
+
+
+def test_the_map_has_a_column_per_teacher_the_least_certain_first(out: Path) -> None:
+    lines = which_method.lines(out / "records", out / "none")
+    heads = next(line for line in lines if line.startswith("| method"))
+    raw = json.loads((out / "records" / "toy.json").read_text(encoding="utf-8"))
+    label = {one["name"]: one["label"] for one in raw["teachers"]}
+    assert label[""] != label["weak"]
+    shown = [f"p {value:.3f}" for value in sorted(label.values())]
+    assert heads.index(shown[0]) < heads.index(shown[1])
+    values = {arm["name"]: arm["values"][""] for arm in raw["arms"]}
+    gains = [a - b for a, b in zip(values["dkd · weak"], values["kd · weak"], strict=True)]
+    row = next(line for line in lines if line.startswith("| `dkd`"))
+    assert f"{abs(sum(gains) / 2):.2f}" in row.split("|")[2 if label["weak"] < label[""] else 3]
+
+
+def test_one_setting_alone_is_no_map(tmp_path: Path) -> None:
+    assert which_method.lines(tmp_path / "none", results.ROWS.parent / "no") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("dkd(beta=8, warmup=4)", "dkd"),
+        ("kd+deepkd+reweighted", "kd+deepkd+reweighted"),
+        ("kd+deepkd(normalize_gain=true)", "kd+deepkd, gain normalised"),
+        ("dkd+deepkd(rule=published-code)", None),
+        ("kd(temperature=2)", None),
+    ],
+)
+def test_methods_that_differ_in_more_than_weights_have_no_row(method: str, name: str | None) -> None:
+    assert which_method.key(MethodSpec.parse(method)) == name
+
+
+def test_the_certainty_of_a_kept_teacher_needs_rows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no rows"):
+        measure(tmp_path)
