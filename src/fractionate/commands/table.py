@@ -15,14 +15,16 @@ from .linear_probe import LinearProbe
 from .look import Doctor, Methods, Profile, Recipes, Report
 from .predict import Predict
 from .train import Train
+from .tune import Tune
 
 Looks = Report | Methods | Recipes | Doctor | Profile
-Command = Demo | Compare | Train | Evaluate | Predict | LinearProbe | Export | Looks
+Command = Demo | Compare | Tune | Train | Evaluate | Predict | LinearProbe | Export | Looks
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "train": Train,
+    "tune": Tune,
     "evaluate": Evaluate,
     "predict": Predict,
     "linear-probe": LinearProbe,

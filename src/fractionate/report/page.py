@@ -59,7 +59,7 @@ def render(result: Table, title: str) -> str:
     """The HTML text of a table, its figures and its provenance."""
     title = one_line(title)
     sections = [_section(name, rows) for name, rows in result.settings.items()]
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     return template.render(
         title=title,
         sections=sections,
@@ -78,10 +78,11 @@ def accuracy_svg(rows: Sequence[Row], narrow: bool = False) -> str:
         narrow: for screens of 400 pixels.
     """
     panel = accuracy_panel(rows, row_inks(rows), narrow)
-    return _environment().get_template("panel.svg.j2").render(p=panel)
+    return environment().get_template("panel.svg.j2").render(p=panel)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of all pages, with what they are filled with."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
