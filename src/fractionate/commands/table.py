@@ -16,15 +16,17 @@ from .look import Doctor, Methods, Profile, Recipes, Report
 from .predict import Predict
 from .study import Study
 from .train import Train
+from .tune import Tune
 
 Looks = Report | Methods | Recipes | Doctor | Profile
-Command = Demo | Compare | Study | Train | Evaluate | Predict | LinearProbe | Export | Looks
+Command = Demo | Compare | Study | Train | Tune | Evaluate | Predict | LinearProbe | Export | Looks
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "compare": Compare,
     "study": Study,
     "train": Train,
+    "tune": Tune,
     "evaluate": Evaluate,
     "predict": Predict,
     "linear-probe": LinearProbe,

@@ -216,7 +216,7 @@ class Lines:
 
     def _remaining(self, now: float) -> str:
         """Time for the epochs that are left in all jobs, as fast as those since the first began."""
-        left = sum(job.run.epochs for job in self.jobs) - sum(self.reached)
+        left = sum(job.until or job.run.epochs for job in self.jobs) - sum(self.reached)
         seconds = (now - (self.started if self.begun is None else self.begun)) / self.trained * left
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"

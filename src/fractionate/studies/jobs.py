@@ -21,11 +21,12 @@ from .display import Board, boards
 
 @dataclass(frozen=True)
 class Job:
-    """A run and the folder it goes to."""
+    """A run and the folder it goes to; ``until`` is the epoch at which a study that goes on later ends it for now."""
 
     title: str
     run: Run
     folder: Path
+    until: int | None = None
 
 
 @dataclass(frozen=True)

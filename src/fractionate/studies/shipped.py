@@ -36,22 +36,33 @@ def ship(runs: Sequence[Path], console: Console) -> None:
         return
     first = runs[0]
     out = first.parent / EXPORTED
+    hand_over(first, out, console)
+    show(runs, console)
+    _write_page(first.parent.parent, console)
+
+
+def hand_over(run: Path, out: Path, console: Console) -> None:
+    """Export a finished run with its card, as ONNX too where the packages are there; what cannot be written is said.
+
+    Args:
+        run: finished run folder.
+        out: where to; an earlier export that is there is replaced.
+        console: where it is said.
+    """
     formats: list[Format] = ["safetensors"]
     if all(importlib.util.find_spec(name) for name in ONNX_NEEDS):
         formats.append("onnx")
     else:
         console.print("no ONNX file: pip install 'fractionate[export]' brings what writes it", highlight=False)
     try:
-        if not _newer(out, first):
+        if not _newer(out, run):
             _make_room(out)
             with _said_before():
-                export_run(first, out, formats, console=console)
+                export_run(run, out, formats, console=console)
     except Exception as error:  # an exporter of torch raises nearly anything; the run is whole
         said = " ".join(str(error).split())[:300]
-        told = f"the student was not exported ({said}): fractionate export {first} --out DIR"
+        told = f"the student was not exported ({said}): fractionate export {run} --out DIR"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    show(runs, console)
-    _write_page(first.parent.parent, console)
 
 
 @contextmanager

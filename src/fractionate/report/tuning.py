@@ -1,0 +1,226 @@
+"""The page of a search: what was tried, accuracy against seconds, and whether the winner can be told from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fractionate._files import expanded, write_atomically
+from fractionate._headlines import headline
+from fractionate._terminal import one_line
+from fractionate.report.chart import Frame, Mark, Panel, Scale, extent, path, text, unit, x_axis, y_axis
+from fractionate.report.figures import Figure
+from fractionate.report.page import environment
+from fractionate.report.words import LEVEL_TEXT, Difference, Estimate, gap, measured, number, paired_difference
+
+LEFT_BEHIND, TUNED, USUAL, FRONT = "k0", "k1", "k2", "k3"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One student of the search.
+
+    Args:
+        label: what it was trained with.
+        usual: whether that is a published method as it comes.
+        score: last headline on the validation part; ``None`` if it failed before the first rung.
+        epochs: how far it came.
+        seconds: of training so far.
+        whole: whether it was trained in full.
+        more: its scores with further seeds.
+        fault: why it failed, if so.
+    """
+
+    label: str
+    usual: bool
+    score: float | None
+    epochs: int
+    seconds: float
+    whole: bool
+    more: tuple[float, ...] = ()
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A setting of the confirmation: headline on the test part by fresh seed, and seconds per run."""
+
+    label: str
+    scores: tuple[float, ...]
+    seconds: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """Over the seeds."""
+        return Estimate(self.scores)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All that the page shows.
+
+    Args:
+        title: of the page.
+        metric: key of the headline.
+        baseline: label of the arm that the winner is compared with.
+        tries: in the order of the search.
+        arms: the winner first; same seeds, in the same order.
+        usual: label of the best published method as it comes.
+        facts: pairs of name and value.
+        folder: the winner's run.
+        command: how the program was called.
+    """
+
+    title: str
+    metric: str
+    baseline: str
+    tries: tuple[Try, ...]
+    arms: tuple[Arm, ...]
+    usual: str
+    facts: tuple[tuple[str, str], ...]
+    folder: str
+    command: str
+
+
+def write_tuning(found: Tuning, out: Path | str) -> Path:
+    """Write the page of a search as one HTML file, readable offline, in light and in dark.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    out = expanded(out)
+    metric, front = headline(found.metric), pareto(found.tries)
+    page = (
+        environment()
+        .get_template("tuning.html.j2")
+        .render(
+            t=replace(found, title=one_line(found.title)),
+            sentences=sentences(found),
+            figure_=_figure(found, front),
+            front=front,
+            metric=metric,
+            ranked=_ranked(found.tries),
+            differences={arm.label: versus(arm, found.arms, found.baseline) for arm in found.arms},
+            level=LEVEL_TEXT,
+        )
+    )
+    write_atomically(out, page)
+    return out
+
+
+def versus(arm: Arm, arms: Sequence[Arm], baseline: str) -> Difference | None:
+    """Paired difference of an arm to another one; ``None`` for that one itself."""
+    other = next((a for a in arms if a.label == baseline), None)
+    if other is None or other is arm:
+        return None
+    return paired_difference(arm.scores, other.scores)
+
+
+def sentences(found: Tuning) -> list[str]:
+    """Whether the winner can be told from kd, and from the best published method as it comes; plainly.
+
+    Example:
+        >>> arms = Arm("dkd(beta=2)", (94.0, 95.0), 1.0), Arm("kd", (93.0, 93.5), 1.0)
+        >>> sentences(Tuning("t", "top1", "kd", (), arms, "kd", (), "", ""))[0]
+        'dkd(beta=2) cannot be told from kd by 2 fresh seeds.'
+    """
+    winner = found.arms[0]
+    told = [_judged(winner, found, found.baseline, found.metric)]
+    if found.usual not in (found.baseline, winner.label):
+        told.append(_judged(winner, found, found.usual, found.metric, "the best published method as it comes, "))
+    gaps = versus(winner, found.arms, found.baseline)
+    if gaps is not None and gaps.verdict == "within":
+        told.append(f"Nothing here speaks for it over {found.baseline}, and nothing proves the two equal.")
+    score = measured(winner.estimate, headline(found.metric))
+    told.append(f"It has {score} on the test part, which no student of the search was measured on.")
+    return told
+
+
+def _judged(winner: Arm, found: Tuning, other: str, key: str, what: str = "") -> str:
+    gaps, metric = versus(winner, found.arms, other), headline(key)
+    seeds = f"{len(winner.scores)} fresh seeds"
+    if gaps is None:
+        return f"The search found nothing better than {what}{other} itself."
+    if gaps.low is None or gaps.high is None:
+        return f"One fresh seed cannot tell {winner.label} from {what}{other}."
+    if gaps.verdict in ("above", "below"):
+        told = f"{winner.label} ends {gaps.verdict} {what}{other} by more than the seeds’ spread"
+        return f"{told}: {gap(gaps)} {metric.of} over {seeds} ({LEVEL_TEXT} interval, paired)."
+    told = f"{winner.label} cannot be told from {what}{other} by {seeds}"
+    return f"{told}." if other == found.baseline else f"{told}: {gap(gaps)} {metric.of}."
+
+
+def pareto(tries: Sequence[Try]) -> list[Try]:
+    """Students trained in full that no other one beats in both, the fastest first.
+
+    Example:
+        >>> tries = [Try("a", True, 90, 9, 2, True), Try("b", True, 91, 9, 3, True), Try("c", True, 90.5, 9, 4, True)]
+        >>> [t.label for t in pareto(tries)]
+        ['a', 'b']
+    """
+    front: list[Try] = []
+    for one in sorted((t for t in tries if t.whole and t.score is not None), key=lambda t: (t.seconds, -_score(t))):
+        if not front or _score(one) > _score(front[-1]):
+            front.append(one)
+    return front
+
+
+def _score(one: Try) -> float:
+    return float("-inf") if one.score is None else one.score
+
+
+def _ranked(tries: Sequence[Try]) -> list[Try]:
+    """Whole ones first, then by how far they came, then by score."""
+    return sorted(tries, key=lambda t: (-t.epochs, -_score(t)))
+
+
+def _figure(found: Tuning, front: Sequence[Try]) -> Figure:
+    caption = (
+        "Every student of the search at the seconds that it was trained for, on the validation part, one seed. Filled: "
+        "trained in full. Hollow: left behind at a rung. The line joins those that no faster one equals; their numbers "
+        "are those of the table below."
+    )
+    legend = (("tuned", TUNED), ("published method as it comes", USUAL), ("left behind", LEFT_BEHIND), ("front", FRONT))
+    return Figure(
+        "front",
+        "Accuracy against seconds",
+        caption,
+        (_panel(found, front, 1040.0, 420.0),),
+        legend,
+        wide=True,
+        narrow=(_panel(found, front, 400.0, 360.0),),
+    )
+
+
+def _panel(found: Tuning, front: Sequence[Try], width: float, height: float) -> Panel:
+    metric = headline(found.metric)
+    drawn = [t for t in found.tries if t.score is not None and t.seconds > 0]
+    low, high = extent([t.seconds for t in drawn], log=True)
+    frame = Frame(Scale(low, high, 46, width - 12, log=True), Scale(*_heights(drawn), height - 46, 34))
+    marks = x_axis(frame, "seconds of training", 5 if width > 500 else 3, grid=True)
+    marks += y_axis(frame, f"{metric.name} on the validation part{unit(metric)}")
+    plot = [_dot(t, frame, metric.value) for t in sorted(drawn, key=lambda t: t.whole)]
+    line = path([(t.seconds, _score(t)) for t in front], frame.x, frame.y)
+    plot.insert(0, Mark("path", {"d": line, "class": f"line {FRONT}"}))
+    for place, one in enumerate(front, start=1):
+        plot.append(text(frame.x(one.seconds) - 7, frame.y(_score(one)) - 7, str(place), "value", "end"))
+    told = "; ".join(f"{t.label} {metric.value(_score(t))} in {t.seconds:.1f} s" for t in front)
+    return Panel(width, height, "", f"The front of accuracy against seconds: {told}.", frame, tuple(marks), tuple(plot))
+
+
+def _heights(drawn: Sequence[Try]) -> tuple[float, float]:
+    """Range of the scores: students far below the others, such as those that learned nothing, lie under the axis."""
+    scores = sorted(_score(t) for t in drawn)
+    whole = [_score(t) for t in drawn if t.whole]
+    floor = scores[len(scores) // 4] if scores else 0.0
+    return extent([*(s for s in scores if s >= floor), *whole])
+
+
+def _dot(one: Try, frame: Frame, value: object) -> Mark:
+    ink = LEFT_BEHIND if not one.whole else USUAL if one.usual else TUNED
+    kind, size = ("dot ring", 5.0) if one.whole else ("dot hollow", 3.0)
+    height = min(max(_score(one), frame.y.low), frame.y.high)
+    place: dict[str, str | float] = {"cx": frame.x(one.seconds), "cy": frame.y(height), "r": size}
+    tip = f"{one.label}: {number(one.score)} after {one.epochs} epochs, {number(one.seconds, 1)} s"
+    return Mark("circle", {**place, "class": f"{kind} {ink}"}, tip=tip)

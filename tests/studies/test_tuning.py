@@ -1,0 +1,336 @@
+"""A budget in, a student out: on a toy of a few images, every property of the search that a user relies on."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fractionate.cli import main
+from fractionate.config.data import Data
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Run
+from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import run_in_folder
+from fractionate.runs.stop import Stopped
+from fractionate.studies.chosen import Choice
+from fractionate.studies.jobs import Job, Options
+from fractionate.studies.tuning import Budget, Wish, tune
+from fractionate.studies.tuning import search as search_module
+from fractionate.studies.tuning import store as store_module
+from fractionate.studies.tuning.budget import divided, largest, price, rungs
+from fractionate.studies.tuning.rungs import reached, train_rung, train_to, why_failed
+from fractionate.studies.tuning.space import Setting, drafts, published, suggested
+from fractionate.studies.tuning.store import Store
+from fractionate.train import sources
+
+tune_module = importlib.import_module("fractionate.studies.tuning.tune")
+
+EPOCHS = 3
+TOY = Choice(
+    "digits",
+    teacher_epochs=1,
+    epochs=EPOCHS,
+    student="convnet_4_8",
+    changes=["data.labels_per_class=2", "data.passes=1", "data.batch_size=10"],
+)
+WISH = Wish(TOY, Budget(14, "runs"), seeds=2, methods=("kd", "dkd", "gdkd", "nkd"))
+
+
+def tuned(wish: Wish, out: Path, workers: int = 1, *, overwrite: bool = False) -> tuple[Path, str]:
+    text = StringIO()
+    console = Console(file=text, width=200)
+    return tune(
+        wish, out, console, Options(overwrite=overwrite, command=("fractionate", "tune")), workers
+    ), text.getvalue()
+
+
+def facts(out: Path) -> dict[str, object]:
+    """What was found, without times and places."""
+    found = json.loads((out / "tune.json").read_text())
+    found["tries"] = [{k: v for k, v in t.items() if k != "seconds"} for t in found["tries"]]
+    found["arms"] = [{k: v for k, v in a.items() if k != "seconds"} for a in found["arms"]]
+    return {key: found[key] for key in ("tries", "arms", "usual", "baseline", "metric")}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    out = tmp_path_factory.mktemp("tuned")
+    return out, *tuned(WISH, out)
+
+
+def toy(epochs: int = 4, **changes: object) -> Run:
+    data = Data("digits", labels_per_class=2, batch_size=10, shift=1, evaluate_on="validation")
+    run = Run(
+        student=Network("convnet_4_8"), method=MethodSpec("ce"), data=data, epochs=epochs, device="cpu", threads=1
+    )
+    return replace(run, save_every=0, **changes)
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    timed = ("seconds", "images_per_s")
+    return [{k: v for k, v in row.items() if k not in timed} for row in RunFolder(folder).metrics()]
+
+
+def quiet() -> Console:
+    return Console(file=StringIO())
+
+
+def test_a_student_that_stops_at_every_rung_equals_one_that_was_never_stopped(tmp_path: Path) -> None:
+    run_in_folder(toy(), tmp_path / "whole")
+    for until in (1, 2, 4):
+        train_to([Job("toy", toy(), tmp_path / "rungs", until)], Options(), quiet(), "", 1, lambda: None)
+        assert len(RunFolder(tmp_path / "rungs").metrics()) == until
+    assert rows(tmp_path / "rungs") == rows(tmp_path / "whole")
+    one, other = (RunFolder(tmp_path / name).student.read_bytes() for name in ("whole", "rungs"))
+    assert one == other
+
+
+def test_processes_change_no_number(tmp_path: Path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        jobs = [Job(f"{seed}", toy(2, seed=seed), tmp_path / name / f"{seed}", 1) for seed in (0, 1)]
+        train_to(jobs, Options(), quiet(), "", workers, lambda: None)
+    assert [rows(tmp_path / "one" / str(seed)) for seed in (0, 1)] == [
+        rows(tmp_path / "two" / str(seed)) for seed in (0, 1)
+    ]
+    assert not RunFolder(tmp_path / "two" / "0").finished
+
+
+def test_a_deadline_ends_a_rung_and_loses_nothing(tmp_path: Path) -> None:
+    job = Job("toy", toy(), tmp_path / "run", 2)
+    with pytest.raises(Stopped):
+        train_to([job], Options(deadline=0.0), quiet(), "", 1, lambda: None)
+    train_to([job], Options(), quiet(), "", 1, lambda: None)
+    assert reached(job.folder, 2) is not None
+
+
+def test_the_winner_s_folder_is_whole_and_handed_over(done: tuple[Path, Path, str]) -> None:
+    _, winner, _ = done
+    assert RunFolder(winner).finished
+    assert RunFolder(winner).student.is_file()
+    assert (winner.parent / "exported" / "README.md").is_file()
+    assert RunFolder(winner).config().data.evaluate_on == "test"
+    assert RunFolder(winner).config().seed == 1000
+
+
+def test_every_method_as_it_comes_is_among_the_first(done: tuple[Path, Path, str]) -> None:
+    tries = facts(done[0])["tries"]
+    assert [t["label"] for t in tries[:4]] == ["kd", "dkd", "gdkd", "nkd"]
+    assert [t["usual"] for t in tries] == [True] * 4 + [False] * (len(tries) - 4)
+    assert len(tries) > 4
+    assert tries[0]["whole"]  # kd goes to the end
+
+
+def test_the_budget_is_kept(done: tuple[Path, Path, str]) -> None:
+    ledger = Store(done[0], tune_module._about(WISH, [Setting(m) for m in WISH.methods])).ledger
+    assert sum(runs for runs, _ in ledger.values()) <= WISH.budget.amount
+    epochs = sum(len(RunFolder(f).metrics()) for f in done[0].rglob("student-*")) / EPOCHS
+    assert epochs == pytest.approx(
+        sum(runs for key, (runs, _) in ledger.items() if key.startswith(("search", "finals")))
+    )
+
+
+def test_the_page_says_whether_the_winner_can_be_told_from_kd(done: tuple[Path, Path, str]) -> None:
+    page, text = (done[0] / "tune.html").read_text("utf-8"), done[2]
+    winner = facts(done[0])["arms"][0]["label"]
+    says = ("cannot be told from kd", "kd by more than the seeds", "nothing better than kd")
+    said = [words for words in says if words in text]
+    assert len(said) == 1
+    assert page.count(said[0]) >= 1
+    assert winner.replace("'", "&#39;") in page
+    assert "<script" not in page
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_what_is_finished_is_not_trained_again(done: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = facts(done[0])
+    monkeypatch.setattr("fractionate.studies.tuning.rungs.run_in_folder", lambda *_, **__: pytest.fail("trained again"))
+    winner, _ = tuned(WISH, done[0])
+    assert winner == done[1]
+    assert facts(done[0]) == before
+
+
+@pytest.mark.parametrize("after", [3, 8])
+def test_a_search_that_was_ended_anywhere_finds_the_same(
+    done: tuple[Path, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """As kill -9 leaves it: rungs are over that nobody wrote down, or proposals are half written."""
+    calls = iter(range(after))
+    write = Store._book
+
+    def die(*args: object) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_book", die)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(WISH, tmp_path)
+    tuned(WISH, tmp_path)
+    assert facts(tmp_path) == facts(done[0])
+
+
+def test_test_images_are_read_by_the_confirmation_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, confirming = [], []
+    digits = sources.digits
+
+    def reading(part: str, *rest: object) -> object:
+        read.append((part, bool(confirming)))
+        return digits(part, *rest)
+
+    def settings(finalists: object) -> object:
+        confirming.append(1)
+        return arms(finalists)
+
+    arms = tune_module.arms
+    monkeypatch.setattr(sources, "digits", reading)
+    monkeypatch.setattr(tune_module, "arms", settings)
+    tuned(WISH, tmp_path)
+    assert ("validation", False) in read
+    assert ("test", True) in read
+    assert ("test", False) not in read
+
+
+def test_a_student_that_diverges_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed: list[Setting] = []
+
+    def wild(*args: object) -> Setting:
+        proposed.append(suggested(*args))
+        return Setting("kd", 1e30) if len(proposed) == 1 else proposed[-1]
+
+    monkeypatch.setattr(store_module, "suggested", wild)
+    winner, text = tuned(WISH, tmp_path)
+    failed = [t for t in facts(tmp_path)["tries"] if t["fault"]]
+    assert [t["label"] for t in failed] == ["kd, rate x 1e+30"]
+    assert "diverged" in failed[0]["fault"]
+    assert "1 failed" in text
+    assert RunFolder(winner).finished
+    assert "failed: training diverged" in (tmp_path / "tune.html").read_text("utf-8")
+
+
+def test_a_larger_budget_goes_on_and_other_settings_are_refused(done: tuple[Path, Path, str]) -> None:
+    out, _, _ = done
+    before = len(facts(out)["tries"])
+    with pytest.raises(ValueError, match=r"another epochs.*--out"):
+        tuned(replace(WISH, choice=replace(TOY, epochs=2)), out)
+    tuned(replace(WISH, budget=Budget(18, "runs")), out)
+    assert len(facts(out)["tries"]) > before
+
+
+def test_only_published_tries_nothing_else(tmp_path: Path) -> None:
+    tuned(replace(WISH, only_published=True), tmp_path)
+    tries = facts(tmp_path)["tries"]
+    assert [t["label"] for t in tries] == ["kd", "dkd", "gdkd", "nkd"]
+
+
+def test_a_time_budget_keeps_back_what_the_confirmation_takes(tmp_path: Path) -> None:
+    store = Store(tmp_path, {})
+    with store.spending("search 0.0 first", 0.5):
+        pass
+    store.study.set_user_attr("ledger", {"search 0.0 first": [0.5, 5.0], "teacher": [0.0, 20.0]})
+    search = search_module.Search(
+        store, tmp_path, drafts(TOY, None), 3, Budget(400, "seconds"), 5, [], [], 0, quiet(), Options(), 1
+    )
+    assert search.per_run == 10
+    assert search.plan() == divided((400 - 2 * 20) / 10, 5)
+    end = search.deadline().deadline
+    assert end is not None
+    left = end - search_module.deadline(0.0)
+    assert left == pytest.approx(400 - search.plan().kept * 10 - 20, abs=2)
+
+
+@pytest.mark.parametrize("runs", [10, 23.5, 120])
+def test_a_plan_spends_no_more_than_there_is(runs: float) -> None:
+    plan = divided(runs, 5)
+    assert plan.search + plan.kept == pytest.approx(runs)
+    ladder = rungs(30)
+    size = largest(plan.search, 99, ladder)
+    assert price(size, ladder) <= plan.search < price(size + 1, ladder) or size == 99
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "gdkd", "nkd", "dist", "wttm", "wsld", "mlkd", "ldrld", "logit_mse"])
+def test_every_corner_of_the_space_can_be_built_or_is_refused_in_words(name: str) -> None:
+    import optuna
+
+    draft = drafts(replace(TOY, validation=True), Network("convnet_4_8"))
+    study, built = optuna.create_study(), 0
+    for wrapper in ("none", "deepkd", "reweighted", "dot", "lskd", "ea"):
+        for way in ("forward", "reverse", "jsd"):
+            fixed = {"method": name, "wrapper": wrapper, "weight": 2.0, "target": 0.5, "temperature": 2.0}
+            study.enqueue_trial(fixed | {"direction": way, "rate": 0.5})
+            try:
+                setting = suggested(study.ask(), draft, [name])
+            except ValueError:
+                continue
+            built += 1
+            run = setting.run(draft, 0)
+            assert MethodSpec.parse(str(run.method)).build().name
+            assert run.optimizer.lr == pytest.approx(0.025)
+    assert built >= 1
+
+
+def test_the_methods_as_they_come_begin_with_kd() -> None:
+    names = [s.method for s in published("digits")]
+    assert names[0] == "kd"
+    assert {"ce", "dkd", "gdkd", "nkd", "dist", "dkd+deepkd"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_a_fault_is_said_and_kept(tmp_path: Path) -> None:
+    from fractionate.runs.stop import Stop
+
+    broken = replace(toy(), student=Network("convnet_4_8", checkpoint="nowhere.safetensors"))
+    event = train_rung(0, Job("x", broken, tmp_path / "x", 1), Options(), lambda event: None, Stop())
+    assert event.done
+    assert event.score is None
+    assert "nowhere.safetensors" in (why_failed(tmp_path / "x") or "")
+
+
+@pytest.fixture
+def no_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def without(name: str, *rest: str) -> object:
+        return None if name == "optuna" else find(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+
+
+@pytest.mark.usefixtures("no_optuna")
+def test_a_missing_package_is_one_line_that_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "digits"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "fractionate[tune]" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["digits", "--budget", "soon"], "--budget is a time (20m, 2h) or a number of runs"),
+        (["digits", "--budget", "0"], "above 0"),
+        (["digits", "seed=3"], "tune decides seed itself"),
+        (["--budget", "3"], "name one recipe"),
+        (["digits", "--seeds", "1"], "--seeds must be at least 2"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", *words, "--out", str(tmp_path / "x")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert named in said
+    assert "\n" not in said
+
+
+def test_a_budget_that_is_too_small_says_what_is_enough(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="12 runs of 3 epochs are the least"):
+        tuned(replace(WISH, budget=Budget(5, "runs"), only_published=True), tmp_path)
