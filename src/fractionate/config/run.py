@@ -13,7 +13,7 @@ from .data import Data
 from .method import MethodSpec
 from .optimizers import SGD, AdamW, LearningRate
 from .ranges import check_run
-from .task import Classification, Segmentation
+from .task import Classification, Detection, Segmentation
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Run:
     save_every: int = 1
     keep: int = 2
     skip_nonfinite: int = 0
-    task: Classification | Segmentation = field(default_factory=Classification)
+    task: Classification | Segmentation | Detection = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         check_run(self)

@@ -70,7 +70,7 @@ class Pairs:
             ValueError: a file that cannot be read, a mask of another size than its image, or with other labels.
         """
         image, mask = self.files[i]
-        pixels, labels = _read(image, _rgb), self._labels(mask)
+        pixels, labels = read_with(image, _rgb), self._labels(mask)
         if pixels.shape[1:] != labels.shape:
             raise ValueError(_other_size(mask, labels.shape, pixels.shape[1:]))
         return pixels, labels
@@ -81,7 +81,7 @@ class Pairs:
         Raises:
             ValueError: they differ.
         """
-        image, mask = (_read(place, _size) for place in self.files[i])
+        image, mask = (read_with(place, _size) for place in self.files[i])
         if image != mask:
             raise ValueError(_other_size(self.files[i][1], mask, image))
         return image
@@ -91,7 +91,7 @@ class Pairs:
         return digest([(name(place), _bytes(place)) for pair in self.files for place in pair], list(self.classes))
 
     def _labels(self, mask: Place) -> Tensor:
-        values = _read(mask, _values)
+        values = read_with(mask, _values)
         if values.ndim == 3:
             return self._painted(mask, values)
         low, high = (int(v) for v in values.aminmax()) if values.numel() else (0, 0)
@@ -214,7 +214,7 @@ def largest_label(masks: Sequence[Place]) -> int:
     """
     highest = -1
     for mask in masks:
-        values = _read(mask, _values)
+        values = read_with(mask, _values)
         if values.ndim == 3:
             return 0  # painted: reading them says what is missing
         highest = max(highest, int(values[values != VOID].max()) if bool((values != VOID).any()) else -1)
@@ -244,7 +244,7 @@ def _void(table: Tensor) -> str:
     return ", ".join(str(v) for v in (table == VOID).nonzero()[:, 0].tolist()) or "none"
 
 
-def _read(place: Place, take: Any) -> Any:
+def read_with(place: Place, take: Any) -> Any:
     """What ``take`` makes of an opened picture.
 
     Raises:
