@@ -47,6 +47,11 @@ HEADLINES = {
     "pixel_accuracy": Headline("pixel_accuracy", "pixels", "pixel accuracy"),
     "miou_published": Headline("miou_published", "mIoU, absent as 0", "mean IoU with absent classes as 0"),
     "ap": Headline("ap", "AP", "average precision"),
+    "ap50": Headline("ap50", "AP50", "average precision at IoU 0.50"),
+    "ap75": Headline("ap75", "AP75", "average precision at IoU 0.75"),
+    "ap_small": Headline("ap_small", "AP small", "average precision of small objects"),
+    "ap_medium": Headline("ap_medium", "AP medium", "average precision of medium objects"),
+    "ap_large": Headline("ap_large", "AP large", "average precision of large objects"),
 }
 
 SCHEMA_0 = "top1"

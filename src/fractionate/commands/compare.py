@@ -64,7 +64,7 @@ class Compare:
     """Distil by several methods and seeds (fractionate compare cifar100-small): a table and one page. Resumes."""
 
     what: Subject = ()
-    """Recipe (digits, cifar100, cifar100-small, folder, segmentation); then field=value, which holds for all runs."""
+    """Recipe (digits, cifar100, folder, segmentation, detection ...); then field=value, which holds for all runs."""
     out: Folder = None
     """Folder of the teacher, of every run and of report.html; default: runs/RECIPE."""
     teacher: Name = None

@@ -30,7 +30,7 @@ class LinearProbe:
         from .._files import expanded
         from ..config.data import Name
         from ..config.files import override
-        from ..config.ranges import DENSE
+        from ..config.ranges import BOXED, DENSE
         from ..probe.linear import probe_run, probe_settings
         from ..runs.folder import RunFolder
 
@@ -39,6 +39,6 @@ class LinearProbe:
             raise ValueError("name one run folder: fractionate linear-probe RUN --on stl10 --data DIR")
         folder = expanded(names[0])
         trained = RunFolder(folder).config()
-        other = cast("Name", choose("set of images", self.on, [n for n in get_args(Name) if n not in DENSE]))
+        other = cast("Name", choose("set of images", self.on, [n for n in get_args(Name) if n not in (*DENSE, *BOXED)]))
         settings = probe_settings(other, trained, None if self.data is None else str(self.data))
         probe_run(folder, override(settings, changes), console)

@@ -60,7 +60,7 @@ class Train:
     """Train students: fractionate train cifar100 --teacher T --student S --method M, or train folder --data DIR."""
 
     what: Subject = ()
-    """Recipe (digits, cifar100, folder, segmentation ...), or a run folder after --resume; fields: see config.yaml."""
+    """Recipe (digits, cifar100, folder, detection ...), or a run folder after --resume; fields: see config.yaml."""
     config: File = None
     """Config file, such as config.yaml of a run folder, in place of a recipe; needs --out."""
     recipe: Id = None

@@ -5,13 +5,14 @@ from .files import changed_fields, differences, from_yaml, override, read_config
 from .method import MethodSpec, Wrapper
 from .optimizers import SGD, AdamW, LearningRate, Optimizer
 from .run import Monitors, Network, Parallel, Run
-from .task import Classification, Segmentation
+from .task import Classification, Detection, Segmentation
 
 __all__ = [
     "SGD",
     "AdamW",
     "Classification",
     "Data",
+    "Detection",
     "LearningRate",
     "MethodSpec",
     "Monitors",

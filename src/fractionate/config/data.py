@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .ranges import DENSE, FOLDERS, LOADED, OF_DENSE, SIZED, left_alone, within
+from .ranges import BOXED, DENSE, FOLDERS, LOADED, OF_DENSE, SIZED, left_alone, within
 
 Name = Literal[
     "digits",
@@ -25,6 +25,7 @@ Name = Literal[
     "ade20k",
     "voc",
     "masks",
+    "coco",
 ]
 Augment = Literal[
     "none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment", "randaugment-2-9", "trivialaugment"
@@ -38,7 +39,8 @@ class Data:
     Args:
         name: data set; ``"folder"`` is any folder of images, one folder per class; those of photos are read in their
             official layouts, and never downloaded. With a class for every pixel: ``"camvid"``, ``"cityscapes"``,
-            ``"ade20k"``, ``"voc"``, and ``"masks"``, any folder of images and masks.
+            ``"ade20k"``, ``"voc"``, and ``"masks"``, any folder of images and masks. With boxes: ``"coco"``, any folder
+            with annotations in COCO's format.
         root: folder the data set lies in, or is downloaded to; ``None`` takes the environment variable
             FRACTIONATE_DATA, else ``data``.
         labels_per_class: keep this many training images of each class; ``None`` keeps all.
@@ -46,7 +48,8 @@ class Data:
             (CIFAR-100-LT); ``None`` keeps them balanced. The teacher that is trained along sees the same images.
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one, of a set of photos the usual one.
-            Those of CIFAR-10, CIFAR-100 and STL-10 are resized to it once, before any augmentation.
+            Those of CIFAR-10, CIFAR-100 and STL-10 are resized to it once, before any augmentation. Of images
+            with boxes it is the longer side, 640 unless given.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
@@ -134,10 +137,10 @@ def _check(data: Data) -> None:
 
 
 def _check_dense(data: Data) -> None:
-    """What belongs to sets with a class for every pixel, and what they have not."""
-    if data.name in DENSE:
+    """What belongs to sets with a class for every pixel or with boxes, and what they have not."""
+    if data.name in (*DENSE, *BOXED):
         why = f"is for images with one class each, not for {data.name!r}"
-        left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix")
+        left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix", "imbalance")
         within(1, crop=min(data.crop, default=None), multiple=data.multiple)
         within(0, 1, colour=data.colour)
         within(0, scale_step=data.scale_step)
@@ -145,8 +148,10 @@ def _check_dense(data: Data) -> None:
             raise ValueError(f"scale is the smallest and the largest factor, above 0, got {list(data.scale)}")
         if not data.crop and data.scale != (1.0, 1.0):
             raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
+        if data.name in BOXED:
+            left_alone(data, "would cut boxes; images with boxes are shown whole", "crop", "scale_step")
     else:
-        why = f"belongs to dense data sets ({', '.join(DENSE)}), not to {data.name!r}"
+        why = f"belongs to dense data sets ({', '.join((*DENSE, *BOXED))}), not to {data.name!r}"
         left_alone(data, why, *OF_DENSE)
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .optimizers import SGD, AdamW, LearningRate
     from .run import Run
-    from .task import Segmentation
+    from .task import Detection, Segmentation
 
 SEEDS = 2**32 - 1  # those of NumPy; a source multiplies them by a million and adds the epoch
 EPOCHS = 1_000_000
 THREADS = 1024
 FOLDERS = ("folder", "imagenet", "tiny-imagenet", "cub200", "dtd", "food101")  # data sets of image files
-SIZED = (*FOLDERS, "stl10", "cifar10", "cifar100")  # whose images have no size of their own, or can be given another
+BOXED = ("coco",)  # data sets with boxes
+# Those whose images have no size of their own, or can be given another one.
+SIZED = (*FOLDERS, "stl10", "cifar10", "cifar100", *BOXED)
 DENSE = ("camvid", "cityscapes", "ade20k", "voc", "masks")  # data sets with a class for every pixel
 OF_DENSE = ("crop", "scale", "scale_step", "colour", "multiple")  # fields of the data for these sets alone
 LOADED = (
@@ -69,6 +71,11 @@ def check_segmentation(task: Segmentation) -> None:
         left_alone(task, "belongs to logits='head'", "labels")
     if task.evaluate != "sliding":
         left_alone(task, "belongs to evaluate='sliding'", "stride")
+
+
+def check_detection(task: Detection) -> None:
+    """Numbers in range."""
+    within(0, features=task.features)
 
 
 def check_device(name: str) -> None:
@@ -171,29 +178,45 @@ def check_run(run: Run) -> None:
 
 
 def check_images(run: Run) -> None:
-    """Dense data for a dense task, looked at where a config's own images are read: others may bring theirs.
+    """Dense data for a dense task, boxes for one of boxes: looked at where a config's own images are read.
 
     Raises:
         ValueError: one without the other.
     """
-    dense = run.data.name in DENSE
-    if dense and run.task.name != "segmentation":
-        raise ValueError(f"data.name={run.data.name} has a class for every pixel; use task.name=segmentation")
-    if not dense and run.task.name == "segmentation":
-        sets = ", ".join(DENSE)
-        raise ValueError(f"task.name=segmentation needs a class for every pixel: data.name must be one of {sets}")
+    kinds = {"segmentation": (DENSE, "a class for every pixel"), "detection": (BOXED, "boxes")}
+    for task, (sets, what) in kinds.items():
+        if run.data.name in sets and run.task.name != task:
+            raise ValueError(f"data.name={run.data.name} has {what}; use task.name={task}")
+        if run.data.name not in sets and run.task.name == task:
+            raise ValueError(f"task.name={task} needs {what}: data.name must be one of {', '.join(sets)}")
 
 
 def _check_task(run: Run) -> None:
-    """Options that a dense task has."""
-    if run.task.name != "segmentation":
+    """Options that a dense task or one of boxes has."""
+    if run.task.name == "classification":
         return
-    if run.task.evaluate == "sliding" and not run.data.crop:
+    if run.task.name == "segmentation" and run.task.evaluate == "sliding" and not run.data.crop:
         raise ValueError("task.evaluate=sliding needs data.crop, the size of its windows")
+    what = "maps of them" if run.task.name == "segmentation" else "those of regions"
     if run.teacher_table != "off":
-        raise ValueError("teacher_table keeps one row of logits per image, not maps of them; use teacher_table=off")
+        raise ValueError(f"teacher_table keeps one row of logits per image, not {what}; use teacher_table=off")
     if run.graph:
-        raise ValueError("graph=true records steps of images, not of pixels, whose number changes; use graph=false")
+        rows = "pixels" if run.task.name == "segmentation" else "regions"
+        raise ValueError(f"graph=true records steps of images, not of {rows}, whose number changes; use graph=false")
+    if run.task.name == "detection":
+        _check_regions(run, run.task)
+
+
+def _check_regions(run: Run, task: Detection) -> None:
+    if task.keep == "foreground" and run.accumulate > 1:
+        raise ValueError(
+            "task.keep=foreground averages over the objects' regions of a whole step, which are not counted before its "
+            "parts are; use accumulate=1, or task.keep=all"
+        )
+    if run.compile_teacher:
+        raise ValueError("compile_teacher compiles a network's whole pass, and a detector runs in parts; leave it off")
+    if task.features and not run.method.distils:
+        raise ValueError("task.features compares the student's feature maps with a teacher's; 'ce' has none")
 
 
 def _check_with_adamw(run: Run) -> None:

@@ -14,7 +14,7 @@ from .data import Data
 from .method import MethodSpec
 from .optimizers import SGD, AdamW, LearningRate
 from .ranges import check_run
-from .task import Classification, Segmentation
+from .task import Classification, Detection, Segmentation
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Run:
     evaluate_every: int = 1
     keep: int = 2
     skip_nonfinite: int = 0
-    task: Classification | Segmentation = field(default_factory=Classification)
+    task: Classification | Segmentation | Detection = field(default_factory=Classification)
 
     def evaluates(self, epoch: int) -> bool:
         """Whether the student is measured after this epoch, counted from 1."""

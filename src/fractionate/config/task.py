@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .ranges import check_segmentation
+from .ranges import check_detection, check_segmentation
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,24 @@ class Segmentation:
         check_segmentation(self)
 
 
-TaskConfig = Classification | Segmentation
+@dataclass(frozen=True)
+class Detection:
+    """Boxes around objects: :class:`fractionate.tasks.Detection`, whose metric is COCO's average precision.
+
+    Args:
+        name: ``"detection"``.
+        keep: which of the student's sampled regions are distilled: ``"all"``, or the ``"foreground"``, those that were
+            matched with an object. The detector's own losses are those of all regions in either case.
+        features: weight of the mean squared difference of both networks' feature maps, as the component ``features`` in
+            a stream of its own; 0 = off. Needs as many channels in both.
+    """
+
+    name: Literal["detection"] = field(default="detection", kw_only=True)
+    keep: Literal["all", "foreground"] = "all"
+    features: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_detection(self)
+
+
+TaskConfig = Classification | Segmentation | Detection

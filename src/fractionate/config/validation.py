@@ -13,13 +13,13 @@ from .._choices import unknown
 from .method import Wrapper
 from .optimizers import SGD, AdamW
 from .run import Run
-from .task import Classification, Segmentation
+from .task import Classification, Detection, Segmentation
 
 Kinds = Mapping[str, type]  # part of the config -> which of its kinds is meant
 # The parts that may be of several kinds, told by their name, the usual kind first.
 KINDS: dict[str, dict[object, type]] = {
     "optimizer": {"sgd": SGD, "adamw": AdamW},
-    "task": {"classification": Classification, "segmentation": Segmentation},
+    "task": {"classification": Classification, "segmentation": Segmentation, "detection": Detection},
 }
 
 

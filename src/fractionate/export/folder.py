@@ -18,7 +18,7 @@ from .. import __version__
 from .._choices import choose
 from .._headlines import HEADLINES, headline, headline_of
 from .._terminal import one_line, printable
-from ..config.ranges import DENSE
+from ..config.ranges import BOXED, DENSE
 from ..config.run import Run
 from ..data import Normalization
 from ..methods.catalog import METHODS, WRAPPERS, describe
@@ -265,7 +265,7 @@ def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn
 def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
     """Some normalised images, the number of classes and their names, and the normalisation."""
     test = evaluation_source(run.data, torch.device("cpu"))
-    most = FEW if run.data.name in DENSE else COMPARED
+    most = FEW if run.data.name in (*DENSE, *BOXED) else COMPARED
     found = torch.cat([batch.images for batch, _ in zip(test.batches(1), range(most), strict=False)])[:most]
     return found.contiguous(), test.num_classes, test.classes, test.normalization
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..models import Description, OnlyLogits, OnlyMaps, load_exported, pick_logits, pick_maps, save_exported
 from ..models.dense import is_dense
+from ..models.detection import are_detections, numbers_of
 from ..models.foreign import run_on
 
 Format = Literal["safetensors", "onnx", "torch-export"]
@@ -57,6 +58,7 @@ def safetensors(net: nn.Module, description: Description, images: Tensor, folder
 
 def torch_export(net: nn.Module, description: Description, images: Tensor, folder: Path) -> Written:
     """A program of torch's, which runs without this package."""
+    _check_logits(net, images, "torch-export")
     batch = torch.export.Dim("batch")
     with _quiet():
         # not strict: torch 2.6 cannot follow get_submodule otherwise
@@ -69,6 +71,7 @@ def torch_export(net: nn.Module, description: Description, images: Tensor, folde
 
 def onnx(net: nn.Module, description: Description, images: Tensor, folder: Path) -> Written:
     """An ONNX graph with a dynamic batch, checked under onnxruntime."""
+    _check_logits(net, images, "onnx")
     path, own = folder / ONNX, torch.__version__.split(".")
     with _quiet():
         if tuple(map(int, own[:2])) >= FIRST_WITH_GOOD_ONNX:
@@ -130,12 +133,16 @@ def compare(
     largest = 0.0
     for size in (*BATCHES, len(images)):
         given, answer = run_on(net, images[:size]), other(images[:size])
-        pick = pick_maps if is_dense(given) else pick_logits
-        expected, found = pick(given, type(net).__name__), pick(answer, what)
+        if are_detections(given):
+            expected, found = numbers_of(given), numbers_of(answer)
+        else:
+            pick = pick_maps if is_dense(given) else pick_logits
+            expected, found = pick(given, type(net).__name__), pick(answer, what)
         if found.shape != expected.shape:
             raise ValueError(f"{what}: a batch of {size} gives {list(found.shape)}, the network {list(expected.shape)}")
-        difference = float((found - expected).abs().max())
-        allowed = tolerance * max(1.0, float(expected.abs().max()))
+        apart, size_of = ((found - expected).abs(), expected.abs())
+        difference, largest_of = (float(x.max()) if x.numel() else 0.0 for x in (apart, size_of))
+        allowed = tolerance * max(1.0, largest_of)
         if not difference <= allowed:  # also when it is not a number
             raise ValueError(
                 f"{what}: logits differ from the network's by {difference:.2g}, allowed is {allowed:.2g}; nothing was "
@@ -143,6 +150,16 @@ def compare(
             )
         largest = max(largest, difference)
     return largest
+
+
+def _check_logits(net: nn.Module, images: Tensor, format: str) -> None:
+    """Refuse detectors, of which a recorded graph would keep one image's number of boxes."""
+    with torch.no_grad():
+        if are_detections(run_on(net, images[:1])):
+            raise ValueError(
+                f"format {format!r} holds networks that return logits, and a detector returns boxes; "
+                f"export it with --format safetensors, which fractionate.models.load_exported reads"
+            )
 
 
 def _plain(net: nn.Module, images: Tensor) -> nn.Module:

@@ -15,6 +15,7 @@ from .._files import expanded
 from .._typing import Float
 from .checkpoints import load_checkpoint
 from .dense import is_dense, pick_maps
+from .detection import are_detections
 from .foreign import pick_logits, run_on
 from .libraries import Stem
 from .preprocessing import Interpolation, Preprocessing
@@ -106,9 +107,11 @@ class Exported:
         return (images / 255 - mean) / std
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Float[Tensor, "n c ..."]:
-        """Logits of raw images; maps of them, of a network that gives every pixel a class."""
+    def __call__(self, images: Tensor) -> Any:
+        """Logits of raw images; maps of them, of a network that gives every pixel a class; boxes, of a detector."""
         said = run_on(self.net, self.normalize(images), self.description.name)
+        if are_detections(said):
+            return said
         return (pick_maps if is_dense(said) else pick_logits)(said, self.description.name)
 
 

@@ -18,6 +18,7 @@ from .._choices import unknown
 from .._files import expanded
 from .checkpoints import OtherHead
 from .dense import smp_network, torchvision_dense
+from .detection import torchvision_detector
 from .foreign import in_words
 
 Stem = Literal["default", "small"]
@@ -115,6 +116,8 @@ def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) 
     models = _import("torchvision", f"model 'torchvision:{name}'").models
     if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
         return dense
+    if (detector := torchvision_detector(models, name, num_classes, pretrained)) is not None:
+        return detector
     if name not in models.list_models():
         raise ValueError(unknown("torchvision model", name, models.list_models()))
     if not pretrained:

@@ -225,9 +225,9 @@ def _of_timm(net: nn.Module, name: str) -> Preprocessing:
 
 
 def _of_torchvision(net: nn.Module, name: str) -> Preprocessing | None:
-    from torchvision.models import get_model_weights, list_models, segmentation
+    from torchvision.models import detection, get_model_weights, list_models, segmentation
 
-    if name.partition("+")[0] in list_models(module=segmentation):
+    if name.partition("+")[0] in [*list_models(module=segmentation), *list_models(module=detection)]:
         return None  # only its backbone has weights, and dense data are normalised as ImageNet is
     said: Any = get_model_weights(name)["DEFAULT"].transforms()
     if not hasattr(said, "crop_size"):  # networks for other things than classes take pictures of any size

@@ -13,6 +13,7 @@ from torch import nn
 from .._choices import choose, unknown
 from .._files import expanded
 from .cifar import ALIASES, CIFAR
+from .detection import PREFIX, faster_rcnn
 from .foreign import build_own
 from .libraries import LIBRARIES, STEMS, Stem, small_stem
 from .mobile import MobileNetV1
@@ -45,9 +46,10 @@ def create(
 
     Args:
         name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
-            ``"timm:resnet18"``; ``"hf:path/to/folder"``, an image classifier of transformers that lies there; or a
-            function of yours, called as ``function(num_classes=...)``: ``"package.module:function"``, installed or in
-            the current folder, or ``"path/to/file.py:function"``.
+            ``"timm:resnet18"``; ``"fasterrcnn-resnet18"`` and the other detectors of
+            :func:`fractionate.models.detection.faster_rcnn`; ``"hf:path/to/folder"``, an image classifier of
+            transformers that lies there; or a function of yours, called as ``function(num_classes=...)``:
+            ``"package.module:function"``, installed or in the current folder, or ``"path/to/file.py:function"``.
         num_classes: number of logits.
         pretrained: load the library's default weights (torchvision, timm and hf only).
         stem: ``"small"`` fits the first layers of a torchvision or timm network to small images such as 32 x 32: a
@@ -75,6 +77,10 @@ def create(
         net = LIBRARIES[library](rest, num_classes, pretrained, new_head)
         if stem == "small":
             small_stem(net, library, rest)
+    elif name.startswith(PREFIX):
+        if stem == "small":
+            raise ValueError(f"model {name!r} has one stem only; leave stem='default'")
+        net = faster_rcnn(name, num_classes, pretrained)
     else:
         _refuse_library_options(name, pretrained, stem)
         net = _yours(name, num_classes, own_code) if is_own_code(name) else _ours(name, num_classes)

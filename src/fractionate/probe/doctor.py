@@ -15,20 +15,18 @@ import torch
 from .._headlines import headline
 from ..config.run import Run
 from ..data import Source, class_counts, unlabelled_count
-from ..data.dense import DenseImages
 from ..kernels import state
 from ..methods.effective import said, warning_of
 from ..monitors import norms
 from ..pictures.survey import in_bytes
 from ..rows import Progress
-from ..tasks.classification import Evaluation
 from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
 from ..train.device import fixed_threads, place
 from ..train.optimizer import allocation
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, in_time, kept_bytes
-from .dense import pixels_said
+from .dense import classes_said, measured_on
 from .sample import Sampled, Thinned, sampled
 
 if TYPE_CHECKING:
@@ -162,8 +160,8 @@ def _data(made: list[tuple[Source, Source]], run: Run, device: torch.device) -> 
 
 
 def _classes(train: Source) -> str:
-    if isinstance(train, DenseImages):
-        return pixels_said(train)
+    if said := classes_said(train):
+        return said
     passes = getattr(train, "passes", 1)
     known = class_counts(train)
     if (without := unlabelled_count(train)) == train.count:
@@ -203,8 +201,7 @@ def _teacher(training: Training) -> str:
     check_training(training, needs=("teacher",))
     found = training.teacher_test
     assert found is not None
-    metric, unit = headline(found.headline), "images" if isinstance(found, Evaluation) else "pixels"
-    count = f"{sum(found.calibration.count)} {unit}"
+    metric, count = headline(found.headline), f"{sum(found.calibration.count)} {measured_on(found)}"
     seen = f"{metric.value(found.score)} {metric.label} on {count}, evenly taken out of all"
     network = training.run.teacher
     seen += f"; {training.teacher_facts}" if training.teacher_facts else ""

@@ -17,20 +17,21 @@ from .._terminal import one_line
 from ..config.data import Data
 from ..config.run import Network
 from ..data import Photos, SmallImages
+from ..data.boxes import BoxImages
 from ..data.dense import DenseImages
 from ..methods import effective_weights
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..methods.effective import said
 from ..runs.folder import RunFolder
 from ..runs.origin import images_problem, student_problem
-from ..tasks import DenseEvaluation, Task
+from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import build_for, task_of
 from ..train.device import fixed_threads, place
 from ..train.health import check_weights
 from ..train.sources import evaluation_source
-from .dense import class_table, metrics_of
+from .dense import class_table, measured_on, metrics_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +122,7 @@ class Measured:
     """
 
     title: str
-    metrics: Evaluation | DenseEvaluation
+    metrics: Evaluation | DenseEvaluation | DetectionEvaluation
     images: int
     params: int
     images_per_s: float
@@ -216,7 +217,7 @@ def evaluate_network(
 def _measure(
     student: Network,
     teacher: Network | None,
-    test: SmallImages | Photos | DenseImages,
+    test: SmallImages | Photos | DenseImages | BoxImages,
     how: Conditions,
     title: str,
     task: Task | None,
@@ -241,7 +242,7 @@ def _measure(
     )
 
 
-def _ready(config: Network, test: SmallImages | Photos | DenseImages, how: Conditions) -> nn.Module:
+def _ready(config: Network, test: SmallImages | Photos | DenseImages | BoxImages, how: Conditions) -> nn.Module:
     net = build_for(config, test, test).to(test.device)
     check_weights(config.name, net)
     return in_channels_last(net) if how.channels_last else net
@@ -259,8 +260,7 @@ def _print(measured: Measured, console: Console) -> None:
 
     m = measured.metrics
     table = Table(title=f"{measured.title}, {measured.params:,} parameters, {measured.images:,} images")
-    per_class = {} if isinstance(m, Evaluation) else m.ious
-    scores = {key: x for key, x in m.columns().items() if not key.startswith("iou/")}
+    scores = {key: x for key, x in m.columns().items() if "/" not in key}
     for head in (*(headline(key).head for key in scores), "agreement %", "ECE %", "images/s"):
         table.add_column(head, justify="right")
     agreement = "-" if m.agreement is None else f"{m.agreement:.2f}"
@@ -269,17 +269,17 @@ def _print(measured: Measured, console: Console) -> None:
     table.add_row(*cells, agreement, ece, speed)
     console.print(table)
     if not isinstance(m, Evaluation):
-        console.print(class_table(per_class, m.absent))
-    console.print(_bins(m.calibration))
+        console.print(class_table(m))
+    console.print(_bins(m.calibration, measured_on(m).split()[0]))
     console.print(f"images/s: batches of {measured.batch_size}, {measured.device}", highlight=False)
 
 
-def _bins(calibration: Calibration) -> Table:
+def _bins(calibration: Calibration, unit: str) -> Table:
     """Reliability: in every bin of confidence, how sure the network was and how often it was right."""
     from rich.table import Table
 
     table = Table(title="calibration")
-    for head in ("confidence between", "mean %", "right %", "images"):
+    for head in ("confidence between", "mean %", "right %", unit):
         table.add_column(head, justify="right")
     for i, count in enumerate(calibration.count):
         sure, right = calibration.confidence[i], calibration.accuracy[i]

@@ -11,7 +11,7 @@ from ..config.ranges import FOLDERS
 from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..train.sources import SETS
-from . import cifar100, cifar100_16px, cifar100_small, digits, folder, photos, segmentation
+from . import cifar100, cifar100_16px, cifar100_small, detection, digits, folder, photos, segmentation
 from .teachers import alone_top1
 
 
@@ -64,6 +64,10 @@ RECIPES: dict[str, Recipe] = {
     "camvid-small": Recipe(
         segmentation.small_teacher, segmentation.small_student, "CamVid at a small scale", segmentation.METHODS
     ),
+    "detection": Recipe(detection.teacher, detection.student, "Boxes around objects", detection.METHODS),
+    "detection-small": Recipe(
+        detection.small_teacher, detection.small_student, "Boxes at a small scale", detection.METHODS
+    ),
 }
 
 
@@ -114,6 +118,7 @@ __all__ = [
     "cifar100",
     "cifar100_16px",
     "cifar100_small",
+    "detection",
     "digits",
     "find",
     "folder",

@@ -13,7 +13,7 @@ import torch
 
 from ..config.files import override
 from ..config.method import MethodSpec
-from ..config.ranges import DENSE, FOLDERS
+from ..config.ranges import BOXED, DENSE, FOLDERS
 from ..config.run import Network, Run
 from ..models import create, is_own_code
 from ..recipes import placed
@@ -185,7 +185,7 @@ def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
         ['device=cpu', 'student.stem=small']
     """
     said = [(change.partition("=")[0].strip(), change) for change in changes]
-    shared = SHARED + OF_A_FOLDER * (images in (*FOLDERS, *DENSE))
+    shared = SHARED + OF_A_FOLDER * (images in (*FOLDERS, *DENSE, *BOXED))
     network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
     return [*(change for path, change in said if path in shared), *network]
 

@@ -2,6 +2,8 @@
 
 from .classification import Calibration, Diverged, Evaluation, calibrate, evaluate, measure, predict
 from .counts import DenseEvaluation
+from .detection import Detection
+from .precision import DetectionEvaluation
 from .rows import Classification, make_rows
 from .segmentation import Segmentation
 from .task import Guessed, Metrics, Result, Task, measure_with
@@ -10,6 +12,8 @@ __all__ = [
     "Calibration",
     "Classification",
     "DenseEvaluation",
+    "Detection",
+    "DetectionEvaluation",
     "Diverged",
     "Evaluation",
     "Guessed",

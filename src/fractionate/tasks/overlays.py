@@ -77,7 +77,7 @@ def _strip(batch: Batch, student: nn.Module, teacher: nn.Module | None, rule: No
             said = same_size(maps_of(net.eval(), batch.images).float(), (target.shape[0], target.shape[1]))
             net.train(training)
             parts.append(_painted(pixels, said[0].argmax(0).cpu().where(target != ignore, ignore), ignore))
-    return _png(_cut(parts, target, ignore))
+    return as_png(_cut(parts, target, ignore))
 
 
 def _painted(pixels: Tensor, labels: Tensor, ignore: int) -> Tensor:
@@ -96,7 +96,8 @@ def _cut(parts: Sequence[Tensor], target: Tensor, ignore: int) -> Tensor:
     return together[:, ::step, ::step]
 
 
-def _png(pixels: Tensor) -> bytes:
+def as_png(pixels: Tensor) -> bytes:
+    """``[3, y, x]`` of 0..255 as a file."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -14,7 +14,7 @@ from ..data import Source, stated
 from ..methods import Method, TeacherFacts
 from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
-from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
+from ..tasks import Classification, Detection, Metrics, Result, Segmentation, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
@@ -195,6 +195,8 @@ def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
     if run.task.name == "segmentation":
         height, width = run.data.crop or (0, 0)
         return Segmentation(run.task, classes, (height, width) if run.data.crop else None)
+    if run.task.name == "detection":
+        return Detection(run.task, classes)
     method = run.method.build()
     return Classification(method.regions, method.token)
 

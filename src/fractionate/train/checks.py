@@ -210,7 +210,7 @@ def _check_one(training: Training, shown: int) -> None:
     state = random_state()
     try:
         with torch.no_grad():
-            net(batch.images[:1])
+            net(batch.images[:1]) if training.task.even else asking(training.task)(net, batch.images[:1], "student")
     except ValueError as error:
         size = training.run.data.batch_size
         where = "batches hold one image" if size == 1 else f"the last batch of every epoch holds one image ({shown} = "

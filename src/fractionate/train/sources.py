@@ -13,7 +13,7 @@ from torch import nn
 
 from .._files import cache_folder, expanded
 from ..config.data import Data
-from ..config.ranges import DENSE
+from ..config.ranges import BOXED, DENSE
 from ..data import (
     AUGMENTATIONS,
     PHOTO_NORMALIZATION,
@@ -35,9 +35,11 @@ from ..data import (
     resized,
     stl10,
 )
+from ..data.boxes import BoxImages
 from ..data.cifar import NORMALIZATION
 from ..data.dense import DenseImages
 from ..models.preprocessing import shown_of
+from .boxes import boxes, boxes_test
 from .dense import dense, dense_test
 from .joining import beside
 from .photos import data_root, folder_root, loaded, loaded_test, train_part
@@ -156,6 +158,8 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     """
     if data.name in DENSE:
         return dense(data, seed, device)
+    if data.name in BOXED:
+        return boxes(data, seed, device)
     if data.workers is not None:
         return loaded(data, seed, device, evaluation_batch)
     images = SETS[data.name](data)
@@ -207,7 +211,7 @@ def resident_test(images: Images, device: torch.device, batch_size: int | None =
 
 def evaluation_source(
     data: Data, device: torch.device, batch_size: int | None = None
-) -> SmallImages | Photos | DenseImages:
+) -> SmallImages | Photos | DenseImages | BoxImages:
     """The images of a config that networks are evaluated on, just as its runs were; errors as :func:`sources`.
 
     Args:
@@ -215,9 +219,9 @@ def evaluation_source(
         device: where batches go.
         batch_size: at most so many at once; ``None`` = the usual number.
     """
-    if data.name in DENSE:
-        dense = dense_test(data, device)
-        return replace(dense, batch_size=min(batch_size or dense.batch_size, dense.batch_size))
+    if data.name in (*DENSE, *BOXED):
+        found = dense_test(data, device) if data.name in DENSE else boxes_test(data, device)
+        return replace(found, batch_size=min(batch_size or found.batch_size, found.batch_size))
     if data.workers is not None:
         return loaded_test(data, device, lambda side: batch_size or evaluation_batch(side))
     return resident_test(SETS[data.name](data), device, batch_size)

@@ -74,7 +74,7 @@ def cropped(
         places.append((at + 0.5) * (length / scaled) - 0.5)
         inside.append(at < scaled)
     there = inside[0][:, None] & inside[1][None]
-    pixels = _coloured(_bilinear(image, places) / 255, crop.colour, drawn[4:])
+    pixels = coloured(_bilinear(image, places) / 255, crop.colour, drawn[4:])
     labels = mask[_nearest(places[0], image.shape[1])][:, _nearest(places[1], image.shape[2])].long()
     mean, std = (torch.tensor(v)[:, None, None] for v in (normalization.mean, normalization.std))
     pixels = torch.where(there, (pixels - mean) / std, torch.zeros(()))
@@ -106,7 +106,7 @@ def _nearest(at: Tensor, length: int) -> Tensor:
     return (at + 0.5).floor().long().clamp(0, length - 1)
 
 
-def _coloured(pixels: Tensor, most: float, drawn: Sequence[float]) -> Tensor:
+def coloured(pixels: Tensor, most: float, drawn: Sequence[float]) -> Tensor:
     """Brightness, contrast and saturation, each changed by a factor in 1 - most .. 1 + most."""
     if not most:
         return pixels

@@ -1,0 +1,189 @@
+"""Batches of images with boxes: of one size, pure functions of (seed, epoch, image), and whole sets to evaluate on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..._typing import Float
+from ...pictures.heads import memory
+from ..batch import BORROWED, Batch, Normalization, bounds
+from ..dense.pairs import KEPT, SHARE, THREADS
+from ..dense.reading import name, read
+from ..dense.source import IMAGENET, PRIME, coloured
+from .coco import Picture, Pictures
+from .target import DRAWS, Known, packed
+
+SIDE = 640  # pixels of the longer side where nothing else is said
+MIXED = 40_503  # spreads seeds over the draws of an epoch
+
+Shown = tuple[Tensor, Float[Tensor, "k 7"], float]  # uint8 pixels, boxes in them, and pixels of the file per pixel
+
+
+def shown(picture: Picture, side: int) -> Shown:
+    """One image with its longer side of a length, and its boxes in its pixels.
+
+    Raises:
+        ValueError: a file that cannot be read, or one of another size than the annotations say.
+    """
+    pixels: Tensor = read(picture.place, _rgb)
+    if tuple(pixels.shape[1:]) != picture.size:
+        raise ValueError(
+            f"{name(picture.place)} is {pixels.shape[1]} x {pixels.shape[2]} pixels and the annotations say "
+            f"{picture.size[0]} x {picture.size[1]}: its boxes would lie elsewhere; correct the one that is wrong"
+        )
+    height, width = picture.size
+    factor = max(height, width) / side
+    size = [max(1, round(n / factor)) for n in (height, width)]
+    if size != [height, width]:
+        small = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]
+        pixels = small.round().clamp(0, 255).to(torch.uint8)
+    across, down = size[1] / width, size[0] / height
+    boxes = picture.boxes * torch.tensor([1.0, across, down, across, down, 1.0, 1.0])
+    return pixels, boxes, factor
+
+
+def _rgb(image: object) -> Tensor:
+    """``[3, h, w]`` uint8 as it lies in the file: boxes do not turn with what a camera notes beside it."""
+    plain = image.convert("RGB")  # type: ignore[attr-defined]
+    width, height = plain.size
+    return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class BoxImages:
+    """A :class:`fractionate.data.Source` of images with boxes.
+
+    Every image lies in the upper left corner of a square; what is beyond it is the mean colour. A batch's ``target`` is
+    that of :func:`fractionate.data.boxes.packed`.
+
+    Args:
+        pictures: images and boxes; read at the start if they are few.
+        batch_size: images per batch.
+        side: pixels of an image's longer side.
+        training: shuffle, and change images as ``flip`` and ``colour`` say.
+        flip: mirror half of the images.
+        colour: largest relative change of brightness, contrast and saturation.
+        multiple: the square's side is a multiple of this.
+        passes: how often an epoch shows every image.
+        seed: of the order, of the changes, and of what is sampled in an image.
+        device: where batches are put.
+        normalization: of the pixels.
+    """
+
+    pictures: Pictures
+    batch_size: int
+    side: int = SIDE
+    training: bool = False
+    flip: bool = False
+    colour: float = 0.0
+    multiple: int = 32
+    passes: int = 1
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    normalization: Normalization = IMAGENET
+    kept: tuple[Shown, ...] = field(default=(), repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of categories; the background is none."""
+        return len(self.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, by id."""
+        return self.pictures.classes
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.pictures)
+
+    @property
+    def variants(self) -> None:
+        """Not counted."""
+
+    def __len__(self) -> int:
+        return -(-self.count * self.passes // self.batch_size)
+
+    def read(self) -> BoxImages:
+        """With the images in memory if there is room for them; every file is read once in any case.
+
+        Raises:
+            ValueError: an image that cannot be read, or that has another size than the annotations say.
+        """
+        needed = 3 * self.count * self.side**2
+        few = needed <= min(KEPT, SHARE * (memory() or KEPT))
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+            made = pool.map(lambda p: shown(p, self.side) if few else _looked(p), self.pictures.found)
+            return replace(self, kept=tuple(x for x in made if x is not None))
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number ``start`` on; those before are not read."""
+        return self.parts(epoch, 0, 1, start)
+
+    def parts(self, epoch: int, index: int, count: int, start: int = 0) -> Iterator[Batch]:
+        """Part ``index`` of ``count`` of every batch, the same images as in the whole batches."""
+        order = self._order(epoch)
+        for number in range(start, len(self)):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            own = rows[bounds(len(rows), index, count)]
+            batch = self._stacked(epoch, own or rows[:BORROWED])
+            yield batch if count == 1 else replace(batch, whole=len(rows), share=len(own) / len(rows))
+
+    def _order(self, epoch: int) -> list[tuple[int, int]]:
+        """Position in the epoch and number of every image."""
+        if not self.training:
+            return list(enumerate(list(range(self.count)) * self.passes))
+        generator = torch.Generator().manual_seed(self.seed * PRIME + epoch)
+        orders = [torch.randperm(self.count, generator=generator) for _ in range(self.passes)]
+        return list(enumerate(torch.cat(orders).tolist()))
+
+    def _stacked(self, epoch: int, rows: list[tuple[int, int]]) -> Batch:
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+            made = list((map if self.kept else pool.map)(lambda at: self._image(epoch, *at), rows))
+        images = torch.stack([pixels for pixels, _ in made]).contiguous(memory_format=torch.channels_last)
+        target, index = packed([known for _, known in made]), torch.tensor([i for _, i in rows])
+        to = [x.to(self.device) for x in (images, target, index)]
+        return Batch(to[0], to[1], to[2], normalization=self.normalization)
+
+    def _image(self, epoch: int, position: int, i: int) -> tuple[Float[Tensor, "3 y x"], Known]:
+        pixels, lines, factor = self.kept[i] if self.kept else shown(self.pictures.found[i], self.side)
+        turn = position // self.count  # which of the passes, so that each shows the image in another way
+        seed = ((self.seed * PRIME + epoch) * PRIME + i * self.passes + turn) % 2**63
+        drawn = torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
+        values = pixels / 255
+        if self.training:
+            values = coloured(values, self.colour, drawn[1:])
+        size, boxes = (pixels.shape[1], pixels.shape[2]), lines[:, 1:5].clone()
+        if self.training and self.flip and drawn[0] < 0.5:
+            values = values.flip(2)
+            boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.normalization.mean, self.normalization.std))
+        wide = -(-self.side // self.multiple) * self.multiple
+        values = F.pad((values - mean) / std, (0, wide - size[1], 0, wide - size[0]))
+        draw = (seed * MIXED) % DRAWS
+        return values, Known(boxes, lines[:, 0].long(), lines[:, 5], lines[:, 6] > 0, size, factor, draw)
+
+    def fingerprint(self) -> str:
+        """A digest of the images' names, sizes and boxes, of their pixels where they are kept, and of the classes."""
+        found = hashlib.sha256(repr((self.classes, self.normalization, self.side)).encode())
+        for picture in self.pictures.found:
+            found.update(repr((picture.place.name, picture.size, picture.boxes.tolist())).encode())
+        for pixels, *_ in self.kept:
+            found.update(pixels.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+
+def _looked(picture: Picture) -> None:
+    """A file's head alone, of a set too large to be kept."""
+    size = read(picture.place, lambda image: (image.size[1], image.size[0]))
+    if size != picture.size:
+        shown(picture, SIDE)  # says it
