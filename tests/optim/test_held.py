@@ -53,7 +53,7 @@ def test_states_of_other_optimizers_and_of_other_networks_are_refused_when_they_
     with pytest.raises(ValueError, match="another kind of optimizer"):
         fr.StreamSGD([p], lr=0.1).load_state_dict(moved(torch.optim.Adagrad([p]), p))
     for kind in (fr.StreamSGD, fr.StreamAdamW):
-        first = kind([p], lr=0.1)
+        first = kind([p], 0.1, 0.9)
         first.step({"loss": [torch.ones(2, 3)]})
         with pytest.raises(ValueError, match=r"of a parameter \[3, 2\] is \[2, 3\]"):
-            kind([q], lr=0.1).load_state_dict(first.state_dict())
+            kind([q], 0.1, 0.9).load_state_dict(first.state_dict())
