@@ -39,3 +39,21 @@ def test_gradients_in_shards_are_refused_by_aggregators_of_others() -> None:
 
 def test_the_logarithm_of_a_loss_is_taken_from_a_hundred_millionth_on() -> None:
     assert LEAST == 1e-8
+
+
+def moved(optimizer: torch.optim.Optimizer, p: torch.nn.Parameter) -> dict[str, object]:
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    p.grad = None
+    return optimizer.state_dict()
+
+
+def test_states_of_other_optimizers_and_of_other_networks_are_refused_when_they_are_loaded() -> None:
+    p, q = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(3, 2))
+    with pytest.raises(ValueError, match="another kind of optimizer"):
+        fr.StreamSGD([p], lr=0.1).load_state_dict(moved(torch.optim.Adagrad([p]), p))
+    for kind in (fr.StreamSGD, fr.StreamAdamW):
+        first = kind([p], 0.1, 0.9)
+        first.step({"loss": [torch.ones(2, 3)]})
+        with pytest.raises(ValueError, match=r"of a parameter \[3, 2\] is \[2, 3\]"):
+            kind([q], 0.1, 0.9).load_state_dict(first.state_dict())

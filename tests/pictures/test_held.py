@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fractionate.pictures import plan
+from fractionate.pictures.layout import found_in
 from fractionate.pictures.plan import Networks, planned
 from fractionate.pictures.survey import _check_counts
 
@@ -30,3 +31,11 @@ def test_the_size_suits_the_networks_and_the_machine(
 def test_a_class_without_a_training_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no image of class 'dog'"):
         _check_counts([3, 0], ["cat", "dog"], tmp_path)
+
+
+def test_pictures_beside_the_folders_of_the_classes_are_counted_and_named(tmp_path: Path) -> None:
+    for place in ("cat/1", "cat/2", "dog/1", "dog/2", "loose"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{place}.png")
+    with pytest.warns(UserWarning, match=r"1 picture lies beside the folders .* left out \(loose\.png\)"):
+        found_in(tmp_path)

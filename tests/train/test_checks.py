@@ -17,6 +17,7 @@ from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
+from fractionate.train.checks import check_classes
 from tests.train.runs import teacher_file, tiny
 
 
@@ -131,3 +132,12 @@ def test_checking_draws_nothing_and_moves_nothing(run: Run) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in training.student.state_dict().items())
     assert training.student.training
+
+
+@pytest.mark.parametrize(("last", "said"), [(nn.Sigmoid(), "sigmoids"), (nn.Identity(), "")])
+def test_a_teacher_whose_answers_all_lie_between_0_and_1_is_said(
+    last: nn.Module, said: str, run: Run, recwarn: pytest.WarningsRecorder
+) -> None:
+    check_classes(really_prepare(run, teacher=nn.Sequential(linear(10), last)))
+    words = [str(warning.message) for warning in recwarn if "between 0 and 1" in str(warning.message)]
+    assert (len(words) == 1 and said in words[0]) if said else not words

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .sharded import placed_as
+from .sharded import is_sharded, placed_as
 
 DecayOn = Literal["decoupled"] | str
 Orphan = Literal["own", "mean"]
+OPTIONS = ("lr", "weight_decay", "dampening", "nesterov", "beta2", "eps")  # of the groups that either optimizer saves
 SHARED = ("exp_avg_sq", "step")  # state that belongs to a parameter and to no stream
 
 
@@ -157,14 +158,26 @@ def fitted(who: str, state_dict: Mapping[str, Any], groups: list[dict[str, Any]]
     """A saved state with its buffers turned into those of ``streams``, and divided as sharded parameters are.
 
     Raises:
-        ValueError: the saved streams cannot be turned into these.
+        ValueError: the saved streams cannot be turned into these, or the state is another optimizer's or another
+            network's.
     """
+    for saved, group in zip(state_dict["param_groups"], groups, strict=False):
+        if lacking := [name for name in OPTIONS if name in group and name not in saved]:
+            raise ValueError(
+                f"{who}.load_state_dict: the state has no {lacking[0]!r}; was it saved by another kind of optimizer?"
+            )
     state = {key: fit_state(who, entry, streams) for key, entry in state_dict["state"].items()}
     keys = [key for group in state_dict["param_groups"] for key in group["params"]]
     own = [p for group in groups for p in group["params"]]
     for key, p in zip(keys, own, strict=False):  # torch's own loading says what is wrong with their number
         if key in state:
             found = state[key].items()
+            other = [x for name, x in found if isinstance(x, Tensor) and name != "step" and x.shape != p.shape]
+            if other and not is_sharded([p]):
+                raise ValueError(
+                    f"{who}.load_state_dict: the state of a parameter {list(p.shape)} is {list(other[0].shape)}; it "
+                    f"was saved for another network, or for the same parameters in another order"
+                )
             state[key] = {name: placed_as(p, x) if isinstance(x, Tensor) else x for name, x in found}
     return {**state_dict, "state": state}
 

@@ -190,6 +190,19 @@ def told_unread(unread: Iterable[Path]) -> str:
     return f"{len(unread)} {are} left out: {', '.join(kinds[:5])}{more}, for example {example}"
 
 
+def told_loose(folder: Path, names: Sequence[str]) -> str:
+    """That pictures lie beside the folders of the classes.
+
+    Example:
+        >>> told_loose(Path("my"), ["a.jpg"])
+        'my: 1 picture lies beside the folders of the classes, without a class, and is left out (a.jpg)'
+    """
+    one = len(names) == 1
+    lie, are = ("1 picture lies", "is") if one else (f"{len(names)} pictures lie", "are")
+    some = ", ".join(map(printable, names[:3]))
+    return f"{printable(folder)}: {lie} beside the folders of the classes, without a class, and {are} left out ({some})"
+
+
 def check_machine(error: Exception, path: Path) -> None:
     """Pass on what says nothing about the picture."""
     if isinstance(error, OSError) and error.errno in FULL:

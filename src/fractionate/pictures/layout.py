@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .heads import printable, suffixes
+from .heads import printable, suffixes, told_loose
 
 Kind = Literal["train", "validation", "test"]
 
@@ -228,6 +229,8 @@ def find(split: Path, classes: tuple[str, ...], *, aside: Collection[str] = ()) 
             f"there, or move it away"
         )
     found, endings = Found(split), suffixes()
+    if loose := [entry.name for entry in _entries(split) if entry.is_file() and entry.name.lower().endswith(endings)]:
+        warnings.warn(told_loose(split, loose), stacklevel=2)
     for label, name in enumerate(classes):
         before = len(found.paths)
         if name in names:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
-from ..models import classes_of, copy_of
+from ..models import Ask, classes_of, copy_of
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
@@ -41,6 +42,23 @@ def check_finite(training: Training) -> None:
         check_weights("teacher", teacher)
 
 
+def _say_probabilities(teacher: nn.Module, images: Tensor, ask: Ask) -> None:
+    """Warn of a teacher that ends in a softmax or sigmoids; rows of a softmax on a CPU are named by the losses."""
+    with torch.no_grad():
+        logits = ask(teacher.eval(), images, "teacher")
+    if not bool(((logits > 0) & (logits < 1)).all()):
+        return
+    summed = bool(((logits.double().sum(1) - 1).abs() < 2e-2).all())
+    if summed and images.device.type == "cpu":
+        return
+    warnings.warn(
+        f"every answer of the teacher {type(teacher).__name__} lies between 0 and 1: it seems to end in "
+        f"{'a softmax' if summed else 'sigmoids'}, and temperatures act on the scale of raw logits; take that "
+        f"layer off the network",
+        stacklevel=3,
+    )
+
+
 def check_classes(training: Training) -> None:
     """Refuse networks whose number of logits is not the data's number of classes."""
     classes = training.train.num_classes
@@ -50,6 +68,7 @@ def check_classes(training: Training) -> None:
     found = {"student": classes_of(training.student, few.images, "student", trained=True, ask=ask)}
     if (teacher := teacher_net(training)) is not None:
         found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
+        _say_probabilities(teacher, batch.at(slice(0, FEW)).images, ask)
     set_random_state(state)
     for what, count in found.items():
         if count != classes:
