@@ -10,8 +10,8 @@ out.
 
 The recipe: batches of 512 with the learning rate grown alike, one cycle of it, Nesterov momentum, and images of 16 x
 16, then 24 x 24, then whole, each for a share of the epochs. On a GPU steps are recorded as CUDA graphs, one per size,
-in bfloat16. Seeds are trained one after the other, so that a second is a second of one student. ``field=value`` at the end
-tries another recipe.
+in bfloat16. Seeds are trained one after the other, so that a second is a second of one student. ``field=value`` at the
+end tries another recipe.
 """
 
 from __future__ import annotations
