@@ -55,7 +55,7 @@ def pack(out: Path, folder: Path, runs: Sequence[Path] = ()) -> list[str]:
 
 
 def _evidence(out: Path, archive: Path) -> str:
-    small = [f for f in sorted(out.rglob("*")) if f.suffix in (".csv", ".done") or f.name == "plan.json"]
+    small = [f for f in sorted(out.rglob("*")) if f.suffix in (".csv", ".done", ".jsonl") or f.name == "plan.json"]
     small += [f for f in sorted(out.rglob("*")) if f.name in (CONFIG, METRICS, SUMMARY, "teachers.json")]
     with tarfile.open(archive, "w:gz") as tar:
         for file in dict.fromkeys(small):

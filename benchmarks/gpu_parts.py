@@ -57,8 +57,12 @@ def again(options: argparse.Namespace, clock: Clock) -> Iterator[Command]:
             yield from _students(options, clock, "long", options.seeds)
         elif what == "pairs":
             yield _pairs(options, clock)
+        elif what == "steps":
+            yield from _steps(options)
+        elif what == "speedrun":
+            yield from _speedrun(options)
         else:
-            raise ValueError(f"--what takes seeds, teacher and pairs, got {what!r}")
+            raise ValueError(f"--what takes seeds, teacher, pairs, steps and speedrun, got {what!r}")
 
 
 PARTS: dict[str, Part] = {"first": first, "second": second, "again": again}
@@ -185,6 +189,35 @@ def _pairs(options: argparse.Namespace, clock: Clock) -> Command:
     more = (f"device={options.device}",) if options.toy else _fast(options)
     words = ("-m", "benchmarks.cifar100_table", *toy, "--data", str(options.out / "data"), *where, *more)
     return Command("pairs", words, again=True)
+
+
+def _steps(options: argparse.Namespace) -> Iterator[Command]:
+    """Steps of every kind, students side by side, updates, data and losses, each against what it replaces."""
+    toy = ("--toy",) if options.toy else ()
+    for name, *more in (
+        ("trainer", "--rounds", "21"),
+        ("side_by_side",),
+        ("step", "--channels-last", "--rounds", "51"),
+        ("optimizer",),
+        ("data",),
+        ("losses", "--no-memory"),
+    ):
+        given = (*more, *toy, "--device", options.device, "--csv", str(options.out / f"{name}.csv"))
+        yield Command(name, ("-m", f"benchmarks.{name}", *given), most=120)
+
+
+def _speedrun(options: argparse.Namespace) -> Iterator[Command]:
+    """Seconds to the published accuracy, from the best teacher that is kept."""
+    teacher, student = _pair(options)
+    files = [options.out / "teachers" / f"{teacher}-{kind}.safetensors" for kind in ("long", "short")]
+    kept = [file for file in files if file.exists()]
+    if not kept:
+        print("speedrun: not begun, because no teacher is there yet", flush=True)
+        return
+    toy = ("--epochs", "2", "--seeds", "1") if options.toy else ()
+    words = ("-m", "benchmarks.speedrun", "--data", str(options.out / "data"), "--weights", str(kept[0]), *toy)
+    names = ("--teacher", teacher, "--student", student, "--device", options.device)
+    yield Command("speedrun", (*words, *names, "--out", str(options.out / "speedrun.jsonl")))
 
 
 def worth(out: Path) -> list[Path]:

@@ -133,7 +133,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=None, help=f"in all; default {MINUTES}")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seeds", type=int, default=3, help="of again")
-    parser.add_argument("--what", nargs="+", default=["seeds", "teacher", "pairs"], help="of again, in this order")
+    usual = ["seeds", "teacher", "pairs"]
+    parser.add_argument("--what", nargs="+", default=usual, help="of again, in this order; also steps, speedrun")
     parser.add_argument("--apart", dest="together", action="store_false", help="students one after the other")
     parser.add_argument("--toy", action="store_true", help="sizes of a rehearsal")
     options = parser.parse_args(arguments)

@@ -102,6 +102,8 @@ class Run:
         ema: decay per step of an average of the student's weights, which is then evaluated and kept; ``None`` = off.
         accumulate: parts in which a step's images go through the networks one after the other, for less memory.
         precision: ``"bfloat16"`` or ``"float16"`` (with a loss scale) is that of the networks; losses stay in float32.
+            ``"auto"`` is bfloat16 where the processor or GPU has a unit for it, else float32; the folder's config says
+            which.
         channels_last: memory layout of images and weights; often faster. Equal up to rounding, which is coarser there
             on a CPU: torch's batch norm is 4e-6 off, not 4e-8, and a first step's gradient by up to 6e-3 of itself.
         teacher_table: keep the teacher's logits per image and crop, and run it once for each: ``"lazy"`` as they are
@@ -143,7 +145,7 @@ class Run:
     combine: Literal["none", "total", "min_norm", "min_norm_log", "pcgrad"] = "none"
     ema: float | None = None
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     channels_last: bool = False
     teacher_table: Literal["off", "lazy", "full"] = "off"
     teacher_table_dtype: Literal["float32", "float16"] = "float32"

@@ -28,7 +28,7 @@ from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import build_for, task_of
-from ..train.device import fixed_threads, place
+from ..train.device import fixed_threads, place, settled_precision
 from ..train.health import check_weights
 from ..train.sources import evaluation_source
 from .dense import class_table, measured_on, metrics_of
@@ -152,7 +152,8 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
         teacher = None
-    conditions = Conditions(batch_size, run.device, run.precision, run.channels_last, run.threads)
+    precision: Any = settled_precision(run).precision
+    conditions = Conditions(batch_size, run.device, precision, run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
     title = one_line(f"{facts.get('name') or run.method.title}: {run.student.name}")
     return evaluate_network(

@@ -16,6 +16,7 @@ from ..optim import PeerLost
 from ..tasks import Diverged
 from ..train.build import prepare
 from ..train.checks import check_training
+from ..train.device import settled_precision
 from ..train.facts import remembered
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
@@ -88,6 +89,7 @@ def run_in_folder(
                 save_steps=save_steps,
                 teacher_at_least=teacher_at_least,
             )
+    run = settled_precision(run)
     target, world = RunFolder(expanded(folder)), current()
     if reason := _first(world.everyones(stop.reason)):
         raise Stopped(reason)

@@ -14,6 +14,7 @@ from .._choices import choose
 from .._headlines import headline
 from ..config.files import to_plain
 from ..config.run import Run
+from ..train.device import fast_precision, place
 from ..train.loop import Record
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ def display(console: Console, jobs: Sequence[Job], title: str = "runs", *, ends:
         title: name of the bar that counts them.
         ends: whether to print a line for a finished job where bars cannot be shown.
     """
+    for device in dict.fromkeys(job.run.device for job in jobs if job.run.precision == "auto"):
+        chosen, why = fast_precision(place(device))
+        console.print(f"precision=auto: {chosen}, because {why}", highlight=False, soft_wrap=True)
     if not console.is_terminal:
         yield Lines(console, jobs, ends=ends)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +39,7 @@ class LiveTeacher:
     Args:
         net: the teacher; it is frozen and put into evaluation mode.
         ask: how its logits are taken.
+        dtype: that of the autocast in which it runs, wherever it is called; ``None`` leaves that to the caller.
 
     Example:
         >>> teacher = LiveTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
@@ -49,17 +50,21 @@ class LiveTeacher:
 
     net: nn.Module
     ask: Ask = logits_of
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         frozen(self.net)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision(batch.images):
             weak = self.ask(self.net, batch.images, "teacher")
             strong = None if batch.strong is None else self.ask(self.net, batch.strong, "teacher")
         # copies made out here are ordinary tensors, which a backward pass may keep
         return weak.clone(), None if strong is None else strong.clone()
+
+    def _precision(self, images: Tensor) -> AbstractContextManager[object]:
+        return nullcontext() if self.dtype is None else torch.autocast(images.device.type, self.dtype)
 
 
 def frozen(net: nn.Module) -> nn.Module:

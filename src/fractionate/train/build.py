@@ -18,7 +18,7 @@ from ..tasks import Classification, Detection, Metrics, Result, Segmentation, Ta
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
-from .device import fixed_threads, kept_dtype, place
+from .device import fixed_threads, kept_dtype, place, settled_precision
 from .facts import facts_of, settled
 from .health import check_weights
 from .log import Watch, watching
@@ -144,7 +144,7 @@ def prepare(
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
     """
-    device = place(run.device)
+    run, device = settled_precision(run), place(run.device)
     made = _sources(run, device) if train is None or test is None else (train, test)
     train, test = train or made[0], test or made[1]
     teacher = teacher or _built_teacher(run, train, test)
@@ -247,11 +247,13 @@ def _facts(run: Run, net: nn.Module, train: Source, task: Task) -> TeacherFacts 
 
 def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
     images, ask = next(iter(train.batches(1))).images, asking(task)
-    dtype = kept_dtype(run)
-    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask, dtype=dtype)
+    kept = kept_dtype(run)
+    short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask, dtype=kept)
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
-    return tabled(LiveTeacher(short, ask), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net)
+    return tabled(
+        LiveTeacher(short, ask, kept), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net
+    )
 
 
 def asking(task: Task) -> Ask:

@@ -67,8 +67,9 @@ def check_classes(training: Training) -> None:
     state, ask = random_state(), asking(training.task)
     found = {"student": classes_of(training.student, few.images, "student", trained=True, ask=ask)}
     if (teacher := teacher_net(training)) is not None:
-        found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
-        _say_probabilities(teacher, batch.at(slice(0, FEW)).images, ask)
+        with autocast(training.run, few.images.device):  # its weights may be kept for that alone
+            found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
+            _say_probabilities(teacher, batch.at(slice(0, FEW)).images, ask)
     set_random_state(state)
     for what, count in found.items():
         if count != classes:

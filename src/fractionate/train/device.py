@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +36,42 @@ def place(name: str) -> torch.device:
     return torch.device(name if kind == "cuda" else "cuda" if kind == "auto" and there else "cpu")
 
 
+CPUINFO = Path("/proc/cpuinfo")
+UNITS = ("amx_bf16", "avx512_bf16")  # of x86 processors, as Linux names them
+
+
+@functools.cache
+def fast_precision(device: torch.device) -> tuple[str, str]:
+    """What ``precision=auto`` means on a device, and why.
+
+    It goes by what the hardware says, not by a stopwatch: processes that share a machine must decide alike, and so must
+    the one that goes on with a run.
+
+    Example:
+        >>> fast_precision(torch.device("cpu"))[0] in ("float32", "bfloat16")
+        True
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        fast, unit = major >= 8, f"compute capability {major}.{minor}"
+        return ("bfloat16" if fast else "float32"), f"a GPU of {unit} {'has' if fast else 'lacks'} units for bfloat16"
+    try:
+        flags = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "float32", "this system does not say whether its processor has a unit for bfloat16"
+    if there := [name for name in UNITS if re.search(rf"\b{name}\b", flags)]:
+        return "bfloat16", f"this processor has a unit for it ({there[0]})"
+    return "float32", f"this processor has no unit for bfloat16 ({' or '.join(UNITS)})"
+
+
+def settled_precision(run: Run) -> Run:
+    """The run with ``precision=auto`` decided; any other as it is."""
+    if run.precision != "auto":
+        return run
+    chosen: Any = fast_precision(place(run.device))[0]
+    return replace(run, precision=chosen)
+
+
 def autocast(run: Run, device: torch.device) -> torch.autocast:
     """The precision in which the networks run; losses are computed outside of it."""
     dtype = torch.float16 if run.precision == "float16" else torch.bfloat16
@@ -40,9 +81,9 @@ def autocast(run: Run, device: torch.device) -> torch.autocast:
 def kept_dtype(run: Run) -> torch.dtype | None:
     """In which type a live teacher may keep its weights, running under :func:`autocast` alone; ``None`` = as they are.
 
-    A table is filled in float32, so that runs of every precision read the same one.
+    A table is filled in float32, so that runs of every precision read the same one; pictures of dense teachers are too.
     """
-    live = run.precision != "float32" and run.teacher_table == "off"
+    live = run.precision != "float32" and run.teacher_table == "off" and run.task.name == "classification"
     return getattr(torch, run.precision) if live else None
 
 
