@@ -19,6 +19,7 @@ from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
+from .units import said, together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,7 @@ def compare(
     methods: Sequence[str] = (),
     workers: int | None = None,
     options: Options | None = None,
+    at_once: int | None = None,
 ) -> Path:
     """Train a recipe's teacher, or take yours, and students by several methods, and compare them.
 
@@ -47,6 +49,8 @@ def compare(
         methods: as on the command line; ``("all",)`` is every method, and every wrapper over dkd; none = the recipe's.
         workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
         options: what to do with folders that exist; by default finished runs with the same settings are kept.
+        at_once: at most so many runs side by side in one process, where they have the same batches and teacher;
+            ``None`` = as many as pay. On a CPU no number but those of time depends on it.
 
     Returns:
         The page.
@@ -71,8 +75,12 @@ def compare(
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:
         console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
+    workers = workers or min(4, os.cpu_count() or 1)
+    units = together(jobs, at_once, workers, resume=options.resume and not options.overwrite)
+    for line in said(jobs, units):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     with display(console, jobs) as listen:
-        run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
+        run_jobs(jobs, options, listen, workers, units)
     folders = [job.folder for job in jobs]
     print_table(folders, console)
     show(folders, console)
