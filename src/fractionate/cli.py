@@ -161,19 +161,23 @@ def _parse(words: list[str]) -> Command | None:
         raise ValueError(_sentence(complaint.getvalue())) from None
 
 
-def _takers(command: type) -> tuple[set[str], set[str]]:
-    """The options of a command that take no word, and those that take several."""
-    flags, several = {"-h", "--help"}, set()
+def _takers(command: type) -> tuple[set[str], set[str], set[str]]:
+    """The options of a command that take no word, those that take several, and those that take a number or none."""
+    flags, several, perhaps = {"-h", "--help"}, set(), set()
     for name, hint in typing.get_type_hints(command).items():
         option = name.replace("_", "-")
         if hint is bool:
             flags |= {f"--{option}", f"--no-{option}"}
         elif typing.get_origin(hint) is tuple:
             several.add(f"--{option}")
-    return flags, several
+        elif hint == tuple[int, ...] | None:
+            perhaps.add(f"--{option}")
+    return flags, several, perhaps
 
 
-def _fields_together(words: list[str], flags: Collection[str] = (), several: Collection[str] = ()) -> list[str]:
+def _fields_together(
+    words: list[str], flags: Collection[str] = (), several: Collection[str] = (), perhaps: Collection[str] = ()
+) -> list[str]:
     """Positional words may stand anywhere on the line; the parser wants them side by side.
 
     Neither tyro nor argparse does it: ``parse_intermixed_args`` refuses sub-commands, and both give a
@@ -183,6 +187,7 @@ def _fields_together(words: list[str], flags: Collection[str] = (), several: Col
         words: after the program's name.
         flags: options that take no value.
         several: options that take every word up to the next option, a second one like ``field=value`` left out.
+        perhaps: options that take a number, or nothing.
 
     Example:
         >>> _fields_together(["train", "digits", "--seeds", "1", "epochs=3"])
@@ -191,6 +196,8 @@ def _fields_together(words: list[str], flags: Collection[str] = (), several: Col
         ['train', 'runs/kd', '--resume', '--seeds', '1']
         >>> _fields_together(["compare", "--methods", "kd", "dkd", "epochs=3"], several={"--methods"})
         ['compare', 'epochs=3', '--methods', 'kd', 'dkd']
+        >>> _fields_together(["compare", "--together", "cifar100"], perhaps={"--together"})
+        ['compare', 'cifar100', '--together']
     """
     free: list[str] = []
     rest: list[str] = []
@@ -201,6 +208,8 @@ def _fields_together(words: list[str], flags: Collection[str] = (), several: Col
             name = name.replace("_", "-")
             option, values = ("" if has_value or name in flags else name), 0
             rest.append(word)
+        elif option in perhaps and not re.fullmatch(r"-?\d+", word):
+            free.append(word)
         elif option and (not values or (option in several and not re.match(r"[\w.]+=", word))):
             values += 1
             rest.append(word)

@@ -22,8 +22,8 @@ from fractionate.runs.checkpoint import random_state, set_random_state
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped
+from fractionate.train.average import Average
 from fractionate.train.build import prepare
-from fractionate.train.loop import Average
 from tests.train.runs import teacher_file, tiny
 
 TIMING = ("seconds", "images_per_s", "data_wait")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fractionate.models import create, logits_of
 from fractionate.teachers.live import folded
 from fractionate.train import fit, prepare
+from fractionate.train.average import Average
 from fractionate.train.checks import check_training
-from fractionate.train.loop import Average
 from tests.train.runs import tiny
 
 

@@ -10,9 +10,11 @@ from .options import (
     Count,
     Device,
     File,
+    Flag,
     Folder,
     MethodNames,
     Name,
+    Perhaps,
     Place,
     Subject,
     Time,
@@ -93,6 +95,11 @@ class Compare:
     """Train the controls of DeepKD's and DOT's streams too: the same gains as weights, and the memory alone."""
     workers: Count = None
     """Processes; default: one per core, at most 4. Does not change any number."""
+    together: Perhaps = None
+    """Runs with the same batches and teacher side by side in one process, at most N (8): a batch is made once for all
+    of them, and the teacher is asked once. Default: where that pays. On a CPU it does not change any number."""
+    no_together: Flag = False
+    """One run at a time in every process."""
     overwrite: bool = False
     """Train again what is there already."""
     budget: Time = None
@@ -126,6 +133,7 @@ class Compare:
         remember(self.student, self.teacher, *named_in(changes))
         if len(names) != 1:
             raise ValueError(f"name one recipe (fractionate compare cifar100-small); got {names or 'none'}")
+        at_once = self.at_once()
         choice = Choice(
             names[0],
             teacher=self.teacher,
@@ -146,7 +154,21 @@ class Compare:
             workers=self.workers,
             options=Options(self.overwrite, not self.overwrite, command, deadline(self.budget)),
             with_controls=self.controls,
+            at_once=at_once,
         )
+
+    def at_once(self) -> int | None:
+        """How many runs go side by side at most; none said: as many as pay."""
+        from ..studies.units import AT_ONCE
+
+        if self.together is None:
+            return 1 if self.no_together else None
+        if self.no_together:
+            raise ValueError("--together and --no-together exclude each other; leave one out")
+        if len(self.together) > 1:
+            raise ValueError(f"--together takes one number at most, got {' '.join(map(str, self.together))}")
+        at_least(1, together=min(self.together, default=1))
+        return self.together[0] if self.together else AT_ONCE
 
     def sides(self) -> list[str]:
         """The methods; one side or both of those whose released code differs from their text, if asked for."""

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from .._files import expanded
 
@@ -67,6 +67,8 @@ Method = Annotated[str | None, shown("METHOD")]
 MethodNames = Annotated[Words, shown("METHOD ...")]
 Count = Annotated[int | None, shown("N")]
 Device = Annotated[str | None, shown("DEVICE")]
+Flag = FlagCreatePairsOff[bool]  # an option without a word, and without another that takes it back
+Perhaps = Annotated[tuple[int, ...] | None, shown("[N]")]  # an option with or without a number
 TableMode = Annotated[Literal["off", "lazy", "full"] | None, shown("{off,lazy,full}")]
 Percent = Annotated[float | None, shown("PERCENT")]
 Time = Annotated[str | None, shown("TIME")]

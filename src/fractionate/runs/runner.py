@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .._files import expanded
 from ..config.files import differences
@@ -18,6 +18,7 @@ from ..train.build import prepare
 from ..train.checks import check_training
 from ..train.device import settled_precision
 from ..train.facts import remembered
+from ..train.lockstep import Common
 from ..train.loop import Loop, Record
 from ..world import Wishes, current
 from .folder import CONFIG, SUMMARY, RunFolder
@@ -26,6 +27,8 @@ from .stop import Reason, Stop, Stopped
 
 Listener = Callable[[Record], None]
 StepListener = Callable[[float, float], None]
+T = TypeVar("T")
+Turns = Generator[Loop, None, T]  # a run that others may run beside
 SAVE_SECONDS = 300.0
 REASONS: tuple[Reason, ...] = ("budget", "SIGINT", "SIGTERM", "SIGHUP")
 SAVE = 1  # a wish, above which those to stop begin
@@ -74,9 +77,9 @@ def run_in_folder(
         PeerLost: another process of the run is gone; what ``last.ckpt`` holds is not.
         OSError: a file cannot be written; the last good state is kept.
     """
-    if stop is None:
-        with Stop() as stop:
-            return run_in_folder(
+    with Stop() if stop is None else nullcontext(stop) as stop:
+        return drained(
+            in_turns(
                 run,
                 folder,
                 on_record=on_record,
@@ -89,6 +92,41 @@ def run_in_folder(
                 save_steps=save_steps,
                 teacher_at_least=teacher_at_least,
             )
+        )
+
+
+def drained(turns: Turns[T]) -> T:
+    """What they return, once all are taken one after the other."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+
+def in_turns(
+    run: Run,
+    folder: str | Path,
+    *,
+    stop: Stop,
+    on_record: Listener | None = None,
+    on_step: StepListener | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    save_seconds: float | None = SAVE_SECONDS,
+    save_steps: int | None = None,
+    teacher_at_least: float | None = None,
+    common: Common | None = None,
+) -> Turns[dict[str, Any]]:
+    """As :func:`run_in_folder`, a turn at a time: the run's loop before the first step, and after every step.
+
+    Args:
+        run, folder, stop, on_record, on_step, overwrite, resume, command: as there.
+        save_seconds, save_steps, teacher_at_least: likewise.
+        common: what is shared with the runs whose turns lie between.
+    """
     run = settled_precision(run)
     target, world = RunFolder(expanded(folder)), current()
     if reason := _first(world.everyones(stop.reason)):
@@ -99,7 +137,7 @@ def run_in_folder(
     if resume and (done := world.on_main(lambda: _finished(target, run))):
         return done
     world.on_main(lambda: target.check_free(overwrite=overwrite or resume))
-    loop = Loop(prepare(run))
+    loop = Loop(prepare(run, common=common), common) if common else Loop(prepare(run))
     run = loop.training.run
     check_training(loop.training, teacher_at_least)
     with ExitStack() as held:
@@ -110,7 +148,7 @@ def run_in_folder(
             world.on_main(lambda: target.start(run, overwrite=overwrite or resume, origin=origin_of(loop)))
         saver = Saver(target, loop, stop, save_seconds, save_steps)
         try:
-            return _train(target, loop, saver, on_record, on_step, command)
+            return (yield from _train(target, loop, saver, on_record, on_step, command))
         except Diverged as error:
             raise _kept(error, target, loop) from error
         except PeerLost as error:
@@ -179,23 +217,25 @@ def _train(
     on_record: Listener | None,
     on_step: StepListener | None,
     command: Sequence[str],
-) -> dict[str, Any]:
+) -> Turns[dict[str, Any]]:
     training, test = loop.training, None
     if training.step and on_step:
         on_step(loop.epochs_done, 0.0)
-
-    def after_step() -> None:
-        if on_step:
-            on_step(loop.epochs_done, loop.log.images_per_s)
-        saver()
-
-    for record in loop.records(after_step):
-        test = record.test
-        loop.world.on_main(partial(target.append, record))
-        if on_record:
-            on_record(record)
-        if training.epoch < training.run.epochs:
-            saver.after_epoch()
+    yield loop
+    with closing(loop.turns()) as turns:
+        for record in turns:
+            if record is None:
+                if on_step:
+                    on_step(loop.epochs_done, loop.log.images_per_s)
+                saver()
+            else:
+                test = record.test
+                loop.world.on_main(partial(target.append, record))
+                if on_record:
+                    on_record(record)
+                if training.epoch < training.run.epochs:
+                    saver.after_epoch()
+            yield loop
     saver.save()
     # nothing left to train when a run was interrupted between its last epoch and its summary
     last = test or loop.evaluate()

@@ -19,6 +19,7 @@ from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
+from .units import said, together
 from .usual import controls, methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def compare(
     workers: int | None = None,
     options: Options | None = None,
     with_controls: bool = False,
+    at_once: int | None = None,
 ) -> Path:
     """Train a recipe's teacher, or take yours, and students by several methods, and compare them.
 
@@ -50,6 +52,8 @@ def compare(
         workers: processes; ``None`` = one per CPU core, at most 4. The numbers do not depend on it.
         options: what to do with folders that exist; by default finished runs with the same settings are kept.
         with_controls: train the controls of DeepKD's and DOT's streams too (``studies.usual.controls``).
+        at_once: at most so many runs side by side in one process, where they have the same batches and teacher;
+            ``None`` = as many as pay. On a CPU no number but those of time depends on it.
 
     Returns:
         The page.
@@ -81,8 +85,12 @@ def compare(
     if reused:
         console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
     say_weights((job.run for job in jobs), console)
+    workers = workers or min(4, os.cpu_count() or 1)
+    units = together(jobs, at_once, workers, resume=options.resume and not options.overwrite)
+    for line in said(jobs, units):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     with display(console, jobs) as listen:
-        run_jobs(jobs, options, listen, workers or min(4, os.cpu_count() or 1))
+        run_jobs(jobs, options, listen, workers, units)
     say_settled(jobs, console)
     folders = [job.folder for job in jobs]
     print_table(folders, console)

@@ -22,9 +22,10 @@ from ..runs.folder import RunFolder
 from ..runs.stop import Stop, Stopped
 
 if TYPE_CHECKING:
-    from .jobs import Event, Job, Listener, Options
+    from .jobs import Job, Listener, Options
 
-    Train = Callable[[int, Job, Options, Listener, Stop], Event]
+    Unit = Sequence[tuple[int, Job]]  # numbers and jobs, side by side
+    Train = Callable[[Unit, Options, Listener, Stop], None]
 
 LISTEN = 0.25  # seconds between two looks at whether somebody asks to stop
 
@@ -44,11 +45,11 @@ def without_interrupts() -> Iterator[None]:
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the pipe to it, and the number of the job that it trains."""
+    """A process, the pipe to it, and the numbers of the jobs that it trains and has not ended."""
 
     process: BaseProcess
     pipe: Connection
-    job: int | None = None
+    jobs: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -59,13 +60,15 @@ class Crew:
     nobody; and all pipes are read until their processes are idle, so that none waits for ever with a full one.
 
     Args:
-        jobs: what to do, in this order.
+        jobs: what to do.
+        units: numbers of the jobs that one process takes at a time, in this order.
         options: of all of them.
         listen: called with their events.
-        train: function of a module that does one job.
+        train: function of a module that does the jobs of a unit.
     """
 
     jobs: Sequence[Job]
+    units: Sequence[Sequence[int]]
     options: Options
     listen: Listener
     train: Train
@@ -102,7 +105,7 @@ class Crew:
         """End everything at once; what was saved stays."""
         for worker in self.workers:
             worker.process.kill()
-            worker.job = None
+            worker.jobs = []
 
     def dismiss(self) -> None:
         """Wait for the jobs under way, which are asked to stop, and end the processes."""
@@ -127,13 +130,13 @@ class Crew:
             raise error
 
     def _busy(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.job is not None]
+        return [worker for worker in self.workers if worker.jobs]
 
     def _next(self, worker: Worker) -> None:
-        worker.job = None
-        if self.begun < len(self.jobs) and not self.failures:
-            worker.job, self.begun = self.begun, self.begun + 1
-            _send(worker.pipe, (worker.job, self.jobs[worker.job]))
+        worker.jobs = []
+        if self.begun < len(self.units) and not self.failures:
+            worker.jobs, self.begun = list(self.units[self.begun]), self.begun + 1
+            _send(worker.pipe, [(n, self.jobs[n]) for n in worker.jobs])
 
     def _hear(self) -> None:
         """Read what has been said, for a short time; a process that is gone says so by the end of its pipe."""
@@ -149,26 +152,31 @@ class Crew:
                 self._failed(worker, said)
                 continue
             if said.done:
-                self._next(worker)
+                worker.jobs.remove(said.job)
+                if not worker.jobs:
+                    self._next(worker)
             self.listen(said)
 
     def _failed(self, worker: Worker, error: BaseException) -> None:
-        job = self.jobs[worker.job or 0]
-        worker.job = None
+        title = " and ".join(self.jobs[n].title for n in worker.jobs)
+        worker.jobs = []
         self.failures.append(error)
         if len(self.failures) == 1 and self._busy() and not isinstance(error, Stopped):
-            warnings.warn(f"{job.title} failed ({error}); the other runs stop now and are saved", stacklevel=6)
+            warnings.warn(f"{title} failed ({error}); the other runs stop now and are saved", stacklevel=6)
         self.ask()
 
     def _lost(self, worker: Worker) -> BaseException:
         """What there is to say about a process that ended by itself."""
         worker.process.join(10)
-        code, job = worker.process.exitcode, self.jobs[worker.job or 0]
+        code, lost = worker.process.exitcode, [self.jobs[n] for n in worker.jobs]
         how = f"ended with code {code}"
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             how = f"was killed by {name}{' (the memory may have run out)' if name == 'SIGKILL' else ''}"
-        return ChildProcessError(f"the process of {job.title} {how}; {RunFolder(job.folder).newest()}")
+        titles = " and ".join(job.title for job in lost)
+        return ChildProcessError(
+            f"the process of {titles} {how}; {'; '.join(RunFolder(j.folder).newest() for j in lost)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -209,19 +217,19 @@ def _send(pipe: Connection, what: object) -> None:
 
 
 def _serve(pipe: Connection, options: Options, train: Train) -> None:
-    """What a worker process does: train one job after the other."""
-    orders: queue.SimpleQueue[tuple[int, Job] | None] = queue.SimpleQueue()
+    """What a worker process does: train one unit after the other."""
+    orders: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     stopping = threading.Event()
     threading.Thread(target=_follow, args=(pipe, orders, stopping), daemon=True).start()
     while (order := orders.get()) is not None:
         try:
             with Stop(options.deadline, elsewhere=stopping.is_set) as stop:
-                pipe.send(train(*order, options, pipe.send, stop))
+                train(order, options, pipe.send, stop)
         except BaseException as error:
             _send(pipe, Failure.of(error))
 
 
-def _follow(pipe: Connection, orders: queue.SimpleQueue[tuple[int, Job] | None], stopping: threading.Event) -> None:
+def _follow(pipe: Connection, orders: queue.SimpleQueue[Unit | None], stopping: threading.Event) -> None:
     """Take orders, and end with the process that gives them, even if that was killed; checkpoints survive it."""
     while True:
         try:

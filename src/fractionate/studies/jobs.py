@@ -10,13 +10,16 @@ from pathlib import Path
 
 from .._headlines import headline_of
 from ..config.run import Run
-from ..runs.runner import SAVE_SECONDS, run_in_folder
+from ..runs.runner import SAVE_SECONDS, Turns, drained, in_turns
 from ..runs.stop import Stop
 from ..tasks.classification import HEADLINE
+from ..train.lockstep import Common
 from ..train.loop import Record
 from ..world import current
 from .crew import Crew, without_interrupts
 from .display import Board, boards
+from .turns import in_lockstep
+from .units import Unit
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ Listener = Callable[[Event], None]
 EVERY = 0.25  # least seconds between two events inside an epoch
 
 
-def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: int = 1) -> None:
+def run_jobs(
+    jobs: Sequence[Job], options: Options, listen: Listener, workers: int = 1, units: Sequence[Unit] | None = None
+) -> None:
     """Train every job and leave its run folder behind.
 
     Args:
@@ -75,6 +80,8 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
         listen: called with every event, always in this process.
         workers: processes; 1 trains here. More start fresh interpreters, so a script of your own must then guard its
             entry point with ``if __name__ == "__main__"``.
+        units: numbers of jobs that go side by side in one process, as :func:`fractionate.studies.units.together` finds
+            them; ``None``: one at a time.
 
     Raises:
         ValueError: two jobs with the same folder.
@@ -82,22 +89,34 @@ def run_jobs(jobs: Sequence[Job], options: Options, listen: Listener, workers: i
             and those that have not begun go on when they are asked for again with ``resume``.
         ChildProcessError: the process of a job was killed or ended by itself.
         Exception: whatever the first failing job raised. Jobs that have not begun are dropped; those of other processes
-            stop, saved.
+            stop, saved. Beside a job that diverges the others of its unit go on to their end.
     """
     if workers > 1 and not current().alone:
         raise ValueError("torchrun has started the processes already: leave --workers out")
     folders = [job.folder for job in jobs]
     if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
         raise ValueError(f"two runs would be written to {twice[0]}; name every method once")
+    units = [(n,) for n in range(len(jobs))] if units is None else units
     if workers > 1:
-        _in_processes(jobs, options, listen, min(workers, len(jobs)))
+        _in_processes(jobs, units, options, listen, min(workers, len(units)))
         return
     with Stop(options.deadline) as stop:
-        for number, job in enumerate(jobs):
-            listen(_train(number, job, options, listen, stop))
+        for unit in units:
+            _train([(n, jobs[n]) for n in unit], options, listen, stop)
 
 
-def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop) -> Event:
+def _train(unit: Sequence[tuple[int, Job]], options: Options, listen: Listener, stop: Stop) -> None:
+    """Train one job, or several side by side."""
+    if len(unit) == 1:
+        drained(_turns(*unit[0], options, listen, stop))
+        return
+    common = Common()
+    in_lockstep([(job.title, _turns(n, job, options, listen, stop, common)) for n, job in unit], stop)
+
+
+def _turns(
+    number: int, job: Job, options: Options, listen: Listener, stop: Stop, common: Common | None = None
+) -> Turns[None]:
     epochs = job.run.epochs
     listen(Event(number, 0, epochs))
     with boards(options.boards if current().main else (), job.run, job.folder) as show:
@@ -116,7 +135,7 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
                 told = now
                 listen(Event(number, epochs_done, epochs, images_per_s=images_per_s))
 
-        facts = run_in_folder(
+        facts = yield from in_turns(
             job.run,
             job.folder,
             on_record=on_record,
@@ -127,13 +146,14 @@ def _train(number: int, job: Job, options: Options, listen: Listener, stop: Stop
             stop=stop,
             save_seconds=options.save_seconds,
             teacher_at_least=options.teacher_at_least,
+            common=common,
         )
     key = headline_of(facts)
-    return Event(number, epochs, epochs, facts[f"last_{key}"], done=True, headline=key)
+    listen(Event(number, epochs, epochs, facts[f"last_{key}"], done=True, headline=key))
 
 
-def _in_processes(jobs: Sequence[Job], options: Options, listen: Listener, workers: int) -> None:
-    crew = Crew(jobs, options, listen, _train)
+def _in_processes(jobs: Sequence[Job], units: Sequence[Unit], options: Options, listen: Listener, workers: int) -> None:
+    crew = Crew(jobs, units, options, listen, _train)
     with Stop(options.deadline) as stop:
         try:
             with without_interrupts():  # Ctrl-C reaches every process of a terminal; this one passes it on

@@ -21,6 +21,7 @@ from ..world import current
 from .device import fixed_threads, kept_dtype, place, settled_precision
 from .facts import facts_of, settled
 from .health import check_weights
+from .lockstep import Common
 from .log import Watch, watching
 from .optimizer import grouped, stream_optimizer, streams_of
 from .pixels import made_for, seen_by
@@ -130,6 +131,7 @@ def prepare(
     train: Source | None = None,
     test: Source | None = None,
     task: Task | None = None,
+    common: Common | None = None,
 ) -> Training:
     """Build everything a run needs; parts of your own take the place of the config's.
 
@@ -140,14 +142,16 @@ def prepare(
         train: training batches.
         test: evaluation batches, in a fixed order.
         task: what the student is trained for; classification unless given.
+        common: images and teacher of the runs beside this one, where there are any.
 
     Raises:
         ValueError: an unknown name, a checkpoint that does not fit, or a GPU asked for that is not there.
     """
-    run, device = settled_precision(run), place(run.device)
-    made = _sources(run, device) if train is None or test is None else (train, test)
-    train, test = train or made[0], test or made[1]
-    teacher = teacher or _built_teacher(run, train, test)
+    run, common = settled_precision(run), common or Common()
+    device = place(run.device)
+    common.join(run)
+    train, test = _sources(run, device, common, train, test)
+    teacher = teacher or common.once("network", lambda: _built_teacher(run, train, test), reseeded=True)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = _placed(student or build_for(run.student, train, test, "student"), run, device).train()
     student = _with_batch_norms(student, run, device)
@@ -169,7 +173,7 @@ def prepare(
         method=method,
         merge=merge,
         student=student,
-        teacher=_teacher(run, teacher, train, task) if teacher and run.method.distils else None,
+        teacher=_teacher(run, teacher, train, task, common) if teacher and run.method.distils else None,
         train=train,
         test=test,
         optimizer=optimizer,
@@ -177,7 +181,7 @@ def prepare(
         task=task,
         teacher_facts=facts,
     )
-    return _compared_with(training, teacher) if teacher else training
+    return _compared_with(training, teacher, common) if teacher else training
 
 
 def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
@@ -208,9 +212,15 @@ def method_of(run: Run, task: Task | None = None) -> Method:
     return method if completed is None else completed(method)
 
 
-def _sources(run: Run, device: torch.device) -> tuple[Source, Source]:
+def _sources(
+    run: Run, device: torch.device, common: Common, train: Source | None, test: Source | None
+) -> tuple[Source, Source]:
+    """The batches that were given, and the config's in place of those that were not."""
+    if train is not None and test is not None:
+        return train, test
     check_images(run)
-    return sources(run.data, run.seed, device)
+    made = common.once("images", lambda: sources(run.data, run.seed, device), reseeded=True)
+    return train or made[0], test or made[1]
 
 
 def _built_teacher(run: Run, train: Source, test: Source) -> nn.Module | None:
@@ -245,7 +255,12 @@ def _facts(run: Run, net: nn.Module, train: Source, task: Task) -> TeacherFacts 
         return facts_of(run, net, train, asking(task))
 
 
-def _teacher(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
+def _teacher(run: Run, net: nn.Module, train: Source, task: Task, common: Common) -> Teacher:
+    """What answers at every step, made of the network."""
+    return common.once("teacher", lambda: _shortened(run, net, train, task))
+
+
+def _shortened(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
     images, ask = next(iter(train.batches(1))).images, asking(task)
     kept = kept_dtype(run)
     short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask, dtype=kept)
@@ -278,11 +293,11 @@ def _check_regions(task: Task, student: nn.Module, teacher: nn.Module, test: Sou
     student.train()
 
 
-def _compared_with(training: Training, teacher: nn.Module) -> Training:
+def _compared_with(training: Training, teacher: nn.Module, common: Common) -> Training:
     """With the teacher's metrics, and its answers that the student's are compared with."""
     check_weights("teacher", teacher)
     with fixed_threads(training.run.threads):
-        seen = measure_with(training.task.metrics(), teacher, training.test)
+        seen = common.once("seen", lambda: measure_with(training.task.metrics(), teacher, training.test))
     return replace(
         training,
         teacher_test=seen.result(),

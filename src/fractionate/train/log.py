@@ -133,6 +133,10 @@ class EpochLog:
         self.lr = lr if self.lr is None else self.lr
         self._started = time.perf_counter()
 
+    def away(self, seconds: float) -> None:
+        """The clock stood still for so long, while it was others' turn."""
+        self._started += seconds
+
     @property
     def seconds(self) -> float:
         """Time since the epoch began; that between an interruption and its end does not count."""

@@ -4,63 +4,27 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..data import Batch, in_memory, shares
-from ..models import copy_of
 from ..rows import Progress
 from ..tasks import Diverged, Result, measure_with
 from ..world import current
+from .average import Average
 from .build import Training, parameters
 from .cuda_graph import Captured, Given
 from .device import fixed_threads, tuned
 from .diverged import logits_diverged, weights_diverged
 from .health import Guard, largest_entries
+from .lockstep import Common
 from .log import EpochLog, tested
 from .schedule import scheduler
 from .step import Step, Stepper
-
-
-class Average:
-    """Exponential moving average of a network: a copy whose parameters follow slowly.
-
-    a <- decay a + (1 - decay) theta after every step, a = theta at first; buffers (the statistics of batch norms) are
-    those of the network itself.
-
-    Args:
-        net: the network that is trained.
-        decay: between 0 and 1; about 1 / (1 - decay) steps are averaged over.
-
-    Source: Polyak and Juditsky 1992; with exponential weights as is usual in training networks.
-
-    Example:
-        >>> net = nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.zeros_(net.weight)
-        >>> average = Average(net, decay=0.75)
-        >>> _ = nn.init.ones_(net.weight)
-        >>> average.update(net)
-        >>> average.net.weight.item()
-        0.25
-    """
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.net = copy_of(net).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Move towards the network; nothing is synchronized."""
-        own, new = ([p.detach() for p in n.parameters()] for n in (self.net, net))
-        if own:
-            torch._foreach_lerp_(own, new, 1 - self.decay)
-        for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
-            mine.copy_(theirs)
 
 
 @dataclass(frozen=True)
@@ -136,6 +100,7 @@ class Loop:
 
     Args:
         training: from :func:`prepare`; ``restore`` puts a loop where a checkpoint stands.
+        common: what is shared with the loops beside this one, where there are any.
 
     Attributes:
         average: the averaged student, if the config asks for one.
@@ -147,16 +112,16 @@ class Loop:
         steps: per epoch.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, common: Common | None = None) -> None:
         run = training.run
-        self.training = training
+        self.training, self.common = training, common
         self.average = Average(training.student, run.ema) if run.ema is not None else None
         self.world = current()
         self.steps = len(training.train)
         self.log = EpochLog(training.method, self.world)
         self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
         self.trained = parameters(training.student, training.method)
-        self.stepper = Stepper(training, self.trained, self.world)
+        self.stepper = Stepper(training, self.trained, self.world, common=common)
         self.captured = Captured(training, self.trained, self.guard) if run.graph else None
         self.world.copy_from_main([x.detach() for x in (*self.trained, *training.student.buffers())])
 
@@ -174,6 +139,11 @@ class Loop:
     def epochs_done(self) -> float:
         """How far the training is; the steps of the epoch under way count as a part of one."""
         return self.training.epoch + self.log.seen / self.steps
+
+    def place(self) -> Progress:
+        """The next step's position in training."""
+        t = self.training
+        return Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * self.steps)
 
     def check(self) -> None:
         """Look at everything that is kept on the device: numbers of the epoch under way, and weights.
@@ -205,6 +175,15 @@ class Loop:
             after_step: called after every step but an epoch's last, when everything may be saved; an exception out of
                 it ends the training. After the last step the record is yielded, and saving is possible again.
         """
+        with closing(self.turns()) as turns:
+            for record in turns:
+                if record:
+                    yield record
+                else:
+                    after_step()
+
+    def turns(self) -> Generator[Record | None]:
+        """Train step by step: ``None`` after every step but an epoch's last, the epoch's record after that one."""
         t, run = self.training, self.training.run
         rates = scheduler(t.optimizer, run.learning_rate, run.epochs, self.steps, t.step)
         while t.epoch < run.epochs:
@@ -214,7 +193,7 @@ class Loop:
                     self._step(batch)
                     self._advance(rates)
                     if self.log.seen < self.steps:
-                        after_step()
+                        yield None
                 loss, components = self.log.means(t.epoch + 1, self.first_step)
                 log, images_per_s, data_wait = self.log, self.log.images_per_s, self.log.data_wait
                 self.share_buffers()
@@ -251,6 +230,8 @@ class Loop:
         t = self.training
         if self.captured and not self.captured.reason:
             return self.captured.batches(t.epoch + 1, start)
+        if self.common:
+            return self.common.batches(t.train, t.epoch + 1, start)
         return shares(t.train, t.epoch + 1, self.world.rank, self.world.size, start)
 
     def _advance(self, rates: LRScheduler) -> None:
@@ -264,7 +245,7 @@ class Loop:
     def _step(self, batch: Given) -> None:
         """One step, and all that follows it."""
         t = self.training
-        progress = Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * self.steps)
+        progress = self.place()
         images = batch.whole or batch.images.shape[0] if isinstance(batch, Batch) else len(batch)
         if self.guard.allowed:
             self.guard.remember()

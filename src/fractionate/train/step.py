@@ -24,6 +24,7 @@ from .device import autocast
 from .diverged import explain, gradient_diverged
 from .health import LossScale, NotFinite, blame
 from .join import Join
+from .lockstep import Common
 from .log import ROWS, UPDATE, Lap, Laps
 
 
@@ -168,12 +169,21 @@ class Stepper:
         trained: parameters.
         world: the processes that take every step together; by default this one alone.
         lap: as for :func:`train_step`.
+        common: what is shared with the students beside this one, where there are any.
     """
 
     def __init__(
-        self, training: Training, trained: list[nn.Parameter], world: World | None = None, lap: Lap | None = None
+        self,
+        training: Training,
+        trained: list[nn.Parameter],
+        world: World | None = None,
+        lap: Lap | None = None,
+        common: Common | None = None,
     ) -> None:
         self.training, self.trained, self.world, self.lap = training, trained, world or World(), lap
+        self.teacher = training.teacher
+        if common and self.teacher and not training.method.regions:  # those come out of the network itself
+            self.teacher = common.answers(self.teacher)
         together = None if self.world.alone else training.run.parallel.sync
         self.reduce = AllReduce(scale=1.0) if together == "gradients" else None
         self.exchange = UpdateAllReduce(training.optimizer) if together == "update" else None
@@ -245,7 +255,7 @@ class Stepper:
     def _rows(self, batch: Batch) -> Logits:
         t = self.training
         with self.autocast:
-            lg = t.task.rows(t.student, t.teacher, batch)
+            lg = t.task.rows(t.student, self.teacher, batch)
         return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
