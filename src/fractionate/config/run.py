@@ -52,6 +52,10 @@ class Monitors:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
+        shares: part of every stream in the optimizer's buffers, which make the update, at the end of an epoch.
+        layers: with ``gsnr_window``, the ratio of every layer too (the modules right below the network).
+        ranks: size of every stream's gradient at the logits by the teacher's rank, at the end of an epoch, for the
+            first batch of the first epoch.
         update_rms: root mean square of AdamW's last update in units of its rate; streams may stay merged.
         seeds: watch the runs with these seeds only (watching costs a backward pass per stream); ``None`` = all.
     """
@@ -60,15 +64,21 @@ class Monitors:
     cosines: bool = False
     norms: bool = False
     update_rms: bool = False
+    shares: bool = False
+    layers: bool = False
+    ranks: bool = False
     seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.gsnr_window is not None and self.gsnr_window < 2:
             raise ValueError(f"gsnr_window needs at least 2 steps, got {self.gsnr_window}")
+        if self.layers and self.gsnr_window is None:
+            raise ValueError("monitors.layers is the ratio of gsnr_window layer by layer; give gsnr_window as well")
 
     def watches(self, seed: int) -> bool:
         """Whether a run with this seed is observed."""
         wanted = self.gsnr_window is not None or self.cosines or self.norms
+        wanted = wanted or self.shares or self.ranks
         return wanted and (self.seeds is None or seed in self.seeds)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-from fractionate.report.chart import Panel, unit
+from fractionate.report.chart import unit
 from fractionate.report.dots import accuracy_panel
+from fractionate.report.observed import last_seen, layer_figure, order_seen, range_seen, rank_figure
 from fractionate.report.panels import (
     Axes,
+    Figure,
     Series,
     curves_panel,
     late_range,
@@ -24,23 +25,15 @@ NEUTRAL = {"task": "k0", "loss": "k0 dash1"}
 ORDER = ("kd", "target", "nontarget", "between", "top", "other")
 """Components that have the same hue in every report; others take the hues that are left."""
 TEST, COMPONENT, GSNR, COSINE, COMBINE = "test_", "component/", "gsnr/", "cosine/", "combine/"
-FROM_ZERO = (COSINE, COMBINE)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels under one title; ``legend`` pairs names with inks.
-
-    ``wide`` gives each panel a full row; where the screen has less room than that, ``narrow`` takes their place.
-    """
-
-    key: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
-    legend: tuple[tuple[str, str], ...] = ()
-    wide: bool = False
-    narrow: tuple[Panel, ...] = ()
+NORM, SHARE = "norm/", "share/"
+FROM_ZERO = (COSINE, COMBINE, SHARE)
+SEEN: dict[str, Callable[[Sequence[tuple[Row, Sequence[Series]]]], str]] = {
+    GSNR: order_seen,
+    NORM: order_seen,
+    SHARE: last_seen,
+    COSINE: range_seen,
+}
+"""What says in a sentence what a figure shows."""
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
@@ -54,10 +47,14 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         return []
     inks = row_inks(rows)
     drawn = [_accuracy(rows, inks), _learning_curves(rows, inks)]
-    names = _named_inks(_names(rows, COMPONENT) + _names(rows, GSNR) + _names(rows, COMBINE))
+    names = _named_inks([name for prefix in (COMPONENT, GSNR, COMBINE, NORM, SHARE) for name in _names(rows, prefix)])
     drawn.append(_per_method(rows, names, COMPONENT, *COMPONENT_WORDS, log=True))
     drawn.append(_per_method(rows, names, GSNR, *GSNR_WORDS, log=True))
+    drawn.append(layer_figure(rows, _inks([f"layer {i}" for i in range(2 * HUES)]).values()))
     drawn.append(_per_method(rows, _inks(_names(rows, COSINE)), COSINE, *COSINE_WORDS, log=False))
+    drawn.append(_per_method(rows, names, NORM, *NORM_WORDS, log=True))
+    drawn.append(_per_method(rows, names, SHARE, *SHARE_WORDS, log=False))
+    drawn.append(rank_figure(rows, names))
     drawn.append(_per_method(rows, names, COMBINE, *COMBINE_WORDS, log=False))
     drawn.append(_reliability(rows, inks))
     return [figure for figure in drawn if figure is not None and figure.panels]
@@ -79,7 +76,8 @@ GSNR_WORDS = (
     "Gradient signal-to-noise ratio per stream",
     "|mean g|² / tr Var(g) over a window of steps, for the gradient of each stream (where a method has "
     "one stream, of each component): the higher, the more the minibatches agree on a direction. An "
-    "observation; it sets nothing in training.",
+    "observation; it sets nothing in training: it moves when the momenta move, so shares that followed it would chase "
+    "themselves.",
     "GSNR",
 )
 COSINE_WORDS = (
@@ -87,6 +85,18 @@ COSINE_WORDS = (
     "Between the gradients of two streams at the last step of each epoch: +1 the same direction, 0 "
     "orthogonal, −1 opposed.",
     "cosine",
+)
+NORM_WORDS = (
+    "Size of the streams’ gradients",
+    "Euclidean norm of each stream’s gradient over all weights at the last step of each epoch, loss weights included, "
+    "momentum not.",
+    "norm",
+)
+SHARE_WORDS = (
+    "Share of the update",
+    "Norm of each stream’s momentum buffer times its gain, of the sum over the streams, at the last step of each "
+    "epoch: what each has to say in the move that is made.",
+    "share",
 )
 COMBINE_WORDS = (
     "Weights of the streams' gradients",
@@ -177,7 +187,8 @@ def _per_method(
     panels = tuple(curves_panel(row.label, lines, axes) for row, lines in per_row)
     legend = {line.label: line.ink for _, lines in per_row for line in lines}
     key = prefix.rstrip("/")
-    return Figure(key, title, caption + _remarks(per_row, axes), panels, tuple(legend.items()))
+    seen = SEEN[prefix](per_row) if prefix in SEEN else ""
+    return Figure(key, title, caption + _remarks(per_row, axes) + seen, panels, tuple(legend.items()))
 
 
 def _remarks(per_row: Sequence[tuple[Row, Sequence[Series]]], axes: Axes) -> str:

@@ -67,6 +67,22 @@ def series(group: Group, column: str, label: str, ink: str) -> Series | None:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Panels under one title; ``legend`` pairs names with inks.
+
+    ``wide`` gives each panel a full row; where the screen has less room than that, ``narrow`` takes their place.
+    """
+
+    key: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
+    narrow: tuple[Panel, ...] = ()
+
+
+@dataclass(frozen=True)
 class Axes:
     """What the panels of one figure share, so that they can be compared."""
 
@@ -74,6 +90,8 @@ class Axes:
     y: Point
     log: bool
     label: str
+    x_label: str = "epoch"
+    x_log: bool = False
 
 
 def shared_axes(panels: Sequence[Sequence[Series]], label: str, log: bool, zero: bool = False) -> Axes:
@@ -100,17 +118,17 @@ def curves_panel(title: str, lines: Sequence[Series], axes: Axes, wide: bool = F
     """All lines in one frame; a wide panel names them at their ends instead of in a legend."""
     width, height = (1040.0, 400.0) if wide else (340.0, 236.0)
     right = width - (150.0 if wide else 12.0)
-    x = Scale(*axes.x, 46.0, right)
+    x = Scale(*axes.x, 46.0, right, axes.x_log)
     frame = Frame(x, Scale(*axes.y, height - 44.0, 46.0 if title else 30.0, axes.log))
     marks = [text(0, 16, shortened(title, width), "title", "start")] if title else []
     marks += y_axis(frame, axes.label, 6 if wide else 4)
-    marks += x_axis(frame, "epoch", 8 if wide else 4, whole=True)
+    marks += x_axis(frame, axes.x_label, 8 if wide else 4, whole=True)
     if axes.y[0] < 0 < axes.y[1]:
         marks.append(rule(frame.left, frame.y(0), frame.right, frame.y(0), "zero"))
     if wide:
         marks += end_labels(frame, lines)
     plot = [_area(frame, line) for line in lines] + [_line(frame, line) for line in lines]
-    return Panel(width, height, title, _summary(title, lines), frame, tuple(marks), tuple(plot))
+    return Panel(width, height, title, _summary(title, lines, axes.x_label), frame, tuple(marks), tuple(plot))
 
 
 def _line(frame: Frame, line: Series) -> Mark:
@@ -152,9 +170,9 @@ def end_labels(frame: Frame, lines: Sequence[Series], height: float = 15.0) -> l
     return marks
 
 
-def _summary(title: str, lines: Sequence[Series]) -> str:
-    ends = [f"{line.label} from {number(line.mean[0][1], 3)} in epoch {line.mean[0][0]:.0f} "
-            f"to {number(line.mean[-1][1], 3)} in epoch {line.mean[-1][0]:.0f}"
+def _summary(title: str, lines: Sequence[Series], at: str) -> str:
+    ends = [f"{line.label} from {number(line.mean[0][1], 3)} in {at} {line.mean[0][0]:.0f} "
+            f"to {number(line.mean[-1][1], 3)} in {at} {line.mean[-1][0]:.0f}"
             for line in lines]  # fmt: skip
     return f"{title}: {'; '.join(ends)}." if title else f"{'; '.join(ends)}."
 

@@ -13,7 +13,7 @@ from fractionate._terminal import one_line, printable
 from fractionate.report.summary import LONGEST as LONGEST_SUMMARY
 from fractionate.report.summary import RunFolderError, Summary, parse_object, read_summary, read_text
 
-WATCHING = ("gsnr/", "cosine/", "norm/")
+WATCHING = ("gsnr/", "cosine/", "norm/", "share/", "rank/")
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 LONGEST = {CONFIG: 100_000, SUMMARY: LONGEST_SUMMARY, METRICS: 1_000_000_000}
 """Bytes of a file that is read at all; those of a long run have about 1,500, 50,000 and 1,000,000."""

@@ -86,8 +86,10 @@ def sureness_of(raw: object) -> Sureness | None:
     """
     try:
         found: Mapping[str, Any] = raw  # type: ignore[assignment]
-        numbers = (float(found[name]) for name in ("label", "label_soft", "temperature", "modes"))
-        return Sureness(int(found["images"]), *numbers, int(found["classes"]))
+        label, label_soft, temperature, modes = (
+            float(found[n]) for n in ("label", "label_soft", "temperature", "modes")
+        )
+        return Sureness(int(found["images"]), label, label_soft, temperature, modes, int(found["classes"]))
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
 

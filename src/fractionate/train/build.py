@@ -177,7 +177,7 @@ def prepare(
         train=train,
         test=test,
         optimizer=optimizer,
-        watch=watching(run, optimizer),
+        watch=watching(run, optimizer, student),
         task=task,
         teacher_facts=facts,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config.run import Monitors, Run
 from ..methods import Method, resplit
@@ -19,8 +19,10 @@ from ..optim.grads import Grads, Reduce
 from ..tasks import Result
 from ..world import World
 from .diverged import diverged, gradient_diverged
+from .observed import by_layer, layers_of, ranks_seen, update_shares
 
 if TYPE_CHECKING:
+    from .build import Training
     from .step import Step
 
 
@@ -56,10 +58,14 @@ class Watch:
     Args:
         monitors: what to observe.
         optimizer: whose updates are observed, if that is asked for.
+        layers: layer of every parameter, by its id.
     """
 
-    def __init__(self, monitors: Monitors, optimizer: StreamSGD | StreamAdamW) -> None:
-        self.monitors, self.optimizer = monitors, optimizer
+    def __init__(
+        self, monitors: Monitors, optimizer: StreamSGD | StreamAdamW, layers: Mapping[int, str] | None = None
+    ) -> None:
+        self.monitors, self.optimizer, self.layers = monitors, optimizer, layers or {}
+        self.by_layer = GSNR(monitors.gsnr_window) if monitors.gsnr_window and monitors.layers else None
         self.gsnr = GSNR(monitors.gsnr_window) if monitors.gsnr_window else None
         self.last: StreamGrads | None = None
 
@@ -68,18 +74,31 @@ class Watch:
         self.last = grads
         if self.gsnr:
             self.gsnr.update(grads)
+        if self.by_layer:
+            self.by_layer.update(by_layer(grads, self.layers))
 
-    def read(self) -> dict[str, float]:
+    def read(self, training: Training | None = None, steps: int = 0) -> dict[str, float]:
         """Columns of the metrics.
 
-        ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``; ``update_rms`` over all weights, and
-        ``update_rms/largest`` of the tensor that stepped farthest.
+        Args:
+            training: it, after an epoch; without it nothing is read at the logits.
+            steps: of an epoch.
+
+        Returns:
+            ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``; ``update_rms`` over all weights, and
+            ``update_rms/largest`` of the tensor that stepped farthest; ``share/<stream>``, ``layer/<layer>|<stream>``.
         """
         found = {f"gsnr/{name}": g.ratio for name, g in self.gsnr.read().items()} if self.gsnr else {}
         if self.last and self.monitors.norms:
             found |= {f"norm/{name}": x for name, x in norms(self.last).items()}
         if self.last and self.monitors.cosines:
             found |= {f"cosine/{a}|{b}": x for (a, b), x in cosines(self.last).items()}
+        if self.by_layer:
+            found |= {f"layer/{name}": g.ratio for name, g in self.by_layer.read().items()}
+        if self.last and self.monitors.shares:
+            found |= {f"share/{name}": x for name, x in update_shares(self.optimizer).items()}
+        if self.monitors.ranks and training is not None:
+            found |= ranks_seen(training, steps)
         if self.monitors.update_rms and isinstance(self.optimizer, StreamAdamW):
             rms = update_rms(self.optimizer)
             found |= {"update_rms": rms.overall, "update_rms/largest": rms.largest}
@@ -87,19 +106,26 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """The windows, begun and full; the gradients of the last step belong to a finished epoch and are not kept."""
-        return self.gsnr.state_dict() if self.gsnr else {}
+        windows = self.gsnr.state_dict() if self.gsnr else {}
+        return windows | {"layers": self.by_layer.state_dict()} if self.by_layer else windows
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on with saved windows; windows of another length start anew."""
         if self.gsnr and state:
             self.gsnr.load_state_dict(state, device)
+        if self.by_layer and state and "layers" in state:
+            self.by_layer.load_state_dict(state["layers"], device)
 
 
-def watching(run: Run, optimizer: StreamSGD | StreamAdamW) -> Watch | None:
+def watching(run: Run, optimizer: StreamSGD | StreamAdamW, student: nn.Module) -> Watch | None:
     """What is observed of this run; ``None`` if nothing."""
     monitors = run.monitors
     wanted = monitors.update_rms and (monitors.seeds is None or run.seed in monitors.seeds)
-    return Watch(monitors, optimizer) if wanted or monitors.watches(run.seed) else None
+    if not (wanted or monitors.watches(run.seed)):
+        return None
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = zip(parameters, layers_of(student, parameters), strict=True)
+    return Watch(monitors, optimizer, {id(p): name for p, name in names})
 
 
 class EpochLog:

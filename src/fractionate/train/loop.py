@@ -215,7 +215,7 @@ class Loop:
 
     def _observed(self) -> dict[str, float]:
         watch = self.training.watch
-        return {**(watch.read() if watch else {}), **self.stepper.join.columns()}
+        return {**(watch.read(self.training, self.steps) if watch else {}), **self.stepper.join.columns()}
 
     def evaluate(self) -> Result:
         """Metrics of what is kept, as after the epoch that is under way."""
