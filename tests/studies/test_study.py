@@ -249,6 +249,11 @@ def test_the_list_names_every_study_with_its_question(capsys: pytest.CaptureFixt
         (["delta", "--full", "--on", "digits"], "give one of the two"),
         (["delta", "--on", "cifar"], "cifar10"),
         (["delta", "--seeds", "0"], "at least 1"),
+        (["delta", "epochs=3"], "--epochs N"),
+        (["delta", "seed=3"], "--seeds N"),
+        (["delta", "data.evaluate_on=test"], "confirms on the test part"),
+        (["delta", "--on", "segmentation"], "classifiers"),
+        (["delta", "--data", "somewhere"], "nothing to point to"),
         (["delta", "optimiser.lr=1"], "unknown key"),
     ],
 )

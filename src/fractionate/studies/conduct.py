@@ -26,6 +26,14 @@ from .sides import TUNING, Setting, Side
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Fields that a user cannot change, and what to write in their place.
+OWN = {
+    "seed": "--seeds N gives their number",
+    "epochs": "--epochs N",
+    "method": "",
+    "teacher": "--teacher-epochs N changes its length, --on RECIPE the networks",
+    "data.evaluate_on": "it chooses on the validation part and confirms on the test part",
+}
 RECORD, PAGE, VALIDATION = "study.json", "report.html", "validation"
 
 
@@ -56,6 +64,7 @@ class Conductor:
         """
         from ..report import print_study, write_study
 
+        self._check()
         started, seeds = time.perf_counter(), self.setting.seeds or self.study.seeds
         choices = self._choices()
         side = self._side(validation=False)
@@ -71,6 +80,17 @@ class Conductor:
         took = in_time(time.perf_counter() - started)
         self.console.print(f"{page}  ({took} in all)", markup=False, highlight=False, soft_wrap=True)
         return page
+
+    def _check(self) -> None:
+        """Refuse what would make a study say something else than its page does."""
+        for change in self.setting.changes:
+            name = change.partition("=")[0].strip()
+            if name.split(".")[0] in OWN or name in OWN:
+                instead = OWN.get(name, OWN.get(name.split(".")[0], ""))
+                raise ValueError(f"{name} is what a study decides itself{instead and f': {instead}'}")
+        task = self._side(validation=False).recipe.teacher().task.name
+        if task != "classification":
+            raise ValueError(f"studies compare classifiers of images; {self.setting.recipe} is made for {task}")
 
     def _side(self, *, validation: bool) -> Side:
         folder = self.out / VALIDATION if validation else self.out

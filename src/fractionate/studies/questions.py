@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .._choices import unknown
 from .plan import Arm, Contrast, Study, against, beside, cost, retuned
+from .questions_probes import coupling, gsnr, topkd_k
 from .questions_teachers import k1_equals_dkd, teacher_augmentation, teacher_confidence
 
 RATES = ("0.02", "0.05", "0.1")
@@ -103,46 +104,6 @@ def _fraction_pilot() -> Study:
     )
 
 
-FREEZE = ("optimizer.lr=1e-12", "optimizer.weight_decay=0.0", "monitors.gsnr_window=20", "monitors.seeds=null")
-MOVING = ("monitors.gsnr_window=20", "monitors.seeds=null")
-PHASES = {"early": 1 / 30, "middle": 1 / 3, "late": 1.0}
-
-
-def _gsnr() -> Study:
-    arms: list[Arm] = []
-    contrasts: list[Contrast] = []
-    for base in ("dkd", DEEPKD):
-        for phase, length in PHASES.items():
-            moving = Arm(f"{base}, {phase}, moving", base, MOVING, length)
-            frozen = Arm(f"{base}, {phase}, frozen", base, FREEZE, PHASES["early"] * 4, begins=moving.name)
-            both = (moving, frozen)
-            arms += [a for arm in both for a in (beside(arm) if base == DEEPKD and arm is moving else (arm,))]
-            contrasts += [_order(arm, one, other) for arm in both for one, other in ORDER]
-    return Study(
-        "gsnr",
-        "In which order do the streams' signal-to-noise ratios lie, and is it a matter of moving weights?",
-        "|mean g|² / tr Var(g) over windows of 20 steps. Moving: while a student trains, over its whole run. "
-        "Frozen: of the weights that this run ended with, at a rate of 1e-12. Early, middle and late students "
-        "have trained for a thirtieth, a third and the whole of the recipe's epochs.",
-        tuple(arms),
-        tuple(contrasts),
-        watched=True,
-        seeds=3,
-    )
-
-
-ORDER = (("target", "task"), ("task", "nontarget"))
-
-
-def _order(arm: Arm, one: str, other: str) -> Contrast:
-    return Contrast(
-        f"the ratio of {one} ({arm.name})",
-        f"that of {other}",
-        ((arm.name, f"gsnr/{one}"),),
-        ((arm.name, f"gsnr/{other}"),),
-    )
-
-
 def _temperature() -> Study:
     values = ("1", "2", "4", "8", "16")
     arms = [Arm("labels alone", "ce")]
@@ -237,9 +198,11 @@ STUDIES: dict[str, Study] = {
         teacher_confidence(),
         teacher_augmentation(),
         k1_equals_dkd(),
-        _gsnr(),
+        gsnr(),
         _temperature(),
         _length(),
+        coupling(),
+        topkd_k(),
     )
 }
 
