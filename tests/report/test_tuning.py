@@ -21,9 +21,12 @@ def tuning(*arms: Arm, usual: str = "kd", tries: tuple[Try, ...] = ()) -> Tuning
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
-        ((92.0, 93.1, 93.9), "best ends above kd by more than the seeds’ spread: +2.00 [+1.75, +2.25] points over 3"),
-        ((88.0, 89.1, 89.9), "best ends below kd by more than the seeds’ spread"),
-        ((90.5, 90.5, 92.5), "best cannot be told from kd by 3 fresh seeds."),
+        (
+            (92.0, 93.1, 93.9),
+            "best ends above kd by more than the spread of 3 fresh seeds: +2.00 [+1.75, +2.25] p",
+        ),
+        ((88.0, 89.1, 89.9), "best ends below kd by more than the spread of 3 fresh seeds: −2.00"),
+        ((90.5, 90.5, 92.5), "best cannot be told from kd by 3 fresh seeds: +0.17 ["),
     ],
 )
 def test_the_first_sentence_judges_the_winner_by_the_paired_interval(scores: tuple[float, ...], says: str) -> None:

@@ -15,6 +15,7 @@ from fractionate.report.page import environment
 from fractionate.report.words import LEVEL_TEXT, Difference, Estimate, gap, measured, number, paired_difference
 
 LEFT_BEHIND, TUNED, USUAL, FRONT = "k0", "k1", "k2", "k3"
+LEGEND = (("tuned", TUNED), ("published method as it comes", USUAL), ("left behind", LEFT_BEHIND), ("front", FRONT))
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,17 @@ def versus(arm: Arm, arms: Sequence[Arm], baseline: str) -> Difference | None:
 
 
 def sentences(found: Tuning) -> list[str]:
-    """Whether the winner can be told from kd, and from the best published method as it comes; plainly.
+    r"""Whether the winner can be told from kd, and from the best published method as it comes; plainly.
 
     Example:
         >>> arms = Arm("dkd(beta=2)", (94.0, 95.0), 1.0), Arm("kd", (93.0, 93.5), 1.0)
-        >>> sentences(Tuning("t", "top1", "kd", (), arms, "kd", (), "", ""))[0]
-        'dkd(beta=2) cannot be told from kd by 2 fresh seeds.'
+        >>> sentences(Tuning("t", "miou", "kd", (), arms, "kd", (), "", ""))[0]
+        'dkd(beta=2) cannot be told from kd by 2 fresh seeds: +1.25 [−1.93, +4.43] points (95\xa0% interval, paired).'
     """
     winner = found.arms[0]
-    told = [_judged(winner, found, found.baseline, found.metric)]
+    told = [_judged(winner, found, found.baseline, found.baseline)]
     if found.usual not in (found.baseline, winner.label):
-        told.append(_judged(winner, found, found.usual, found.metric, "the best published method as it comes, "))
+        told.append(_judged(winner, found, found.usual, f"the best published method as it comes ({found.usual})"))
     gaps = versus(winner, found.arms, found.baseline)
     if gaps is not None and gaps.verdict == "within":
         told.append(f"Nothing here speaks for it over {found.baseline}, and nothing proves the two equal.")
@@ -137,18 +138,17 @@ def sentences(found: Tuning) -> list[str]:
     return told
 
 
-def _judged(winner: Arm, found: Tuning, other: str, key: str, what: str = "") -> str:
-    gaps, metric = versus(winner, found.arms, other), headline(key)
+def _judged(winner: Arm, found: Tuning, other: str, name: str) -> str:
+    gaps, metric = versus(winner, found.arms, other), headline(found.metric)
     seeds = f"{len(winner.scores)} fresh seeds"
     if gaps is None:
-        return f"The search found nothing better than {what}{other} itself."
+        return f"The search found nothing better than {name} itself."
     if gaps.low is None or gaps.high is None:
-        return f"One fresh seed cannot tell {winner.label} from {what}{other}."
+        return f"One fresh seed cannot tell {winner.label} from {name}."
+    told = f"{gap(gaps)} {metric.of} ({LEVEL_TEXT} interval, paired)"
     if gaps.verdict in ("above", "below"):
-        told = f"{winner.label} ends {gaps.verdict} {what}{other} by more than the seeds’ spread"
-        return f"{told}: {gap(gaps)} {metric.of} over {seeds} ({LEVEL_TEXT} interval, paired)."
-    told = f"{winner.label} cannot be told from {what}{other} by {seeds}"
-    return f"{told}." if other == found.baseline else f"{told}: {gap(gaps)} {metric.of}."
+        return f"{winner.label} ends {gaps.verdict} {name} by more than the spread of {seeds}: {told}."
+    return f"{winner.label} cannot be told from {name} by {seeds}: {told}."
 
 
 def pareto(tries: Sequence[Try]) -> list[Try]:
@@ -176,51 +176,45 @@ def _ranked(tries: Sequence[Try]) -> list[Try]:
 
 
 def _figure(found: Tuning, front: Sequence[Try]) -> Figure:
+    floor = _floor(found.tries)
+    below = sum(t.score is not None and t.score < floor for t in found.tries)
+    more = f" {below} students that were left behind lie below this axis." if below else ""
     caption = (
         "Every student of the search at the seconds that it was trained for, on the validation part, one seed. Filled: "
         "trained in full. Hollow: left behind at a rung. The line joins those that no faster one equals; their numbers "
-        "are those of the table below."
+        f"are those of the table below.{more}"
     )
-    legend = (("tuned", TUNED), ("published method as it comes", USUAL), ("left behind", LEFT_BEHIND), ("front", FRONT))
-    return Figure(
-        "front",
-        "Accuracy against seconds",
-        caption,
-        (_panel(found, front, 1040.0, 420.0),),
-        legend,
-        wide=True,
-        narrow=(_panel(found, front, 400.0, 360.0),),
-    )
+    panels = [_panel(found, front, floor, *size) for size in ((1040.0, 420.0), (400.0, 360.0))]
+    return Figure("front", "Accuracy against seconds", caption, (panels[0],), LEGEND, wide=True, narrow=(panels[1],))
 
 
-def _panel(found: Tuning, front: Sequence[Try], width: float, height: float) -> Panel:
+def _floor(tries: Sequence[Try]) -> float:
+    """The lowest score that is drawn: as far below those trained in full as these lie apart."""
+    whole = [_score(t) for t in tries if t.whole]
+    return min(whole) - max(1.0, max(whole) - min(whole)) if whole else float("-inf")
+
+
+def _panel(found: Tuning, front: Sequence[Try], floor: float, width: float, height: float) -> Panel:
     metric = headline(found.metric)
-    drawn = [t for t in found.tries if t.score is not None and t.seconds > 0]
+    drawn = [t for t in found.tries if t.score is not None and t.seconds > 0 and t.score >= floor]
     low, high = extent([t.seconds for t in drawn], log=True)
-    frame = Frame(Scale(low, high, 46, width - 12, log=True), Scale(*_heights(drawn), height - 46, 34))
+    across, up = Scale(low, high, 46, width - 12, log=True), Scale(*extent(map(_score, drawn)), height - 46, 34)
+    frame = Frame(across, up)
     marks = x_axis(frame, "seconds of training", 5 if width > 500 else 3, grid=True)
     marks += y_axis(frame, f"{metric.name} on the validation part{unit(metric)}")
-    plot = [_dot(t, frame, metric.value) for t in sorted(drawn, key=lambda t: t.whole)]
-    line = path([(t.seconds, _score(t)) for t in front], frame.x, frame.y)
-    plot.insert(0, Mark("path", {"d": line, "class": f"line {FRONT}"}))
+    line = path([(t.seconds, _score(t)) for t in front], across, up)
+    plot = [Mark("path", {"d": line, "class": f"line {FRONT}"})]
+    plot += [_dot(t, frame) for t in sorted(drawn, key=lambda t: t.whole)]
     for place, one in enumerate(front, start=1):
-        plot.append(text(frame.x(one.seconds) - 7, frame.y(_score(one)) - 7, str(place), "value", "end"))
+        side = -9 if place % 2 else 19  # neighbours would write over each other
+        plot.append(text(across(one.seconds), up(_score(one)) + side, str(place), "value"))
     told = "; ".join(f"{t.label} {metric.value(_score(t))} in {t.seconds:.1f} s" for t in front)
     return Panel(width, height, "", f"The front of accuracy against seconds: {told}.", frame, tuple(marks), tuple(plot))
 
 
-def _heights(drawn: Sequence[Try]) -> tuple[float, float]:
-    """Range of the scores: students far below the others, such as those that learned nothing, lie under the axis."""
-    scores = sorted(_score(t) for t in drawn)
-    whole = [_score(t) for t in drawn if t.whole]
-    floor = scores[len(scores) // 4] if scores else 0.0
-    return extent([*(s for s in scores if s >= floor), *whole])
-
-
-def _dot(one: Try, frame: Frame, value: object) -> Mark:
+def _dot(one: Try, frame: Frame) -> Mark:
     ink = LEFT_BEHIND if not one.whole else USUAL if one.usual else TUNED
     kind, size = ("dot ring", 5.0) if one.whole else ("dot hollow", 3.0)
-    height = min(max(_score(one), frame.y.low), frame.y.high)
-    place: dict[str, str | float] = {"cx": frame.x(one.seconds), "cy": frame.y(height), "r": size}
+    place: dict[str, str | float] = {"cx": frame.x(one.seconds), "cy": frame.y(_score(one)), "r": size}
     tip = f"{one.label}: {number(one.score)} after {one.epochs} epochs, {number(one.seconds, 1)} s"
     return Mark("circle", {**place, "class": f"{kind} {ink}"}, tip=tip)

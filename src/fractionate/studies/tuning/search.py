@@ -189,15 +189,16 @@ class Search:
         for place, until in enumerate(self.ladder):
             new = [t for t in self._of(bracket) if t.index in alive and until not in t.scores and t.fault is None]
             waiting = [self.job(t, until) for t in new]
-            if waiting:
-                key, share = f"search {bracket}.{place}", (until - reached_before) / self.epochs
-                runs = share * (len(alive) - ((bracket, place) == (0, 0)))  # kd has come so far already
+            share = (until - reached_before) / self.epochs
+            runs = share * (len(alive) - ((bracket, place) == (0, 0)))  # kd has come so far already
+            key = f"search {bracket}.{place}"
+            if waiting or self.store.ledger.get(key, (0.0, 0.0))[0] < runs:
                 try:
                     with self.store.spending(key, runs):
                         self.train(waiting, self.deadline(), f"bracket {bracket + 1}, rung {place + 1}")
                 finally:
                     self._note(new, until)
-            alive, reached_before = self._ranked(bracket, alive, until, place), until
+            alive, reached_before = self._ranked(bracket, alive, until, said=bool(waiting)), until
         for student in self._of(bracket):
             self.store.close(student, self.epochs)
 
@@ -210,12 +211,14 @@ class Search:
             found = reached(folder, until)
             self.store.report(student, until, found.score if found else None, None if found else why_failed(folder))
 
-    def _ranked(self, bracket: int, alive: Sequence[int], until: int, place: int) -> list[int]:
+    def _ranked(self, bracket: int, alive: Sequence[int], until: int, *, said: bool) -> list[int]:
         """Who goes on, the best first; says how the rung ended."""
         here = [t for t in self._of(bracket) if t.index in alive]
         good = sorted((t for t in here if until in t.scores), key=lambda t: (-t.scores[until], t.index))
         on = [t.index for t in good[: surviving(len(alive))]]
         on += [t.index for t in good if t.index == 0 and 0 not in on]  # kd, to compare with
+        if not said:
+            return on
         last = until == self.epochs
         failed = f", {len(here) - len(good)} failed" if len(good) < len(here) else ""
         best = f"best {good[0].setting.label} {good[0].scores[until]:.2f}" if good else "none is left"
