@@ -176,7 +176,7 @@ def features_of(net: nn.Module, images: Float[Tensor, "n ch h w"]) -> Features:
 
 
 def classified(
-    net: nn.Module, features: Features, boxes: Sequence[Float[Tensor, "k 4"]], sizes: Sizes
+    net: nn.Module, features: Features, boxes: Sequence[Float[Tensor, "_ 4"]], sizes: Sizes
 ) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r d"]]:
     """Class logits and box offsets that the head gives regions, those of all images one after the other."""
     heads: Any = net.roi_heads

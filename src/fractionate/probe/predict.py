@@ -99,6 +99,11 @@ def predict_pictures(
         raise ValueError("name at least one picture: fractionate predict RUN PICTURE ...")
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
+    if run.task.name != "classification":
+        raise ValueError(
+            f"predict names the class of a whole picture, and {folder} was trained for {run.task.name}; fractionate "
+            f"report {folder} --out report.html shows what it says about some of its test images"
+        )
     run = run if device is None else replace(run, device=device)
     frame = _frame(facts, run)
     for picture in map(expanded, pictures):

@@ -128,7 +128,8 @@ def measure(training: Training, steps: int) -> Profile:
 def stepper(training: Training, lap: Lap) -> Stepper:
     """The trainer's steps, which tell ``lap`` the name of every part when it is over."""
     teacher = training.teacher
-    if teacher is not None and not training.method.regions:  # read off the teacher's feature maps, with the student's
+    with_student = training.method.regions or training.run.task.name == "detection"  # read off its feature maps
+    if teacher is not None and not with_student:
         training = replace(training, teacher=partial(_ask, teacher, lap))
     return Stepper(training, parameters(training.student, training.method), lap=lambda name: lap(NAMES.get(name, name)))
 

@@ -1,8 +1,9 @@
-"""Rows: the unit of every loss. An image, a valid pixel, a region of interest and a token are all rows.
+"""Rows: the unit of every loss. An image, a valid pixel, a region, an anchor, a side of a box and a token are all rows.
 
 This room is the only place that flattens logits and drops ignored positions.
 """
 
+from .boxes import anchors, sides
 from .checks import blame, can_look
 from .layouts import images, rois, tokens
 from .logits import Logits, with_logits, with_weight
@@ -13,6 +14,7 @@ __all__ = [
     "Labels",
     "Logits",
     "Progress",
+    "anchors",
     "blame",
     "can_look",
     "chunked",
@@ -21,6 +23,7 @@ __all__ = [
     "images",
     "pixels",
     "rois",
+    "sides",
     "tokens",
     "weighted_mean",
     "with_logits",

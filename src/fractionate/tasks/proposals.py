@@ -28,7 +28,7 @@ class Regions:
         image: ``[r]`` place of each one's image in the batch.
     """
 
-    boxes: list[Float[Tensor, "k 4"]]
+    boxes: list[Float[Tensor, "_ 4"]]
     labels: Int[Tensor, " r"]
     offsets: Float[Tensor, "r 4"]
     image: Int[Tensor, " r"]
@@ -113,6 +113,6 @@ def sampled_regions(
 def offset_losses(offsets: Float[Tensor, "r d"], regions: Regions) -> Float[Tensor, " r"]:
     """Smooth L1 of every region with an object between what the head says for its class and what it is to say."""
     at = torch.arange(len(regions.labels), device=offsets.device)
-    own = offsets.view(len(at), -1, 4)[at, regions.labels]
+    own = offsets.view(len(at), offsets.shape[1] // 4, 4)[at, regions.labels]
     rows = F.smooth_l1_loss(own, regions.offsets.to(own.dtype), beta=BETA, reduction="none").sum(1)
     return rows.where(regions.labels > 0, torch.zeros_like(rows))

@@ -24,7 +24,7 @@ from .target import DRAWS, Known, packed
 SIDE = 640  # pixels of the longer side where nothing else is said
 MIXED = 40_503  # spreads seeds over the draws of an epoch
 
-Shown = tuple[Tensor, Float[Tensor, "k 7"], float]  # uint8 pixels, boxes in them, and pixels of the file per pixel
+Shown = tuple[Tensor, Float[Tensor, "_ 7"], float]  # uint8 pixels, boxes in them, and pixels of the file per pixel
 
 
 def shown(picture: Picture, side: int) -> Shown:
