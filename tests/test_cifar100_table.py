@@ -21,7 +21,7 @@ from fractionate.config.run import Network
 from fractionate.runs.folder import RunFolder
 from fractionate.studies.jobs import Job, Options
 from fractionate.tasks import Diverged
-from fractionate.train.build import build
+from fractionate.train.networks import build
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 import results

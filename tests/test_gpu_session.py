@@ -29,7 +29,7 @@ from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stop, Stopped
 from fractionate.runs.taught import training_of
-from fractionate.train.build import build
+from fractionate.train.networks import build
 from tests.train.runs import tiny
 
 ENTRIES = [Entry(*PAIRS[0], id.format(pair="__".join(PAIRS[0]))) for id in TOGETHER]

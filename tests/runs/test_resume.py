@@ -125,7 +125,7 @@ def test_what_a_network_draws_goes_on_where_it_stopped(tmp_path: Path, monkeypat
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x) * (1 + numpy.random.rand())  # noqa: NPY002
 
-    monkeypatch.setattr(sys.modules["fractionate.train.build"], "create", lambda *_, **__: Noisy())
+    monkeypatch.setattr(sys.modules["fractionate.train.networks"], "create", lambda *_, **__: Noisy())
     run = tiny("ce", student=Network("noisy"))
     for name, pieces in (("whole", ()), ("pieces", (3, 2))):
         numpy.random.seed(5)  # noqa: NPY002

@@ -25,7 +25,8 @@ from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.tasks import evaluate
 from fractionate.teachers import TeacherTable
-from fractionate.train.build import build, build_for, prepare
+from fractionate.train.build import prepare
+from fractionate.train.networks import build, build_for
 from fractionate.train.pixels import made_for, settled
 from fractionate.train.sources import sources
 from tests.train.runs import tiny

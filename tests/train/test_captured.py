@@ -217,7 +217,7 @@ def test_no_step_asks_the_host_for_anything(method: str, monkeypatch: pytest.Mon
     module = sys.modules["fractionate.train.build"]
     monkeypatch.setattr(torch, "autocast", NoCast)
     monkeypatch.setattr(module, "place", lambda name: torch.device("meta"))
-    monkeypatch.setattr(module, "_compared_with", lambda training, teacher: training)
+    monkeypatch.setattr(module, "_compared_with", lambda training, *others: training)
     monkeypatch.setattr(module, "folded", lambda net, images, **options: net)
     monkeypatch.setattr(module, "_check_regions", lambda *parts: None)
     training = training_of(run_of(method))

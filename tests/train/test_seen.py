@@ -17,7 +17,7 @@ from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training, prepare
-from fractionate.train.sources import check_seen
+from fractionate.train.pixels import check_seen
 from tests.train.runs import tiny
 
 HERE = {"classes": ["cat", "dog", "eel"], "mean": [0.3], "std": [0.2]}

@@ -26,7 +26,7 @@ from ..models import Description, Preprocessing
 from ..models.preprocessing import Shown
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
-from ..train.build import build
+from ..train.networks import build
 from ..train.pixels import said_by
 from ..train.sources import evaluation_source
 from .formats import FORMATS, ONNX, PROGRAM, Format, Written, check_packages

@@ -22,8 +22,8 @@ from ..config.run import Network, Run
 from ..data import Source, normalization_of
 from ..runs.folder import EXAMPLES, SUMMARY, RunFolder
 from ..tasks.classification import HEADLINE, predict, throughput
-from ..train.build import build_for
 from ..train.device import fixed_threads, place
+from ..train.networks import build_for
 from ..train.sources import evaluation_source
 from .measure import device_name, no_weights
 

@@ -28,8 +28,8 @@ from ..runs.folder import RunFolder
 from ..runs.origin import student_problem
 from ..tasks import Evaluation
 from ..tasks.classification import measure
-from ..train.build import build
 from ..train.device import fixed_threads, place
+from ..train.networks import build
 from ..train.optimizer import stream_optimizer
 from ..train.pixels import said_by
 from ..train.schedule import scheduler

@@ -27,9 +27,10 @@ from ..runs.origin import images_problem, student_problem
 from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
-from ..train.build import build_for, task_of
+from ..train.build import task_of
 from ..train.device import fixed_threads, place, settled_precision
 from ..train.health import check_weights
+from ..train.networks import build_for
 from ..train.sources import evaluation_source
 from .dense import class_table, measured_on, metrics_of
 

@@ -21,9 +21,9 @@ from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
 from ..runs.origin import student_problem
-from ..train.build import build
 from ..train.device import autocast, fixed_threads, place
 from ..train.health import check_weights
+from ..train.networks import build
 from ..train.pixels import said_by
 from ..train.sources import evaluation_source
 from .measure import no_weights

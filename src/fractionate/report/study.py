@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from fractionate._files import write_atomically
 from fractionate._headlines import Headline, headline
 from fractionate._terminal import one_line, printable
-from fractionate.report.figures import Figure, figures
+from fractionate.report.figures import figures
 from fractionate.report.groups import Group
 from fractionate.report.page import environment
+from fractionate.report.panels import Figure
 from fractionate.report.runs import read_runs
 from fractionate.report.summary import RunFolderError, read_text
 from fractionate.report.table import Row, row_of

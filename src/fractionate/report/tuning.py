@@ -10,8 +10,8 @@ from fractionate._files import expanded, write_atomically
 from fractionate._headlines import headline
 from fractionate._terminal import one_line
 from fractionate.report.chart import Frame, Mark, Panel, Scale, extent, path, text, unit, x_axis, y_axis
-from fractionate.report.figures import Figure
 from fractionate.report.page import environment
+from fractionate.report.panels import Figure
 from fractionate.report.words import LEVEL_TEXT, Difference, Estimate, gap, measured, number, paired_difference
 
 LEFT_BEHIND, TUNED, USUAL, FRONT = "k0", "k1", "k2", "k3"

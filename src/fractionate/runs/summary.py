@@ -24,8 +24,7 @@ from ..tasks.classification import SCHEMA
 from ..train.build import Training, method_of
 from ..train.loop import Loop
 from ..train.optimizer import allocation, merging
-from ..train.pixels import recorded, seen_by
-from ..train.sources import seen_images
+from ..train.pixels import recorded, seen_by, seen_images
 from .taught import taught_by
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from ..config.run import Run
-from ..train.build import build_for
 from ..train.device import fixed_threads, place
+from ..train.networks import build_for
 from ..train.sources import evaluation_batch, sources
 
 SURE = 0.99

@@ -21,10 +21,11 @@ from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
 from ..runs.taught import in_words, training_of
 from ..tasks import measure_with
-from ..train.build import build, build_for, build_teacher, prepare, task_of
+from ..train.build import prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.device import fixed_threads, place
 from ..train.health import check_weights
+from ..train.networks import build, build_for, build_teacher
 from ..train.pixels import settled
 from ..train.sources import sources
 from .display import display

@@ -9,10 +9,10 @@ from torch import nn
 
 from .._files import cache_folder
 from ..config.ranges import check_images
-from ..config.run import Network, Run
+from ..config.run import Run
 from ..data import Source, stated
 from ..methods import Method, TeacherFacts
-from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of, train_token
+from ..models import Ask, Preprocessing, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Detection, Metrics, Result, Segmentation, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
@@ -23,64 +23,10 @@ from .facts import facts_of, settled
 from .health import check_weights
 from .lockstep import Common
 from .log import Watch, watching
+from .networks import build_for
 from .optimizer import grouped, stream_optimizer, streams_of
-from .pixels import made_for, seen_by
+from .pixels import seen_by
 from .sources import sources
-
-REMEDY = (
-    "fractionate train RECIPE --teacher NAME teacher.pretrained=true fine-tunes such weights first, also those of "
-    "--teacher-checkpoint FILE; a config wants the weights that came out (teacher.checkpoint=FILE)"
-)
-
-
-def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Module:
-    """The network, filled from its checkpoint if it has one.
-
-    Args:
-        config: its name and where its weights come from.
-        num_classes: number of logits.
-        new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
-
-    Raises:
-        OtherHead: a ValueError: weights for another number of classes.
-        ValueError: an unknown name, or a checkpoint that does not fit.
-        FileNotFoundError: no checkpoint there.
-
-    Example:
-        >>> build(Network("convnet_4_8"), num_classes=10).fc.out_features
-        10
-    """
-    net = create(
-        config.name,
-        num_classes=num_classes,
-        pretrained=config.pretrained and not config.checkpoint,  # the file brings every weight
-        stem=config.stem,
-        published_bn=config.published_bn,
-        new_head=new_head,
-    )
-    if config.checkpoint:
-        load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
-    return net
-
-
-def build_teacher(config: Network, num_classes: int) -> nn.Module:
-    """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
-    try:
-        return build(config, num_classes)
-    except OtherHead as error:
-        raise OtherHead(f"{error}; {REMEDY}") from error
-
-
-def build_for(config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
-    """A network that sees the images of a source as it was trained to (:func:`fractionate.train.pixels.made_for`).
-
-    Pretrained weights for other classes are where a student begins, with a new last layer.
-    """
-    if what == "teacher":
-        net = build_teacher(config, source.num_classes)
-    else:
-        net = build(config, source.num_classes, new_head=what == "student")
-    return made_for(net, config, source, tried_on, what)
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ from .build import Training, asking
 from .device import autocast
 from .generators import random_state, set_random_state
 from .health import check_weights
-from .sources import check_seen
+from .pixels import check_seen
 
 FEW = 8  # images that a method is tried on
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.run import Monitors, Run
-from ..methods import Method, resplit
+from ..methods import Method
 from ..monitors import GSNR, cosines, norms, update_rms
 from ..optim import StreamAdamW, StreamGrads, StreamSGD
 from ..optim.grads import Grads, Reduce
@@ -29,19 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Lap = Callable[[str], None]  # told the name of every stage of a step when it is over
 ROWS, BACKWARD, UPDATE = "rows", "backward", "update"
-
-
-def unmerged(method: Method) -> Method:
-    """The method as it is watched: a single stream is taken apart into its components, all at the same momentum.
-
-    Example:
-        >>> import fractionate as fr
-        >>> [s.name for s in unmerged(fr.methods.kd()).streams]
-        ['task', 'kd']
-    """
-    if len(method.streams) > 1 or len(method.parts) == 1:
-        return method
-    return resplit(method, {name: (name,) for name in method.parts}, {})
 
 
 def tested(test: Result | None) -> dict[str, float | None]:

@@ -10,10 +10,9 @@ from torch import nn
 from ..combine import STREAM
 from ..config.optimizers import SGD, AdamW
 from ..config.run import Run
-from ..methods import Allocation, Method, effective_weights
+from ..methods import Allocation, Method, effective_weights, resplit
 from ..methods.effective import Update
 from ..optim import Momenta, StreamAdamW, StreamSGD
-from .log import unmerged
 
 TOKENS = ("pos_embed", "position_embed", "pos_encoding", "_token", "relative_position_bias_table")
 
@@ -44,6 +43,19 @@ def stream_optimizer(run: Run, params: Any, momenta: Momenta) -> StreamSGD | Str
         dampening=o.dampening,
         nesterov=o.nesterov,
     )
+
+
+def unmerged(method: Method) -> Method:
+    """The method as it is watched: a single stream is taken apart into its components, all at the same momentum.
+
+    Example:
+        >>> import fractionate as fr
+        >>> [s.name for s in unmerged(fr.methods.kd()).streams]
+        ['task', 'kd']
+    """
+    if len(method.streams) > 1 or len(method.parts) == 1:
+        return method
+    return resplit(method, {name: (name,) for name in method.parts}, {})
 
 
 def streams_of(run: Run, method: Method, watched: bool) -> tuple[Method, bool | None, Momenta]:

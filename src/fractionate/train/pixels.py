@@ -1,13 +1,13 @@
-"""Which pixels a network is shown: its own size and normalisation, or those of the data."""
+"""Which pixels a network is shown: its own size and normalisation, or those of the data; what it was trained to see."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from ..data import Normalization, Source, normalization_of
 from ..models import Preprocessing, logits_of, preprocessing_of
 from ..models.exported import preprocessing_beside
 from ..models.preprocessing import Shown, from_plain, shown, shown_of
+
+if TYPE_CHECKING:
+    from .build import Training
 
 SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
 SCALE = 0.05  # of a standard deviation, as a share of it
@@ -209,3 +212,77 @@ def _right(net: nn.Module, source: Source, how: Shown | None) -> Tensor | None:
     finally:
         net.train(training)
     return torch.cat(found)
+
+
+def seen_images(source: Source) -> dict[str, Any] | None:
+    """Classes and normalisation of a source, as plain data; ``None`` where it does not tell.
+
+    Example:
+        >>> import torch
+        >>> from fractionate.data import Normalization, SmallImages
+        >>> pixels, rule = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Normalization((0.5,), (0.25,))
+        >>> seen_images(SmallImages(pixels, torch.arange(2), 2, rule, batch_size=2, classes=("cat", "dog")))
+        {'classes': ['cat', 'dog'], 'mean': [0.5], 'std': [0.25]}
+    """
+    rule = normalization_of(source)
+    if rule is None:
+        return None
+    return {"classes": list(source.classes), "mean": list(rule.mean), "std": list(rule.std)}
+
+
+def check_seen(training: Training) -> None:
+    """Refuse a teacher out of a run folder whose images were others than those it is going to be asked about.
+
+    Accuracy alone does not tell: with two classes exchanged, or pixels a little too bright, a teacher is only worse.
+
+    Raises:
+        ValueError: another order of the classes, or another normalisation.
+    """
+    network, here = training.run.teacher, seen_images(training.train)
+    if here is None or training.teacher is None or network is None or not network.checkpoint:
+        return
+    path = expanded(network.checkpoint).parent / "summary.json"
+    there = _recorded(path)
+    theirs, ours = there.get("classes"), here["classes"]
+    if isinstance(theirs, list) and theirs and ours and theirs != ours:
+        shared = min(len(theirs), len(ours))
+        at = next((i for i in range(shared) if theirs[i] != ours[i]), shared)
+        raise ValueError(
+            f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
+            f"and {_at(ours, at)} here; train it on these images"
+        )
+    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
+    if not own_way and _normalised_otherwise(there, here):
+        raise ValueError(
+            f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
+            f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
+            f"these images"
+        )
+
+
+def _recorded(path: Path) -> Mapping[str, Any]:
+    """What the summary says about the images; nothing where there is none, or one that was not written by a run."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["images"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
+    if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
+        return False
+    return differ(*rules)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(x, int | float) for x in values)
+
+
+def _at(names: Sequence[str], place: int) -> str:
+    return repr(names[place]) if place < len(names) else "none"
+
+
+def _some(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{x:.3f}" for x in numbers)

@@ -1,17 +1,14 @@
-"""From the data part of a config to batches, and what a network was trained to see of them."""
+"""From the data part of a config to batches."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import nn
 
-from .._files import cache_folder, expanded
+from .._files import cache_folder
 from ..config.data import Data
 from ..config.ranges import BOXED, DENSE
 from ..data import (
@@ -30,7 +27,6 @@ from ..data import (
     folder,
     long_tailed,
     mnist,
-    normalization_of,
     photo_set,
     resized,
     stl10,
@@ -38,90 +34,10 @@ from ..data import (
 from ..data.boxes import BoxImages
 from ..data.cifar import NORMALIZATION
 from ..data.dense import DenseImages
-from ..models.preprocessing import shown_of
 from .boxes import boxes, boxes_test
 from .dense import dense, dense_test
 from .joining import beside
 from .photos import data_root, folder_root, loaded, loaded_test, train_part
-from .pixels import differ
-
-if TYPE_CHECKING:
-    from .build import Training
-
-
-def seen_images(source: Source) -> dict[str, Any] | None:
-    """Classes and normalisation of a source, as plain data; ``None`` where it does not tell.
-
-    Example:
-        >>> import torch
-        >>> from fractionate.data import Normalization, SmallImages
-        >>> pixels, rule = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Normalization((0.5,), (0.25,))
-        >>> seen_images(SmallImages(pixels, torch.arange(2), 2, rule, batch_size=2, classes=("cat", "dog")))
-        {'classes': ['cat', 'dog'], 'mean': [0.5], 'std': [0.25]}
-    """
-    rule = normalization_of(source)
-    if rule is None:
-        return None
-    return {"classes": list(source.classes), "mean": list(rule.mean), "std": list(rule.std)}
-
-
-def check_seen(training: Training) -> None:
-    """Refuse a teacher out of a run folder whose images were others than those it is going to be asked about.
-
-    Accuracy alone does not tell: with two classes exchanged, or pixels a little too bright, a teacher is only worse.
-
-    Raises:
-        ValueError: another order of the classes, or another normalisation.
-    """
-    network, here = training.run.teacher, seen_images(training.train)
-    if here is None or training.teacher is None or network is None or not network.checkpoint:
-        return
-    path = expanded(network.checkpoint).parent / "summary.json"
-    there = _recorded(path)
-    theirs, ours = there.get("classes"), here["classes"]
-    if isinstance(theirs, list) and theirs and ours and theirs != ours:
-        shared = min(len(theirs), len(ours))
-        at = next((i for i in range(shared) if theirs[i] != ours[i]), shared)
-        raise ValueError(
-            f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
-            f"and {_at(ours, at)} here; train it on these images"
-        )
-    own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
-    if not own_way and _normalised_otherwise(there, here):
-        raise ValueError(
-            f"the teacher was trained on images normalised in another way: mean {_some(there['mean'])} and std "
-            f"{_some(there['std'])} in {path}, {_some(here['mean'])} and {_some(here['std'])} here; train it on "
-            f"these images"
-        )
-
-
-def _recorded(path: Path) -> Mapping[str, Any]:
-    """What the summary says about the images; nothing where there is none, or one that was not written by a run."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["images"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    rules = [there.get("mean"), there.get("std"), here["mean"], here["std"]]
-    if any(not _numbers(rule) or len(rule) != len(here["mean"]) for rule in rules):
-        return False
-    return differ(*rules)
-
-
-def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(x, int | float) for x in values)
-
-
-def _at(names: Sequence[str], place: int) -> str:
-    return repr(names[place]) if place < len(names) else "none"
-
-
-def _some(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{x:.3f}" for x in numbers)
-
 
 EVALUATION_BATCH, OF_SIDE = 1024, 64  # images at once, and up to which size; of larger ones as many as take its room
 

@@ -15,6 +15,7 @@ from ...runs.folder import RunFolder
 from ...runs.runner import run_in_folder
 from ...runs.stop import Stop, Stopped
 from ...tasks import Diverged
+from ...tasks.classification import HEADLINE
 from ...train.loop import Record
 from ..crew import Crew, without_interrupts
 from ..display import display
@@ -74,12 +75,19 @@ def train_rung(number: int, job: Job, options: Options, listen: Listener, stop: 
     return Event(number, until, until, found.score, done=True, headline=found.headline)
 
 
+def _train_unit(unit: Sequence[tuple[int, Job]], options: Options, listen: Listener, stop: Stop) -> None:
+    """What a worker process does: the students of a unit, one after the other."""
+    for number, job in unit:
+        listen(train_rung(number, job, options, listen, stop))
+
+
 def _train(number: int, job: Job, until: int, options: Options, listen: Listener, stop: Stop) -> None:
     here = Stop(elsewhere=lambda: stop.reason is not None)
 
     def on_record(record: Record) -> None:
         test = record.test
-        listen(Event(number, record.epoch, until, test.score, record.images_per_s, headline=test.headline))
+        told = (test.score, test.headline) if test else (None, HEADLINE)
+        listen(Event(number, record.epoch, until, told[0], record.images_per_s, headline=told[1]))
         if until <= record.epoch < job.run.epochs:
             here.ask("budget")  # saves, and ends this call; the next rung goes on
 
@@ -129,7 +137,7 @@ def train_to(
                     raise Stopped(stop.reason)
                 listen(train_rung(number, job, options, listen, stop))
             return
-        crew = Crew(jobs, options, listen, train_rung)
+        crew = Crew(jobs, [(n,) for n in range(len(jobs))], options, listen, _train_unit)
         try:
             with without_interrupts():
                 for _ in range(min(workers, len(jobs))):
