@@ -97,8 +97,15 @@ def predict_pictures(
     need_pillow()
     if not pictures:
         raise ValueError("name at least one picture: fractionate predict RUN PICTURE ...")
+    if top < 1:
+        raise ValueError(f"predict: top is a number of classes of at least 1, got {top}")
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
+    if run.task.name != "classification":
+        raise ValueError(
+            f"{folder} was trained for {run.task.name}: its student says a class for every pixel, which its "
+            f"report page shows; predict is for classes of whole pictures"
+        )
     run = run if device is None else replace(run, device=device)
     frame = _frame(facts, run)
     for picture in map(expanded, pictures):
