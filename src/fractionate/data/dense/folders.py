@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...pictures.heads import suffixes
-from .pairs import Place, name
+from .reading import Place, name
 
 Files = list[tuple[Place, Place]]
 

@@ -27,7 +27,8 @@ from .folders import (
     paired,
     pictures_in,
 )
-from .pairs import VOID, Pairs, Place, identity, largest_label, mapped, name
+from .pairs import VOID, Pairs, identity, largest_label, mapped
+from .reading import Place, name
 
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
