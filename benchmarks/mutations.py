@@ -41,7 +41,9 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "_
 # Tests of a room beside tests/ROOM, tests/test_ROOM*.py and the doctests of its files.
 TESTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("export", "probe"), ("tests/studies",)),
-    **dict.fromkeys(("tasks", "teachers"), ("tests/train",)),
+    "data": ("tests/dense",),
+    "tasks": ("tests/train", "tests/dense"),
+    "teachers": ("tests/train", "tests/tasks"),
     **dict.fromkeys(("runs", "train"), ("tests/train", "tests/faults")),
     **dict.fromkeys(("recipes", "studies"), ("tests/test_cli.py",)),
     **dict.fromkeys(("__init__", "_typing"), ("tests/test_package.py",)),

@@ -5,13 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from fractionate.config.data import Data
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Run
+from fractionate.config.task import Segmentation
 from fractionate.data.dense.layouts import listed
 from fractionate.data.dense.pairs import ready
+from fractionate.probe.predict import predict_pictures
+from fractionate.runs.folder import RunFolder
 
 ORIENTATION = 0x0112
 Draw = Callable[[np.ndarray], np.ndarray]
@@ -87,3 +95,24 @@ def test_a_mask_that_has_changed_within_its_size_changes_the_digest(tmp_path: Pa
     for path in (root / "masks").iterdir():
         Image.fromarray(1 - thing()).save(path)
     assert listed("masks", root, "train").listing() != before
+
+
+def test_pictures_are_predicted_by_runs_that_know_classes_of_whole_pictures(tmp_path: Path) -> None:
+    picture, run = (
+        tmp_path / "a.png",
+        Run(
+            student=Network("mine:net"),
+            method=MethodSpec.parse("ce"),
+            data=Data("masks", root="x"),
+            task=Segmentation(),
+        ),
+    )
+    Image.new("RGB", (4, 4)).save(picture)
+    with (
+        patch.object(RunFolder, "summary", return_value={}),
+        patch.object(RunFolder, "config", return_value=run),
+        pytest.raises(ValueError, match="trained for segmentation"),
+    ):
+        predict_pictures(tmp_path, [picture], Console())
+    with pytest.raises(ValueError, match="top is a number of classes of at least 1, got 0"):
+        predict_pictures(tmp_path, [picture], Console(), top=0)

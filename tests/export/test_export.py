@@ -233,3 +233,12 @@ def test_the_config_is_plain_json_with_our_part_under_our_name(run: Path, tmp_pa
     config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert config["fractionate"]["name"] == "convnet_4_8"
     assert config["fractionate"]["input_size"] == [1, 8, 8]
+
+
+def test_weights_that_the_run_did_not_write_do_not_leave_under_its_numbers(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with RunFolder(tmp_path / "run").student.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match="not the file that this run wrote"):
+        export_run(tmp_path / "run", tmp_path / "out", console=console())
+    assert not (tmp_path / "out").exists()

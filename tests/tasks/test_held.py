@@ -68,6 +68,7 @@ def test_a_colour_covers_its_share_of_the_grey_and_nothing_where_there_is_no_lab
     for x in (0, 1):
         torch.testing.assert_close(found[:, 0, x], SHARE * colours[x] + (1 - SHARE) * 100)
     assert found[:, 0, 2].tolist() == [100.0] * 3
+    torch.testing.assert_close(_painted(pixels, torch.tensor([[0, 255, 255]]), 255)[:, 0, 0], found[:, 0, 0])
 
 
 def test_settings_of_a_dense_task_say_how_it_asks_and_measures() -> None:

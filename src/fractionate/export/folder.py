@@ -26,6 +26,7 @@ from ..models import Description, Preprocessing
 from ..models.preprocessing import Shown
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
+from ..runs.origin import student_problem
 from ..train.networks import build
 from ..train.pixels import said_by
 from ..train.sources import evaluation_source
@@ -214,7 +215,8 @@ def export_run(
         What was written.
 
     Raises:
-        ValueError: no finished run, an unknown format, ``out`` is taken, or a format gives other logits.
+        ValueError: no finished run, weights that it did not write (whose numbers the card would not be), an unknown
+            format, ``out`` is taken, or a format gives other logits.
         ImportError: a package that a format needs is missing.
     """
     chosen = list(dict.fromkeys(formats))
@@ -225,6 +227,8 @@ def export_run(
         raise ValueError(f"name at least one format of {', '.join(FORMATS)}")
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
+    if problem := student_problem(facts, folder):
+        raise ValueError(f"{problem}, and the numbers of its model card would not be theirs: put that file back")
     net, description, images = _network(run, target, said_by(facts))
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]

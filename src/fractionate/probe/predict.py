@@ -97,6 +97,8 @@ def predict_pictures(
     need_pillow()
     if not pictures:
         raise ValueError("name at least one picture: fractionate predict RUN PICTURE ...")
+    if top < 1:
+        raise ValueError(f"predict: top is a number of classes of at least 1, got {top}")
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
     if run.task.name != "classification":
