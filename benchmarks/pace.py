@@ -95,12 +95,13 @@ def seconds_together(options: argparse.Namespace, count: int, folder: Path) -> t
         NotTaken: the command failed; says why.
     """
     weights, out = folder / "teacher.safetensors", folder / f"together-{count}"
-    net = create(options.teacher, num_classes=100)
+    teacher, student = ("resnet8", "resnet8") if options.toy else (options.teacher, options.student)
+    net = create(teacher, num_classes=100)
     save_file({key: value.clone() for key, value in net.state_dict().items()}, weights)
     changes = [f"device={options.device}", f"optimizer.lr={CALM}", "learning_rate={schedule: constant}"]
     changes += [] if options.toy else FAST
-    words = ["compare", "cifar100", *changes, "--teacher-checkpoint", weights, "--teacher", options.teacher]
-    words += ["--student", options.student, "--data", options.data, "--seeds", 1, "--epochs", options.epochs]
+    words = ["compare", "cifar100", *changes, "--teacher-checkpoint", weights, "--teacher", teacher]
+    words += ["--student", student, "--data", options.data, "--seeds", 1, "--epochs", options.epochs]
     words += ["--out", out, "--methods", *METHODS[:count], "--workers", 1, "--together"]
     started, ends = time.perf_counter(), [0.0]
     with (folder / f"together-{count}.log").open("w") as log:

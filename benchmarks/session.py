@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,7 +115,13 @@ def _logged(command: Command, log: Path, seconds: float, clock: Clock, site: str
         file.write(f"$ python {' '.join(words)}\n")
         file.flush()
         child = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=os.environ | more, stdout=file, stderr=file, text=True
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=os.environ | more,
+            stdout=file,
+            stderr=file,
+            text=True,
+            start_new_session=True,  # so that what it has started itself ends with it
         )
         try:
             code = child.wait(timeout=clock.real(seconds))
@@ -124,11 +132,13 @@ def _logged(command: Command, log: Path, seconds: float, clock: Clock, site: str
 
 def _ended(child: subprocess.Popen[str]) -> str:
     """Ask a command to end, which may write its state first, and end it if it does not."""
-    child.terminate()
+    os.killpg(child.pid, signal.SIGTERM)
+    said = ""
     try:
         child.wait(timeout=5)
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        return ", by force"
-    return ""
+        said = ", by force"
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return said

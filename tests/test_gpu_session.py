@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,15 @@ def test_a_command_that_fails_stops_no_other_and_one_that_is_slow_is_ended_in_ti
     assert (tmp_path / "good.log").read_text().splitlines()[1:] == ["5"]
     assert len(packed) == 4
     assert session.run(part, tmp_path, Clock(session.PACKING + session.LEAST - 1)) == []  # no time left
+
+
+def test_what_a_command_has_started_ends_with_it(tmp_path: Path) -> None:
+    place = str(tmp_path / "grandchild")
+    grandchild = f"import time; time.sleep(5); open({place!r}, 'w').close()"
+    words = ("-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])")
+    assert session.run([Command("parent", words, most=80)], tmp_path, Clock(600, speed=40)) == ["parent"]
+    time.sleep(5.5)
+    assert not Path(place).exists()
 
 
 def test_a_budget_ends_before_its_command_is_stopped(tmp_path: Path) -> None:
