@@ -36,7 +36,7 @@ from .record import prepare as prepared
 
 METHODS = ("kd", "dkd", "gdkd", "kd+dot")
 AIM = 0.75
-ALONE, TOGETHER, STUDENTS = "one after the other", "side by side", "students alone, no teacher (ce)"
+ALONE, TOGETHER = "one after the other", "side by side"
 
 
 def images(count: int, side: int, batch_size: int) -> SmallImages:
@@ -47,26 +47,27 @@ def images(count: int, side: int, batch_size: int) -> SmallImages:
     return SmallImages(pixels, target, 100, Normalization.of(pixels), batch_size=batch_size, shift=4, flip=True)
 
 
-def steps_of(run: Run, source: SmallImages, teacher: torch.nn.Module, common: Common | None) -> Turns[None]:
+def steps_of(run: Run, source: Sequence[SmallImages], teacher: torch.nn.Module, common: Common | None) -> Turns[None]:
     """A run's loop before the first step and after every one."""
-    training = prepare(run, teacher=teacher, train=source, test=source, common=common)
+    training = prepare(run, teacher=teacher, train=source[0], test=source[1], common=common)
     loop = Loop(training, common)
     yield loop
     for _ in loop.turns():
         yield loop
 
 
-def group(options: argparse.Namespace, methods: Sequence[str], common: Common | None) -> list[Student[None]]:
+def group(options: argparse.Namespace, common: Common | None) -> list[Student[None]]:
     """Students that have not begun."""
     source = images((options.rounds + 3) * options.batch, options.side, options.batch)
+    test = images(8, options.side, 8)
     torch.manual_seed(1)
     teacher = create(options.teacher, num_classes=100)
     network, around = Network(options.teacher), Surroundings.now()
     made = []
-    for name in methods:
+    for name in METHODS:
         run = student(MethodSpec.parse(name), network, name=options.student, epochs=1)
         run = replace(run, device="cpu", threads=1)
-        made.append(Student(name, steps_of(run, source, teacher, common), around))
+        made.append(Student(name, steps_of(run, (source, test), teacher, common), around))
     for one in made:
         one.turn()
     return made
@@ -82,11 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, append to the CSV."""
     options = _options(arguments)
     device = prepared(options)
-    groups = {
-        ALONE: group(options, METHODS, None),
-        TOGETHER: group(options, METHODS, Common()),
-        STUDENTS: group(options, ["ce"] * len(METHODS), None),
-    }
+    groups = {ALONE: group(options, None), TOGETHER: group(options, Common())}
     contenders: dict[str, Callable[[], None]] = {name: partial(step, students) for name, students in groups.items()}
     seconds = interleave(contenders, options.rounds, device, time.process_time)
     _check(groups[ALONE], groups[TOGETHER])
