@@ -110,6 +110,7 @@ def test_students_side_by_side_end_where_each_ends_alone(
         runs = [replace(run, data=replace(run.data, strong="cutout")) for run in runs]
     events = side_by_side(jobs_of(runs, tmp_path / "together"))
     assert sorted(event.job for event in events if event.done) == list(range(len(runs)))
+    assert RunFolder(tmp_path / "together" / "0").summary()["together"] == len(runs)
     checked = sum(run.method.distils for run in runs)  # on one batch, before anything is trained
     assert len(asked) == checked + 2 * 4  # epochs and steps: once for all of them
     assert_as_alone(runs, tmp_path, tmp_path / "together")
