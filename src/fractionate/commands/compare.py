@@ -165,8 +165,6 @@ class Compare:
             return 1 if self.no_together else None
         if self.no_together:
             raise ValueError("--together and --no-together exclude each other; leave one out")
-        if len(self.together) > 1:
-            raise ValueError(f"--together takes one number at most, got {' '.join(map(str, self.together))}")
         at_least(1, together=min(self.together, default=1))
         return self.together[0] if self.together else AT_ONCE
 

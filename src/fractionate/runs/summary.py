@@ -75,6 +75,7 @@ def summarize(
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
         "processes": loop.world.size,
+        **({"together": loop.common.students} if loop.common else {}),  # runs that took turns
         "watched": training.watch is not None,
         "ema": run.ema,
         "graph": (loop.captured.reason or "recorded") if loop.captured else None,

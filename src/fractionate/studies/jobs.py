@@ -111,7 +111,7 @@ def _train(unit: Sequence[tuple[int, Job]], options: Options, listen: Listener, 
         drained(_turns(*unit[0], options, listen, stop))
         return
     common = Common()
-    in_lockstep([(job.title, _turns(n, job, options, listen, stop, common)) for n, job in unit], stop)
+    in_lockstep([(job.title, _turns(n, job, options, listen, stop, common)) for n, job in unit], stop, common)
 
 
 def _turns(

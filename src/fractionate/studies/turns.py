@@ -16,6 +16,8 @@ from torch import Tensor
 from ..runs.runner import Turns
 from ..runs.stop import Stop, Stopped
 from ..tasks import Diverged
+from ..train.branches import Branches
+from ..train.lockstep import Common
 from ..train.loop import Loop
 
 T = TypeVar("T")
@@ -96,14 +98,15 @@ class Student(Generic[T]):
         self.turns.close()
 
 
-def in_lockstep(runs: Sequence[tuple[str, Turns[T]]], stop: Stop) -> list[T]:
+def in_lockstep(runs: Sequence[tuple[str, Turns[T]]], stop: Stop, common: Common) -> list[T]:
     """Let runs take turns until all have ended, those that are behind first.
 
     Who begins a step, and so makes the batch and asks the teacher, changes from step to step.
 
     Args:
-        runs: titles and turns, all of them with the same ``common``.
+        runs: titles and turns.
         stop: theirs.
+        common: what they share.
 
     Returns:
         What they return, in their order.
@@ -118,6 +121,7 @@ def in_lockstep(runs: Sequence[tuple[str, Turns[T]]], stop: Stop) -> list[T]:
     failures: list[Exception] = []
     try:
         waiting = [student for student in students if student.turn()]  # prepared; nothing is trained yet
+        recorded = _recorded([student.loop for student in waiting if student.loop], common)
         while waiting:
             student = min(waiting, key=lambda one: _turn_of(one, students))
             try:
@@ -127,6 +131,8 @@ def in_lockstep(runs: Sequence[tuple[str, Turns[T]]], stop: Stop) -> list[T]:
                 _note(error, student, failures, stop)
             if not on:
                 waiting.remove(student)
+                if recorded and student.loop:
+                    recorded.leave(student.loop)
     finally:
         for student in students:
             student.close()
@@ -134,6 +140,11 @@ def in_lockstep(runs: Sequence[tuple[str, Turns[T]]], stop: Stop) -> list[T]:
     if failures:
         raise next((fault for fault in failures if not isinstance(fault, Stopped)), failures[0])
     return [student.result for student in students]  # type: ignore[misc]  # all have one
+
+
+def _recorded(loops: Sequence[Loop], common: Common) -> Branches | None:
+    """Their steps as one graph, where the config asks for it."""
+    return Branches(loops, common) if loops and loops[0].training.run.graph else None
 
 
 def _turn_of(student: Student[T], students: Sequence[Student[T]]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Unit = tuple[int, ...]  # numbers of jobs that go side by side
 AT_ONCE = 8  # students whose activations lie in memory together
-TEACHER = 1.0  # cost of a live teacher's step in steps of a student; about what benchmarks/lockstep.py finds on a CPU
+TEACHER = 1.2  # what asking a live teacher costs, in steps of a student: benchmarks/results/lockstep.csv, on a CPU
 
 
 def together(jobs: Sequence[Job], at_once: int | None, workers: int, *, resume: bool) -> list[Unit]:

@@ -111,7 +111,7 @@ class Recorder(Protocol):
         """Run it now, so that recording it will find everything ready."""
         ...
 
-    def record(self, work: Callable[[], Outcome]) -> tuple[Outcome, Callable[[], None]]:
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         """What playing it computes, every time into the same tensors, and a function that plays it."""
         ...
 
@@ -131,7 +131,7 @@ class CudaGraphs:
         usual.wait_stream(self.stream)
         return found
 
-    def record(self, work: Callable[[], Outcome]) -> tuple[Outcome, Callable[[], None]]:
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         """Record work as a graph; nothing runs before it is played."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
@@ -186,7 +186,7 @@ class Captured:
         self.stepper = Stepper(replace(training, method=self.numbers.method), trained)
         self._recording: Recording | None = None
         self._left, self._size = WARM_UP, 0
-        if why := "there is no CUDA device" if recorder is None else _obstacle(training):
+        if why := "there is no CUDA device" if recorder is None else obstacle(training):
             self._refuse(why)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Given]:
@@ -214,7 +214,7 @@ class Captured:
                 return self.taken(given, progress)[0]
         recording = self._recording
         assert recording is not None
-        for name, tensor in _tensors(recording.given).items():
+        for name, tensor in tensors_of(recording.given).items():
             tensor.copy_(getattr(given, name))
         recording.play()
         step, self.guard.unseen = recording.outcome
@@ -239,7 +239,7 @@ class Captured:
     def _record(self, given: Given, progress: Progress) -> bool:
         assert self.recorder is not None
         noted = Noted.of(progress)
-        copies: dict[str, Any] = {name: tensor.clone() for name, tensor in _tensors(given).items()}
+        copies: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors_of(given).items()}
         static = replace(given, **copies)
         try:
             outcome, play = self.recorder.record(lambda: self.taken(static, noted))
@@ -260,12 +260,13 @@ class Captured:
         warnings.warn(f"graph=true: steps are taken one operation after the other, because {why}", stacklevel=2)
 
 
-def _tensors(given: Given) -> dict[str, Tensor]:
+def tensors_of(given: Given) -> dict[str, Tensor]:
+    """The tensors of a batch or a draw, by name."""
     values = {f.name: getattr(given, f.name) for f in fields(given)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _obstacle(training: Training) -> str | None:
+def obstacle(training: Training) -> str | None:
     """What is known beforehand to keep a step from being recorded."""
     run = training.run
     if 0 < unlabelled_count(training.train) < training.train.count:

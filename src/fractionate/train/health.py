@@ -94,16 +94,17 @@ class Guard:
 
     def __init__(self, optimizer: Optimizer, net: nn.Module, allowed: int) -> None:
         self.optimizer, self.net, self.allowed = optimizer, net, allowed
-        self.skipped = 0
+        self.skipped, self.entered = 0, False
         self.unseen: Tensor | None = None
         self._buffers: list[Tensor] = []
 
     def __enter__(self) -> Guard:
-        self._hook = self.optimizer.register_step_pre_hook(self._before_step)
+        self._hook, self.entered = self.optimizer.register_step_pre_hook(self._before_step), True
         return self
 
     def __exit__(self, *_: object) -> None:
         self._hook.remove()
+        self.entered = False
 
     def remember(self) -> None:
         """Keep what a forward pass changes, in case the step is left out."""

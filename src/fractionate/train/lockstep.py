@@ -135,8 +135,8 @@ class Common:
         self._part: tuple[Any, ...] | None = None
         self._made: dict[str, Any] = {}
         self._answers: Answers | None = None
-        self._whole: Feed[Batch] = Feed(self._forget)
-        self._drawn: Feed[Draw] = Feed(self._forget)
+        self._whole: Feed[Batch] = Feed(self.forget)
+        self._drawn: Feed[Draw] = Feed(self.forget)
         self._shown: tuple[Draw, Batch] | None = None
 
     def join(self, run: Run) -> None:
@@ -193,7 +193,8 @@ class Common:
             self._shown = draw, source.shown(draw)
         return self._shown[1]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """What comes next is another batch."""
         self._shown = None
         if self._answers:
             self._answers.forget()

@@ -16,6 +16,7 @@ from ..rows import Progress
 from ..tasks import Diverged, Result, measure_with
 from ..world import current
 from .average import Average
+from .branches import Branch
 from .build import Training, parameters
 from .cuda_graph import Captured, Given
 from .device import fixed_threads, tuned
@@ -122,7 +123,9 @@ class Loop:
         self.guard = Guard(training.optimizer, training.student, run.skip_nonfinite)
         self.trained = parameters(training.student, training.method)
         self.stepper = Stepper(training, self.trained, self.world, common=common)
-        self.captured = Captured(training, self.trained, self.guard) if run.graph else None
+        self.captured: Captured | Branch | None = None
+        if run.graph and common is None:  # students side by side are recorded together
+            self.captured = Captured(training, self.trained, self.guard)
         self.world.copy_from_main([x.detach() for x in (*self.trained, *training.student.buffers())])
 
     @property
