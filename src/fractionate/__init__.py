@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` be
     from .kernels import Direction, Partition, jsd, skew, skew_reverse
     from .language import LinearLogits, linear_loss, linear_stream_losses
     from .losses import Split, TopLogits, by_target, by_target_top, by_teacher_top1, by_top, by_top1_top, split_kl
-    from .methods import Method, only, resplit
+    from .methods import Method, only, pixel_losses, resplit
     from .optim import AllReduce, Momenta, StreamAdamW, StreamGrads, StreamSGD, UpdateAllReduce, stream_grads
     from .rows import Logits, Progress
 
@@ -47,6 +47,7 @@ __all__ = [
     "monitors",
     "only",
     "optim",
+    "pixel_losses",
     "resplit",
     "rows",
     "schedules",

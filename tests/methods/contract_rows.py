@@ -20,6 +20,7 @@ DKD = ("target", "nontarget")
 GDKD = ("between", "top", "other")
 Twin = Callable[[fr.Logits], Mapping[str, Tensor]]
 TWO_VIEWS = Needs(views=2)
+TOKEN = Needs(token=True)
 TWO_TEACHERS = Needs(teachers=2)
 HINT = Needs(extras=("hint",))
 REGIONS = Needs(regions=(1, 2))
@@ -116,6 +117,7 @@ METHODS: dict[str, Row] = {
     "ofa": row(lambda: M.ofa(gamma=1.5), ("ofa",), zero="none", needs_labels=True),
     "sld": row(M.sld, ("kd", "self_kd"), zero="self_kd", needs_labels=True, needs=TWO_VIEWS),
     "logit_mse": row(M.logit_mse, ("mse",), shift_invariant=False),
+    "deit": row(M.deit, ("hard",), zero="none", twin=newer.deit_rows, needs=TOKEN),
     "dist_gdkd": row(M.dist_gdkd, ("inter", "intra", *GDKD), zero="between top other", roles=True, row_wise=False),
     "gram_direction": row(
         M.gram_direction, ("kd", "direction"), twin=newer.gram_rows, row_wise=False, shift_invariant=False
@@ -328,6 +330,32 @@ COMBINATIONS: dict[str, Row] = {
         roles=True,
         needs_labels=True,
         needs=TWO_VIEWS,
+    ),
+    "dkd+on_view, token": row(
+        lambda: M.on_view(M.dkd(), components={"target": "weak"}, distillation="token"),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        needs=TOKEN,
+    ),
+    "lskd+on_view, token": row(
+        lambda: M.lskd(M.on_view(M.kd(), distillation="token")), ("kd",), roles=True, needs=TOKEN
+    ),
+    "deit, soft+deepkd": row(
+        lambda: M.deepkd(M.deit(form="soft")),
+        DKD,
+        roles=True,
+        needs_labels=True,
+        streams=DEEPKD,
+        backward_passes=2,
+        needs=TOKEN,
+    ),
+    "deit, reduction of its code": row(
+        lambda: M.deit(form="soft", reduction="deit", temperature=3.0),
+        ("kd",),
+        roles=True,
+        twin=newer.deit_published_rows,
+        needs=TOKEN,
     ),
     "kd, reverse": row(lambda: M.kd(direction="reverse"), ("kd",), roles=True),
     "kd, jsd": row(lambda: M.kd(direction=fr.jsd(0.3)), ("kd",), roles=True),

@@ -197,3 +197,17 @@ def ltkd_rows(lg: Logits) -> Terms:
 def gram_rows(lg: Logits) -> Terms:
     kd = torch.stack([16 * kl((t / 4).softmax(0), (z / 4).softmax(0)) for z, t in pairs_of(lg)])
     return {"kd": kd, "direction": gram_direction(lg.student, lg.teacher, ridge=None)}
+
+
+def deit_rows(lg: Logits) -> Terms:
+    """DeiT's hard form: minus the log probability, at the token, of the class that the teacher holds most likely."""
+    token = lg.token.student
+    return {"hard": torch.stack([-token[i].softmax(0)[ranked(lg.teacher[i])[0]].log() for i in range(lg.rows)])}
+
+
+def deit_published_rows(lg: Logits) -> Terms:
+    """Its soft form at T = 3, divided by the number of classes as its code divides."""
+    token, classes = lg.token.student, lg.classes
+    return {
+        "kd": torch.stack([gkd(token[i], lg.teacher[i], beta=0, temperature=3.0) / classes for i in range(lg.rows)])
+    }

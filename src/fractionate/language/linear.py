@@ -130,8 +130,8 @@ def _check_method(method: Method) -> None:
     reason = None
     if not method.row_wise:
         reason = "relates the rows of a batch to each other, so a chunk of tokens is not enough"
-    elif method.views != 1 or method.regions:
-        reason = "needs a second view or image regions"
+    elif method.views != 1 or method.regions or method.token:
+        reason = "needs a second view, a token or regions of an image"
     elif method.module is not None:
         reason = "learns parameters of its own, which would get no gradient"
     if reason:

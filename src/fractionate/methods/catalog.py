@@ -17,6 +17,7 @@ from .._choices import unknown
 from .batch import gram_direction as gram_direction
 from .batch import ltkd as ltkd
 from .deepkd import deepkd as deepkd
+from .deit import deit as deit
 from .dgkd import dgkd as dgkd
 from .dgkd import rld as rld
 from .dist import dist as dist
@@ -110,6 +111,7 @@ METHODS: dict[str, Callable[..., Method]] = _named(
     ofa,
     sld,
     logit_mse,
+    deit,
     dist_gdkd,
     gram_direction,
 )

@@ -27,6 +27,11 @@ def check_rows(method: Method, lg: Logits) -> None:
             f"{method.name}: needs a second view; give Logits(..., strong=Logits(...)) with the logits of "
             f"the strongly augmented images"
         )
+    if method.token and lg.token is None:
+        raise ValueError(
+            f"{method.name}: reads a second head of the student; give Logits(..., token=Logits(...)) with the "
+            f"logits of its distillation token"
+        )
     if method.regions and lg.regions is None:
         raise ValueError(
             f"{method.name}: needs Logits(..., regions=...), the logits of image regions at scales {method.regions}"

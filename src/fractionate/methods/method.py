@@ -64,6 +64,7 @@ class Method:
         needs_labels: whether the terms read the label of a row.
         hard: what to do with soft labels when labels are needed: ``"error"`` or ``"argmax"``.
         views: 2 if ``Logits.strong`` is needed.
+        token: whether ``Logits.token`` is needed.
         row_wise: whether every row's value depends on that row alone (such methods may be chunked).
         regions: sizes of the region grids that ``Logits.regions`` must hold; empty if none.
         module: parameters the method itself learns, with their state; the trainer optimizes them too.
@@ -80,6 +81,7 @@ class Method:
     needs_labels: bool = False
     hard: Hard = "error"
     views: int = 1
+    token: bool = False
     row_wise: bool = True
     regions: tuple[int, ...] = ()
     module: nn.Module | None = None

@@ -151,10 +151,10 @@ def _with_teacher(lg: Logits, k: int) -> Logits:
             f"per_teacher: teacher {k + 1} is missing; give Logits(..., teachers=(...)) with the logits of "
             f"further teachers, got {len(lg.teachers)}"
         )
-    strong = None if lg.strong is None else _with_teacher(lg.strong, k)
+    strong, token = (None if view is None else _with_teacher(view, k) for view in (lg.strong, lg.token))
     if k == 0:
-        return replace(lg, teachers=(), strong=strong)
-    return replace(lg, teacher=lg.teachers[k - 1], ranking=None, teachers=(), strong=strong)
+        return replace(lg, teachers=(), strong=strong, token=token)
+    return replace(lg, teacher=lg.teachers[k - 1], ranking=None, teachers=(), strong=strong, token=token)
 
 
 @dataclass(frozen=True)

@@ -142,14 +142,14 @@ def as_terms(terms: Callable[[Logits, Progress], Components]) -> Terms:
 
 @dataclass(frozen=True)
 class EveryView:
-    """A change of rows applied to them, to their strong view and to their regions."""
+    """A change of rows applied to them, to their strong view, to their token and to their regions."""
 
     change: RowMap
 
     def __call__(self, lg: Logits) -> Logits:
         """The changed rows."""
-        strong, regions = (None if view is None else self(view) for view in (lg.strong, lg.regions))
-        return replace(self.change(lg), strong=strong, regions=regions)
+        strong, token, regions = (None if view is None else self(view) for view in (lg.strong, lg.token, lg.regions))
+        return replace(self.change(lg), strong=strong, token=token, regions=regions)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def sdd(method: Method, *, scales: Sequence[int] = (1, 2, 4)) -> Method:
     return wrap(method)
 
 
-View = Literal["weak", "strong"]
+View = Literal["weak", "strong", "token"]
+VIEWS: tuple[View, ...] = ("weak", "strong", "token")
 
 
 @preset
@@ -86,29 +87,32 @@ def on_view(
     task: View = "weak",
     components: Mapping[str, View] | None = None,
 ) -> Method:
-    """A method whose distillation reads another view of the images than the label loss.
+    """A method whose distillation reads another view of the images, or another head, than the label loss.
 
     L = ce_weight CE(view of task) + sum_c weight_c mean x_c(view of c)
 
     Args:
         method: any one-view method.
-        distillation: view that its terms read: ``"weak"``, the rows themselves, or ``"strong"``, ``Logits.strong``.
+        distillation: view that its terms read: ``"weak"``, the rows themselves; ``"strong"``, ``Logits.strong``; or
+            ``"token"``, ``Logits.token``, the student's distillation token (:func:`deit`).
         task: view that the cross-entropy reads.
         components: views of single components, where they differ from ``distillation``.
 
     Returns:
-        Method with the components, weights, roles and streams of ``method``; it needs two views. With ``components`` it
+        Method with the components, weights, roles and streams of ``method``; it needs the
+        views that are read. With ``components`` it
         has no decoupled twin, so ``deepkd`` works where ``method`` itself has roles.
 
     Raises:
-        ValueError: a method with two views already or with regions, an unknown view or component.
+        ValueError: a method that reads several views already or regions, an unknown view or component.
 
     Source: this package; distilling on the strong view alone is done by several recipes without a name.
 
     Map: logits of another view
 
     Note:
-        Both views pass through both networks, whichever is read. A method of two views (:func:`mlkd`, :func:`crld`,
+        Both views pass through both networks, whichever is read; a token costs its head alone.
+        A method of two views (:func:`mlkd`, :func:`crld`,
         :func:`sld`) says itself which it reads.
 
     Example:
@@ -119,12 +123,13 @@ def on_view(
         >>> bool(torch.equal(rows["kd"], fr.methods.kd().components(views[1])["kd"]))
         True
     """
-    if method.views != 1:
-        raise ValueError(f"on_view: {method.name} has two views and says itself which it reads")
+    if method.views != 1 or method.token:
+        raise ValueError(f"on_view: {method.name} has several views and says itself which it reads")
     if method.regions:
         raise ValueError(f"on_view: regions have one view, and {method.name} needs them")
-    for view in (distillation, task, *(components or {}).values()):
-        choose("view", view, ("weak", "strong"))
+    read = {distillation, task, *(components or {}).values()}
+    for view in read:
+        choose("view", view, VIEWS)
     for name in components or {}:
         choose(f"component of {method.name}", name, [c for c in method.parts if c != "task"])
 
@@ -134,7 +139,8 @@ def on_view(
             partial(_of_views, usual=distillation, single=dict(components or {})),
             name=f"{inner.name}+on_view",
             task=OnView(inner.task, task),
-            views=2,
+            views=2 if "strong" in read else 1,
+            token="token" in read,
             twin=None if inner.twin is None or components else wrap(inner.twin),
         )
 
@@ -143,7 +149,7 @@ def on_view(
 
 @dataclass(frozen=True, eq=False)
 class OnView:
-    """The cross-entropy of one of two views."""
+    """The cross-entropy of one of the views."""
 
     task: Rows
     view: View
@@ -155,17 +161,15 @@ class OnView:
 
 def _seen(lg: Logits, view: View) -> Logits:
     """The rows of a view, with the weights of the rows, and their further losses where the view has none of its own."""
-    if view == "weak" or lg.strong is None:
-        return replace(lg, strong=None)
-    return replace(lg.strong, weight=lg.weight, extra={**lg.extra, **lg.strong.extra})
+    seen = {"weak": None, "strong": lg.strong, "token": lg.token}[view]
+    if seen is None:
+        return replace(lg, strong=None, token=None)
+    return replace(seen, weight=lg.weight, extra={**lg.extra, **seen.extra})
 
 
 def _of_views(inner: Terms, lg: Logits, progress: Progress, usual: View, single: Mapping[str, View]) -> Components:
-    rows = inner(_seen(lg, usual), progress)
-    if any(view != usual for view in single.values()):
-        other = inner(_seen(lg, "weak" if usual == "strong" else "strong"), progress)
-        rows = {name: x if single.get(name, usual) == usual else other[name] for name, x in rows.items()}
-    return rows
+    seen = {view: inner(_seen(lg, view), progress) for view in {usual: None, **dict.fromkeys(single.values())}}
+    return {name: seen[single.get(name, usual)][name] for name in seen[usual]}
 
 
 @preset

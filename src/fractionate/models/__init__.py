@@ -6,6 +6,7 @@ from .exported import Description, Exported, apart, load_exported, save_exported
 from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logits
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
+from .token import class_logits, token_logits, train_token
 from .zoo import MODELS, create, is_own_code
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "OnlyMaps",
     "Preprocessing",
     "apart",
+    "class_logits",
     "classes_of",
     "copy_of",
     "create",
@@ -31,4 +33,6 @@ __all__ = [
     "pick_maps",
     "preprocessing_of",
     "save_exported",
+    "token_logits",
+    "train_token",
 ]

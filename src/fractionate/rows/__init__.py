@@ -4,17 +4,20 @@ This room is the only place that flattens logits and drops ignored positions.
 """
 
 from .checks import blame, can_look
-from .layouts import images, pixels, rois, tokens
+from .layouts import images, rois, tokens
 from .logits import Logits, with_logits, with_weight
+from .maps import Labels, fitted_maps, pixels
 from .reduce import Progress, chunked, chunks, weighted_mean
 
 __all__ = [
+    "Labels",
     "Logits",
     "Progress",
     "blame",
     "can_look",
     "chunked",
     "chunks",
+    "fitted_maps",
     "images",
     "pixels",
     "rois",

@@ -239,7 +239,11 @@ def _inputs(lg: Logits, prefix: str = "the ") -> list[tuple[str, Tensor]]:
     found += [(f"{prefix}extra loss {name!r} is", x) for name, x in lg.extra.items()]
     if lg.weight is not None:
         found.append((f"{prefix}weight is", lg.weight))
-    for words, view in (("in the strong view the ", lg.strong), ("in the regions the ", lg.regions)):
+    for words, view in (
+        ("in the strong view the ", lg.strong),
+        ("at the token the ", lg.token),
+        ("in the regions the ", lg.regions),
+    ):
         if view is not None:
             found += _inputs(view, words)
     return found

@@ -1,13 +1,11 @@
-"""Rows from images, pixels, regions of interest and tokens: here alone logits are flattened and positions dropped."""
+"""Rows from images, regions of interest and tokens: flattened here and in `maps` alone."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._choices import choose
@@ -25,63 +23,6 @@ def images(student: Tensor, teacher: Tensor, target: Any = None, *, weight: Tens
         2
     """
     return Logits(student, teacher, target, weight=weight)
-
-
-def pixels(
-    student: Float[Tensor, "b c h w"],
-    teacher: Float[Tensor, "b c h2 w2"],
-    target: Any = None,
-    *,
-    ignore_index: int | None = 255,
-    resize: bool = False,
-    labels: Literal["aligned", "published"] = "aligned",
-    weight: Tensor | None = None,
-) -> Logits:
-    """Rows are pixels that are not ignored.
-
-    Args:
-        student: ``[b, c, h, w]`` logits at the head's own resolution.
-        teacher: ``[b, c, h2, w2]``; a student of another size is resized to it (bilinear, aligned corners).
-        target: ``[b, y, x]`` labels; reduced to the logits' size by taking one of several. ``None``: every pixel is a
-            row without a label.
-        ignore_index: pixels with this label are dropped from every term; ``None`` keeps all of them.
-        resize: work at the labels' size instead: both logits are resized to it.
-        labels: which label a pixel of smaller logits gets: ``"aligned"``, the one nearest to where the pixel lies when
-            the logits are enlarged with aligned corners, i (Y - 1) / (h - 1); or ``"published"``, that of row
-            floor(i Y / h), as in the published code, which is up to Y / h - 1 pixels above and left of it.
-        weight: ``[b, y, x]`` weight of every labelled pixel, reduced as the labels are.
-
-    Raises:
-        ValueError: teacher or labels are not of the student's images or classes, or of another shape than the scaling
-            of a picture makes: turned round, cut or padded.
-
-    Example:
-        >>> import torch
-        >>> y = torch.tensor([[[0, 255], [2, 1]]])
-        >>> pixels(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), y).rows
-        3
-    """
-    where = "rows.pixels"
-    target = _labels(where, student, teacher, target)
-    if student.ndim != 4 or teacher.ndim != 4 or (target is not None and target.ndim != 3):
-        raise ValueError(
-            f"{where}: expected logits [b, c, h, w] twice and labels [b, h, w], got "
-            f"{list(student.shape)}, {list(teacher.shape)}, {_shape(target)}"
-        )
-    _check_same(where, "images", student.shape[:1], teacher.shape[:1], None if target is None else target.shape[:1])
-    _check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
-    _check_scaled(where, "teacher", student.shape[2:], teacher.shape[2:])
-    if target is not None:
-        _check_scaled(where, "label map", student.shape[2:], target.shape[1:])
-    weight = _weights(where, weight, target, student)
-    if target is None and resize:
-        raise ValueError(f"{where}: resize=True works at the size of the labels, and there are none (target=None)")
-    size = tuple(teacher.shape[2:]) if target is None or not resize else tuple(target.shape[1:])
-    student, teacher = _resized(student, size), _resized(teacher, size)
-    flat = [x.movedim(1, -1).flatten(0, 2) for x in (student, teacher)]
-    choose(f"{where} option 'labels'", labels, ("aligned", "published"))
-    small = [_picked(x, size, labels == "aligned") for x in (target, weight)]
-    return _without(ignore_index, flat[0], flat[1], small[0], small[1])
 
 
 def rois(
@@ -115,14 +56,14 @@ def rois(
         2
     """
     where = "rows.rois"
-    target = _labels(where, student, teacher, target)
+    target = labels_for(where, student, teacher, target)
     if student.ndim != 2 or teacher.ndim != 2 or (target is not None and target.ndim != 1):
         raise ValueError(
             f"{where}: expected logits [r, c] twice and labels [r], got {list(student.shape)}, "
             f"{list(teacher.shape)}, {_shape(target)}"
         )
-    _check_same(where, "regions", student.shape[:1], teacher.shape[:1], None if target is None else target.shape)
-    _check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
+    check_same(where, "regions", student.shape[:1], teacher.shape[:1], None if target is None else target.shape)
+    check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
     last = student.shape[1] - 1
     if background is not None and not 0 <= background <= last:
         raise ValueError(f"{where}: background must be one of the classes 0..{last}, got {background}")
@@ -132,8 +73,8 @@ def rois(
             f"{where}: foreground_only drops the regions labelled as background and needs to know them, but "
             f"{missing} is missing; background is 0 in torchvision, c - 1 = {last} in detectron2 and mmdetection"
         )
-    weight = _weights(where, weight, target, student)
-    return _without(background if foreground_only else None, student, teacher, target, weight)
+    weight = weights_for(where, weight, target, student)
+    return without(background if foreground_only else None, student, teacher, target, weight)
 
 
 def tokens(
@@ -173,26 +114,26 @@ def tokens(
     """
     where = "rows.tokens"
     choose(f"{where} option 'mean_over'", mean_over, ("tokens", "sequences"))
-    target = _labels(where, student, teacher, target)
+    target = labels_for(where, student, teacher, target)
     if student.ndim != 3 or (target is not None and target.shape != student.shape[:2]):
         raise ValueError(
             f"{where}: expected logits [b, t, c] and labels [b, t], got {list(student.shape)} and {_shape(target)}"
         )
-    _check_same(where, "tokens", student.shape[:2], teacher.shape[:-1], None)
-    _check_classes(where, student.shape[2], teacher.shape[2], "[..., :{}]")
-    weight = _weights(where, weight, target, student)
+    check_same(where, "tokens", student.shape[:2], teacher.shape[:-1], None)
+    check_classes(where, student.shape[2], teacher.shape[2], "[..., :{}]")
+    weight = weights_for(where, weight, target, student)
     if mean_over == "sequences":
         weight = _per_sequence(weight, target, ignore_index, student)
     flat = [None if x is None else x.flatten() for x in (target, weight)]
     numbers = torch.arange(student.shape[0], device=student.device).repeat_interleave(student.shape[1])
     both = student.flatten(0, 1), teacher.flatten(0, 1)
-    return _without(ignore_index, *both, flat[0], flat[1], {"sequence": numbers})
+    return without(ignore_index, *both, flat[0], flat[1], {"sequence": numbers})
 
 
 # -- what is given ---------------------------------------------------------------------------
 
 
-def _labels(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor | None:
+def labels_for(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor | None:
     """Labels as int64; the logits are looked at first, for labels go to their device."""
     check_tensor(where, "student", student)
     check_tensor(where, "teacher", teacher)
@@ -202,7 +143,7 @@ def _labels(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor
     return target
 
 
-def _weights(where: str, weight: Any, target: Tensor | None, student: Tensor) -> Tensor | None:
+def weights_for(where: str, weight: Any, target: Tensor | None, student: Tensor) -> Tensor | None:
     """One weight per label, or per position of the student where there are no labels."""
     if weight is None:
         return None
@@ -218,7 +159,7 @@ def _positions(student: Tensor) -> torch.Size:
     return student.movedim(1, -1).shape[:-1] if student.ndim == 4 else student.shape[:-1]
 
 
-def _check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size, target: torch.Size | None) -> None:
+def check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size, target: torch.Size | None) -> None:
     """Teacher and labels are of the student's images, regions or tokens."""
     for name, found in (("teacher has", teacher), ("labels have", target)):
         if found is not None and found != student:
@@ -228,17 +169,8 @@ def _check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size,
             )
 
 
-def _check_scaled(where: str, name: str, student: Sequence[int], other: Sequence[int]) -> None:
-    """One factor makes both sides of the smaller map out of the larger one's, up to less than a pixel of rounding."""
-    (h, w), (y, x) = sorted((student, other), key=math.prod)
-    if max((h - 1) / y, (w - 1) / x) >= min((h + 1) / y, (w + 1) / x):
-        raise ValueError(
-            f"{where}: the {name} is {other[0]} x {other[1]} and the student {student[0]} x {student[1]}, which no "
-            f"scaling of one picture makes; turn it round (x.transpose(-2, -1)), or cut off what was padded"
-        )
-
-
-def _check_classes(where: str, student: int, teacher: int, cut: str) -> None:
+def check_classes(where: str, student: int, teacher: int, cut: str) -> None:
+    """Both networks have one set of classes; ``cut`` shows how to cut logits off."""
     if student != teacher:
         larger, least = "teacher" if teacher > student else "student", min(student, teacher)
         raise ValueError(
@@ -251,28 +183,6 @@ def _shape(x: Tensor | None) -> list[int] | None:
     return None if x is None else list(x.shape)
 
 
-def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    if tuple(x.shape[2:]) == size:
-        return x
-    return F.interpolate(x, list(size), mode="bilinear", align_corners=True)
-
-
-def _picked(x: Tensor | None, size: tuple[int, ...], aligned: bool) -> Tensor | None:
-    """``[b, y, x]`` labels or weights at this size, flat: of several the one that lies where the logits' pixel does."""
-    if x is None or tuple(x.shape[1:]) == size:
-        return None if x is None else x.flatten()
-    rows, columns = (_places(many, few, aligned, x.device) for many, few in zip(x.shape[1:], size, strict=True))
-    return x[:, rows][:, :, columns].flatten()
-
-
-def _places(many: int, few: int, aligned: bool, device: torch.device) -> Tensor:
-    """``[few]`` which of many positions each of few has, in whole numbers: i (many - 1) / (few - 1) to the nearest."""
-    i = torch.arange(few, device=device)
-    if not aligned or few == 1:
-        return i * many // few
-    return (2 * i * (many - 1) + few - 1) // (2 * (few - 1))
-
-
 def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | None, student: Tensor) -> Tensor:
     """``[b, t]`` weights that sum to 1 over the kept tokens of every sequence that has any."""
     wide = student.dtype if student.dtype == torch.float64 else torch.float32
@@ -283,7 +193,7 @@ def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | No
     return given / torch.where(total == 0, torch.ones_like(total), total)
 
 
-def _without(
+def without(
     ignore: int | None,
     student: Tensor,
     teacher: Tensor,
@@ -291,6 +201,7 @@ def _without(
     weight: Tensor | None,
     numbers: Mapping[str, Tensor] | None = None,
 ) -> Logits:
+    """The rows whose label is not the ignored one."""
     extra = numbers or {}
     if ignore is None or target is None:
         return Logits(student, teacher, target, weight=weight, extra=extra)

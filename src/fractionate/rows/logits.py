@@ -46,6 +46,7 @@ class Logits:
         label_weight: ``[n]`` factor on each row's cross-entropy alone, 0 for a row without a label, whose ``target`` is
             then never read. With n / (number of labels) for the others the mean over n rows is that over the labels.
             Methods whose terms read labels refuse it.
+        token: the same rows through a second head of the student, such as that of a distillation token.
 
     Raises:
         ValueError: shapes, dtypes or devices do not match, a label is out of range, soft labels are none (negative, or
@@ -72,6 +73,7 @@ class Logits:
     regions: Logits | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     label_weight: Tensor | None = None
+    token: Logits | None = None
 
     def __post_init__(self) -> None:
         check_logits(self.student, self.teacher)
@@ -85,8 +87,9 @@ class Logits:
         for name, values in {"weight": weight, "label_weight": self.label_weight, **self.extra}.items():
             check_per_row(name, values, self.student)
         check_weight(weight)
-        if self.strong is not None:
-            check_like("strong view", self.strong.student, self.student)
+        for name, view in {"strong view": self.strong, "token": self.token}.items():
+            if view is not None:
+                check_like(name, view.student, self.student)
         if self.regions is not None:
             check_regions(self.regions.student, self.student)
         teacher, ranking = plain(self.teacher.detach()), None if self.ranking is None else plain(self.ranking)
@@ -163,6 +166,7 @@ class Logits:
             None if self.regions is None else self.regions[self._regions_of(self.regions.rows, rows)],
             {name: values[rows] for name, values in self.extra.items()},
             None if self.label_weight is None else self.label_weight[rows],
+            None if self.token is None else self.token[rows],
         )
 
     def _regions_of(self, count: int, rows: slice | Tensor) -> slice | Tensor:

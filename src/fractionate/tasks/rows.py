@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._typing import Float
 from ..data import Batch
 from ..losses import region_logits
-from ..models import Ask, logits_of
+from ..models import Ask, class_logits, logits_of, token_logits
 from ..models.preprocessing import shown_of
 from ..rows import Logits
 from ..teachers.live import LiveTeacher, Teacher
@@ -27,9 +27,11 @@ class Classification:
 
     Args:
         regions: sizes of the region grids whose logits the method reads; empty if none.
+        token: whether the method reads a second head of the student, that of a distillation token.
     """
 
     regions: tuple[int, ...] = ()
+    token: bool = False
 
     @property
     def headline(self) -> str:
@@ -39,7 +41,7 @@ class Classification:
     @property
     def ask(self) -> Ask:
         """How a network's logits are taken."""
-        return logits_of
+        return class_logits if self.token else logits_of
 
     @property
     def even(self) -> bool:
@@ -50,26 +52,33 @@ class Classification:
         """The logits of both networks, in float32, with those of image regions if the method reads them."""
         if self.regions:
             return region_rows(student, teacher, batch, self.regions)
-        return make_rows(student, teacher, batch)
+        return make_rows(student, teacher, batch, token=self.token)
 
     def metrics(self, beside: Metrics | None = None) -> Scores:
         """Accuracy, loss, calibration, and agreement with ``beside``."""
         return Scores(beside.top() if isinstance(beside, Scores) else None)
 
 
-def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch) -> Logits:
+def make_rows(student: nn.Module, teacher: Teacher | None, batch: Batch, *, token: bool = False) -> Logits:
     """Student and teacher logits of a batch, in float32 (float64 stays).
 
     Two views are two forward passes of the student, so each has batch-norm statistics of its own. Without a teacher its
     place is taken by the student's own detached logits, which a method without distillation terms never reads.
+
+    Args:
+        student, teacher: as in :meth:`Classification.rows`.
+        batch: images.
+        token: take the logits of the student's distillation token too, from the same forward pass.
     """
-    views = [_float(logits_of(student, batch.images, "student"))]
+    heads = token_logits(student, batch.images, "student") if token else (logits_of(student, batch.images, "student"),)
+    views = [_float(heads[0])]
     if batch.strong is not None:
         views.append(_float(logits_of(student, batch.strong, "student")))
     given = [v.detach() for v in views] if teacher is None else _logits(teacher, batch, views[0].dtype)
     target, weight = labels_of(batch, views[0])
     strong = None if batch.strong is None else Logits(views[1], given[1], target)
-    return Logits(views[0], given[0], target, strong=strong, label_weight=weight)
+    second = Logits(_float(heads[1]), given[0], target) if token else None
+    return Logits(views[0], given[0], target, strong=strong, label_weight=weight, token=second)
 
 
 def labels_of(batch: Batch, like: Float[Tensor, "n c"]) -> tuple[Tensor | None, Float[Tensor, " n"] | None]:

@@ -59,8 +59,8 @@ class Segmentation:
             ValueError: a method that compares all rows with each other, or needs another view of the images.
         """
         compared = [name for name in method.parts if name in PAIRWISE]
-        if compared or method.regions or method.views > 1:
-            what = "compares every pixel with every other" if compared else "needs a second view or regions of images"
+        if compared or method.regions or method.token or method.views > 1:
+            what = "compares every pixel with every other" if compared else "needs a second view, head or regions"
             raise ValueError(
                 f"{method.name} {what}, which a dense task does not have room for; take one whose components are each "
                 f"pixel's own (kd, dkd, gdkd ...), or dist"

@@ -35,9 +35,9 @@ def exactly_if(claimed: bool, claim: str, check: Callable[[], None]) -> None:
 
 def shapes(method: Method, contract: Contract) -> None:
     """One value per row under the stated names, float32 for all but float64; a scalar loss; every need stated."""
-    found = {"row_wise": method.row_wise, "needs_labels": method.needs_labels, "views": method.views}
-    said = {"row_wise": contract.row_wise, "needs_labels": contract.needs_labels, "views": contract.needs.views}
-    law.require(found == said, f"the method says {found}, its contract {said}")
+    found = (method.row_wise, method.needs_labels, method.views, method.token)
+    said = (contract.row_wise, contract.needs_labels, contract.needs.views, contract.needs.token)
+    law.require(found == said, f"row_wise, needs_labels, views, token: the method says {found}, its contract {said}")
     law.require(method.regions == contract.needs.regions, f"regions {method.regions}, stated {contract.needs.regions}")
     for dtype in (torch.float64, *LOW_PRECISION):
         lg = cast(contract.rows(), dtype)
@@ -109,6 +109,7 @@ def incomplete_rows(method: Method, contract: Contract) -> None:
     """Rows without a view, regions, teachers or losses that it needs are refused by name."""
     missing = {
         "second view": contract.needs.views == 2,
+        "second head": contract.needs.token,
         "regions": bool(contract.needs.regions),
         "teacher": contract.needs.teachers > 1,
         "Logits.extra": bool(contract.needs.extras),

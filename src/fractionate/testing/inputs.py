@@ -20,12 +20,14 @@ class Needs:
 
     Args:
         views: 2 for a strong view.
+        token: whether a second head of the student is read.
         regions: sizes of the region grids.
         teachers: number of teachers.
         extras: names of further losses.
     """
 
     views: int = 1
+    token: bool = False
     regions: tuple[int, ...] = ()
     teachers: int = 1
     extras: tuple[str, ...] = ()
@@ -136,24 +138,26 @@ def _assembled(pair: Pair, target: Tensor, needs: Needs) -> Logits:
     n = len(target)
     lg = Logits(*pair(0), target, teachers=tuple(pair(10 + k)[1] for k in range(needs.teachers - 1)))
     count = sum(size * size for size in needs.regions)
-    strong = regions = None
+    strong = token = regions = None
     if needs.views == 2:
         strong = Logits(*pair(1), target, teachers=tuple(pair(20 + k)[1] for k in range(needs.teachers - 1)))
+    if needs.token:
+        token = replace(lg, student=pair(1)[0])
     if count:
         pairs = [pair(0 if k == 0 else 30 + k) for k in range(count)]  # the first region is the whole image
         student, teacher = (torch.stack([p[i] for p in pairs], 1).flatten(0, 1) for i in (0, 1))
         regions = Logits(student, teacher, target.repeat_interleave(count))
     extra = {name: torch.linspace(0, 1 + k, n).to(lg.student.dtype) for k, name in enumerate(needs.extras)}
-    return replace(lg, strong=strong, regions=regions, extra=extra)
+    return replace(lg, strong=strong, token=token, regions=regions, extra=extra)
 
 
 # -- every view of the rows ------------------------------------------------------------------
 
 
 def views(lg: Logits) -> Iterator[Logits]:
-    """The rows themselves, their strong view and their regions."""
+    """The rows themselves, their strong view, their token and their regions."""
     yield lg
-    for other in (lg.strong, lg.regions):
+    for other in (lg.strong, lg.token, lg.regions):
         if other is not None:
             yield from views(other)
 
@@ -196,10 +200,10 @@ def cast(lg: Logits, dtype: torch.dtype) -> Logits:
 
 
 def each_view(lg: Logits, change: Callable[[Logits], Logits]) -> Logits:
-    """``change`` applied to the rows, then to their strong view, then to their regions."""
-    own = change(replace(lg, strong=None, regions=None))
-    strong, regions = (None if view is None else each_view(view, change) for view in (lg.strong, lg.regions))
-    return replace(own, strong=strong, regions=regions)
+    """``change`` applied to the rows, then to their strong view, their token and their regions."""
+    own = change(replace(lg, strong=None, token=None, regions=None))
+    strong, token, regions = (None if v is None else each_view(v, change) for v in (lg.strong, lg.token, lg.regions))
+    return replace(own, strong=strong, token=token, regions=regions)
 
 
 def _share(view: Logits, lg: Logits) -> int:

@@ -12,7 +12,7 @@ from ..config.ranges import check_images
 from ..config.run import Network, Run
 from ..data import Source, stated
 from ..methods import Method
-from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of
+from ..models import Ask, OtherHead, Preprocessing, create, load_checkpoint, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Segmentation, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
@@ -153,6 +153,8 @@ def prepare(
     watched = run.monitors.watches(run.seed)
     task = task or task_of(run, train.classes if stated(train) else ())
     method = _method(run, device, task)
+    if method.token:
+        train_token(student)
     method, merge, momenta = streams_of(run, method, watched)
     if method.regions and teacher is not None:
         _check_regions(task, student, teacher, test)
@@ -187,7 +189,8 @@ def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
     if run.task.name == "segmentation":
         height, width = run.data.crop or (0, 0)
         return Segmentation(run.task, classes, (height, width) if run.data.crop else None)
-    return Classification(run.method.build().regions)
+    method = run.method.build()
+    return Classification(method.regions, method.token)
 
 
 def method_of(run: Run, task: Task | None = None) -> Method:

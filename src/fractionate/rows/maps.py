@@ -1,0 +1,121 @@
+"""Rows from maps of logits: every pixel with a label is a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._choices import choose
+from .._typing import Float
+from .layouts import check_classes, check_same, labels_for, weights_for, without
+from .logits import Logits
+
+Labels = Literal["aligned", "published"]
+
+
+def pixels(
+    student: Float[Tensor, "b c h w"],
+    teacher: Float[Tensor, "b c h2 w2"],
+    target: Any = None,
+    *,
+    ignore_index: int | None = 255,
+    resize: bool = False,
+    labels: Labels = "aligned",
+    weight: Tensor | None = None,
+) -> Logits:
+    """Rows are pixels that are not ignored.
+
+    Args:
+        student: ``[b, c, h, w]`` logits at the head's own resolution.
+        teacher: ``[b, c, h2, w2]``; a student of another size is resized to it (bilinear, aligned corners).
+        target: ``[b, y, x]`` labels; reduced to the logits' size by taking one of several. ``None``: every pixel is a
+            row without a label.
+        ignore_index: pixels with this label are dropped from every term; ``None`` keeps all of them.
+        resize: work at the labels' size instead: both logits are resized to it.
+        labels: which label a pixel of smaller logits gets: ``"aligned"``, the one nearest to where the pixel lies when
+            the logits are enlarged with aligned corners, i (Y - 1) / (h - 1); or ``"published"``, that of row
+            floor(i Y / h), as in the published code, which is up to Y / h - 1 pixels above and left of it.
+        weight: ``[b, y, x]`` weight of every labelled pixel, reduced as the labels are.
+
+    Raises:
+        ValueError: teacher or labels are not of the student's images or classes, or of another shape than the scaling
+            of a picture makes: turned round, cut or padded.
+
+    Example:
+        >>> import torch
+        >>> y = torch.tensor([[[0, 255], [2, 1]]])
+        >>> pixels(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), y).rows
+        3
+    """
+    maps = fitted_maps("rows.pixels", student, teacher, target, resize=resize, labels=labels, weight=weight)
+    flat = [x.movedim(1, -1).flatten(0, 2) for x in maps[:2]]
+    small = [None if x is None else x.flatten() for x in maps[2:]]
+    return without(ignore_index, flat[0], flat[1], small[0], small[1])
+
+
+def fitted_maps(
+    where: str,
+    student: Float[Tensor, "b c h w"],
+    teacher: Float[Tensor, "b c h2 w2"],
+    target: Any,
+    *,
+    resize: bool,
+    labels: Labels,
+    weight: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Logits of both networks, labels and weights, all of one size; arguments and errors as in :func:`pixels`."""
+    target = labels_for(where, student, teacher, target)
+    if student.ndim != 4 or teacher.ndim != 4 or (target is not None and target.ndim != 3):
+        raise ValueError(
+            f"{where}: expected logits [b, c, h, w] twice and labels [b, h, w], got "
+            f"{list(student.shape)}, {list(teacher.shape)}, {None if target is None else list(target.shape)}"
+        )
+    check_same(where, "images", student.shape[:1], teacher.shape[:1], None if target is None else target.shape[:1])
+    check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")
+    _check_scaled(where, "teacher", student.shape[2:], teacher.shape[2:])
+    if target is not None:
+        _check_scaled(where, "label map", student.shape[2:], target.shape[1:])
+    weight = weights_for(where, weight, target, student)
+    if target is None and resize:
+        raise ValueError(f"{where}: resize=True works at the size of the labels, and there are none (target=None)")
+    size = tuple(teacher.shape[2:]) if target is None or not resize else tuple(target.shape[1:])
+    choose(f"{where} option 'labels'", labels, ("aligned", "published"))
+    small = [_picked(x, size, labels == "aligned") for x in (target, weight)]
+    return _resized(student, size), _resized(teacher, size), small[0], small[1]
+
+
+def _check_scaled(where: str, name: str, student: Sequence[int], other: Sequence[int]) -> None:
+    """One factor makes both sides of the smaller map out of the larger one's, up to less than a pixel of rounding."""
+    (h, w), (y, x) = sorted((student, other), key=math.prod)
+    if max((h - 1) / y, (w - 1) / x) >= min((h + 1) / y, (w + 1) / x):
+        raise ValueError(
+            f"{where}: the {name} is {other[0]} x {other[1]} and the student {student[0]} x {student[1]}, which no "
+            f"scaling of one picture makes; turn it round (x.transpose(-2, -1)), or cut off what was padded"
+        )
+
+
+def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(x.shape[2:]) == size:
+        return x
+    return F.interpolate(x, list(size), mode="bilinear", align_corners=True)
+
+
+def _picked(x: Tensor | None, size: tuple[int, ...], aligned: bool) -> Tensor | None:
+    """``[b, y, x]`` labels or weights at this size: of several the one that lies where the logits' pixel does."""
+    if x is None or tuple(x.shape[1:]) == size:
+        return x
+    rows, columns = (_places(many, few, aligned, x.device) for many, few in zip(x.shape[1:], size, strict=True))
+    return x[:, rows][:, :, columns]
+
+
+def _places(many: int, few: int, aligned: bool, device: torch.device) -> Tensor:
+    """``[few]`` which of many positions each of few has, in whole numbers: i (many - 1) / (few - 1) to the nearest."""
+    i = torch.arange(few, device=device)
+    if not aligned or few == 1:
+        return i * many // few
+    return (2 * i * (many - 1) + few - 1) // (2 * (few - 1))
