@@ -82,7 +82,7 @@ def accuracy_svg(rows: Sequence[Row], narrow: bool = False) -> str:
 
 
 def environment() -> Environment:
-    """Of all pages: what the templates may use."""
+    """The templates of all pages, with what they are filled with."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
