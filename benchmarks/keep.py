@@ -20,6 +20,7 @@ rows (certainty.json), so that docs/results.md can say which method pays when; -
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -65,7 +66,7 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
 
 
 def keep_record(study: Path, records: Path = RECORDS) -> Path:
-    """Copy the record of a study, without the names of its run folders.
+    """Copy the record of a study, without the names of its run folders and of places on this machine.
 
     Args:
         study: folder that the study wrote into.
@@ -78,6 +79,7 @@ def keep_record(study: Path, records: Path = RECORDS) -> Path:
         raise ValueError(f"{study} holds no {RECORD}: the study has not ended yet")
     found = json.loads((study / RECORD).read_text(encoding="utf-8"))
     found["arms"] = [{**arm, "folders": []} for arm in found["arms"]]
+    found["command"] = re.sub(r" --(out|data|workers)[ =]\S+", "", found["command"])
     records.mkdir(parents=True, exist_ok=True)
     place = records / f"{found['name']}.json"
     place.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
 def lines(records: Path, runs: Path) -> list[str]:
     """The map as Markdown; nothing where fewer than two settings were measured."""
     recorded = {file.stem for file in records.glob("*.json")} if records.is_dir() else set()
-    columns = [*(of_records(records) if recorded else ()), *of_runs(runs, recorded)]
+    columns = _merged([*(of_records(records) if recorded else ()), *of_runs(runs, recorded)])
     columns.sort(key=lambda column: (column.label, column.epochs))
     if len(columns) < 2:
         return []
@@ -95,6 +95,15 @@ def lines(records: Path, runs: Path) -> list[str]:
     table = [f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     table += [f"| `{name}` | {' | '.join(_cell(column, name) for column in columns)} |" for name in names]
     return [HEAD, *table, ""]
+
+
+def _merged(columns: list[Column]) -> list[Column]:
+    """One column per setting: studies of the same recipe, teacher and length share their runs."""
+    found: dict[tuple[str, float, int], Column] = {}
+    for column in columns:
+        first = found.setdefault((column.where, column.label, column.epochs), column)
+        first.values |= {name: values for name, values in column.values.items() if name not in first.values}
+    return list(found.values())
 
 
 def _cell(column: Column, name: str) -> str:

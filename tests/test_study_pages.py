@@ -42,7 +42,9 @@ TOY = Study(
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     setting = Setting(epochs=1, teacher_epochs=2)
-    Conductor(TOY, setting, folder / "toy", Console(file=StringIO()), Options(resume=True, command=("x",)))()
+    words = ("fractionate", "study", "toy", "--out", str(folder), "--workers", "1", "--epochs", "1")
+    options = Options(resume=True, command=words)
+    Conductor(TOY, setting, folder / "toy", Console(file=StringIO()), options)()
     keep_record(folder / "toy", folder / "records")
     return folder
 
@@ -55,6 +57,7 @@ def test_a_kept_record_names_no_run_folder(out: Path) -> None:
     raw = json.loads((out / "records" / "toy.json").read_text(encoding="utf-8"))
     assert all(arm["folders"] == [] for arm in raw["arms"])
     assert str(out) not in json.dumps(raw)
+    assert raw["command"] == "fractionate study toy --epochs 1"
 
 
 def test_a_section_has_the_question_the_answer_the_seeds_and_the_commit(out: Path) -> None:
