@@ -132,7 +132,9 @@ def sentences(found: Tuning) -> list[str]:
         told.append(_judged(winner, found, found.usual, f"the best published method as it comes ({found.usual})"))
     gaps = versus(winner, found.arms, found.baseline)
     if gaps is not None and gaps.verdict == "within":
-        told.append(f"Nothing here speaks for it over {found.baseline}, and nothing proves the two equal.")
+        told.append(f"The seeds do not show it to be better than {found.baseline}, and do not prove the two equal.")
+    if winner.label == found.usual != found.baseline:
+        told.append("It is a published method as it comes: nothing that was tuned came out ahead of it.")
     score = measured(winner.estimate, headline(found.metric))
     told.append(f"It has {score} on the test part, which no student of the search was measured on.")
     return told

@@ -68,6 +68,7 @@ def train_rung(number: int, job: Job, options: Options, listen: Listener, stop: 
         try:
             _train(number, job, until, options, listen, stop)
         except FAULTS as error:
+            job.folder.mkdir(parents=True, exist_ok=True)  # it may have failed before there was one
             write_atomically(job.folder / WHY, one_line(error) + "\n")
     found = reached(job.folder, until)
     if found is None:
