@@ -113,7 +113,7 @@ def batch(count: int = 3, share: float = 1.0) -> Batch:
 
 
 def output(box: list[float], score: float = 0.9) -> dict[str, Tensor]:
-    return {"boxes": torch.tensor([box]), "labels": torch.tensor([1]), "scores": torch.tensor([score])}
+    return {"boxes": torch.tensor([box]).float(), "labels": torch.tensor([1]), "scores": torch.tensor([score])}
 
 
 def test_boxes_are_counted_in_pixels_of_the_files_and_borrowed_images_not_at_all() -> None:

@@ -138,7 +138,7 @@ def test_the_commands_train_measure_look_export_and_show(tmp_path: Path, capsys:
     ("change", "said"),
     [
         ("task.name=classification", "has boxes; use task.name=detection"),
-        ("data.name=digits", "needs boxes: data.name must be one of coco"),
+        ("data.name=folder data.colour=0.0", "needs boxes: data.name must be one of coco"),
         ("data.crop=[32,32]", "would cut boxes"),
         ("data.shift=2", "shift is for images with one class each"),
         ("teacher_table=lazy", "those of regions; use teacher_table=off"),
