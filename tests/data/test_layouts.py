@@ -270,7 +270,7 @@ def test_photos_that_do_not_fit_into_memory_are_refused_with_what_helps(
 def test_options_of_photos_are_refused_elsewhere() -> None:
     Data("stl10", size=32)
     Data("imagenet", size=64, cache=True, skip_broken=True)
-    for bad in ({"name": "stl10", "cache": True}, {"name": "cifar100", "size": 64}):
+    for bad in ({"name": "stl10", "cache": True}, {"name": "mnist", "size": 64}):
         with pytest.raises(ValueError, match=r"belongs to data\.name=folder"):
             Data(**bad)
 

@@ -163,8 +163,8 @@ def test_logits_of_the_head_are_those_before_they_are_enlarged() -> None:
         ("gram_direction", "compares every pixel with every other"),
         ("dkd+with_contrast", "compares every pixel with every other"),
         ("mlkd", "compares every pixel with every other"),
-        ("crld", "needs a second view or regions"),
-        ("kd+sdd", "needs a second view or regions"),
+        ("crld", "needs a second view, head or regions"),
+        ("kd+sdd", "needs a second view, head or regions"),
     ],
 )
 def test_methods_without_room_for_pixels_are_refused_in_words(method: str, said: str) -> None:

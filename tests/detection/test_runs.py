@@ -55,7 +55,7 @@ from fractionate.runs import run_in_folder
 steps = []
 def on_step(epochs, speed):
     steps.append(epochs)
-    if len(steps) == 3:
+    if len(steps) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 run_in_folder(read_config(sys.argv[1]), sys.argv[2], save_steps=1, on_step=on_step)
 """

@@ -178,6 +178,7 @@ def test_no_step_of_students_side_by_side_asks_the_host(
     monkeypatch.setattr(torch, "autocast", NoCast)
     monkeypatch.setattr(module, "place", lambda name: torch.device("meta"))
     monkeypatch.setattr(module, "_compared_with", lambda training, teacher, common: training)
+    monkeypatch.setattr(module, "_facts", lambda *parts: None)  # read once, before the first step
     monkeypatch.setattr(module, "folded", lambda net, images, **options: net)
     loops, common = prepared([with_teacher(method) for method in methods])
     recorder = Many([loop.training for loop in loops])

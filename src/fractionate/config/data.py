@@ -130,7 +130,7 @@ def _check(data: Data) -> None:
     within(0, shift=data.shift, mixup=data.mixup, cutmix=data.cutmix)
     for names, *options in ((SIZED, "size"), (FOLDERS, "skip_broken", "cache")):
         if data.name not in names:
-            left_alone(data, f"belongs to {', '.join(names)}, not to {data.name!r}", *options)
+            left_alone(data, f"belongs to data.name={', '.join(names)}, not to {data.name!r}", *options)
     if data.name in FOLDERS and data.imbalance is not None:
         raise ValueError("data.imbalance thins the balanced sets; a folder has as many images of each class as it has")
     _check_dense(data)

@@ -7,7 +7,7 @@ import importlib.metadata
 import math
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ def summarize(
     """
     training = loop.training
     run, key = training.run, test.headline
-    best = _best(metrics, key)
     method = method_of(run, training.task)
     return {
         "schema": SCHEMA,
@@ -60,13 +59,7 @@ def summarize(
         "teacher": run.teacher.name if run.teacher else None,
         "seed": run.seed,
         "epochs": run.epochs,
-        f"last_{key}": test.score,
-        f"best_{key}": best[f"test_{key}"],
-        "best_epoch": best["epoch"],
-        **{f"last_{name}": x for name, x in test.columns().items()},
-        "agreement": test.agreement,
-        "ece": test.calibration.ece,
-        "calibration": asdict(test.calibration),
+        **_measured(test, _best(metrics, key)),
         "params": sum(p.numel() for p in training.student.parameters()),
         **_teacher(training, key),
         "streams": {s.name: list(s.components) for s in method.streams},
@@ -85,6 +78,20 @@ def summarize(
         "command": list(command),
         "git": _git(),
         "versions": _versions(),
+    }
+
+
+def _measured(test: Result, best: Mapping[str, Any]) -> dict[str, Any]:
+    """The last epoch, and where the best one was."""
+    key = test.headline
+    return {
+        f"last_{key}": test.score,
+        f"best_{key}": best[f"test_{key}"],
+        "best_epoch": best["epoch"],
+        **{f"last_{name}": x for name, x in test.columns().items()},
+        "agreement": test.agreement,
+        "ece": test.calibration.ece,
+        "calibration": asdict(test.calibration),
     }
 
 

@@ -69,7 +69,11 @@ class Detection:
         """
         compared = [name for name in method.parts if name in PAIRWISE]
         if compared or method.regions or method.token or method.views > 1:
-            what = "compares every region with every other" if compared else "needs a second view or regions of images"
+            what = (
+                "compares every region with every other"
+                if compared
+                else "needs a second view, head or regions of images"
+            )
             raise ValueError(
                 f"{method.name} {what}, which detection does not have room for; take one whose components are each "
                 f"region's own (kd, dkd, gdkd ...), or dist"

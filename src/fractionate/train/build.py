@@ -139,6 +139,7 @@ def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
 
     Example:
         >>> from fractionate.config.method import MethodSpec
+        >>> from fractionate.config.run import Network
         >>> task_of(Run(student=Network("resnet8"), method=MethodSpec("ce"))).headline
         'top1'
     """

@@ -76,7 +76,8 @@ def allocation(run: Run, method: Method | None = None) -> Allocation:
     Example:
         >>> from fractionate.config.method import MethodSpec
         >>> from fractionate.config.run import Network
-        >>> run = Run(student=Network("resnet8"), method=MethodSpec.parse("dkd(beta=2)+deepkd"))
+        >>> spec = MethodSpec.parse("dkd(beta=2)+deepkd")
+        >>> run = Run(student=Network("resnet8"), teacher=Network("resnet20"), method=spec)
         >>> round(allocation(run).pressure(lr=0.1)[0], 2)
         0.8
     """
