@@ -92,9 +92,9 @@ def test_auto_weights_without_images_to_look_at_are_refused():
 
 
 def test_a_recipes_own_numbers_do_not_stand_for_auto():
-    from fractionate.recipes import digits, segmentation
+    from fractionate.recipes import detection, digits, segmentation
 
-    for make in (lambda m: digits.settings(m, 30), segmentation.of_pixels):
+    for make in (lambda m: digits.settings(m, 30), segmentation.of_pixels, detection.of_regions):
         assert make(MethodSpec.parse("dkd(weights=auto)")).unsettled == ("beta",)
         assert make(MethodSpec.parse("gdkd(weights=auto)")).unsettled == ("w1", "w2")
     assert to_plain(tiny())["method"]["args"] == {"weights": "auto"}

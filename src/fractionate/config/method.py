@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -135,6 +135,16 @@ class MethodSpec:
             ('w2',)
         """
         return tuple(name for name in AUTO[self.name] if name not in self.args) if self._auto else ()
+
+    def with_usual(self, usual: Mapping[str, Value]) -> MethodSpec:
+        """With the usual arguments where none are given, and none are left to ``weights="auto"``.
+
+        Example:
+            >>> MethodSpec("dkd", {"weights": "auto"}).with_usual({"beta": 4, "temperature": 1}).args
+            {'temperature': 1, 'weights': 'auto'}
+        """
+        open_ones = {name: x for name, x in usual.items() if name not in (*self.args, *self.unsettled)}
+        return replace(self, args={**open_ones, **self.args})
 
     @property
     def distils(self) -> bool:

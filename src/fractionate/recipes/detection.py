@@ -32,7 +32,7 @@ def of_regions(method: MethodSpec) -> MethodSpec:
         >>> of_regions(MethodSpec("dkd")).args["beta"]
         0.25
     """
-    return replace(method, args={**OF_REGIONS.get(method.name, {}), **method.args})
+    return method.with_usual(OF_REGIONS.get(method.name, {}))
 
 
 def teacher(

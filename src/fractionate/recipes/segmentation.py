@@ -33,8 +33,7 @@ def of_pixels(method: MethodSpec) -> MethodSpec:
         >>> of_pixels(MethodSpec("dkd", {"beta": 4})).args["beta"]
         4
     """
-    usual = {name: x for name, x in OF_PIXELS.get(method.name, {}).items() if name not in method.unsettled}
-    return replace(method, args={**usual, **method.args})
+    return method.with_usual(OF_PIXELS.get(method.name, {}))
 
 
 def teacher(
