@@ -29,8 +29,8 @@ def check_rows(method: Method, lg: Logits) -> None:
         )
     if method.token and lg.token is None:
         raise ValueError(
-            f"{method.name}: reads a second head of the student; give Logits(..., token=Logits(...)) with the "
-            f"logits of its distillation token"
+            f"Logits without a token: {method.name} reads a second head of the student; give "
+            f"Logits(..., token=Logits(...)) with the logits of its distillation token"
         )
     if method.regions and lg.regions is None:
         raise ValueError(
