@@ -131,8 +131,10 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
 def _without_place(config: Path, study: Path) -> None:
     """Name the study's own teacher as people type it, wherever on this machine the study was trained."""
     run = from_yaml(config.read_text(encoding="utf-8"), str(config))
-    full = study.resolve() / TEACHER / STUDENT
-    if run.teacher and run.teacher.checkpoint and Path(run.teacher.checkpoint) == full:
+    place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
+    own = study / TEACHER / STUDENT
+    files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
+    if run.teacher and place and files and place.read_bytes() == own.read_bytes():
         typed = Path("runs", study.name, TEACHER, STUDENT).as_posix()
         config.write_text(to_yaml(replace(run, teacher=replace(run.teacher, checkpoint=typed))), encoding="utf-8")
 
