@@ -13,10 +13,8 @@ from . import COMMANDS, command
 
 if TYPE_CHECKING:
     from .compare import Compare, Demo
-    from .handover import Evaluate, Export
-    from .linear_probe import LinearProbe
+    from .handover import Evaluate, Export, LinearProbe, Predict
     from .look import Doctor, Methods, Profile, Recipes, Report
-    from .predict import Predict
     from .study import Study
     from .train import Train
     from .tune import Tune

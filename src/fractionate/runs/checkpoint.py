@@ -17,7 +17,7 @@ from ..config.files import to_plain
 from ..config.run import Run
 from ..models import apart
 from ..tasks.classification import SCHEMA
-from ..train.generators import random_state, set_random_state
+from ..train.device import random_state, set_random_state
 
 if TYPE_CHECKING:
     from ..train.loop import Loop

@@ -19,11 +19,10 @@ from ..world import current
 from .average import Average
 from .build import Training, parameters
 from .device import fixed_threads, tuned
-from .diverged import logits_diverged, weights_diverged
-from .health import Guard, largest_entries
+from .health import Guard, largest_entries, logits_diverged, weights_diverged
 from .lockstep import Common
 from .log import EpochLog, tested
-from .schedule import scheduler
+from .optimizer import scheduler
 from .step import Step, Stepper
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
 from .device import autocast
-from .diverged import explain, gradient_diverged
-from .health import LossScale, NotFinite, blame
+from .health import LossScale, NotFinite, blame, explain, gradient_diverged
 from .join import Join
 from .lockstep import Common
 from .log import ROWS, UPDATE, Lap, Laps
