@@ -1,4 +1,4 @@
-"""A config's optimizer: its streams, groups of parameters by rule (decay, rate by depth), and the rate of every epoch."""
+"""A config's optimizer: its streams, its groups of parameters by rule, and the learning rate of every epoch."""
 
 from __future__ import annotations
 
