@@ -146,19 +146,13 @@ def drawn(root: Path, room: str, count: int, seed: int) -> list[Change]:
     return list(islice((c for c in in_turn if alters((root / c.file).read_bytes(), c)), count))
 
 
-def still_open(
-    root: Path, room: str, found: Sequence[Outcome], reviewed: Mapping[tuple[str, str, str], str]
-) -> list[Change]:
-    """The changes of a room that no test noticed and that can still be made; moved lines are found again."""
-    wanted = {(o.file, o.kind, o.before, o.after) for o in unnoticed(found) if o.room == room}
-    todo = []
-    for file in sorted({name for name, _, before, after in wanted if (name, before, after) not in reviewed}):
-        source = (root / file).read_bytes() if (root / file).exists() else b""
-        for change in changes(source, file):
-            before, after = seen_in(source, change)
-            if (file, change.kind, before, after) in wanted and (file, before, after) not in reviewed:
-                todo.append(change)
-    return todo
+def still_open(root: Path, found: Sequence[Outcome], reviewed: Mapping[tuple[str, str, str], str]) -> list[Change]:
+    """The changes that no test noticed and that can still be made; lines that moved are found again."""
+    names = ((o.file, o.kind, o.before, o.after) for o in unnoticed(found))
+    wanted = {(file, kind, *lines) for file, kind, *lines in names if (file, *lines) not in reviewed}
+    sources = {file: (root / file).read_bytes() for file, *_ in sorted(wanted) if (root / file).exists()}
+    every = [c for file, source in sources.items() for c in changes(source, file)]
+    return [c for c in every if (c.file, c.kind, *seen_in(sources[c.file], c)) in wanted]
 
 
 def outcome_of(tree: Path, room: str, change: Change, trial: Trial) -> Outcome:
@@ -250,7 +244,7 @@ def to_try(tree: Path, room: str, args: argparse.Namespace) -> list[Change]:
     """The changes of a room whose outcome is asked for and not known yet."""
     found = read(args.csv)
     if args.open:
-        return still_open(tree, room, found, reasons(args.reviewed))
+        return still_open(tree, [o for o in found if o.room == room], reasons(args.reviewed))
     known = {(o.file, o.start, o.text, o.version) for o in found if not (args.again and o.outcome == NOT_NOTICED)}
     drawn_now = drawn(tree, room, args.count, args.seed)
     return [c for c in drawn_now if (c.file, c.start, c.text, version(tree / c.file)) not in known]
@@ -263,7 +257,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="try what was not noticed once more, after new tests")
     parser.add_argument("--open", action="store_true", help="instead, try once more all that no test noticed so far")
-    parser.add_argument("--tests", nargs="+", help="these tests in place of those that belong to a room")
+    parser.add_argument("--tests", nargs="+", help="these, slow ones too, in place of those that belong to a room")
     parser.add_argument("--cases", type=int, default=6, help="cases of a test that are run first; the others follow")
     parser.add_argument("--limit", type=float, default=30, help="seconds for a change, beside three times its tests'")
     parser.add_argument("--budget", type=float, default=20, help="seconds of tests in a fork, the quickest first")
@@ -284,6 +278,7 @@ def _try(tree: Path, room: str, todo: Sequence[Change], args: argparse.Namespace
         "tree": str(tree),
         "room": room,
         "names": args.tests or belonging(tree, room),
+        "slow": bool(args.tests),
         "csv": str(args.csv),
         "limit": args.limit,
         "budget": args.budget,

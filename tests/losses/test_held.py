@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from fractionate import Logits
 from fractionate.losses.ranked import pair_divergence, top_support
 from fractionate.losses.relations import gram_direction
-from fractionate.losses.sizes import auto_k
 from fractionate.losses.soft import gradient_coupling
 from fractionate.losses.transforms import standardize, with_regions
-from fractionate.methods.gdkd_k import by_class
 
 
 def drawn(n: int = 5, c: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,10 +74,3 @@ def test_the_support_of_one_class_is_the_students_at_1_and_the_teachers_at_0() -
 def test_rows_of_one_number_are_standardised_to_exactly_0(classes: int) -> None:
     numbers = torch.tensor([0.1, 1 / 3, 1e4 / 7, -2.3e-3, 65.4321])
     assert not standardize(numbers[:, None].expand(5, classes)).any()
-
-
-def test_all_classes_but_the_last_may_lie_above_the_first_jump() -> None:
-    teacher = torch.tensor([[9.0, 9.0, 9.0, 0.0]])
-    assert auto_k(teacher, 1.0, ratio=1.5, cap=10).tolist() == [3]
-    lg = Logits(teacher, teacher, torch.tensor([0]))
-    assert by_class(lg, None, 3, 1.0, 1.5, 10).groups[0].index.shape == (1, 3)
