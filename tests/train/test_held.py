@@ -13,12 +13,14 @@ import fractionate as fr
 from fractionate.config.data import Data
 from fractionate.config.files import to_yaml
 from fractionate.config.run import Network
-from fractionate.data import Normalization, SmallImages
+from fractionate.data import Normalization, Photos, SmallImages
 from fractionate.models import Preprocessing
 from fractionate.train import log
 from fractionate.train.boxes import boxes
 from fractionate.train.lockstep import Common
 from fractionate.train.pixels import wanted_by
+from fractionate.train.sources import SETS, evaluation_source
+from tests.data import photo_trees
 from tests.detection import trees
 from tests.train.runs import tiny
 
@@ -78,3 +80,22 @@ def test_weights_of_an_unfinished_run_see_pixels_as_it_began(said: Any, expected
     config = Network(name, checkpoint=str(tmp_path / "student.safetensors"))
     source = small()
     assert wanted_by(with_preprocessing(3), config, source.normalization, source, "teacher") == expected
+
+
+def test_images_are_measured_in_memory_or_as_photos_as_they_are_trained_on(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label, name in enumerate(("ant", "bee")):
+            photo_trees.picture(tmp_path / part / name / "0.png", label, kind="PNG")
+    folder = Data("folder", root=str(tmp_path), size=8, workers=0)
+    found = [evaluation_source(data, torch.device("cpu"), 2) for data in (Data("digits"), folder)]
+    assert [type(source) for source in found] == [SmallImages, Photos]
+    assert [len(next(source.batches(1))) for source in found] == [2, 2]
+
+
+def test_photos_of_a_known_set_in_memory_keep_their_parts_and_few_labels_are_of_the_training_part(
+    tmp_path: Path,
+) -> None:
+    photo_trees.imagenet_tree(tmp_path, train=4, val=2)
+    data = Data("imagenet", root=str(tmp_path), size=8, labels_per_class=1, cache=False)
+    images = SETS["imagenet"](data)
+    assert (len(images.train), len(images.test)) == (3, 6)
