@@ -11,9 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fractionate.runs.checkpoint import read_checkpoint, sealed
+from fractionate.runs.checkpoint import load_state, read_checkpoint, sealed, write_state
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.taught import NOTE, training_of
+from fractionate.train.build import prepare
+from fractionate.train.loop import Loop
+from tests.train.runs import tiny
 
 
 class Bomb:
@@ -45,3 +48,14 @@ def test_what_a_run_was_made_of_comes_from_its_files_and_not_from_who_opens_it(t
     with pytest.raises(TypeError):
         RunFolder(tmp_path, {"teacher": "another one"})  # type: ignore[call-arg]
     assert RunFolder(tmp_path) == RunFolder(tmp_path)
+
+
+def test_a_checkpoint_without_one_of_its_parts_names_the_part(tmp_path: Path) -> None:
+    loop, file = Loop(prepare(tiny("ce"))), tmp_path / "last.ckpt"
+    write_state(loop, file)
+    state = read_checkpoint(file)
+    del state["random"]
+    with pytest.raises(ValueError, match=r"cannot go on from .*last\.ckpt: it lacks 'random'"):
+        load_state(loop, state, file)
+    with pytest.raises(ValueError, match=r"cannot go on from .*last\.ckpt: (?!it lacks).*state_dict"):
+        load_state(loop, {**read_checkpoint(file), "student": {}}, file)
