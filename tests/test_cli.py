@@ -35,6 +35,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["demo", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["demo", "--methods", "dkdd"], "unknown method 'dkdd': did you mean 'dkd'?"),
         (["train"], "name one recipe"),
+        (["train", "--data", "pics"], "images of your own: fractionate train folder --data pics"),
+        (["compare", "--data", "pics"], "images of your own: fractionate compare folder --data pics"),
         (["train", "digits", "kd"], "name one recipe"),
         (["train", "digit"], "unknown recipe 'digit': did you mean 'digits'?"),
         (["train", "digits", "--method", "dkd(bet=2)"], "unknown argument of dkd 'bet': did you mean 'beta'?"),

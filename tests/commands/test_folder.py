@@ -92,3 +92,12 @@ def test_a_library_s_pair_does_not_diverge_at_a_folder_s_settings_and_does_at_th
     assert run_in_folder(run, tmp_path / "student")["skipped"] == 0
     with pytest.raises(Diverged, match=r"lower optimizer.lr, bound the gradients \(optimizer.clip=1\)"):
         run_in_folder(replace(run, optimizer=SGD(lr=0.1), learning_rate=LearningRate("cosine")), tmp_path / "field's")
+
+
+def test_a_folder_alone_is_looked_at_by_the_doctor(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--method", "ce", "--student", "resnet8", "data.size=16", "data.cache=false", "--out", str(tmp_path)]
+    assert main(["doctor", "--data", str(few), *words]) == 0
+    assert "48 pictures of 4 classes" in (said := capsys.readouterr().out)
+    assert "one step" in said
