@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from .._choices import unknown
+from .._choices import not_installed, unknown
 from .._files import expanded
 from .checkpoints import OtherHead
 from .dense import smp_network, torchvision_dense
@@ -105,11 +105,7 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        extras = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
-        remedy = f"'fractionate[{extras[name]}]'" if name in extras else name
-        raise ImportError(
-            f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
-        ) from error
+        raise ImportError(not_installed(name, needed_by)) from error
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
