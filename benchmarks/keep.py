@@ -62,6 +62,8 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
         _copy(study / TEACHER, kept / study.name / TEACHER, (*SMALL, STUDENT))
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
+    for folder in written:
+        _without_place(folder / CONFIG, study)
     return written
 
 
@@ -124,6 +126,17 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
     for name in names:
         shutil.copyfile(folder / name, place / name)
     return place
+
+
+def _without_place(config: Path, study: Path) -> None:
+    """Name the study's own teacher as people type it, wherever on this machine the study was trained."""
+    run = from_yaml(config.read_text(encoding="utf-8"), str(config))
+    place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
+    own = study / TEACHER / STUDENT
+    files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
+    if run.teacher and place and files and place.read_bytes() == own.read_bytes():
+        typed = Path("runs", study.name, TEACHER, STUDENT).as_posix()
+        config.write_text(to_yaml(replace(run, teacher=replace(run.teacher, checkpoint=typed))), encoding="utf-8")
 
 
 def _same_weights(new: Path, old: Path) -> None:
