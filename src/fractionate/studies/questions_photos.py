@@ -15,9 +15,9 @@ def photos() -> Study:
     return Study(
         "photos",
         "Which method pays on photos, for a small convolutional student?",
-        "A part of Tiny-ImageNet at 64 pixels (benchmarks.tiny_imagenet makes the folder); a ResNet-18 of timm, trained "
-        "from nothing on the same images, teaches MobileNetV3-Small at half its width. The learning rate is chosen on validation for every method, and DeepKD's "
-        "controls take DeepKD's; the methods have their defaults.",
+        "A part of Tiny-ImageNet at 64 pixels (benchmarks.tiny_imagenet makes the folder); a ResNet-18 of timm, from "
+        "nothing on the same images, teaches MobileNetV3-Small at half its width. The learning rate is chosen on "
+        "validation for every method, and DeepKD's controls take DeepKD's; the methods have their defaults.",
         (*retuned(plain, "optimizer.lr", RATES), deep, normalised, weights),
         (
             *(c for name in ("kd", "dkd", "gdkd", "gdkd3", deep.name) for c in against(name, "labels alone")),
@@ -40,9 +40,9 @@ def transformer() -> Study:
     return Study(
         "transformer",
         "What does a small vision transformer gain from a teacher, from mixed images and from streams?",
-        "A part of Tiny-ImageNet at 64 pixels (benchmarks.tiny_imagenet makes the folder); a ResNet-18 of timm, trained "
-        "from nothing on the same images, teaches a transformer of 6 blocks of width 96 on patches of 8 pixels, by AdamW. Under mixup pairs of images are mixed, "
-        "and their labels with them. Nothing was tuned.",
+        "A part of Tiny-ImageNet at 64 pixels (benchmarks.tiny_imagenet makes the folder); a ResNet-18 of timm, from "
+        "nothing on the same images, teaches a transformer of 6 blocks of width 96 on patches of 8 pixels, by AdamW. "
+        "Under mixup pairs of images are mixed, and their labels with them. Nothing was tuned.",
         (
             Arm("labels alone", "ce"),
             Arm("labels alone, mixup", "ce", MIXED),
