@@ -11,6 +11,7 @@ import torch
 from benchmarks.tiny_imagenet import part_of
 from PIL import Image
 
+from fractionate import StreamAdamW
 from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
 from fractionate.config.optimizers import AdamW, LearningRate
@@ -18,6 +19,7 @@ from fractionate.config.run import Network, Run
 from fractionate.recipes import find, tiny_imagenet
 from fractionate.runs.runner import run_in_folder
 from fractionate.studies.questions import STUDIES
+from fractionate.train.optimizer import stream_optimizer, streams_of
 from fractionate.train.sources import sources
 
 CONVNEXT = "timm:convnext_atto(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))"
@@ -85,6 +87,20 @@ def test_both_studies_have_the_same_teacher_and_pair_three_seeds() -> None:
     assert [arm.name for arm in mixed] == ["labels alone, mixup", "gdkd, mixup"]
 
 
+def test_every_arm_of_the_transformer_has_an_optimizer_that_takes_its_streams() -> None:
+    """DeepKD's controls are refused there: AdamW's first moments have no gains."""
+
+    def made(run: Run) -> object:
+        momenta = streams_of(run, run.method.build(), watched=False)[2]
+        return stream_optimizer(run, [torch.nn.Parameter(torch.zeros(2))], momenta)
+
+    for arm in STUDIES["transformer"].arms:
+        assert isinstance(made(tiny_imagenet.vit(arm.spec(), TEACHER)), StreamAdamW)
+    refused = tiny_imagenet.vit(MethodSpec.parse("dkd+deepkd(normalize_gain=true)"), TEACHER)
+    with pytest.raises(ValueError, match="first moments have gain 1 already"):
+        made(refused)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 12])
 def test_any_length_has_a_schedule(epochs: int) -> None:
     for run in (tiny_imagenet.vit, tiny_imagenet.student):
@@ -107,7 +123,7 @@ def test_transformers_learn_from_a_teacher_by_adamw(student: str, method: str, t
         for i in range(4 * count):
             where = tmp_path / "data" / part / f"n{i % 4:08}" / f"{i}.JPEG"
             where.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (32, 32), tuple(255 * (i % 4 == j) for j in range(3))).save(where)  # type: ignore[arg-type]
+            Image.new("RGB", (32, 32), tuple(255 * (i % 4 == j) for j in range(3))).save(where)
     mixed = 0.0 if "deepkd" in method else 0.2
     run = Run(
         student=Network(student, preprocessing="data"),
