@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fractionate.train.boxes import boxes
 from torch import nn
 
 import fractionate as fr
@@ -16,7 +17,6 @@ from fractionate.config.run import Network
 from fractionate.data import Normalization, Photos, SmallImages
 from fractionate.models import Preprocessing
 from fractionate.train import log
-from fractionate.train.boxes import boxes
 from fractionate.train.lockstep import Common
 from fractionate.train.pixels import wanted_by
 from fractionate.train.sources import SETS, evaluation_source

@@ -11,7 +11,7 @@ from ..config.ranges import FOLDERS
 from ..config.run import Network, Run
 from ..models.cifar import ALIASES
 from ..train.sources import SETS
-from . import cifar100, cifar100_16px, cifar100_small, detection, digits, folder, photos, segmentation
+from . import cifar100, cifar100_16px, cifar100_small, detection, digits, folder, photos, segmentation, tiny_imagenet
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ RECIPES: dict[str, Recipe] = {
     "folder": Recipe(folder.teacher, folder.student, "A folder of images"),
     "imagenet": Recipe(photos.teacher, photos.student, "ImageNet"),
     "vit": Recipe(photos.vit_teacher, photos.vit, "ImageNet, vision transformers"),
+    "tiny-imagenet-small": Recipe(
+        tiny_imagenet.teacher, tiny_imagenet.student, "Tiny-ImageNet at a small scale", tiny_imagenet.METHODS
+    ),
+    "tiny-imagenet-vit": Recipe(
+        tiny_imagenet.teacher, tiny_imagenet.vit, "Tiny-ImageNet, a small transformer", tiny_imagenet.VIT_METHODS
+    ),
     "segmentation": Recipe(segmentation.teacher, segmentation.student, "A class for every pixel", segmentation.METHODS),
     "camvid-small": Recipe(
         segmentation.small_teacher, segmentation.small_student, "CamVid at a small scale", segmentation.METHODS
@@ -131,4 +137,5 @@ __all__ = [
     "photos",
     "placed",
     "segmentation",
+    "tiny_imagenet",
 ]
