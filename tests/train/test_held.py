@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from fractionate.train.boxes import boxes
 from torch import nn
 
 import fractionate as fr
@@ -19,6 +18,7 @@ from fractionate.models import Preprocessing
 from fractionate.train import log
 from fractionate.train.lockstep import Common
 from fractionate.train.pixels import wanted_by
+from fractionate.train.scenes import boxes
 from fractionate.train.sources import SETS, evaluation_source
 from tests.data import photo_trees
 from tests.detection import trees
