@@ -16,9 +16,9 @@ from fractionate.config.run import Network
 from fractionate.data import Normalization, Photos, SmallImages
 from fractionate.models import Preprocessing
 from fractionate.train import log
-from fractionate.train.boxes import boxes
 from fractionate.train.lockstep import Common
 from fractionate.train.pixels import wanted_by
+from fractionate.train.scenes import boxes
 from fractionate.train.sources import SETS, evaluation_source
 from tests.data import photo_trees
 from tests.detection import trees
