@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 from fractionate.runs.checkpoint import load_state, read_checkpoint, sealed, write_state
 from fractionate.runs.folder import RunFolder
+from fractionate.runs.runner import in_turns
+from fractionate.runs.stop import Stop
 from fractionate.runs.taught import NOTE, training_of
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
@@ -59,3 +61,9 @@ def test_a_checkpoint_without_one_of_its_parts_names_the_part(tmp_path: Path) ->
         load_state(loop, state, file)
     with pytest.raises(ValueError, match=r"cannot go on from .*last\.ckpt: (?!it lacks).*state_dict"):
         load_state(loop, {**read_checkpoint(file), "student": {}}, file)
+
+
+def test_a_run_beside_others_takes_over_what_is_there_only_where_it_is_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds a finished run; .*--resume"):
+        next(in_turns(tiny("ce"), tmp_path, stop=Stop()))
