@@ -24,6 +24,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from fractionate.config.files import from_yaml, to_yaml
@@ -62,8 +63,8 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
         _copy(study / TEACHER, kept / study.name / TEACHER, (*SMALL, STUDENT))
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
-    for folder in written:
-        _without_place(folder / CONFIG, study)
+    for row in (*written, *(f.parent for f in (kept / study.name / TEACHER).glob(SUMMARY))):
+        _without_place(row, study)
     return written
 
 
@@ -128,15 +129,23 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
     return place
 
 
-def _without_place(config: Path, study: Path) -> None:
-    """Name the study's own teacher as people type it, wherever on this machine the study was trained."""
+def _without_place(row: Path, study: Path) -> None:
+    """Name the study's folder and its own teacher as people type them, wherever on this machine it was trained."""
+    config, summary = row / CONFIG, row / SUMMARY
     run = from_yaml(config.read_text(encoding="utf-8"), str(config))
     place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
-    own = study / TEACHER / STUDENT
+    own, typed = study / TEACHER / STUDENT, Path("runs", study.name)
     files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
     if run.teacher and place and files and place.read_bytes() == own.read_bytes():
-        typed = Path("runs", study.name, TEACHER, STUDENT).as_posix()
-        config.write_text(to_yaml(replace(run, teacher=replace(run.teacher, checkpoint=typed))), encoding="utf-8")
+        teacher = replace(run.teacher, checkpoint=(typed / TEACHER / STUDENT).as_posix())
+        config.write_text(to_yaml(replace(run, teacher=teacher)), encoding="utf-8")
+    found = json.loads(summary.read_text(encoding="utf-8"))
+    words = found.get("command") or []
+    shorter = [
+        typed.as_posix() if word == "--out" and Path(x).is_absolute() else x for word, x in pairwise(["", *words])
+    ]
+    if shorter != words:
+        summary.write_text(json.dumps(found | {"command": shorter}, indent=1) + "\n", encoding="utf-8")
 
 
 def _same_weights(new: Path, old: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import fractionate
 from fractionate.cli import main
-from fractionate.commands.table import COMMANDS
+from fractionate.commands import COMMANDS
 from fractionate.runs.folder import RunFolder
 
 SHORT = ("epochs=1", "data.passes=1")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._choices import not_installed
 from .._files import cache_folder
+from .._terminal import in_bytes
 from ..pictures.heads import printable
 from ..pictures.kinds import batch_for, epochs_for
 from ..pictures.plan import STUDENT, TEACHER, Networks, Plan, planned
-from ..pictures.survey import in_bytes
 from .options import Words, names_and_changes
 
 if TYPE_CHECKING:

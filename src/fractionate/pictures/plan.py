@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
+from .._terminal import in_bytes
 from .heads import LARGEST, printable
 from .kinds import USUAL_BATCH, solver
-from .survey import Survey, in_bytes, survey
+from .survey import Survey, survey
 
 TEACHER, STUDENT, EPOCHS = "resnet32", "resnet8", 60  # where nothing is said
 # Pixels that suit a network, without and with a GPU: this package's own were drawn for 32 x 32, others' for 224 x 224.

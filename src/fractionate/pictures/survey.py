@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
+from .._terminal import in_bytes
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
 from .layout import TEST_SHARE, Found
 from .shards import pictures_in
@@ -111,20 +112,6 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
         left_out=_left_out(found.values()),
         grouped=_grouped(found["train"], classes),
     )
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes in words.
-
-    Example:
-        >>> in_bytes(1_230_000)
-        '1.23 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _left_out(found: Iterable[Found]) -> str:

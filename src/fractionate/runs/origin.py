@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,11 +18,13 @@ from ..data import Source, fingerprint_of, normalization_of
 from ..data.labelled import digest
 from ..kernels import state
 from ..models import code_of
-from ..train.build import Training
-from ..train.loop import Loop
 from ..train.pixels import seen_by
 from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
+
+if TYPE_CHECKING:
+    from ..train.build import Training
+    from ..train.loop import Loop
 
 CHUNK = 1 << 20
 CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"

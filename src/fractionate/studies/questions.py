@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .._choices import unknown
 from .plan import Arm, Contrast, Study, against, beside, cost, retuned
+from .questions_photos import photos, transformer
 from .questions_probes import coupling, gsnr, topkd_k
 from .questions_teachers import auto_weights, k1_equals_dkd, teacher_augmentation, teacher_confidence
 
@@ -204,6 +205,8 @@ STUDIES: dict[str, Study] = {
         _length(),
         coupling(),
         topkd_k(),
+        photos(),
+        transformer(),
     )
 }
 

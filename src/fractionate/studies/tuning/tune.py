@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._files import write_atomically
+from ..._terminal import in_time
 from ...config.method import MethodSpec
 from ...config.run import Network
-from ...probe.cost import in_time
 from ...recipes import find, placed
 from ...report.page import write_page
 from ...report.tuning import Arm, Try, Tuning, write_tuning
