@@ -39,7 +39,7 @@ def test_help_waits_for_no_torch(words: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=120)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("recipes",)], ids=" ".join)
+@pytest.mark.parametrize("words", [("--help",), ("recipes",), ("study",), ("train", "--help")], ids=" ".join)
 def test_a_reader_that_goes_away_ends_a_listing_quietly(words: tuple[str, ...]) -> None:
     nobody, pipe = os.pipe()
     os.close(nobody)
@@ -49,9 +49,10 @@ def test_a_reader_that_goes_away_ends_a_listing_quietly(words: tuple[str, ...]) 
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
-def test_a_listing_on_a_full_disk_is_a_failure_in_words() -> None:
+@pytest.mark.parametrize("words", ["recipes", "study"])
+def test_a_listing_on_a_full_disk_is_a_failure_in_words(words: str) -> None:
     with FULL.open("w") as full:
-        done = program("recipes", stdout=full.fileno())
+        done = program(words, stdout=full.fileno())
     assert done.returncode == 2
     assert re.fullmatch(rb"fractionate: standard output cannot be written: [\w ]+\n", done.stderr)
 

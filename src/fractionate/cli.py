@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nobody reads what a command prints. Training goes on without a reader.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    lasting = bool(words) and words[0] in LASTING
+    lists = words == ["study"] or not {"-h", "--help"}.isdisjoint(words)  # whatever the command, that is all it does
+    lasting = not lists and bool(words) and words[0] in LASTING
     out, err = Steady(sys.stdout, _goes_on if lasting else None), Steady(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = _answer(words)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from fractionate.cli import main
+from fractionate.commands.compare import Compare
 from fractionate.commands.train import Train
 from fractionate.config.method import MethodSpec
 from fractionate.config.optimizers import SGD, LearningRate
@@ -113,3 +116,12 @@ def test_a_library_that_is_not_installed_is_said_before_torch_is_loaded(
     words = ["train", "folder", "--data", str(few), "--teacher", "timm:resnet18", "--student", "resnet8"]
     assert main(words) == 2
     assert "model 'timm:resnet18' needs the package 'timm', which is not installed" in capsys.readouterr().err
+
+
+def test_a_comparison_speaks_of_no_single_method(few: Path) -> None:
+    said = []
+    for command in (Train, Compare):
+        out = StringIO()
+        command(what=("folder",), data=few, teacher="resnet20", student="resnet8").look(Console(file=out, width=500))
+        said.append("--method NAME takes another" in out.getvalue())
+    assert said == [True, False]

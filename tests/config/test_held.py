@@ -81,3 +81,9 @@ def test_fields_of_a_task_stay_where_another_one_is_changed() -> None:
 def test_an_optimizer_that_is_no_mapping_is_answered_in_words() -> None:
     with pytest.raises(ValueError, match="optimizer"):
         from_plain({"student": "resnet8", "method": "ce", "data": {"name": "digits"}, "optimizer": 3}, "x.yaml")
+
+
+@pytest.mark.parametrize("crop", [(48,), (48, 64, 3)])
+def test_a_crop_has_a_height_and_a_width(crop: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"crop is \[HEIGHT, WIDTH\]"):
+        Data("masks", root="x", crop=crop)

@@ -14,6 +14,7 @@ from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
 from fractionate.config.optimizers import Optimizer
 from fractionate.config.run import Monitors, Network, Run
+from fractionate.data import PHOTO_NORMALIZATION
 from fractionate.models import create
 from fractionate.probe import doctor as room
 from fractionate.probe.cost import graph_bytes, kept_bytes
@@ -124,6 +125,26 @@ def test_images_that_are_not_normalised_are_seen(run: Run, tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match="expected about 0 and 1; look at the images"):
         room._normalization(Raw())
+
+
+def test_dark_images_under_the_numbers_of_others_are_no_fault(run: Run) -> None:
+    """As street scenes are, normalised as ImageNet is; measured on themselves they would lie around 0."""
+    train = prepare(run).train
+
+    class Dark:
+        num_classes, classes, count, batch_size, variants = 10, (), train.count, train.batch_size, None
+        normalization: object = PHOTO_NORMALIZATION
+
+        def __len__(self) -> int:
+            return len(train)
+
+        def batches(self, epoch: int, start: int = 0) -> object:
+            return (replace(b, images=b.images * 0.8 - 1.25) for b in train.batches(epoch, start))
+
+    assert "mean -1." in room._normalization(Dark())
+    Dark.normalization = None
+    with pytest.raises(ValueError, match="expected about 0 and 1"):
+        room._normalization(Dark())
 
 
 def test_the_teacher_is_tried_on_images_of_every_class(run: Run) -> None:

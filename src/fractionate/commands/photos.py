@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}  # whose networks NAME:... are
+SEVERAL = "several"  # methods, as a comparison and a search have
 ON_LABELS = re.compile(r"ce\b")  # the method that has no teacher
 
 

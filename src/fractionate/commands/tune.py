@@ -23,7 +23,7 @@ from .options import (
     names_and_changes,
 )
 from .own_code import named_in, remember
-from .photos import lengths, settled
+from .photos import SEVERAL, lengths, settled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,6 +93,7 @@ class Tune:
             teacher=self.teacher,
             checkpoint=self.teacher_checkpoint,
             student=self.student,
+            method=SEVERAL,
             epochs=self.epochs,
         )
         return replace(self, what=what, **lengths(what, length, self.teacher_epochs))

@@ -141,6 +141,8 @@ def _check_dense(data: Data) -> None:
         why = f"is for images with one class each, not for {data.name!r}"
         left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix", "imbalance")
         within(1, crop=min(data.crop, default=None), multiple=data.multiple)
+        if len(data.crop) not in (0, 2):
+            raise ValueError(f"crop is [HEIGHT, WIDTH], or [] for whole images, got {list(data.crop)}")
         within(0, 1, colour=data.colour)
         within(0, scale_step=data.scale_step)
         if not 0 < data.scale[0] <= data.scale[1]:

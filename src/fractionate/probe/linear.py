@@ -125,7 +125,7 @@ def probe_run(folder: Path, settings: Run, console: Console) -> Probed:
     target = RunFolder(folder)
     facts, trained = target.summary(), target.config()
     if problem := student_problem(facts, folder):
-        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     seen = facts.get("images") or {}
     classes = len(seen.get("classes") or ()) or _classes_of(target, trained)
     net = build(replace(trained.student, checkpoint=str(target.student), pretrained=False), classes)

@@ -147,11 +147,11 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
     for problem in filter(None, (student_problem(facts, folder), teacher_problem(facts, run))):
-        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     teacher = run.teacher
     if teacher is not None and (missing := no_weights(teacher)):
         if run.method.distils:  # labels alone need none
-            console.print(f"no agreement with the teacher: {missing}", style="yellow", highlight=False)
+            console.print(f"no agreement with the teacher: {missing}", style="yellow", markup=False, highlight=False)
         teacher = None
     precision: Any = settled_precision(run).precision
     conditions = Conditions(batch_size, run.device, precision, run.channels_last, run.threads)
@@ -209,7 +209,7 @@ def evaluate_network(
     device = place(how.device)
     test = evaluation_source(data, device, how.batch_size)
     if problem := images_problem(measured_before, test):
-        console.print(problem, style="yellow", highlight=False, soft_wrap=True)
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}", task)
     _print(measured, console)

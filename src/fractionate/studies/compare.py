@@ -79,7 +79,7 @@ def compare(
     jobs, pair = chosen_jobs(chosen, specs, seeds, out, console, options, always=True)
     reused = sum(RunFolder(job.folder).finished for job in jobs) if options.resume else 0
     if reused:
-        console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains them again.")
+        console.print(f"{reused} of {len(jobs)} runs are already in {out}; --overwrite trains anew.", markup=False)
     say_weights((job.run for job in jobs), console)
     workers = workers or min(4, os.cpu_count() or 1)
     units = together(jobs, at_once, workers, resume=options.resume and not options.overwrite)

@@ -53,7 +53,9 @@ def hand_over(run: Path, out: Path, console: Console) -> None:
     if all(importlib.util.find_spec(name) for name in ONNX_NEEDS):
         formats.append("onnx")
     else:
-        console.print("no ONNX file: pip install 'fractionate[export]' brings what writes it", highlight=False)
+        console.print(
+            "no ONNX file: pip install 'fractionate[export]' brings what writes it", markup=False, highlight=False
+        )
     try:
         if not _newer(out, run):
             _make_room(out)

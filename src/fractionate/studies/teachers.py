@@ -240,7 +240,7 @@ def measured_teacher(
     size = sum(p.numel() for p in net.parameters())
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
     if teacher.checkpoint and (how := in_words(training_of(teacher.checkpoint))):
-        console.print(f"it was {how}", highlight=False, soft_wrap=True)
+        console.print(f"it was {how}", markup=False, highlight=False, soft_wrap=True)
     if found.score < 100 / test.num_classes + LUCK and run.task.name == "classification":
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
@@ -258,6 +258,7 @@ def _show(
     console.print(
         f"teacher {teacher.name}: {metric.value(value)} {metric.label} on the {part} images"
         f"{'' if wanted is None else f' (expected {wanted:g})'}, {params:,} parameters",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )
