@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..config.task import Segmentation as Settings
 from ..data import Batch, Source
 from ..methods import Method, with_extra
+from ..methods.pixels import CHUNK, PixelMaps, unchunked
 from ..methods.terms import Components, Terms, around
 from ..models.dense import main_and_auxiliary, maps_of, same_size
-from ..rows import Logits, Progress, pixels
+from ..rows import Logits, Progress, fitted_maps, pixels
 from ..schedules import Schedule
 from ..teachers.live import LiveTeacher, Teacher
 from .counts import HEADLINE, Counts, as_float, labelled
@@ -106,6 +107,24 @@ class Segmentation:
         assert other.target is not None
         extra = {AUXILIARY: F.cross_entropy(other.student, other.target, reduction="none")} if s.auxiliary else {}
         return Logits(lg.student, lg.teacher, lg.target, extra=extra, token=other if both else None)
+
+    def maps(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> PixelMaps:
+        """What :meth:`rows` makes rows of, for losses that are taken a chunk of pixels at a time."""
+        main = as_float(maps_of(student, batch.images, "student", head=self.settings.logits == "head"))
+        given = main.detach() if teacher is None else teacher(batch)[0].to(main.dtype)
+        s = self.settings
+        target = batch.target.where(labelled(batch.target, s.ignore, main.shape[1]), s.ignore)
+        resize = s.logits == "labels"
+        own, other, truth, _ = fitted_maps(
+            "task.maps", main, given, target, resize=resize, labels=s.labels, weight=None
+        )
+        assert truth is not None
+        return PixelMaps(own, other.detach(), truth, s.ignore)
+
+    def in_chunks(self, method: Method, batch: Batch) -> bool:
+        """Whether the pixels of a batch are so many, and the method such, that no rows need be made of them."""
+        heads = self.settings.auxiliary or self.settings.auxiliary_kd
+        return batch.target.numel() > CHUNK and not heads and unchunked(method) is None
 
     def _needed(self, maps: Tensor | None, what: str, name: str) -> Tensor:
         """An auxiliary head's map, which must be there."""
