@@ -14,26 +14,32 @@ Of a study (`fractionate study NAME`) the record is kept too, and of many small 
     python -m benchmarks.keep runs/which-method           # rows, and benchmarks/results/studies/which-method.json
     python -m benchmarks.keep --record runs/allocation    # the record alone; then: python docs/studies.py
 
+A teacher's weights of more than 8 MB stay where they are, and a digest of them is kept in their place: going on
+elsewhere takes the file itself too. Where the images and the runs lay on this machine is not kept.
+
 How certain the teacher is of the students' training images is measured where they are at hand, and written beside the
 rows (certainty.json), so that docs/results.md can say which method pays when; --certainty does it for kept rows.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
+from fractionate._headlines import headline_of
 from fractionate.config.files import from_yaml, to_yaml
 from fractionate.runs.folder import CONFIG, METRICS, STUDENT, SUMMARY
 from fractionate.studies.certainty import certainty
-from fractionate.studies.conduct import RECORD
+from fractionate.studies.conduct import RECORD, VALIDATION
 
 SMALL = (CONFIG, METRICS, SUMMARY)
-TEACHER = "teacher"
+TEACHER, DIGEST = "teacher", "student.sha256"
+MOST = 8_000_000  # bytes of a teacher's weights that are kept
+PLACES = ("--data", "--out", "--workers")  # of this machine alone
 KEPT = Path(__file__).parent / "results" / "runs"
 RECORDS = KEPT.parent / "studies"
 CERTAINTY = "certainty.json"
@@ -52,19 +58,20 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
     Raises:
         ValueError: no finished run in the study, or students of more than one teacher; nothing is copied then.
     """
-    done = [f.parent for f in sorted(study.rglob(SUMMARY)) if f.parent.name.startswith("seed-")]  # no teachers
+    found = [f.parent for f in sorted(study.rglob(SUMMARY)) if f.parent.name.startswith("seed-")]  # no teachers
+    done = [folder for folder in found if VALIDATION not in folder.relative_to(study).parts]
     if not done:
         raise ValueError(f"{study} holds no finished run yet")
     if len(taught := _teachers([*done, *(f.parent for f in (kept / study.name).rglob(SUMMARY))])) > 1:
-        ways = "; ".join(f"{top1} % in {folder}" for top1, folder in taught.items())
+        ways = "; ".join(f"{score} in {folder}" for score, folder in taught.items())
         raise ValueError(f"these students had more than one teacher, so their seeds are not pairs: {ways}")
-    _same_weights(study / TEACHER / STUDENT, kept / study.name / TEACHER / STUDENT)
+    _same_weights(study / TEACHER / STUDENT, kept / study.name / TEACHER)
     if (study / TEACHER / SUMMARY).is_file():
-        _copy(study / TEACHER, kept / study.name / TEACHER, (*SMALL, STUDENT))
+        _copy_teacher(study / TEACHER, kept / study.name / TEACHER)
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
-    for row in (*written, *(f.parent for f in (kept / study.name / TEACHER).glob(SUMMARY))):
-        _without_place(row, study)
+    for row in written:
+        _own_teacher(row, study)
     return written
 
 
@@ -82,19 +89,20 @@ def keep_record(study: Path, records: Path = RECORDS) -> Path:
         raise ValueError(f"{study} holds no {RECORD}: the study has not ended yet")
     found = json.loads((study / RECORD).read_text(encoding="utf-8"))
     found["arms"] = [{**arm, "folders": []} for arm in found["arms"]]
-    found["command"] = re.sub(r" --(out|data|workers)[ =]\S+", "", found["command"])
+    found["command"] = re.sub(rf" ({'|'.join(PLACES)})[ =]\S+", "", found["command"])
     records.mkdir(parents=True, exist_ok=True)
     place = records / f"{found['name']}.json"
     place.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return place
 
 
-def measure(kept: Path, root: str | None = None) -> Path:
+def measure(kept: Path, root: str | None = None, weights: Path | None = None) -> Path:
     """Write down how certain the teacher of some kept rows is of its students' training images.
 
     Args:
-        kept: folder of the rows of one study, with the teacher's weights.
+        kept: folder of the rows of one study.
         root: folder of the data set; by default the usual places.
+        weights: the teacher's; by default those that were kept.
 
     Raises:
         ValueError: no rows, or images that are not there.
@@ -105,7 +113,7 @@ def measure(kept: Path, root: str | None = None) -> Path:
     run = from_yaml(rows[0].read_text(encoding="utf-8"), str(rows[0]))
     if run.teacher is None:
         raise ValueError(f"the students in {kept} have no teacher")
-    teacher = replace(run.teacher, checkpoint=str(kept / TEACHER / STUDENT))
+    teacher = replace(run.teacher, checkpoint=str(weights or kept / TEACHER / STUDENT))
     found = certainty(replace(run, teacher=teacher, data=replace(run.data, root=root or run.data.root)))
     place = kept / CERTAINTY
     place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -126,41 +134,70 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(folder / name, place / name)
+    _without_places(place)
     return place
 
 
-def _without_place(row: Path, study: Path) -> None:
-    """Name the study's folder and its own teacher as people type them, wherever on this machine it was trained."""
-    config, summary = row / CONFIG, row / SUMMARY
+def _own_teacher(row: Path, study: Path) -> None:
+    """Name the study's own teacher as people type it, wherever it lay when the student learned from it."""
+    config = row / CONFIG
     run = from_yaml(config.read_text(encoding="utf-8"), str(config))
     place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
-    own, typed = study / TEACHER / STUDENT, Path("runs", study.name)
+    own = study / TEACHER / STUDENT
     files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
     if run.teacher and place and files and place.read_bytes() == own.read_bytes():
-        teacher = replace(run.teacher, checkpoint=(typed / TEACHER / STUDENT).as_posix())
-        config.write_text(to_yaml(replace(run, teacher=teacher)), encoding="utf-8")
-    found = json.loads(summary.read_text(encoding="utf-8"))
-    words = found.get("command") or []
-    shorter = [
-        typed.as_posix() if word == "--out" and Path(x).is_absolute() else x for word, x in pairwise(["", *words])
-    ]
-    if shorter != words:
-        summary.write_text(json.dumps(found | {"command": shorter}, indent=1) + "\n", encoding="utf-8")
+        typed = Path("runs", study.name, TEACHER, STUDENT).as_posix()
+        config.write_text(to_yaml(replace(run, teacher=replace(run.teacher, checkpoint=typed))), encoding="utf-8")
+
+
+def _copy_teacher(folder: Path, place: Path) -> None:
+    """The teacher's small files, and its weights or a digest of them."""
+    if (folder / STUDENT).stat().st_size <= MOST:
+        _copy(folder, place, (*SMALL, STUDENT))
+    else:
+        _copy(folder, place, SMALL)
+        (place / DIGEST).write_text(_digest(folder / STUDENT) + "\n", encoding="utf-8")
+
+
+def _without_places(folder: Path) -> None:
+    """Take out of a kept run where its images, its teacher and its folder lay."""
+    config, summary = folder / CONFIG, folder / SUMMARY
+    run = from_yaml(config.read_text(encoding="utf-8"), str(config))
+    if run.data.root is not None:
+        config.write_text(to_yaml(replace(run, data=replace(run.data, root=None))), encoding="utf-8")
+    facts = json.loads(summary.read_text(encoding="utf-8"))
+    words = facts.get("command", [])
+    kept = [w for i, w in enumerate(words) if not _of_a_place(w, words[i - 1] if i else "")]
+    if kept != words:
+        summary.write_text(json.dumps({**facts, "command": kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def _of_a_place(word: str, before: str) -> bool:
+    return before in PLACES or word.partition("=")[0] in PLACES
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _same_weights(new: Path, old: Path) -> None:
-    """Refuse a teacher that was trained again."""
-    if new.is_file() and old.is_file() and new.read_bytes() != old.read_bytes():
+    """Refuse a teacher that was trained again; ``old`` is the folder that was kept."""
+    if not new.is_file():
+        return
+    there = [_digest(old / STUDENT)] if (old / STUDENT).is_file() else []
+    there += [(old / DIGEST).read_text(encoding="utf-8").strip()] if (old / DIGEST).is_file() else []
+    if there and _digest(new) not in there:
         raise ValueError(f"the weights in {new} are not those of {old}, so the students of the two are no pairs")
 
 
 def _teachers(folders: Iterable[Path]) -> dict[float, Path]:
-    """Accuracy of every teacher, with a run that names it."""
+    """The headline of every teacher, with a run that names it."""
     found: dict[float, Path] = {}
     for folder in folders:
-        top1 = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["teacher_top1"]
-        if top1 is not None:
-            found.setdefault(top1, folder)
+        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        score = facts[f"teacher_{headline_of(facts)}"]
+        if score is not None:
+            found.setdefault(score, folder)
     return found
 
 
@@ -169,16 +206,17 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--record", action="store_true", help="keep the record of a study alone")
     parser.add_argument("--certainty", action="store_true", help="measure the teacher of kept rows")
+    parser.add_argument("--data", help="folder or zip file of the images, where they are not in the usual places")
     words = parser.parse_args()
     if words.certainty:
-        print(measure(KEPT / words.study.name))
+        print(measure(KEPT / words.study.name, words.data))
         return
     if (words.study / RECORD).is_file() or words.record:
         print(keep_record(words.study))
     if not words.record:
         written = keep(words.study)
         print(f"{len(written)} runs kept in {KEPT}")
-        print(measure(KEPT / words.study.name))
+        print(measure(KEPT / words.study.name, words.data, words.study / TEACHER / STUDENT))
 
 
 if __name__ == "__main__":

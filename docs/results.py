@@ -4,6 +4,7 @@ Rows lie in benchmarks/results/runs/STUDY/METHOD/seed-N (`python -m benchmarks.k
 every study goes to docs/_static.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,12 @@ from fractionate.report.page import accuracy_svg
 from fractionate.report.runs import RunRecord
 from fractionate.report.table import Row, Table, teachers
 from fractionate.report.words import finding, gap, number, spread
+from fractionate.studies.certainty import knowledge
 from fractionate.studies.questions import STUDIES
 
 sys.path.insert(0, str(Path(__file__).parent))
+from dense_results import lines as of_dense_tasks
+from which_method import CERTAINTY
 from which_method import lines as when
 
 ROOT = Path(__file__).parent.parent
@@ -45,10 +49,10 @@ WORDS = {"above": "above", "below": "below", "within": "within the spread", "unk
 HEAD = """# Results
 
 Written by `python docs/results.py` from the run folders under `benchmarks/results/runs`; nothing here is typed by hand.
-Top-1 on the test images in percent, mean ± sample standard deviation over the seeds. The last epoch is the headline;
-the best one stands beside it, because it was chosen on the test images. Differences are paired by seed, with their 95 %
-Student interval; "above" and "below" mean that the interval excludes zero, "within the spread" that it does not.
-Seconds are wall-clock time of a run, on a machine that may have had other work.
+Top-1 (or the headline of another task) on the test images in percent, mean ± sample standard deviation over the seeds.
+The last epoch is the headline; the best one stands beside it, because it was chosen on the test images. Differences are
+paired by seed, with their 95 % Student interval; "above" and "below" mean that the interval excludes zero, "within the
+spread" that it does not. Seconds are wall-clock time of a run, on a machine that may have had other work.
 
 The same command gives the same numbers on the same processor with the same torch. Another processor rounds otherwise,
 and after a few hundred steps that is another run of the same seed. So all rows of a study share one teacher's weights,
@@ -121,6 +125,7 @@ def _study(folder: Path) -> Iterator[str]:
         yield f"{STUDIES[folder.name].about} Again: `fractionate study {folder.name} --seeds {seeds}`."
         yield ""
     yield from _conditions(runs, against_labels)
+    yield from _known(folder)
     yield " ".join(finding(against_labels.rows))
     yield ""
     yield "<picture>"
@@ -130,6 +135,7 @@ def _study(folder: Path) -> Iterator[str]:
     yield ""
     yield from _published(folder)
     yield from _rows(against_labels, runs)
+    yield from of_dense_tasks(against_labels.rows)
     yield ""
     yield from (f"- {note}" for note in against_labels.notes)
     yield from _verdicts(runs)
@@ -145,7 +151,8 @@ def _conditions(runs: list[RunRecord], found: Table) -> Iterator[str]:
     yield f"- student {first.student}, {first.params:,} parameters" if first.params else f"- student {first.student}"
     for teacher in teachers(found.rows):
         size = f", {teacher.params:,} parameters" if teacher.params else ""
-        yield f"- teacher {teacher.name}{size}, {spread(teacher.score)} % top-1"
+        metric = found.rows[0].headline
+        yield f"- teacher {teacher.name}{size}, {spread(teacher.score)} {metric.unit} {metric.label}".rstrip()
     facts = [run.facts for run in runs if run.finished]
     for what, of in (
         ("hardware", lambda s: s.device),
@@ -156,6 +163,15 @@ def _conditions(runs: list[RunRecord], found: Table) -> Iterator[str]:
         if values:
             yield f"- {what}: {', '.join(values)}"
     yield ""
+
+
+def _known(folder: Path) -> Iterator[str]:
+    """How well the teacher knows the students' training images, where a dense task's rows have it beside them."""
+    place = folder / CERTAINTY
+    found = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    if "score" in found:
+        yield f"The {knowledge({'name': '', **found})}."
+        yield ""
 
 
 def _rows(found: Table, runs: list[RunRecord]) -> Iterator[str]:

@@ -5,7 +5,9 @@ Records lie in benchmarks/results/studies/NAME.json; `python -m benchmarks.keep 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from fractionate._headlines import headline
 from fractionate.report import StudyRecord, read_study
 from fractionate.report.words import gap, number, spread
 from fractionate.studies.plan import cost
@@ -86,9 +88,9 @@ def _study(record: StudyRecord) -> Iterator[str]:
     for one in raw["teachers"]:
         yield (
             f"- teacher {one['name'] or 'usual'} ({one['says']}): {number(one['test'])} % on the test images, "
-            f"{number(one['train'])} % of the students' training images right, mean probability of their label "
+            f"{number(one['train'])} % of {_what(one)} right, mean probability of their label "
             f"{number(one['label'], 3)} at T = 1 and {number(one['label_at_t'], 3)} at T = {one['temperature']:g}, "
-            f"above .99 on {number(100 * one['sure'], 1)} % of them"
+            f"above .99 on {number(100 * one['sure'], 1)} % of them{_score(one)}"
         )
     commits = dict.fromkeys(arm.git for arm in record.arms if arm.git)
     versions = ", ".join(f"{name} {version}" for name, version in raw["arms"][0]["versions"].items())
@@ -97,6 +99,20 @@ def _study(record: StudyRecord) -> Iterator[str]:
         f"{', '.join(commits) or 'not recorded'}; {raw['arms'][0]['device']}; {versions}"
     )
     yield ""
+
+
+def _what(teacher: dict[str, Any]) -> str:
+    return (
+        f"the {teacher['of']} of the students' training images" if "of" in teacher else "the students' training images"
+    )
+
+
+def _score(teacher: dict[str, Any]) -> str:
+    """The task's own metric on those images, of a dense task."""
+    if "score" not in teacher:
+        return ""
+    metric = headline(teacher["headline"])
+    return f"; {number(teacher['score'])} {metric.unit} {metric.label} on those images"
 
 
 if __name__ == "__main__":

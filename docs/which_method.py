@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fractionate._headlines import Headline, headline
 from fractionate.config.files import read_config
 from fractionate.config.method import MethodSpec
 from fractionate.report import read_study
@@ -59,10 +60,16 @@ def of_records(folder: Path) -> Iterator[Column]:
         for arm in record.arms:
             name = None if arm.value or arm.changes else key(MethodSpec.parse(arm.method))
             place = arm.teacher, arm.epochs
-            column = found.setdefault(place, Column(record.raw["recipe"], sure[arm.teacher], arm.epochs))
+            where = record.raw["recipe"] + _metric(record.headline)
+            column = found.setdefault(place, Column(where, sure[arm.teacher], arm.epochs))
             if name:
                 column.values[name] = dict(enumerate(arm.values.values))
         yield from (column for column in found.values() if REFERENCE in column.values and len(column.values) > 2)
+
+
+def _metric(metric: Headline) -> str:
+    """In which metric a column is, where that is another one than the usual."""
+    return "" if metric.key == "top1" else f" ({metric.label})"
 
 
 def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
@@ -78,6 +85,7 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
             run = read_config(summary.parent / CONFIG)
             if name := key(run.method):
                 facts = json.loads(summary.read_text(encoding="utf-8"))
+                column.where = study.name + _metric(headline(facts.get("headline", "top1")))
                 column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
                 column.epochs = run.epochs
         yield column

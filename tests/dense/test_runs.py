@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +22,7 @@ from fractionate.tasks import DenseEvaluation
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
 from tests.dense import trees
+from tests.killed import killed_and_whole
 
 NET = "tests.dense.nets:plain"
 
@@ -47,34 +44,10 @@ def run(tmp_path: Path) -> Run:
     )
 
 
-KILLED = """
-import os, signal, sys
-from fractionate.config import read_config
-from fractionate.runs import run_in_folder
-steps = []
-def on_step(epochs, speed):
-    steps.append(epochs)
-    if len(steps) == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-run_in_folder(read_config(sys.argv[1]), sys.argv[2], save_steps=1, on_step=on_step)
-"""
-
-
 def test_a_run_that_was_killed_goes_on_to_the_same_last_bit(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(to_yaml(run))
-    whole = run_in_folder(run, tmp_path / "whole")
-    words = [sys.executable, "-c", KILLED, str(tmp_path / "run.yaml"), str(tmp_path / "killed")]
-    here = Path(fr.__file__).parents[2]
-    path = os.pathsep.join([str(here / "src"), str(here), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, timeout=300, cwd=here)
-    assert done.returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "summary.json").exists()
-    again = run_in_folder(run, tmp_path / "killed", resume=True)
-    both = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert both[0] == both[1]
-    assert [again[k] for k in ("last_miou", "last_loss", "agreement")] == [
-        whole[k] for k in ("last_miou", "last_loss", "agreement")
-    ]
+    again, whole = killed_and_whole(run, tmp_path, step=4)
+    keys = ("last_miou", "last_loss", "agreement")
+    assert [again[k] for k in keys] == [whole[k] for k in keys]
 
 
 def _trained(run: Run) -> tuple[list[torch.Tensor], dict[str, float]]:

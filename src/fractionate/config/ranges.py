@@ -63,7 +63,7 @@ def within(least: float = -math.inf, most: float = math.inf, **values: float | N
 
 def check_segmentation(task: Segmentation) -> None:
     """Numbers in range; fields of another choice as they are by default."""
-    within(0, auxiliary=task.auxiliary)
+    within(0, auxiliary=task.auxiliary, auxiliary_kd=task.auxiliary_kd)
     within(0, LABELS, ignore=task.ignore)
     if not 0 < task.stride <= 1:
         raise ValueError(f"stride must lie above 0 and be at most 1, got {task.stride}")

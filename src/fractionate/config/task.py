@@ -32,6 +32,8 @@ class Segmentation:
             pixels off at stride 8, as in the published code.
         auxiliary: weight of the cross-entropy of the student's auxiliary head, as the component ``auxiliary`` in the
             task's stream; 0 = off. Published: 0.4.
+        auxiliary_kd: weight of the distillation from the teacher's auxiliary head to the student's: every component of
+            the method once more, as ``auxiliary_NAME`` in the stream of ``NAME``; 0 = off. Published: 0.4.
         ignore: pixels with this label are in no loss and no metric. In the data sets of this package those without a
             label, and those beyond the edge of an image, have 255.
         evaluate: ``"whole"`` shows the network a whole image; ``"sliding"`` overlapping windows of the size of the
@@ -43,6 +45,7 @@ class Segmentation:
     logits: Literal["labels", "head"] = "labels"
     labels: Literal["aligned", "published"] = "aligned"
     auxiliary: float = 0.0
+    auxiliary_kd: float = 0.0
     ignore: int = 255
     evaluate: Literal["whole", "sliding"] = "whole"
     stride: float = 2 / 3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._typing import Float, Int
-from ..rows import Labels, Logits, Progress, fitted_maps
+from ..rows import Labels, Logits, Progress, fitted_maps, pixels, weighted_mean
 from .method import Method
 from .streams import merged_streams
 
@@ -65,46 +66,114 @@ def pixel_losses(
     where = "pixel_losses"
     _check(where, method, chunk)
     maps = fitted_maps(where, student, teacher, target, resize=resize, labels=labels, weight=weight)
-    own, other, target_map, weight_map = maps[0], maps[1].detach(), maps[2], maps[3]
-    if target_map is None:
+    if maps[2] is None:
         raise ValueError(f"{where}: target is None; for pixels without labels take method.loss(fr.rows.pixels(...))")
-    truth, counted = target_map.flatten(1), None if weight_map is None else weight_map.flatten(1)
-    kept = torch.ones_like(truth, dtype=torch.bool) if ignore_index is None else truth != ignore_index
-    total = _total(kept, counted)
+    return _losses(method, PixelMaps(maps[0], maps[1].detach(), maps[2], ignore_index, maps[3]), progress, merge, chunk)
+
+
+@dataclass(frozen=True, eq=False)
+class PixelMaps:
+    """Two maps of logits with the labels of their pixels, all of one size: what rows would be made of.
+
+    Args:
+        student, teacher: ``[b, c, h, w]``.
+        target: ``[b, h, w]``.
+        ignore_index: label of pixels that count nowhere.
+        weight: ``[b, h, w]`` or ``None``.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    target: Tensor
+    ignore_index: int | None = 255
+    weight: Tensor | None = None
+
+    @property
+    def kept(self) -> Tensor:
+        """``[b, h w]`` whether a pixel counts."""
+        truth = self.target.flatten(1)
+        return torch.ones_like(truth, dtype=torch.bool) if self.ignore_index is None else truth != self.ignore_index
+
+    @property
+    def total_weight(self) -> Float[Tensor, ""]:
+        """Sum of the weights of all pixels that count, or their number."""
+        kept = self.kept
+        if self.weight is None:
+            return kept.sum(dtype=torch.float32)
+        wide = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+        return torch.where(kept, self.weight.flatten(1), torch.zeros_like(self.weight.flatten(1))).sum(dtype=wide)
+
+    @property
+    def rows(self) -> Logits:
+        """The pixels that count as rows."""
+        return pixels(self.student, self.teacher, self.target, ignore_index=self.ignore_index, weight=self.weight)
+
+
+def pixel_means(
+    method: Method, maps: PixelMaps, progress: Progress | None, merge: bool | None, chunk: int = CHUNK
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The mean of every component, detached, and the losses of :func:`pixel_losses`, from the same look.
+
+    Raises:
+        ValueError: a method that cannot be evaluated pixel by pixel.
+    """
+    _check("pixel_means", method, chunk)
+    means: dict[str, Tensor] = {}
+    losses = _losses(method, maps, progress, merge, chunk, means)
+    return means, losses
+
+
+def _losses(
+    method: Method,
+    maps: PixelMaps,
+    progress: Progress | None,
+    merge: bool | None,
+    chunk: int,
+    means: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """A scalar per stream; the means of all components are added up in ``means``, if it is given."""
+    own, other, truth = maps.student, maps.teacher, maps.target.flatten(1)
+    counted = None if maps.weight is None else maps.weight.flatten(1)
+    total, here = maps.total_weight, progress or Progress.end()
+    total = torch.where(total == 0, torch.ones_like(total), total)
     dtype = torch.promote_types(own.dtype, other.dtype)
     names = tuple(s.name for s in merged_streams(method.streams, method.update, merge))
+    if means is not None:
+        means |= dict.fromkeys(method.parts, torch.zeros((), dtype=dtype, device=own.device))
 
     def losses(rows: Tensor, image: int, part: Tensor) -> Mapping[str, Tensor]:
         given = other[image].flatten(1)[:, part].T
         heavy = None if counted is None else counted[image][part]
         lg = Logits(rows.to(dtype), given.to(dtype), truth[image][part], weight=heavy)
         share = lg.total_weight / total
-        return {name: share * x for name, x in method.stream_losses(lg, progress, merge).items()}
+        if means is None:
+            return {name: share * x for name, x in method.stream_losses(lg, progress, merge).items()}
+        found = {name: weighted_mean(x, lg.weight) for name, x in method.components(lg, here).items()}
+        for name, x in found.items():
+            means[name] = means[name] + (share * x).detach()
+        return {name: share * x for name, x in method.combine(found, here, merge).items()}
 
     wanted = torch.is_grad_enabled() and own.requires_grad
-    values = _ChunkedMaps.apply(own, (losses, names, _chunks(kept, chunk), wanted))
+    values = _ChunkedMaps.apply(own, (losses, names, _chunks(maps.kept, chunk), wanted))
     return dict(zip(names, values, strict=True))
 
 
-def _check(where: str, method: Method, chunk: int) -> None:
-    reason = None
+def unchunked(method: Method) -> str | None:
+    """Why a method cannot be evaluated a chunk of pixels at a time; ``None`` where it can."""
     if not method.row_wise:
-        reason = "relates pixels to each other, so a chunk of them is not enough"
-    elif method.views != 1 or method.regions or method.token:
-        reason = "needs a second view, head or regions"
-    elif method.module is not None:
-        reason = "learns parameters of its own, which would get no gradient"
-    if reason:
+        return "relates pixels to each other, so a chunk of them is not enough"
+    if method.views != 1 or method.regions or method.token:
+        return "needs a second view, head or regions"
+    if method.module is not None:
+        return "learns parameters of its own, which would get no gradient"
+    return None
+
+
+def _check(where: str, method: Method, chunk: int) -> None:
+    if reason := unchunked(method):
         raise ValueError(f"{where}: {method.name} {reason}; use method.stream_losses(fr.rows.pixels(...)) instead")
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"{where}: chunk must be a number of pixels of at least 1, got {chunk!r}")
-
-
-def _total(kept: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of the weights of all pixels that count; 1 if there are none."""
-    wide = torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
-    total = (kept if weight is None else torch.where(kept, weight, torch.zeros_like(weight))).sum(dtype=wide)
-    return torch.where(total == 0, torch.ones_like(total), total)
 
 
 def _chunks(kept: Tensor, chunk: int) -> Iterator[tuple[int, Int[Tensor, " m"]]]:

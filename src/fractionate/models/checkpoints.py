@@ -225,9 +225,15 @@ def _heads(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     wrong = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in given if k in own}
     wrong = {k: pair for k, pair in wrong.items() if pair[0] != pair[1]}
     whole = all(k in own for k in given) and all(k in given or k.endswith(COUNTED) for k in own)
-    alike = len({(a[:1], b[:1]) for a, b in wrong.values()}) == 1 and all(a[1:] == b[1:] for a, b in wrong.values())
+    theirs, ours = min((pair[0][0], pair[1][0]) for pair in wrong.values() if all(pair)) if _rows(wrong) else (0, 0)
+    alike = bool(theirs) and all(a[1:] == b[1:] and a[0] * ours == b[0] * theirs for a, b in wrong.values())
     last = list(own)[-1].rpartition(".")[0] if own else ""
     return list(wrong) if whole and alike and last in {k.rpartition(".")[0] for k in wrong} else []
+
+
+def _rows(wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> bool:
+    """Whether all of these shapes have rows, and there are any; a box has four to each of its category's."""
+    return bool(wrong) and all(a and b and a[0] and b[0] for a, b in wrong.values())
 
 
 def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
@@ -243,9 +249,10 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -
     problems += [f"{len(unexpected)} unexpected: {_some(unexpected)}"] if unexpected else []
     if heads := _heads(own, given):
         theirs, ours = wrong[heads[0]]
+        detector = any(".box_predictor." in key for key in heads)
         raise OtherHead(
-            f"{path} does not fit the network: it has {theirs[0]} classes, the network {ours[0]}; create it with "
-            f"num_classes={theirs[0]}"
+            f"{path} does not fit the network: it has {theirs[0]} classes, the network {ours[0]}"
+            f"{', the background among them' if detector else ''}; create it with num_classes={theirs[0] - detector}"
         )
     if wrong:
         pairs = [f"{k} is {list(a)} in the file, {list(b)} in the network" for k, (a, b) in wrong.items()]

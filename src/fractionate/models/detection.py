@@ -129,8 +129,9 @@ def torchvision_detector(models: ModuleType, name: str, num_classes: int, pretra
         return None
     if not name.startswith("fasterrcnn"):
         raise ValueError(
-            f"torchvision:{name} has no second stage that classifies regions; take one of "
-            f"{', '.join(n for n in there if n.startswith('fasterrcnn'))}, or {PREFIX}BACKBONE"
+            f"torchvision:{name} has no second stage that classifies regions, which this command distils; take one of "
+            f"{', '.join(n for n in there if n.startswith('fasterrcnn'))}, or {PREFIX}BACKBONE. A detector of one "
+            f"stage is distilled at its positive anchors (fr.rows.anchors) in a loop of your own: docs/dense.md has one"
         )
     weights = {} if pretrained else {"weights_backbone": None}
     return _as_shown(models.detection, models.get_model(name, weights=None, num_classes=num_classes + 1, **weights))

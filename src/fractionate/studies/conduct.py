@@ -16,12 +16,13 @@ from .._headlines import headline, headline_of
 from .._terminal import in_time
 from ..report.summary import read_summary
 from ..runs.folder import SUMMARY, RunFolder
-from .certainty import certainty
+from .certainty import certainty, knowledge
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .pace import paced
 from .plan import Arm, Study
 from .sides import TUNING, Setting, Side
+from .units import Unit, said, together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,14 +67,17 @@ class Conductor:
 
         self._check()
         started, seeds = time.perf_counter(), self.setting.seeds or self.study.seeds
+        self._foretell(seeds)
         choices = self._choices()
         side = self._side(validation=False)
         side.teach([(arm, choices[arm.name].value) for arm in self.study.arms])
-        waves = [[arm for arm in self.study.arms if bool(arm.begins) == late] for late in (False, True)]
-        for arms in filter(None, waves):
+        teachers = self._teachers(side, choices)
+        for one in teachers:
+            self._say(knowledge(one))
+        for arms in self._waves():
             jobs = [side.job(arm, choices[arm.name].value, seed) for seed in range(seeds) for arm in arms]
             self._run(jobs, "test")
-        record = self._record(side, choices, seeds)
+        record = self._record(side, choices, seeds, teachers)
         write_atomically(self.out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print_study(self.out, self.console)
         page = write_study(self.out, self.out / PAGE)
@@ -88,9 +92,34 @@ class Conductor:
             if name.split(".")[0] in OWN or name in OWN:
                 instead = OWN.get(name, OWN.get(name.split(".")[0], ""))
                 raise ValueError(f"{name} is what a study decides itself{instead and f': {instead}'}")
-        task = self._side(validation=False).recipe.teacher().task.name
-        if task != "classification":
-            raise ValueError(f"studies compare classifiers of images; {self.setting.recipe} is made for {task}")
+
+    def _waves(self) -> list[list[Arm]]:
+        """Arms that are trained together, seed by seed: those that begin with others' weights, or are last, wait."""
+        places = sorted({(bool(arm.begins), arm.last) for arm in self.study.arms})
+        return [[arm for arm in self.study.arms if (bool(arm.begins), arm.last) == place] for place in places]
+
+    def _foretell(self, seeds: int) -> None:
+        """Say how long everything that is missing takes on this machine, before any of it begins."""
+        tested, tuned = self._side(validation=False), self._side(validation=True)
+        tried = [(arm, value) for arm in self.study.arms for value in arm.values]
+        parts = [
+            ("teachers", tested.teachers(), 1),
+            ("runs on the validation part", tuned.foretold(tried, range(TUNING, TUNING + self.study.tuning_seeds)), 0),
+            *(("runs on the test part", tested.foretold([(a, "") for a in w], range(seeds)), 0) for w in self._waves()),
+        ]
+        total = 0.0
+        for what, jobs, workers in parts:
+            left = [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
+            if left:
+                seconds = paced(left, workers or self.workers, self._units(left))
+                total += seconds
+                self._say(f"{len(left)} {what}: about {in_time(seconds)} on this machine")
+        if total:
+            self._say(f"about {in_time(total)} in all; the same command goes on where it was stopped")
+
+    def _units(self, jobs: Sequence[Job]) -> list[Unit]:
+        """Runs of one seed side by side, where that pays."""
+        return together(jobs, None, self.workers, resume=not self.options.overwrite)
 
     def _side(self, *, validation: bool) -> Side:
         folder = self.out / VALIDATION if validation else self.out
@@ -117,14 +146,15 @@ class Conductor:
         left = [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
         if len(left) < len(jobs):
             self._say(f"{len(jobs) - len(left)} of {len(jobs)} runs on the {part} part are there already")
-        if left:
-            self._say(
-                f"{len(left)} runs on the {part} part: about {in_time(paced(left, self.workers))} on this machine"
-            )
+        units = self._units(jobs)
+        for line in said(jobs, units):
+            self._say(line)
         with display(self.console, jobs) as listen:
-            run_jobs(jobs, self.options, listen, self.workers)
+            run_jobs(jobs, self.options, listen, self.workers, units)
 
-    def _record(self, side: Side, choices: Mapping[str, Choice], seeds: int) -> dict[str, Any]:
+    def _record(
+        self, side: Side, choices: Mapping[str, Choice], seeds: int, teachers: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Everything that the page says, as plain data."""
         study = self.study
         arms = [self._arm(side, arm, choices[arm.name], seeds) for arm in study.arms]
@@ -136,7 +166,7 @@ class Conductor:
             "recipe": self.setting.recipe or study.recipe,
             "command": shlex.join(self.options.command),
             "seeds": seeds,
-            "teachers": self._teachers(side, choices),
+            "teachers": list(teachers),
             "arms": arms,
             "contrasts": [
                 {"left": c.left, "right": c.right, "plus": [*map(list, c.plus)], "minus": [*map(list, c.minus)]}

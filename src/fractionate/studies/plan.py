@@ -45,6 +45,7 @@ class Arm:
         pilot: share of the training images on which they are tried.
         follows: the arm whose choice this one takes over, in place of ``values``.
         begins: the arm whose trained weights, seed by seed, this one begins with.
+        last: trained when all seeds of the others are done, such as a control.
     """
 
     name: str
@@ -56,6 +57,17 @@ class Arm:
     pilot: float = 1.0
     follows: str = ""
     begins: str = ""
+    last: bool = False
+
+    @property
+    def taught(self) -> bool:
+        """Whether it learns from a teacher.
+
+        Example:
+            >>> Arm("labels alone", "ce(label_smoothing=0.1)").taught, Arm("kd", "kd").taught
+            (False, True)
+        """
+        return re.split(r"[(+]", self.method)[0] != "ce"
 
     def spec(self, value: str = "") -> MethodSpec:
         """The method, with what was chosen.

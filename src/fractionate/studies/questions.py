@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .._choices import unknown
 from .plan import Arm, Contrast, Study, against, beside, cost, retuned
+from .questions_dense import camvid, digits_detection
 from .questions_photos import photos, transformer
 from .questions_probes import coupling, gsnr, topkd_k
 from .questions_teachers import auto_weights, k1_equals_dkd, teacher_augmentation, teacher_confidence
@@ -207,6 +208,8 @@ STUDIES: dict[str, Study] = {
         topkd_k(),
         photos(),
         transformer(),
+        camvid(),
+        digits_detection(),
     )
 }
 
@@ -256,11 +259,12 @@ def announced(study: Study, seeds: int | None, recipe: str | None, out: Path) ->
     """
     runs, lengths = cost(study, seeds)
     tuned = study.tuning_seeds * sum(len(arm.values) for arm in study.arms)
+    taught = any(arm.values and arm.taught for arm in study.arms)
     parts = f"{tuned} on the validation part, which chooses, {runs - tuned} on the test part" if tuned else ALL
     return [
         f"{study.name}: {study.question}",
         f"budget: {runs} students of {recipe or study.recipe}, {lengths:.0f} times its length ({parts}); "
-        f"teachers: {len(study.teachers) * (2 if tuned else 1)}; into {out}",
+        f"teachers: {len(study.teachers) * (2 if taught else 1)}; into {out}",
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..config.files import override
 from ..config.run import Monitors, Network, Run
 from ..recipes import Recipe, placed
+from ..runs.folder import RunFolder
 from ..train.device import place
 from ..train.sources import sources
 from .chosen import file_name, for_teacher
@@ -69,39 +70,71 @@ class Side:
         return placed(self.setting.recipe or self.study.recipe, self.setting.root, validation=self.validation)
 
     def job(self, arm: Arm, value: str, seed: int, *, pilot: bool = False) -> Job:
-        """A student's run; its teacher must be there."""
-        run = self._student(arm, value, seed, self.taught[arm.teacher])
+        """A student's run; its teacher must be there, if it learns from one."""
+        run = self._student(arm, value, seed, self.taught.get(arm.teacher))
         run = self._thinned(run, arm.pilot) if pilot else run
         folder = self.folder / _folder(arm, value) / f"seed-{seed}"
         title = f"{arm.name}{f' ({value})' if value else ''}{', validation' if self.validation else ''}, seed {seed}"
         return Job(title, run, folder)
 
+    def foretold(self, arms: Sequence[tuple[Arm, str]], seeds: Sequence[int]) -> list[Job]:
+        """The runs of these arms as they are before their teachers have weights and before anything is chosen.
+
+        Args:
+            arms: each with a value; without one, a run that is there with any value is found in its folder.
+            seeds: of every arm.
+        """
+        blank = {one.name: replace(self._alone(one).student, checkpoint=None) for one in self.study.teachers}
+        jobs = []
+        for seed in seeds:
+            for arm, value in arms:
+                values = (value,) if value else self.study.arm(arm.follows or arm.name).values or ("",)
+                places = [self.folder / _folder(arm, one) / f"seed-{seed}" for one in values]
+                place = next((one for one in places if RunFolder(one).finished), places[0])
+                run = self._student(arm, values[0], seed, blank[arm.teacher], begins=False)
+                jobs.append(Job(arm.name, run, place))
+        return jobs
+
+    def teachers(self) -> list[Job]:
+        """The teachers' own runs."""
+        return [Job(one.name, self._alone(one), self._place(one)) for one in self.study.teachers]
+
     def teach(self, arms: Sequence[tuple[Arm, str]]) -> None:
-        """Have the teachers of these arms, each with a value of its choice."""
+        """Have the teachers of these arms, each with a value of its choice; none that only chooses of labels alone."""
         for one in self.study.teachers:
             pupils = [(arm, value) for arm, value in arms if arm.teacher == one.name]
-            if pupils and one.name not in self.taught:
+            alone = self.validation and not any(arm.taught for arm, _ in pupils)
+            if pupils and not alone and one.name not in self.taught:
                 self.taught[one.name] = self._trained(one, pupils)
 
     def _trained(self, one: Teaching, pupils: Sequence[tuple[Arm, str]]) -> Network:
-        epochs = self.setting.teacher_epochs or self.recipe.teacher().epochs
-        alone = self.recipe.teacher(epochs=max(1, round(one.length * epochs)))
-        alone = override(alone, [*for_teacher(self.setting.changes, alone.data.name), *one.changes])
+        alone = self._alone(one)
         blank = replace(alone.student, checkpoint=None)
 
         def students() -> list[Run]:
             return [self._student(arm, value, 0, blank, begins=False) for arm, value in pupils]
 
-        folder = self.folder / ("teacher" if not one.name else f"teacher-{one.name}")
+        folder = self._place(one)
         expected: Callable[[Network], float | None] = lambda network: None  # noqa: E731  # a study asks for weak ones too
         if one.says != "the recipe's":
             self.console.print(f"teacher {one.name or 'usual'}: {one.says}", markup=False, highlight=False)
         return trained_teacher(alone, folder, self.console, self.options, expected, students)
 
-    def _student(self, arm: Arm, value: str, seed: int, teacher: Network, *, begins: bool = True) -> Run:
+    def _alone(self, one: Teaching) -> Run:
+        """A teacher's own run."""
+        epochs = self.setting.teacher_epochs or self.recipe.teacher().epochs
+        alone = self.recipe.teacher(epochs=max(1, round(one.length * epochs)))
+        return override(alone, [*for_teacher(self.setting.changes, alone.data.name), *one.changes])
+
+    def _place(self, one: Teaching) -> Path:
+        return self.folder / ("teacher" if not one.name else f"teacher-{one.name}")
+
+    def _student(self, arm: Arm, value: str, seed: int, teacher: Network | None, *, begins: bool = True) -> Run:
         make, spec = self.recipe.student, arm.spec(value)
-        epochs = self.setting.epochs or make(spec, teacher).epochs
-        run = make(spec, teacher, seed=seed, epochs=max(1, round(arm.length * epochs)))
+        given = teacher or Network(self.recipe.teacher().student.name)
+        epochs = self.setting.epochs or make(spec, given).epochs
+        run = make(spec, given, seed=seed, epochs=max(1, round(arm.length * epochs)))
+        run = run if teacher else replace(run, teacher=None)
         run = run if self.study.watched else replace(run, monitors=Monitors())
         run = override(run, [*self.setting.changes, *arm.changed(value)])
         if arm.begins and begins:

@@ -192,7 +192,7 @@ def fine_tuned_teacher(
     """
     train = sources(alone.data, alone.seed, place(alone.device))[0]
     try:
-        build(teacher, train.num_classes)
+        build(teacher, train.num_classes, classes=train.classes)
         return None
     except OtherHead as error:
         run = fine_tuning(alone, teacher, train.count, epochs)
@@ -212,7 +212,9 @@ def settled_teacher(teacher: Network, run: Run) -> Network:
         ValueError: weights that do not fit, or trying does not tell.
     """
     train, test = sources(run.data, run.seed, place(run.device))
-    return settled(build_teacher(teacher, test.num_classes).to(place(run.device)), teacher, train, test, "teacher")
+    return settled(
+        build_teacher(teacher, test.num_classes, test.classes).to(place(run.device)), teacher, train, test, "teacher"
+    )
 
 
 def measured_teacher(

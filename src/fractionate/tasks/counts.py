@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +49,7 @@ class DenseEvaluation:
         calibration: reliability bins over labelled pixels.
         ious: class -> IoU in percent, of the classes that occur.
         absent: the other classes.
+        shares: class -> its labelled pixels in percent of all, of the classes that occur.
     """
 
     miou: float
@@ -59,6 +60,7 @@ class DenseEvaluation:
     calibration: Calibration
     ious: dict[str, float]
     absent: tuple[str, ...] = ()
+    shares: dict[str, float] = field(default_factory=dict)
     headline: ClassVar[str] = HEADLINE
 
     @property
@@ -78,7 +80,7 @@ class DenseEvaluation:
 
     def facts(self) -> dict[str, Any]:
         """What a summary says besides."""
-        return {"absent_classes": list(self.absent)}
+        return {"absent_classes": list(self.absent), "class_shares": dict(self.shares)}
 
 
 class Counts:
@@ -184,7 +186,10 @@ class Counts:
         agreement = 100 * same / pixels if self.others is not None else None
         bins = _calibration(*(sums[5 + i * BINS : 5 + (i + 1) * BINS] for i in range(3)))
         mean = sum(ious.values()) / len(ious)
-        return DenseEvaluation(mean, published, 100 * right / pixels, loss / pixels, agreement, bins, ious, absent)
+        counts = dict(zip(self._names(len(confusion)), confusion.sum(1).tolist(), strict=True))
+        shares = {name: 100 * counts[name] / sum(counts.values()) for name in ious}
+        accuracy = 100 * right / pixels
+        return DenseEvaluation(mean, published, accuracy, loss / pixels, agreement, bins, ious, absent, shares)
 
     def _counted(self) -> Tensor:
         """``[c, c]`` labelled pixels by label and answer, of all processes."""
@@ -197,11 +202,14 @@ class Counts:
         side = round(most**0.5)
         return world.sum_(own).cpu().view(side, side)
 
+    def _names(self, count: int) -> tuple[str, ...]:
+        return self.classes or tuple(str(c) for c in range(count))
+
     def _ious(self, confusion: Tensor) -> tuple[dict[str, float], tuple[str, ...], float]:
         """IoU of every class that occurs, the others, and the mean in which those count 0; in percent."""
         hits, labels = confusion.diagonal(), confusion.sum(1)
         union = labels + confusion.sum(0) - hits
-        names = self.classes or tuple(str(c) for c in range(len(hits)))
+        names = self._names(len(hits))
         ious = {
             name: 100 * h / u
             for name, n, h, u in zip(names, labels.tolist(), hits.tolist(), union.tolist(), strict=True)

@@ -148,10 +148,12 @@ def _taught(
     teacher: Teacher, batch: Batch, regions: Regions, sizes: list[tuple[int, int]], features: bool
 ) -> tuple[Tensor, Features]:
     """The teacher's class logits of the student's regions, and its feature maps if they are asked for."""
-    if not isinstance(teacher, LiveTeacher):
+    live = getattr(teacher, "teacher", teacher)  # behind what students side by side share
+    if not isinstance(live, LiveTeacher):
         raise ValueError("regions of the student need the teacher as a live network, not stored logits")
-    net = check_detector(teacher.net, "teacher")
-    maps = features_of(net, batch.images)
+    net = check_detector(live.net, "teacher")
+    once: Callable[[Batch, Callable[[], Features]], Features] = getattr(teacher, "once", lambda batch, make: make())
+    maps = once(batch, lambda: features_of(net, batch.images))
     return as_float(classified(net, maps, regions.boxes, sizes)[0]), maps if features else {}
 
 

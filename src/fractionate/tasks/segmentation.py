@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.task import Segmentation as Settings
 from ..data import Batch, Source
 from ..methods import Method, with_extra
+from ..methods.pixels import CHUNK, PixelMaps, unchunked
+from ..methods.terms import Components, Terms, around
 from ..models.dense import main_and_auxiliary, maps_of, same_size
-from ..rows import Logits, pixels
-from ..teachers.live import Teacher
+from ..rows import Logits, Progress, fitted_maps, pixels
+from ..schedules import Schedule
+from ..teachers.live import LiveTeacher, Teacher
 from .counts import HEADLINE, Counts, as_float, labelled
 from .overlays import overlays
 from .task import Metrics
 
 AUXILIARY = "auxiliary"
+Maps = tuple[Tensor, Tensor | None]
 PAIRWISE = ("contrastive", "batch_correlation", "direction")  # components that hold a number for every two rows
 
 
@@ -53,7 +58,9 @@ class Segmentation:
         return partial(maps_of, head=self.settings.logits == "head")
 
     def completed(self, method: Method) -> Method:
-        """The method with the cross-entropy of the auxiliary head in the task's stream, if the settings ask for it.
+        """The method with what the settings ask of the auxiliary head.
+
+        That is its cross-entropy in the task's stream, and the method's own components between both auxiliary heads.
 
         Raises:
             ValueError: a method that compares all rows with each other, or needs another view of the images.
@@ -65,6 +72,8 @@ class Segmentation:
                 f"{method.name} {what}, which a dense task does not have room for; take one whose components are each "
                 f"pixel's own (kd, dkd, gdkd ...), or dist"
             )
+        if self.settings.auxiliary_kd and len(method.parts) > 1:
+            method = on_both_heads(method, self.settings.auxiliary_kd)
         weight = self.settings.auxiliary
         return with_extra(method, name=AUXILIARY, weight=weight, role="task") if weight else method
 
@@ -77,23 +86,55 @@ class Segmentation:
         Raises:
             ValueError: maps that do not fit each other or the labels; no auxiliary head where its loss is asked for.
         """
-        head = self.settings.logits == "head"
+        s = self.settings
+        head, both = s.logits == "head", bool(s.auxiliary_kd) and teacher is not None
         main, auxiliary = main_and_auxiliary(student, batch.images, "student", head=head)
         main = as_float(main)
-        given = main.detach() if teacher is None else teacher(batch)[0].to(main.dtype)
+        if both:
+            assert teacher is not None
+            given, theirs = _both_maps(teacher, batch, head)
+            given = given.to(main.dtype)
+        else:
+            given, theirs = main.detach() if teacher is None else teacher(batch)[0].to(main.dtype), None
         lg = self._pixels(main, given, batch.target)
-        if not self.settings.auxiliary:
+        if not (s.auxiliary or both):
             return lg
-        if auxiliary is None:
-            raise ValueError(
-                f"task.auxiliary={self.settings.auxiliary:g}: the student {type(student).__name__} returns no map "
-                f"'aux'; take one with such a head (torchvision:deeplabv3_resnet50+aux), or task.auxiliary=0"
-            )
+        own = self._needed(auxiliary, "student", type(student).__name__)
         size = given.shape[2:] if head else batch.target.shape[1:]
-        other = self._pixels(same_size(as_float(auxiliary), (size[0], size[1])), given, batch.target)
+        beside = given if not both else self._needed(theirs, "teacher", "of this run").to(main.dtype)
+        own, beside = (same_size(x, (size[0], size[1])) for x in (as_float(own), beside))
+        other = self._pixels(own, beside, batch.target)
         assert other.target is not None
-        extra = F.cross_entropy(other.student, other.target, reduction="none")
-        return Logits(lg.student, lg.teacher, lg.target, extra={AUXILIARY: extra})
+        extra = {AUXILIARY: F.cross_entropy(other.student, other.target, reduction="none")} if s.auxiliary else {}
+        return Logits(lg.student, lg.teacher, lg.target, extra=extra, token=other if both else None)
+
+    def maps(self, student: nn.Module, teacher: Teacher | None, batch: Batch) -> PixelMaps:
+        """What :meth:`rows` makes rows of, for losses that are taken a chunk of pixels at a time."""
+        main = as_float(maps_of(student, batch.images, "student", head=self.settings.logits == "head"))
+        given = main.detach() if teacher is None else teacher(batch)[0].to(main.dtype)
+        s = self.settings
+        target = batch.target.where(labelled(batch.target, s.ignore, main.shape[1]), s.ignore)
+        resize = s.logits == "labels"
+        own, other, truth, _ = fitted_maps(
+            "task.maps", main, given, target, resize=resize, labels=s.labels, weight=None
+        )
+        assert truth is not None
+        return PixelMaps(own, other.detach(), truth, s.ignore)
+
+    def in_chunks(self, method: Method, batch: Batch) -> bool:
+        """Whether the pixels of a batch are so many, and the method such, that no rows need be made of them."""
+        heads = self.settings.auxiliary or self.settings.auxiliary_kd
+        return batch.target.numel() > CHUNK and not heads and unchunked(method) is None
+
+    def _needed(self, maps: Tensor | None, what: str, name: str) -> Tensor:
+        """An auxiliary head's map, which must be there."""
+        if maps is not None:
+            return maps
+        asked = "auxiliary" if self.settings.auxiliary and what == "student" else "auxiliary_kd"
+        raise ValueError(
+            f"task.{asked}={getattr(self.settings, asked):g}: the {what} {name} returns no map 'aux'; take one with "
+            f"such a head (torchvision:deeplabv3_resnet50+aux), or task.{asked}=0"
+        )
 
     def metrics(self, beside: Metrics | None = None) -> Counts:
         """IoU, accuracy, loss, calibration, and agreement with ``beside``."""
@@ -109,3 +150,48 @@ class Segmentation:
         s = self.settings
         target = target.where(labelled(target, s.ignore, student.shape[1]), s.ignore)
         return pixels(student, teacher, target, ignore_index=s.ignore, resize=s.logits == "labels", labels=s.labels)
+
+
+def on_both_heads(method: Method, weight: float) -> Method:
+    """The method with each of its components a second time, between the auxiliary heads (``Logits.token``).
+
+    L = L(method) + weight (L(method, auxiliary heads) without the cross-entropy), as the published code has it. A
+    component ``auxiliary_NAME`` has the role, the schedule and the stream of ``NAME``.
+
+    Args:
+        method: any that distils.
+        weight: on all of them.
+    """
+    again = {name: f"{AUXILIARY}_{name}" for name in method.parts if name != "task"}
+    found = {new: method.parts[old] for old, new in again.items()}
+    parts = {name: replace(part, weight=_times(weight, part.weight)) for name, part in found.items()}
+    streams = [
+        replace(s, components=(*s.components, *(again[c] for c in s.components if c in again))) for s in method.streams
+    ]
+    return around(
+        method,
+        partial(_on_both, again=again),
+        parts={**method.parts, **parts},
+        streams=tuple(streams),
+        twin=None if method.twin is None else on_both_heads(method.twin, weight),
+    )
+
+
+def _on_both(inner: Terms, lg: Logits, progress: Progress, again: dict[str, str]) -> Components:
+    if lg.token is None:
+        raise ValueError("task.auxiliary_kd: these rows hold no logits of auxiliary heads")
+    return {**inner(lg, progress), **{again[name]: x for name, x in inner(lg.token, progress).items()}}
+
+
+def _times(weight: float, schedule: Schedule) -> Schedule:
+    return lambda progress: weight * schedule(progress)
+
+
+@torch.no_grad()
+def _both_maps(teacher: Teacher, batch: Batch, head: bool) -> tuple[Tensor, Tensor | None]:
+    """The maps of a live teacher's two heads; asked for once where students go side by side."""
+    live = getattr(teacher, "teacher", teacher)
+    if not isinstance(live, LiveTeacher):
+        raise ValueError("task.auxiliary_kd needs the teacher as a live network, not stored logits")
+    once: Callable[[Batch, Callable[[], Maps]], Maps] = getattr(teacher, "once", lambda batch, make: make())
+    return once(batch, lambda: main_and_auxiliary(live.net, batch.images, "teacher", head=head))

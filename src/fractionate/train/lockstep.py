@@ -62,19 +62,34 @@ class Answers:
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
         self._kept: dict[tuple[Any, ...], tuple[Batch, tuple[Tensor, Tensor | None]]] = {}
+        self._made: dict[tuple[Any, ...], tuple[Batch, Any]] = {}
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
-        images = batch.images  # parts of a batch are views of it
-        key = (images.data_ptr(), tuple(images.shape), images.stride(), images.dtype, *_age(batch))
+        key = _key(batch)
         if key not in self._kept:  # the batch is kept too, so that no other one can come to lie where it lies
             self._kept[key] = batch, self.teacher(batch)
         weak, strong = self._kept[key][1]
         return weak.clone(), None if strong is None else strong.clone()  # a loss may work in place
 
+    def once(self, batch: Batch, make: Callable[[], T]) -> T:
+        """What ``make`` computed of this batch when somebody asked first; nobody may work in place on it."""
+        key = _key(batch)
+        if key not in self._made:
+            self._made[key] = batch, make()
+        found: T = self._made[key][1]
+        return found
+
     def forget(self) -> None:
         """The next batch is another one, even if it lies where this one lay."""
         self._kept.clear()
+        self._made.clear()
+
+
+def _key(batch: Batch) -> tuple[Any, ...]:
+    """By which a batch, or a part of one, is known again: parts are views of it."""
+    images = batch.images
+    return images.data_ptr(), tuple(images.shape), images.stride(), images.dtype, *_age(batch)
 
 
 def _age(given: Batch | Draw) -> tuple[int | None, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from ..config.run import Network
 from ..data import Source
 from ..models import OtherHead, create, load_checkpoint
+from ..models.categories import of_coco
 from .pixels import made_for
 
 REMEDY = (
@@ -15,13 +18,15 @@ REMEDY = (
 )
 
 
-def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Module:
+def build(config: Network, num_classes: int, *, new_head: bool = False, classes: Sequence[str] = ()) -> nn.Module:
     """The network, filled from its checkpoint if it has one.
 
     Args:
         config: its name and where its weights come from.
         num_classes: number of logits.
         new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
+        classes: their names; a detector's weights for all of COCO's categories are taken for those of them that the
+            data have (:func:`fractionate.models.categories.of_coco`).
 
     Raises:
         OtherHead: a ValueError: weights for another number of classes.
@@ -41,14 +46,18 @@ def build(config: Network, num_classes: int, *, new_head: bool = False) -> nn.Mo
         new_head=new_head,
     )
     if config.checkpoint:
-        load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
+        try:
+            load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
+        except OtherHead:
+            if not of_coco(net, config.checkpoint, classes):
+                raise
     return net
 
 
-def build_teacher(config: Network, num_classes: int) -> nn.Module:
+def build_teacher(config: Network, num_classes: int, classes: Sequence[str] = ()) -> nn.Module:
     """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
     try:
-        return build(config, num_classes)
+        return build(config, num_classes, classes=classes)
     except OtherHead as error:
         raise OtherHead(f"{error}; {REMEDY}") from error
 
@@ -59,7 +68,7 @@ def build_for(config: Network, source: Source, tried_on: Source, what: str = "ne
     Pretrained weights for other classes are where a student begins, with a new last layer.
     """
     if what == "teacher":
-        net = build_teacher(config, source.num_classes)
+        net = build_teacher(config, source.num_classes, getattr(source, "classes", ()))
     else:
-        net = build(config, source.num_classes, new_head=what == "student")
+        net = build(config, source.num_classes, new_head=what == "student", classes=getattr(source, "classes", ()))
     return made_for(net, config, source, tried_on, what)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..data import Batch, pieces
 from ..methods import Method
+from ..methods.pixels import PixelMaps
 from ..optim import AllReduce, StreamGrads, StreamOptimizer, UpdateAllReduce, stream_grads
 from ..optim.grads import Reduce
-from ..rows import Logits, Progress, weighted_mean
+from ..rows import Logits, Progress
 from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
@@ -25,6 +26,7 @@ from .health import LossScale, NotFinite, blame, explain, gradient_diverged
 from .join import Join
 from .lockstep import Common
 from .log import ROWS, UPDATE, Lap, Laps
+from .parts import Part, as_rows, means_and_losses, taken
 
 if TYPE_CHECKING:
     from .build import Training
@@ -49,23 +51,6 @@ class Step:
         streams = {name: tuple(None if g is None else g / total for g in row) for name, row in self.grads.items()}
         components = {name: x / total for name, x in self.components.items()}
         return Step(self.loss / total, components, StreamGrads(streams, self.grads.parameters))
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Rows of a step that is taken in parts, here and in other processes.
-
-    Args:
-        lg: the rows.
-        share: weight of these rows in the step's means; a tensor where it follows from the rows.
-        scale: factor on their gradients; by default ``share``.
-        last: whether no part follows in this process.
-    """
-
-    lg: Logits
-    share: float | Tensor = 1.0
-    scale: float | Tensor | None = None
-    last: bool = True
 
 
 def train_step(
@@ -139,11 +124,9 @@ def _differentiated(
 ) -> Step:
     """The gradients of a part of a step, added to those of the parts before it."""
     try:
-        rows = method.components(part.lg, progress)
-        means = {name: weighted_mean(x, part.lg.weight) for name, x in rows.items()}
-        losses = method.combine(means, progress, merge)
+        means, losses = means_and_losses(method, part.lg, progress, merge)
     except ValueError as error:
-        raise explain(error, method, part.lg, progress) from error
+        raise explain(error, method, as_rows(part.lg), progress) from error
     if lap:
         lap(ROWS)
         reduce = Laps(lap, reduce, one=len(losses) == 1)
@@ -251,11 +234,13 @@ class Stepper:
             share = piece.share if not self.total else lg.total_weight * bool(piece.share) / (piece.whole or len(piece))
             yield Part(lg, share, share * processes, last)
 
-    def _rows(self, batch: Batch) -> Logits:
+    def _rows(self, batch: Batch) -> Logits | PixelMaps:
         t = self.training
         with self.autocast:
-            lg = t.task.rows(t.student, self.teacher, batch)
-        return lg if t.method.row_wise else gathered(lg, self.world, len(batch) if batch.share else 0)
+            lg = taken(t.task, t.method, t.student, self.teacher, batch)
+        if t.method.row_wise or isinstance(lg, PixelMaps):
+            return lg
+        return gathered(lg, self.world, len(batch) if batch.share else 0)
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""
@@ -292,7 +277,8 @@ class Stepper:
         """The error for gradients that are not finite; of several processes, by the one that knows most."""
         t = self.training
         if self.world.alone:
-            return blame(t.method, found, self._rows(batch), progress, self.trained)  # the first pass's graph is gone
+            lg = as_rows(self._rows(batch))  # the first pass's graph is gone
+            return blame(t.method, found, lg, progress, self.trained)
         said = next((words for words in self.world.everyones(own and str(own)) if words), None)
         if said:
             return Diverged(said)
