@@ -240,7 +240,7 @@ def listed() -> list[str]:
     for study in STUDIES.values():
         runs, lengths = cost(study)
         size = f"{runs} runs of {study.recipe}, {lengths:.0f} lengths"
-        lines.append(f"{study.name:<22} {size:<38} {study.question}")
+        lines.append(f"{study.name:<22} {size:<46} {study.question}")
     return lines
 
 
