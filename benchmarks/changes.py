@@ -59,6 +59,13 @@ def applied(source: bytes, change: Change) -> bytes:
     return source[: change.start] + change.text.encode() + source[change.end :]
 
 
+def seen_in(source: bytes, change: Change) -> tuple[str, str]:
+    """The lines that a change touches, before and after it."""
+    first, last = source.count(b"\n", 0, change.start), source.count(b"\n", 0, change.end) + 1
+    before, after = (b" ".join(text.splitlines()[first:last]).decode() for text in (source, applied(source, change)))
+    return " ".join(before.split()), " ".join(after.split())
+
+
 class _Places:
     """Where the pieces of a syntax tree stand in their source."""
 

@@ -270,7 +270,8 @@ def main() -> None:
             tell(f"{number}/{len(work['changes'])}: {found.file}:{found.line} {found.kind}: {found.outcome}")
         os._exit(0)
 
-    pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow", *names], plugins=[Forks(tree, all_of)])
+    which = [] if work["slow"] else ["-m", "not slow"]
+    pytest.main(["-q", "-p", "no:cacheprovider", *which, *names], plugins=[Forks(tree, all_of)])
     raise SystemExit(f"{room}: its tests cannot be collected: pytest {' '.join(names)}")
 
 

@@ -3,6 +3,7 @@
     python -m benchmarks.mutations                              25 changes in every room: hours
     python -m benchmarks.mutations --rooms rows optim --count 6
     python -m benchmarks.mutations --count 0                    only the table of what is in the file already
+    python -m benchmarks.mutations --open                       once more what no test noticed, after new tests
 
 A change is a flipped comparison, another constant, ``and`` for ``or``, plus for minus, a dropped ``not``, minus or
 ``raise``, or two arguments swapped. It is made in a temporary copy of the tree, where the tests and doctests that
@@ -31,7 +32,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 
-from .changes import Change, alters, applied, changes
+from .changes import Change, alters, applied, changes, seen_in
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutations.csv"
@@ -145,13 +146,20 @@ def drawn(root: Path, room: str, count: int, seed: int) -> list[Change]:
     return list(islice((c for c in in_turn if alters((root / c.file).read_bytes(), c)), count))
 
 
+def still_open(root: Path, found: Sequence[Outcome], reviewed: Mapping[tuple[str, str, str], str]) -> list[Change]:
+    """The changes that no test noticed and that can still be made; lines that moved are found again."""
+    names = ((o.file, o.kind, o.before, o.after) for o in unnoticed(found))
+    wanted = {(file, kind, *lines) for file, kind, *lines in names if (file, *lines) not in reviewed}
+    sources = {file: (root / file).read_bytes() for file, *_ in sorted(wanted) if (root / file).exists()}
+    every = [c for file, source in sources.items() for c in changes(source, file)]
+    return [c for c in every if (c.file, c.kind, *seen_in(sources[c.file], c)) in wanted]
+
+
 def outcome_of(tree: Path, room: str, change: Change, trial: Trial) -> Outcome:
     """Make a change in a tree, try it, and put the file back; a trial is given the file before and after."""
     file = tree / change.file
     source = file.read_bytes()
-    new, before = applied(source, change), version(file)
-    first, last = source.count(b"\n", 0, change.start), source.count(b"\n", 0, change.end) + 1
-    shown = [" ".join(b" ".join(text.splitlines()[first:last]).decode().split()) for text in (source, new)]
+    new, before, shown = applied(source, change), version(file), seen_in(source, change)
     file.write_bytes(new)
     try:
         outcome, seconds = trial(source, new)
@@ -188,10 +196,19 @@ def append(path: Path, outcome: Outcome) -> None:
         writer.writerow(asdict(outcome))
 
 
+def latest(found: Sequence[Outcome]) -> list[Outcome]:
+    """Of every change the last outcome."""
+    return list({(o.file, o.kind, o.before, o.after): o for o in found}.values())
+
+
+def unnoticed(found: Sequence[Outcome]) -> list[Outcome]:
+    """Those that no test noticed when they were tried last."""
+    return [o for o in latest(found) if o.outcome == NOT_NOTICED]
+
+
 def show(found: Sequence[Outcome], reviewed: Mapping[tuple[str, str, str], str]) -> None:
     """A line per room, and a diff of every change that no test noticed; of every change the last outcome."""
-    last = {(o.file, o.kind, o.before, o.after): o for o in found}.values()
-    missed = [o for o in last if o.outcome == NOT_NOTICED]
+    last, missed = latest(found), unnoticed(found)
     equal = [o for o in missed if (o.file, o.before, o.after) in reviewed]
     print(f"{'room':<12} changes  noticed  alter nothing  not noticed    share")
     for room in [*sorted({o.room for o in last}), "all"]:
@@ -218,16 +235,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tree = Path(folder, "tree")
         shutil.copytree(args.root, tree, ignore=LEFT_OUT)
         for room in args.rooms:
-            known = {
-                (o.file, o.start, o.text, o.version): o.outcome
-                for o in read(args.csv)
-                if not (args.again and o.outcome == NOT_NOTICED)
-            }
-            drawn_now = drawn(tree, room, args.count, args.seed)
-            todo = [c for c in drawn_now if (c.file, c.start, c.text, version(tree / c.file)) not in known]
-            if todo:
+            if todo := to_try(tree, room, args):
                 _try(tree, room, todo, args)
     show([o for o in read(args.csv) if o.room in args.rooms], reasons(args.reviewed))
+
+
+def to_try(tree: Path, room: str, args: argparse.Namespace) -> list[Change]:
+    """The changes of a room whose outcome is asked for and not known yet."""
+    found = read(args.csv)
+    if args.open:
+        return still_open(tree, [o for o in found if o.room == room], reasons(args.reviewed))
+    known = {(o.file, o.start, o.text, o.version) for o in found if not (args.again and o.outcome == NOT_NOTICED)}
+    drawn_now = drawn(tree, room, args.count, args.seed)
+    return [c for c in drawn_now if (c.file, c.start, c.text, version(tree / c.file)) not in known]
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -236,7 +256,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=25, help="changes in every room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="try what was not noticed once more, after new tests")
-    parser.add_argument("--tests", nargs="+", help="these tests in place of those that belong to a room")
+    parser.add_argument("--open", action="store_true", help="instead, try once more all that no test noticed so far")
+    parser.add_argument("--tests", nargs="+", help="these, slow ones too, in place of those that belong to a room")
     parser.add_argument("--cases", type=int, default=6, help="cases of a test that are run first; the others follow")
     parser.add_argument("--limit", type=float, default=30, help="seconds for a change, beside three times its tests'")
     parser.add_argument("--budget", type=float, default=20, help="seconds of tests in a fork, the quickest first")
@@ -257,6 +278,7 @@ def _try(tree: Path, room: str, todo: Sequence[Change], args: argparse.Namespace
         "tree": str(tree),
         "room": room,
         "names": args.tests or belonging(tree, room),
+        "slow": bool(args.tests),
         "csv": str(args.csv),
         "limit": args.limit,
         "budget": args.budget,

@@ -27,6 +27,19 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 FIRST = ("which-method", "cifar100-small")  # whose rows people see first; the README has those of the first that ran
+# Kept rows of a recipe with other settings: what they show, and the command that trains them.
+VARIANTS = {
+    "cifar100-small-newer": (
+        "Methods since 2023 on CIFAR-100 at a small scale",
+        "fractionate compare cifar100-small --methods ce kd dkd gdkd ldrld kd+ea tpkd wsld --seeds 3 "
+        "--out runs/cifar100-small-newer",
+    ),
+    "cifar100-small-longtail": (
+        "CIFAR-100 at a small scale, with frequent and rare classes",
+        "fractionate compare cifar100-small data.labels_per_class=500 data.imbalance=10 --methods ce kd ltkd "
+        "--seeds 3 --out runs/cifar100-small-longtail",
+    ),
+}
 BEGIN = "<!-- numbers: written by `python docs/results.py`, checked by a test -->"
 END = "<!-- end of numbers -->"
 STATIC = ROOT / "docs" / "_static"
@@ -89,6 +102,8 @@ def _picture(study: Path, form: str = "") -> str:
 def _title(study: Path) -> str:
     if study.name in STUDIES:
         return STUDIES[study.name].question
+    if study.name in VARIANTS:
+        return VARIANTS[study.name][0]
     return recipe.title if (recipe := RECIPES.get(study.name)) else study.name
 
 
@@ -102,6 +117,9 @@ def _study(folder: Path) -> Iterator[str]:
     if recipe:
         doc = (sys.modules[recipe.student.__module__].__doc__ or "").strip().splitlines()[0]
         yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
+        yield ""
+    if folder.name in VARIANTS:
+        yield f"Again: `{VARIANTS[folder.name][1]}`."
         yield ""
     if folder.name in STUDIES:
         yield f"{STUDIES[folder.name].about} Again: `fractionate study {folder.name} --seeds {seeds}`."

@@ -12,7 +12,7 @@ import pytest
 
 import fractionate
 from fractionate.cli import main
-from fractionate.commands.table import COMMANDS
+from fractionate.commands import COMMANDS
 from fractionate.runs.folder import RunFolder
 
 SHORT = ("epochs=1", "data.passes=1")
@@ -35,9 +35,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["demo", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["demo", "--methods", "dkdd"], "unknown method 'dkdd': did you mean 'dkd'?"),
         (["train"], "name one recipe"),
+        (["train", "--data", "pics"], "images of your own: fractionate train folder --data pics"),
+        (["compare", "--data", "pics"], "images of your own: fractionate compare folder --data pics"),
         (["train", "digits", "kd"], "name one recipe"),
         (["train", "digit"], "unknown recipe 'digit': did you mean 'digits'?"),
         (["train", "digits", "--method", "dkd(bet=2)"], "unknown argument of dkd 'bet': did you mean 'beta'?"),
+        (["train", "digits", "--method", "ce(weight=2)"], "unknown argument of ce 'weight'"),
+        (["train", "digits", "--method", "nkd(weights=auto)"], "nkd: weights=auto, and no other value, is for kd"),
+        (["train", "digits", "--method", "dkd(weights=Auto)"], "is for kd, dkd, gdkd; got 'Auto'"),
         (["train", "digits", "epoch=3"], "unknown key 'epoch': did you mean 'epochs'?"),
         (["train", "digits", "optimizer.lr=fast"], "optimizer.lr: expected a valid number, got 'fast'"),
         (["train", "digits", "--student", "convnet_8_61"], "unknown model 'convnet_8_61'"),

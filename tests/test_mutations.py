@@ -91,6 +91,22 @@ def test_what_no_test_holds_is_found_and_nothing_is_tried_twice(
     assert (tree / "src" / "fractionate" / "toy.py").read_text() == CODE
 
 
+def test_what_was_not_noticed_is_tried_once_more_after_a_new_test_wherever_its_line_is_now(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    words = ["--root", str(tree), "--rooms", "toy", "--csv", str(tmp_path / "out.csv")]
+    mutations.main(words)
+    toy, test = tree / "src" / "fractionate" / "toy.py", tree / "tests" / "test_toy.py"
+    toy.write_text(CODE.replace("\n\n\ndef", "\n\n# Of the points\n\n\ndef"))
+    test.write_text(f"{TEST}    assert grade(50) == 'fail'\n")
+    mutations.main([*words, "--open"])
+    found = mutations.read(tmp_path / "out.csv")
+    assert [(o.line, o.text, o.outcome) for o in found[2:]] == [(8, ">=", "noticed")]
+    assert len(mutations.latest(found)) == 2
+    assert mutations.unnoticed(found) == []
+
+
 def test_a_change_that_never_ends_is_noticed(tree: Path) -> None:
     (tree / "tests" / "test_toy.py").write_text("while True: pass\n")
     assert mutations.run(tree, ["tests/test_toy.py"], limit=1.0)[0] == "noticed: took too long"

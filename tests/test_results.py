@@ -59,6 +59,15 @@ def test_a_row_carries_no_weights_and_the_teacher_its_own(rows: Path) -> None:
     assert all(f.read_bytes() == (rows / STUDY / "teacher" / f.name).read_bytes() for f in teacher.iterdir())
 
 
+def test_kept_rows_of_a_study_with_a_full_path_do_not_say_where_it_was_trained(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        compare("digits", tmp_path / STUDY, Console(file=StringIO()), seeds=1, epochs=1, methods=("kd",), workers=1)
+    (row,) = keep(tmp_path / STUDY, tmp_path / "kept")
+    text = (row / "config.yaml").read_text(encoding="utf-8")
+    assert "checkpoint: runs/digits/teacher/student.safetensors" in text
+    assert str(tmp_path) not in text
+
+
 def test_a_kept_study_goes_on_elsewhere_with_its_own_teacher(rows: Path, tmp_path: Path) -> None:
     shutil.copytree(rows / "kept" / "digits", tmp_path / STUDY)
     more = study(tmp_path, ("ce", "kd", "dkd"))

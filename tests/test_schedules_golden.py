@@ -11,7 +11,7 @@ import torch
 import fractionate as fr
 from fractionate.config.optimizers import LearningRate
 from fractionate.methods.kd import reversal
-from fractionate.train.schedule import scheduler
+from fractionate.train.optimizer import scheduler
 from tests import golden
 
 Curve = Callable[[Mapping[str, Any], list[int]], list[float]]

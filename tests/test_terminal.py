@@ -13,7 +13,8 @@ import pytest
 
 from fractionate._terminal import Steady, one_line, printable
 from fractionate.cli import _fields_together, _takers, main
-from fractionate.commands.table import COMMANDS, Train
+from fractionate.commands import COMMANDS
+from fractionate.commands.train import Train
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
 WHERE = "fractionate.probe.measure.print_methods"  # what `fractionate methods` calls

@@ -62,6 +62,33 @@ def one_line(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
+def in_time(seconds: float) -> str:
+    """A duration in words.
+
+    Example:
+        >>> in_time(90), in_time(9000)
+        ('90 s', '2.5 hours')
+    """
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes in words.
+
+    Example:
+        >>> in_bytes(1_230_000)
+        '1.23 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
 def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")
 

@@ -140,25 +140,38 @@ def _parse(words: list[str]) -> Command | None:
         ValueError: words that cannot be read.
     """
     try:
-        import tyro
-
+        from .commands import COMMANDS, command
         from .commands.options import at_home
-        from .commands.table import COMMANDS, options
     except ModuleNotFoundError as error:
         raise ImportError("the command line needs the extra 'train': pip install 'fractionate[train]'") from error
     args = words or ["--help"]
     if not args[0].startswith("-"):
         if args[0] not in COMMANDS:
             raise ValueError(unknown("command", args[0], COMMANDS))
-        args = _fields_together(args, *_takers(COMMANDS[args[0]]))
+        args = _fields_together(args, *_takers(command(args[0])))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return at_home(tyro.cli(options(), prog="fractionate", description=ABOUT, args=args))
+            return at_home(_read(args))
     except SystemExit as end:
         if end.code in (0, None):
             return None
         raise ValueError(_sentence(complaint.getvalue())) from None
+
+
+def _read(args: list[str]) -> Command:
+    """The command that the words mean; only help and complaints, which name options of others too, load all of them."""
+    import tyro
+
+    from .commands import COMMANDS, command
+
+    if args[0] in COMMANDS and not {"-h", "--help"} & set(args):
+        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+            return tyro.cli(command(args[0]), prog=f"fractionate {args[0]}", args=args[1:])
+    from .commands.table import options
+
+    read: Command = tyro.cli(options(), prog="fractionate", description=ABOUT, args=args)
+    return read
 
 
 def _takers(command: type) -> tuple[set[str], set[str], set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from fractionate.cli import main
+from fractionate.commands.train import Train
 from fractionate.config.method import MethodSpec
 from fractionate.config.optimizers import SGD, LearningRate
 from fractionate.config.run import Network, Run
@@ -92,3 +94,22 @@ def test_a_library_s_pair_does_not_diverge_at_a_folder_s_settings_and_does_at_th
     assert run_in_folder(run, tmp_path / "student")["skipped"] == 0
     with pytest.raises(Diverged, match=r"lower optimizer.lr, bound the gradients \(optimizer.clip=1\)"):
         run_in_folder(replace(run, optimizer=SGD(lr=0.1), learning_rate=LearningRate("cosine")), tmp_path / "field's")
+
+
+def test_a_folder_alone_is_looked_at_by_the_doctor(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--method", "ce", "--student", "resnet8", "data.size=16", "data.cache=false", "--out", str(tmp_path)]
+    assert main(["doctor", "--data", str(few), *words]) == 0
+    assert "48 pictures of 4 classes" in (said := capsys.readouterr().out)
+    assert "one step" in said
+
+
+def test_a_library_that_is_not_installed_is_said_before_torch_is_loaded(
+    few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not there
+    monkeypatch.setattr(Train, "__call__", lambda *_: pytest.fail("went on to train"))
+    words = ["train", "folder", "--data", str(few), "--teacher", "timm:resnet18", "--student", "resnet8"]
+    assert main(words) == 2
+    assert "model 'timm:resnet18' needs the package 'timm', which is not installed" in capsys.readouterr().err

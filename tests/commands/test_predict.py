@@ -105,6 +105,27 @@ def test_without_the_teacher_s_weights_the_student_speaks_alone(
     assert "  teacher  " not in out
 
 
+def test_another_teacher_than_the_run_s_is_not_taken_for_it(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = world / "teacher.safetensors"
+    shutil.copy(weights, tmp_path / "kept")
+    torch.manual_seed(4)
+    save_weights(create("resnet14", num_classes=2), weights)
+    words = ["predict", str(world / "run"), str(world / "0.png")]
+    try:
+        assert main(words) == 0
+        assert f"{weights} is not the teacher of this run any more" in " ".join(capsys.readouterr().out.split())
+        assert main([*words, "--json"]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)[0]["teacher"]
+        assert "is not the teacher of this run any more" in said.err
+    finally:
+        shutil.copy(tmp_path / "kept", weights)
+    assert main(words) == 0
+    assert "any more" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -13,7 +13,7 @@ import fractionate as fr
 from fractionate.config import LearningRate
 from fractionate.data import Batch
 from fractionate.tasks.counts import Counts
-from fractionate.train.schedule import scheduler
+from fractionate.train.optimizer import scheduler
 from tests import golden
 from tests.reference import dense
 

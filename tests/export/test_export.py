@@ -170,6 +170,14 @@ def test_a_folder_that_is_taken_stays_as_it_is(run: Path, tmp_path: Path) -> Non
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_that_cannot_be_made_is_said_by_its_own_name(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(OSError, match=f"^cannot write to {place}: .*; choose another folder$"):
+            export_run(run, place, console=console())
+    export_run(run, tmp_path / ("x" * 250), console=console())  # as long as names may be
+
+
 def test_a_failure_leaves_nothing_behind(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ValueError("logits differ")

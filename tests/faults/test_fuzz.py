@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fractionate.cli import _parse
-from fractionate.commands.table import COMMANDS, FLAGS
+from fractionate.commands import COMMANDS
+from fractionate.commands.table import FLAGS
 from fractionate.config.files import from_yaml, override, to_plain
 from fractionate.config.method import MethodSpec
 from fractionate.report import read_runs

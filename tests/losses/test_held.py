@@ -1,4 +1,4 @@
-"""Properties that small changes of the code had slipped past: losses, kernels, rows."""
+"""Properties that small changes of the code had slipped past: losses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import fractionate as fr
-from fractionate import Logits, Progress
-from fractionate.language.linear import sequence_weights
+from fractionate import Logits
 from fractionate.losses.ranked import pair_divergence, top_support
 from fractionate.losses.relations import gram_direction
-from fractionate.losses.sizes import auto_k
 from fractionate.losses.soft import gradient_coupling
 from fractionate.losses.transforms import standardize, with_regions
-from fractionate.methods.gdkd_k import by_class
-from fractionate.rows import blame
 
 
 def drawn(n: int = 5, c: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,37 +74,3 @@ def test_the_support_of_one_class_is_the_students_at_1_and_the_teachers_at_0() -
 def test_rows_of_one_number_are_standardised_to_exactly_0(classes: int) -> None:
     numbers = torch.tensor([0.1, 1 / 3, 1e4 / 7, -2.3e-3, 65.4321])
     assert not standardize(numbers[:, None].expand(5, classes)).any()
-
-
-def test_all_classes_but_the_last_may_lie_above_the_first_jump() -> None:
-    teacher = torch.tensor([[9.0, 9.0, 9.0, 0.0]])
-    assert auto_k(teacher, 1.0, ratio=1.5, cap=10).tolist() == [3]
-    lg = Logits(teacher, teacher, torch.tensor([0]))
-    assert by_class(lg, None, 3, 1.0, 1.5, 10).groups[0].index.shape == (1, 3)
-
-
-def test_the_end_of_all_schedules_is_the_last_step_of_all() -> None:
-    end = Progress.end()
-    assert end.steps == end.step + 1
-
-
-def test_logits_that_are_not_finite_are_named_where_there_are_no_labels() -> None:
-    lg = Logits(torch.zeros(2, 3), torch.tensor([[0.0, 1.0, 2.0], [torch.nan, 0.0, 0.0]]))
-    assert blame(lg, 1) == "the teacher logits are not finite in row 1"
-
-
-def test_a_vocabulary_beyond_the_output_matrix_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"vocabulary=8 must lie in 1\.\.7"):
-        fr.linear_loss(
-            fr.methods.kd(),
-            torch.zeros(2, 3),
-            torch.zeros(7, 3),
-            torch.zeros(2, dtype=torch.int64),
-            teacher=torch.zeros(2, 7),
-            vocabulary=8,
-        )
-
-
-def test_sequences_packed_into_one_row_are_told_apart_by_their_numbers_alone() -> None:
-    found = sequence_weights(torch.tensor([4, 4, 4, 9]), torch.ones(4, dtype=torch.bool))
-    torch.testing.assert_close(found, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0]))

@@ -40,7 +40,7 @@ def run_tests(name: str, folder: Path, **env: str) -> None:
 
     And without the kernels that would serve a CPU before anybody asks Triton.
     """
-    arguments = ("-m", "pytest", f"tests/losses/{name}.py", "-p", "no:cacheprovider")
+    arguments = ("-m", "pytest", "-x", f"tests/losses/{name}.py", "-p", "no:cacheprovider")
     switches = {"FRACTIONATE_SHAPE_CHECKS": "off", "FRACTIONATE_KERNEL": "off", "TRITON_CACHE_DIR": str(folder)}
     out = run(*arguments, **switches, **env)
     assert "passed" in out

@@ -321,8 +321,11 @@ COMBINATIONS: dict[str, Row] = {
         streams=DEEPKD,
         backward_passes=2,
     ),
+    "gram_direction, select": row(
+        lambda: M.gram_direction(masks="select"), ("kd", "direction"), row_wise=False, shift_invariant=False
+    ),
     "gram_direction, fractions": row(
-        lambda: M.gram_direction(fractions=True), ("kd", "direction"), row_wise=False, shift_invariant=False
+        lambda: M.gram_direction(masks="fractions"), ("kd", "direction"), row_wise=False, shift_invariant=False
     ),
     "dkd+on_view": row(
         lambda: M.on_view(M.dkd(), distillation="weak", task="strong", components={"nontarget": "strong"}),

@@ -145,3 +145,12 @@ def test_auto_is_settled_once_and_given_numbers_stay():
         MethodSpec.parse("dkd(weights=automatic)").build()
     with pytest.raises(ValueError, match="weights"):
         MethodSpec.parse("nkd(weights=auto)").build()
+
+
+def test_the_spread_runs_from_the_least_to_the_largest_and_its_middle_is_the_median() -> None:
+    z = torch.randn(41, 10, generator=torch.Generator().manual_seed(0)) * 4
+    y = torch.arange(41) % 10
+    spread, label = fr.teacher_facts(z, y).spread, z.double().softmax(1)[torch.arange(41), y].sort().values
+    assert set(spread) == {"label", "label_soft", "modes"}
+    assert len(spread["label"]) == 21
+    torch.testing.assert_close(torch.tensor(spread["label"]).double(), label[::2], rtol=1e-5, atol=1e-8)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import fractionate as fr
 from fractionate import Logits, Method, Progress
+from fractionate.losses.sizes import auto_k
+from fractionate.methods.gdkd_k import by_class
 
 END = Progress.end()
 
@@ -74,3 +76,10 @@ def test_a_loss_is_the_weighted_sum_of_the_means_of_its_components(method: Metho
 def test_an_extra_loss_joins_the_stream_of_its_role(role: str) -> None:
     found = fr.methods.with_extra(fr.methods.dkd(), name="hint", role=role)
     assert found.parts["hint"].role == role
+
+
+def test_all_classes_but_the_last_may_lie_above_the_first_jump() -> None:
+    teacher = torch.tensor([[9.0, 9.0, 9.0, 0.0]])
+    assert auto_k(teacher, 1.0, ratio=1.5, cap=10).tolist() == [3]
+    lg = Logits(teacher, teacher, torch.tensor([0]))
+    assert by_class(lg, None, 3, 1.0, 1.5, 10).groups[0].index.shape == (1, 3)

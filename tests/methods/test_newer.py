@@ -274,11 +274,24 @@ def test_gram_direction_is_golden(case: golden.Case) -> None:
         return
     options = {"temperature": h["temperature"], "ridge": h["ridge"]}
     both, task = {"kd_weight": h["kd_weight"], "weight": h["kd_weight"]}, h["ce_weight"]
-    method, plain = (M.gram_direction(**options, **both, ce_weight=task, fractions=f) for f in (True, False))
+    method, plain = (M.gram_direction(**options, **both, ce_weight=task, masks=m) for m in ("fractions", "off"))
     found, unmasked = means(method, lg), means(plain, lg)
     terms = {f"{name}_unmasked": unmasked[name] for name in ("kd", "direction")}
     terms |= {name: h["kd_weight"] * found[name] for name in ("kd", "direction")}
     golden.assert_matches(case, {**terms, "total": found["total"], "task": task * found["task"]}, x)
+
+
+def test_gram_masks_select_the_rows_and_classes_of_which_the_teacher_is_less_sure(unchecked: None) -> None:
+    lg = Logits(cases.random_logits(4, 6, 2.0, 0), cases.random_logits(4, 6, 4.0, 1), torch.zeros(4, dtype=torch.int64))
+    sure = lg.teacher.softmax(1)
+    rows, classes = sure.amax(1).argsort()[:2], sure.sum(0).argsort()[:3]
+    found, plain = (M.gram_direction(masks=m).components(lg) for m in ("select", "off"))
+    kept = torch.zeros(4).index_fill(0, rows, 1.0)
+    asserts.assert_equal(found["kd"], kept * plain["kd"])
+    half = twin.gram_direction(lg.student[:, classes], lg.teacher[:, classes], ridge=None) / 2
+    torch.testing.assert_close(found["direction"], half)
+    with pytest.raises(ValueError, match="masks"):
+        M.gram_direction(masks="rows")  # type: ignore[arg-type]
 
 
 def test_the_published_ridge_whitens_nothing() -> None:

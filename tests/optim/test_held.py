@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import fractionate as fr
 from fractionate import combine
 from fractionate.optim import arithmetic
 from fractionate.optim.products import LEAST
+from fractionate.optim.reduce import UpdateAllReduce
 
 
 def test_gradients_are_dropped_by_zero_grad_as_torch_does() -> None:
@@ -57,3 +60,25 @@ def test_states_of_other_optimizers_and_of_other_networks_are_refused_when_they_
         first.step({"loss": [torch.ones(2, 3)]})
         with pytest.raises(ValueError, match=r"of a parameter \[3, 2\] is \[2, 3\]"):
             kind([q], 0.1, 0.9).load_state_dict(first.state_dict())
+
+
+class Arrived:
+    def wait(self) -> None:
+        """Nothing is on its way."""
+
+
+def test_buffers_become_the_mean_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes are played: what they give makes every mean larger by 2."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        p = torch.nn.Parameter(torch.ones(2, 3))
+        optimizer = fr.StreamSGD([p], lr=0.1, momentum={"a": 0.9, "b": 0.5})
+        optimizer.step({"a": [torch.full((2, 3), 2.0)], "b": [torch.ones(2, 3)]})
+        before = {name: x.clone() for name, x in optimizer.state[p].items()}
+        monkeypatch.setattr(dist, "all_reduce", lambda flat, **_: (flat.add_(2), Arrived())[1])
+        UpdateAllReduce(optimizer).average_buffers()
+    finally:
+        dist.destroy_process_group()
+    assert len(before) == 2
+    for name, x in optimizer.state[p].items():
+        torch.testing.assert_close(x, before[name] + 2)

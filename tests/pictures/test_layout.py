@@ -193,3 +193,16 @@ def test_what_lies_beside_pictures_is_no_picture_left_out(tmp_path: Path) -> Non
 
 def test_many_endings_do_not_make_a_long_sentence() -> None:
     assert len(told_unread([Path(f"cat/{i}.x{i}") for i in range(999)])) < 300
+
+
+@pytest.mark.parametrize(("given", "bare"), [("labeled", "unlabeled"), ("Labelled", "Unlabelled")])
+def test_a_folder_of_unlabelled_images_is_no_class(given: str, bare: str, tmp_path: Path) -> None:
+    write(tmp_path / given / "cat", tmp_path / given / "dog", tmp_path / bare / "all")
+    with pytest.raises(ValueError, match=f"data.unlabelled=.*{bare}"):
+        layout(tmp_path)
+
+
+def test_an_archive_in_place_of_a_folder_is_told_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "mine.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"mine.zip is a file \(unpack it\)"):
+        layout(tmp_path / "mine.zip")

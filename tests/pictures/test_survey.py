@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from fractionate.data import folder, survey
+from fractionate.pictures import plan
 
 room = importlib.import_module("fractionate.pictures.survey")  # the function has the same name
 
@@ -106,3 +107,16 @@ def test_a_folder_is_known_again_by_names_sizes_labels_and_pixels(tmp_path: Path
     write(tmp_path / "three" / "cat", [(40, 40)] * 10)
     write(tmp_path / "three" / "dog", [(39, 40)] * 10)
     assert known(tmp_path / "three") not in (first, moved)
+
+
+def test_folders_inside_of_a_class_are_one_class_and_that_is_said(tmp_path: Path) -> None:
+    for place in ("animals/cat", "animals/dog", "things/cup"):
+        write(tmp_path / place, [(9, 9)] * 6)
+    write(tmp_path / "mixed", [(9, 9)] * 6)
+    write(tmp_path / "mixed" / "more", [(9, 9)] * 6)
+    said = survey(tmp_path).grouped
+    assert said.startswith("animals (cat, dog): ")
+    assert "mixed" not in said  # pictures of its own: no folder of classes
+    assert "things" not in said
+    assert said in plan.planned(tmp_path, plan.Networks(None, "resnet8")).lines
+    assert folder(tmp_path).classes == ("animals", "mixed", "things")

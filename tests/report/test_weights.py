@@ -1,6 +1,7 @@
 """What a page says of effective weights, controls, and the teacher's confidence."""
 
 import json
+import math
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_with_its_control_nothing_is_marked(tmp_path):
     page = render(table(read_runs(runs)), "title")
     assert "without its control" not in page
     assert "Effective weights" not in page  # folders of before do not say them
+
+
+SPREAD = {"label": [0.1, 0.9, 1.0], "label_soft": [0.1, 0.3, 0.6], "modes": [1.0, 2.5, 7.0]}
+
+
+def test_the_page_draws_confidence_and_modes_over_the_images_and_says_their_medians(tmp_path):
+    run_folder(tmp_path / "kd", "kd", teacher_facts=FACTS | {"spread": SPREAD})
+    page = render(table(read_runs([tmp_path / "kd"])), "title")
+    assert "What the teacher knows" in page
+    said = "the medians: 0.900 at T 1 and 0.300 at T 4 for the label, 2.5 of 100 classes considered"
+    assert said in page
+
+
+@pytest.mark.parametrize("spread", [None, {}, {"label": [0.5]}, {"label": [0.1, math.nan]}, {"modes": 3}, "x"])
+def test_a_folder_without_the_spread_or_with_a_damaged_one_draws_no_such_figure(tmp_path, spread):
+    run_folder(tmp_path / "kd", "kd", teacher_facts=FACTS | {"spread": spread})
+    assert "What the teacher knows" not in render(table(read_runs([tmp_path / "kd"])), "title")

@@ -221,6 +221,17 @@ def test_weights_that_the_run_did_not_write_are_said_where_they_are_measured(tmp
     assert "is not the file that this run wrote" in out.getvalue()
 
 
+def test_another_teacher_than_the_run_s_is_said_where_the_student_is_compared_with_it(tmp_path: Path) -> None:
+    weights = teacher_file(tmp_path)
+    run_in_folder(tiny("kd", teacher=Network("convnet_8_16", weights)), tmp_path / "run")
+    out = StringIO()
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert "any more" not in out.getvalue()
+    save_file({k: v + 0.01 if v.is_floating_point() else v for k, v in load_file(weights).items()}, weights)
+    evaluate_run(tmp_path / "run", Console(file=out, width=500))
+    assert f"{weights} is not the teacher of this run any more" in out.getvalue()
+
+
 def test_images_that_the_run_was_not_measured_on_are_said_where_they_are_measured(tmp_path: Path) -> None:
     root, out = photos(tmp_path / "photos"), StringIO()
     run_in_folder(of(root), tmp_path / "run")

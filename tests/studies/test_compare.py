@@ -14,7 +14,8 @@ from fractionate.recipes import RECIPES
 from fractionate.recipes.digits import ENOUGH
 from fractionate.runs.folder import RunFolder
 from fractionate.studies.chosen import Choice, folder_name
-from fractionate.studies.compare import compare, every_method
+from fractionate.studies.compare import compare
+from fractionate.studies.usual import every_method
 
 
 @pytest.fixture(scope="module")

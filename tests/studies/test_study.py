@@ -74,8 +74,10 @@ def test_every_arm_of_every_study_can_be_built() -> None:
         assert {study.recipe, study.full} <= set(RECIPES)
 
 
-def test_every_deepkd_and_dot_stands_beside_its_controls() -> None:
-    for study in STUDIES.values():
+def test_every_deepkd_and_dot_by_sgd_stands_beside_its_controls() -> None:
+    """Under AdamW the gain of every stream is 1: there is none to divide out or to make a weight of."""
+    by_sgd = [one for one in STUDIES.values() if one.name != "transformer"]
+    for study in by_sgd:
         methods = {(arm.method, arm.teacher, arm.length) for arm in study.arms if not arm.begins}
         for method, *rest in methods:
             if re.search(r"\+(deepkd|dot)(\([^+]*\))?$", method) and "normalize_gain" not in method:

@@ -337,3 +337,4 @@ def test_what_cannot_be_is_said_in_one_line(
 def test_a_budget_that_is_too_small_says_what_is_enough(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="11 runs of 3 epochs are the least"):
         tuned(replace(WISH, budget=Budget(5, "runs"), only_published=True), tmp_path)
+    assert not list(tmp_path.rglob("config.yaml")), "a teacher was trained before the budget was looked at"

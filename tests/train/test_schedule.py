@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fractionate.config.optimizers import LearningRate
-from fractionate.train.schedule import factor, scheduler
+from fractionate.train.optimizer import factor, scheduler
 from tests import golden
 
 CASES = {c["id"]: c for c in golden.table("schedules.json")["cases"] if c["method"] in ("cosine-warmup", "step")}

@@ -19,6 +19,7 @@ from .options import (
     Subject,
     Time,
     Words,
+    ask_for_recipe,
     at_least,
     folder_of,
     names_and_changes,
@@ -109,6 +110,7 @@ class Compare:
 
     def look(self, console: Console) -> Compare:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
+        ask_for_recipe("compare", self.what, self.data, "cifar100-small")
         what, length = settled(
             self.what,
             console,

@@ -1,12 +1,32 @@
-"""The two commands about trained networks, ``evaluate`` and ``export``, as frozen dataclasses like the others."""
+"""The commands about trained networks: ``evaluate``, ``predict``, ``linear-probe`` and ``export``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
-from .options import AnyDevice, Count, File, Folder, Formats, Name, OneRun, Pixels, Place, SetName, ThisRun
+from tyro.conf import Positional, arg
+
+from .options import (
+    AnyDevice,
+    Count,
+    Device,
+    File,
+    Folder,
+    Formats,
+    Name,
+    OneRun,
+    Pictures,
+    Pixels,
+    Place,
+    SetName,
+    ThisRun,
+    Words,
+    at_least,
+    names_and_changes,
+    shown,
+)
 from .own_code import remembered
 
 if TYPE_CHECKING:
@@ -189,3 +209,60 @@ def check_own_code(folder: Path, allowed: bool) -> None:
             f"the config in {folder} builds its network by the function {named[0]}, whose code would be run: look at "
             f"it, then repeat the command with --own-code"
         )
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Say what a run's student sees in pictures, beside its teacher: fractionate predict RUN PICTURE ..."""
+
+    run: ThisRun
+    """Run folder."""
+    pictures: Pictures = ()
+    """Files."""
+    top: int = 3
+    """How many classes of each network, the likeliest first."""
+    json: bool = False
+    """Say it as JSON, with probabilities of 0 to 1."""
+    device: Device = None
+    """Where to compute: auto, cpu, cuda, cuda:1; default: where the run was."""
+    own_code: bool = False
+    """Run the module or file that the run's config names for its network; only for runs of people you trust."""
+
+    def __call__(self, console: Console, command: tuple[str, ...]) -> None:
+        """Run it."""
+        from ..probe.predict import predict_pictures
+
+        at_least(1, top=self.top)
+        check_own_code(self.run, self.own_code)
+        predict_pictures(self.run, self.pictures, console, top=self.top, device=self.device, as_json=self.json)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Measure a run's student on other images: frozen, with a new last layer that is trained on them."""
+
+    what: Annotated[Positional[Words], shown("RUN [FIELD=VALUE ...]")] = ()
+    """Folder of a finished run; then field=value: epochs, seed, data.size, optimizer.lr and the like."""
+    on: Annotated[str, arg(metavar="SET")] = "stl10"
+    """The other images: stl10, tiny-imagenet, cifar10, cub200, folder ..."""
+    data: Folder = None
+    """Folder in which they lie."""
+
+    def __call__(self, console: Console, command: Words) -> None:
+        """Run it."""
+        from .._choices import choose
+        from .._files import expanded
+        from ..config.data import Name
+        from ..config.files import override
+        from ..config.ranges import BOXED, DENSE
+        from ..probe.linear import probe_run, probe_settings
+        from ..runs.folder import RunFolder
+
+        names, changes = names_and_changes(self.what)
+        if len(names) != 1:
+            raise ValueError("name one run folder: fractionate linear-probe RUN --on stl10 --data DIR")
+        folder = expanded(names[0])
+        trained = RunFolder(folder).config()
+        other = cast("Name", choose("set of images", self.on, [n for n in get_args(Name) if n not in (*DENSE, *BOXED)]))
+        settings = probe_settings(other, trained, None if self.data is None else str(self.data))
+        probe_run(folder, override(settings, changes), console)

@@ -83,7 +83,7 @@ class Doctor:
     method: MethodOf = "kd"
     """Method, with a recipe's name."""
     data: Folder = None
-    """Folder of the data set, or of your images, with a recipe's name."""
+    """Folder of the data set, with a recipe's name, or of your images."""
     teacher: Name = None
     """Network of the teacher, with a recipe's name; default: the recipe's."""
     teacher_checkpoint: File = None
@@ -94,9 +94,9 @@ class Doctor:
     """Where the run is going to be written."""
 
     def look(self, console: Console) -> Doctor:
-        """Say what was found in a folder of pictures, before anything heavy is imported."""
+        """Say what was found in a folder of pictures, before anything heavy is imported, also in a folder alone."""
         what = told(
-            self.what,
+            self.what if self.data is None or names_and_changes(self.what)[0] else ("folder", *self.what),
             console,
             data=self.data,
             teacher=self.teacher,

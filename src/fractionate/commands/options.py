@@ -27,6 +27,19 @@ def names_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in changes], changes
 
 
+def ask_for_recipe(command: str, words: Sequence[str], data: Path | None, example: str) -> None:
+    """Refuse a command that names nothing to work on, before torch is loaded; a folder alone is not named for it.
+
+    Example:
+        >>> ask_for_recipe("train", ["epochs=3"], Path("my/images"), "digits")
+        Traceback (most recent call last):
+        ValueError: name one recipe; images of your own: fractionate train folder --data my/images
+    """
+    if not names_and_changes(words)[0]:
+        yours = f"images of your own: fractionate {command} folder --data {data}"
+        raise ValueError(f"name one recipe{f'; {yours}' if data else f' (fractionate {command} {example}); got none'}")
+
+
 def folder_of(recipe: str, validation: bool) -> Path:
     """Where the runs of a recipe go if nothing else is said."""
     return Path("runs") / (f"{recipe}-validation" if validation else recipe)

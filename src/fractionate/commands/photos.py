@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._choices import not_installed
 from .._files import cache_folder
+from .._terminal import in_bytes
 from ..pictures.heads import printable
 from ..pictures.kinds import batch_for, epochs_for
 from ..pictures.plan import STUDENT, TEACHER, Networks, Plan, planned
-from ..pictures.survey import in_bytes
 from .options import Words, names_and_changes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}  # whose networks NAME:... are
 ON_LABELS = re.compile(r"ce\b")  # the method that has no teacher
 
 
@@ -87,6 +90,10 @@ def settled(
         pretrained=fields.get("teacher.pretrained") == "true",
         method=learns,
     )
+    for name in (networks.teacher, networks.student):
+        package = LIBRARIES.get((name or "").partition(":")[0])
+        if package and importlib.util.find_spec(package) is None:
+            raise ImportError(not_installed(package, f"model {name!r}"))
     size = fields.get("data.size")
     plan = planned(Path(root), networks, int(size) if size and size.isdecimal() and int(size) else None)
     plan = _by_number(plan, fields, epochs)

@@ -1,48 +1,32 @@
-"""All commands by name; each is a frozen dataclass with a docstring per option."""
+"""All commands at once, as the help of the whole program and its complaints need them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import operator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from tyro.conf import subcommand
 
-from .compare import Compare, Demo
-from .handover import Evaluate, Export
-from .linear_probe import LinearProbe
-from .look import Doctor, Methods, Profile, Recipes, Report
-from .predict import Predict
-from .study import Study
-from .train import Train
-from .tune import Tune
+from . import COMMANDS, command
 
-Looks = Report | Methods | Recipes | Doctor | Profile
-Command = Demo | Compare | Study | Train | Tune | Evaluate | Predict | LinearProbe | Export | Looks
+if TYPE_CHECKING:
+    from .compare import Compare, Demo
+    from .handover import Evaluate, Export, LinearProbe, Predict
+    from .look import Doctor, Methods, Profile, Recipes, Report
+    from .study import Study
+    from .train import Train
+    from .tune import Tune
 
-COMMANDS: dict[str, type[Command]] = {
-    "demo": Demo,
-    "compare": Compare,
-    "study": Study,
-    "train": Train,
-    "tune": Tune,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "linear-probe": LinearProbe,
-    "export": Export,
-    "report": Report,
-    "methods": Methods,
-    "recipes": Recipes,
-    "doctor": Doctor,
-    "profile": Profile,
-}
+    Looks: TypeAlias = Report | Methods | Recipes | Doctor | Profile
+    Command: TypeAlias = Demo | Compare | Study | Train | Tune | Evaluate | Predict | LinearProbe | Export | Looks
 
 # Options without a value.
 FLAGS = frozenset(
     f"--{no}{field.name.replace('_', '-')}"
-    for command in COMMANDS.values()
-    for field in dataclasses.fields(command)
+    for name in COMMANDS
+    for field in dataclasses.fields(command(name))
     if field.type == "bool"
     for no in ("", "no-")
 )
@@ -50,5 +34,5 @@ FLAGS = frozenset(
 
 def options() -> Any:
     """The type that ``tyro.cli`` reads: one of the commands, each under its name."""
-    named = [Annotated[command, subcommand(name)] for name, command in COMMANDS.items()]
+    named = [Annotated[command(name), subcommand(name)] for name in COMMANDS]
     return functools.reduce(operator.or_, named)

@@ -23,6 +23,7 @@ from .options import (
     TableMode,
     Time,
     Words,
+    ask_for_recipe,
     at_least,
     folder_of,
     names_and_changes,
@@ -114,6 +115,7 @@ class Train:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
         if self.config is not None or self.recipe is not None:
             return self
+        ask_for_recipe("train", self.what, self.data, "digits; or --config FILE")
         what, length = settled(
             self.what,
             console,

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .options import Count, Device, File, Folder, MethodNames, Name, Subject, Words, at_least, names_and_changes
+from .options import (
+    Count,
+    Device,
+    File,
+    Folder,
+    MethodNames,
+    Name,
+    Subject,
+    Words,
+    ask_for_recipe,
+    at_least,
+    names_and_changes,
+)
 from .own_code import named_in, remember
 from .photos import lengths, settled
 
@@ -60,6 +72,7 @@ class Tune:
         """Say what is going to be done, before anything heavy is imported; with the size of the pictures, if any."""
         if importlib.util.find_spec("optuna") is None:
             raise ImportError("tune needs the extra 'tune': pip install 'fractionate[tune]'")
+        ask_for_recipe("tune", self.what, self.data, "digits --budget 20m")
         names, _ = names_and_changes(self.what)
         if len(names) != 1:
             raise ValueError(f"name one recipe (fractionate tune digits --budget 20m); got {names or 'none'}")

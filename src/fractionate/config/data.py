@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .augment import check_augment
 from .ranges import BOXED, DENSE, FOLDERS, LOADED, OF_DENSE, SIZED, left_alone, within
 
 Name = Literal[
@@ -26,9 +27,6 @@ Name = Literal[
     "voc",
     "masks",
     "coco",
-]
-Augment = Literal[
-    "none", "cutout", "autoaugment", "autoaugment+cutout", "randaugment", "randaugment-2-9", "trivialaugment"
 ]
 
 
@@ -63,7 +61,8 @@ class Data:
         augment: what else is done to the training images: ``"autoaugment"`` (the policy found on CIFAR-10),
             ``"autoaugment+cutout"`` (the same and a square of 16 pixels, for GDKD's teachers),
             ``"randaugment"`` (that of CRLD and MLKD, with its cutout), ``"cutout"``.
-            Of loaded photos also ``"randaugment-2-9"`` and ``"trivialaugment"``, torchvision's.
+            Of loaded photos also ``"randaugment-2-9"`` and ``"trivialaugment"``, torchvision's, and timm's RandAugment
+            by its string, ``"rand-m9-mstd0.5-inc1"``.
         strong: how the second view of two-view methods is made, out of the same list; ``"none"`` makes none.
         mixup: parameter of the Beta distribution by which pairs of images and their labels are mixed; 0 = off.
         cutmix: the same for pasted rectangles; with both, each batch draws one of them.
@@ -98,8 +97,8 @@ class Data:
     passes: int = 1
     shift: int = 0
     flip: bool = False
-    augment: Augment = "none"
-    strong: Augment = "none"
+    augment: str = "none"
+    strong: str = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
     resized_crop: bool = True
@@ -158,6 +157,8 @@ def _check_dense(data: Data) -> None:
 def _check_loading(data: Data) -> None:
     """What belongs to photos that are loaded one by one, and what they have not."""
     within(0, workers=data.workers)
+    for name, value in (("augment", data.augment), ("strong", data.strong)):
+        check_augment(name, value, loaded=data.workers is not None)
     within(0, 1, erasing=data.erasing)
     low, high = data.crop_scale
     within(0.0001, 1, **{"crop_scale[0]": low, "crop_scale[1]": high, "crop_pct": data.crop_pct})
@@ -165,9 +166,6 @@ def _check_loading(data: Data) -> None:
         raise ValueError(f"crop_scale is the smallest and the largest area, got {low}, {high}")
     if data.workers is None:
         left_alone(data, "belongs to photos that are loaded one by one: add data.workers=N", *LOADED)
-        for name, value in (("augment", data.augment), ("strong", data.strong)):
-            if value in ("randaugment-2-9", "trivialaugment"):
-                raise ValueError(f"data.{name}={value} is for photos that are loaded one by one: add data.workers=N")
         return
     if data.name not in FOLDERS:
         raise ValueError(f"data.workers belongs to data.name=folder and to photos, not to {data.name!r}; leave it out")

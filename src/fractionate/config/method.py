@@ -109,6 +109,9 @@ class MethodSpec:
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise ValueError(unknown("method", self.name, [*METHODS, *WRAPPERS]))
+        given = self.args.get("weights")
+        if given is not None and (given == "auto") != (self.name in AUTO):
+            raise ValueError(f"{self.name}: weights=auto, and no other value, is for {', '.join(AUTO)}; got {given!r}")
 
     def build(self) -> Method:
         """The method itself.
@@ -213,7 +216,10 @@ def _call(function: Callable[..., Method], args: Mapping[str, Value], *inner: Me
     try:
         return function(*inner, **given)
     except TypeError as error:
-        raise ValueError(str(error)) from error
+        known = inspect.signature(function).parameters
+        strange = next((name for name in given if name not in known), None)
+        told = str(error) if strange is None else unknown(f"argument of {function.__name__}", strange, known)
+        raise ValueError(told) from error
 
 
 def _schedule(text: str) -> str | Schedule:

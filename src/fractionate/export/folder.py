@@ -277,12 +277,17 @@ def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` to write into; it becomes ``out`` if all goes well, and goes away if not."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; choose another folder")
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    draft = out.with_name(f".{out.name[:40]}.{os.getpid()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     try:
+        there = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        draft.mkdir(parents=True)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OSError(f"cannot write to {out}: {why}; choose another folder") from error
+    try:
+        if there:
+            raise ValueError(f"{out} is there already; choose another folder")
         yield draft
         if out.exists():
             out.rmdir()

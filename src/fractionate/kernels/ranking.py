@@ -91,3 +91,9 @@ def ranked_by_blocks(logits: Float[Tensor, "n c"], k: int, largest: bool) -> Int
     classes = torch.cat([classes, over], 1)
     order = logits.gather(1, classes).sort(dim=1, descending=largest, stable=True).indices
     return classes.gather(1, order[:, :k])
+
+
+def need_k(where: str, k: int, low: int, high: int) -> None:
+    """Refuse a number of classes outside low..high."""
+    if isinstance(k, bool) or not isinstance(k, int) or not low <= k <= high:
+        raise ValueError(f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}")

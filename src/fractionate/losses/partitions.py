@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Float
-from ..kernels import Group, Partition, top_classes, top_set, widen
+from ..kernels import Group, Partition, need_k, top_classes, top_set, widen
 from ..rows import Logits, Progress, can_look
 
 MANY = 512  # from this many classes on, a mask takes its classes without ranking them
@@ -181,12 +181,6 @@ def need_classes(where: str, classes: int, least: int) -> None:
             f"{where}: at least {least} classes are needed, so that several are left beside the label, "
             f"got c={classes}; kd takes two"
         )
-
-
-def need_k(where: str, k: int, low: int, high: int) -> None:
-    """Refuse a number of classes outside low..high."""
-    if isinstance(k, bool) or not isinstance(k, int) or not low <= k <= high:
-        raise ValueError(f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}")
 
 
 # An operator of its own, because torch.compile cannot create a generator inside a compiled function; the position is

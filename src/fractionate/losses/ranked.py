@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._typing import Bool, Float, Int
-from ..kernels import Direction, Group, Partition, divergence, top_classes, widen
+from ..kernels import Direction, Group, Partition, divergence, need_k, top_classes, widen
 from ..rows import Logits
-from .partitions import need_k
 
 
 def by_student_top(lg: Logits, k: int) -> Partition:

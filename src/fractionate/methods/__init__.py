@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .._doors import opened_late
 from .catalog import *  # noqa: F403 (every method, by the names of the catalog)
 from .catalog import METHODS, WRAPPERS
 from .effective import Allocation as Allocation
@@ -10,9 +11,6 @@ from .effective import effective_weights as effective_weights
 from .facts import AUTO as AUTO
 from .facts import TeacherFacts as TeacherFacts
 from .facts import teacher_facts as teacher_facts
-from .map import Point as Point
-from .map import at as at
-from .map import point_of as point_of
 from .method import Method as Method
 from .method import Part as Part
 from .method import Task as Task
@@ -24,12 +22,15 @@ from .streams import Stream as Stream
 from .streams import UpdateRule as UpdateRule
 from .terms import Terms as Terms
 
+if TYPE_CHECKING:
+    from .map import Point as Point
+    from .map import at as at
+    from .map import point_of as point_of
+
 _FUNCTIONS = (
-    "at",
     "effective_weights",
     "only",
     "pixel_losses",
-    "point_of",
     "resplit",
     "teacher_facts",
     "weighted_rows",
@@ -39,7 +40,6 @@ _CLASSES = (
     "Effective",
     "Method",
     "Part",
-    "Point",
     "Stream",
     "Task",
     "TeacherFacts",
@@ -48,4 +48,5 @@ _CLASSES = (
 )
 
 if not TYPE_CHECKING:  # type checkers take the imports above: they cannot follow a list that is computed
-    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, *_FUNCTIONS})]
+    __getattr__, _late = opened_late(__name__, {"map": "Point at point_of"})
+    __all__ = [*_CLASSES, *sorted({*METHODS, *WRAPPERS, *_FUNCTIONS, *_late})]

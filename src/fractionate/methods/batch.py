@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
+from .._choices import choose
 from ..kernels import FORWARD, divergence
 from ..losses import by_classes, class_groups, gathered, split_kl, whole
 from ..losses import gram_direction as gram_rows
@@ -18,6 +19,8 @@ from .method import Method, Weights, distillation
 from .terms import Components
 
 Groups = tuple[tuple[int, ...], ...]
+Masks = Literal["off", "select", "fractions"]
+MASKS: tuple[Masks, ...] = ("off", "select", "fractions")
 
 
 @reconstruction
@@ -90,7 +93,7 @@ def gram_direction(
     kd_weight: float = 1.0,
     temperature: float = 4.0,
     ridge: float | None = None,
-    fractions: bool = False,
+    masks: Masks = "off",
     **common: Unpack[Common],
 ) -> Method:
     """KD plus the direction of every row among the others: the cosines between the logits of a batch.
@@ -105,8 +108,10 @@ def gram_direction(
         kd_weight: weight of ``kd``.
         temperature: T of ``kd``.
         ridge: of the whitening; ``None`` (ours) leaves it out, the published code has 0.1.
-        fractions: multiply both terms by the published masks, which are fractions: of rows (classes) whose teacher is
-            at most as sure as the median, about 1/2 each.
+        masks: of the half of the batch of which the teacher is less sure than the median, after the published text:
+            ``"select"`` keeps ``kd`` in the rows whose largest probability is at most the median's, and ``direction``
+            in the logits of the classes whose probability over the batch is; ``"fractions"`` multiplies both terms by
+            the shares of such rows and classes, about 1/2 each, as the published code does; ``"off"`` (ours).
         ce_weight, warmup, label_smoothing, hard: as in :func:`kd`; reads no label. Published weights: 0.1 and 0.9 for
             both, or 0.5 and 0.5.
 
@@ -114,7 +119,7 @@ def gram_direction(
         Method with components ``task``, ``kd``, ``direction``.
 
     Raises:
-        ValueError: a ridge with a batch of one row, an argument out of range.
+        ValueError: a ridge with a batch of one row, unknown masks, an argument out of range.
 
     Source: HyunJunSik/StreamLined (CVPR 2026), called SKD there; :func:`skd` is another method.
 
@@ -124,7 +129,8 @@ def gram_direction(
         At the published ridge Sigma is the ridge and nothing else: the loss is sqrt(1 / ridge) times the plain distance
         (cosine of the gradients 0.9999 and more), and for a small one it whitens itself away. Where the student meets
         the teacher the published gradient is NaN, here 0. The published masks are meant to choose rows and classes, but
-        multiply two numbers. Rows may be scaled, not shifted. ``direction`` compares rows of one process.
+        multiply two numbers; that a class that is not chosen is left out of the rows is our reading of the text. Rows
+        may be scaled, not shifted. ``direction`` compares rows of one process.
 
     Example:
         >>> import torch, fractionate as fr
@@ -137,7 +143,8 @@ def gram_direction(
     if ridge is not None:
         check_positive("gram_direction", ridge=ridge)
     check_not_negative("gram_direction", weight=weight, kd_weight=kd_weight)
-    terms = partial(_directions, temperature=temperature, ridge=ridge, fractions=fractions)
+    choose("gram_direction masks", masks, MASKS)
+    terms = partial(_directions, temperature=temperature, ridge=ridge, masks=masks)
     weights: Weights = {"kd": (kd_weight, None), "direction": (weight, None)}
     return distillation("gram_direction", terms, weights, row_wise=False, **common)
 
@@ -174,23 +181,30 @@ def _batch_mass(log_mass: Tensor, weight: Tensor | None, gather: bool) -> Tensor
         return total.masked_fill(total == -torch.inf, 0.0)
 
 
-def _directions(lg: Logits, progress: Progress, temperature: float, ridge: float | None, fractions: bool) -> Components:
+def _directions(lg: Logits, progress: Progress, temperature: float, ridge: float | None, masks: Masks) -> Components:
     kd = split_kl(lg.student, lg.teacher, whole(lg), temperature).within[:, 0]
+    if masks == "off":
+        return {"kd": kd, "direction": gram_rows(lg.student, lg.teacher, ridge=ridge, weight=lg.weight)}
+    there = torch.ones_like(kd, dtype=torch.bool) if lg.weight is None else lg.weight > 0
+    sure = lg.teacher.double().softmax(1)
+    rows = _unsure(sure.amax(1), there)
+    mass = (there[:, None] * sure).sum(0)
+    classes = _unsure(mass, torch.ones_like(mass, dtype=torch.bool))
+    if masks == "select":
+        pair = (z * classes.to(z.dtype) for z in (lg.student, lg.teacher))
+        return {"kd": rows * kd, "direction": gram_rows(*pair, ridge=ridge, weight=lg.weight)}
+    shares = (x.sum() / n.sum().clamp(min=1) for x, n in ((rows, there), (classes, torch.ones_like(classes))))
     direction = gram_rows(lg.student, lg.teacher, ridge=ridge, weight=lg.weight)
-    if fractions:
-        sure = lg.teacher.double().softmax(1)
-        there = torch.ones_like(sure[:, 0]) if lg.weight is None else (lg.weight > 0).double()
-        rows, classes = _low_share(sure.amax(1), there), _low_share((there[:, None] * sure).sum(0), None)
-        kd, direction = rows.to(kd.dtype) * kd, classes.to(kd.dtype) * direction
-    return {"kd": kd, "direction": direction}
+    return {
+        name: share.to(kd.dtype) * x
+        for name, share, x in zip(("kd", "direction"), shares, (kd, direction), strict=True)
+    }
 
 
-def _low_share(x: Tensor, there: Tensor | None) -> Tensor:
-    """Share of the entries at or below the median of them (of the two middle ones the lower)."""
+def _unsure(x: Tensor, there: Tensor) -> Tensor:
+    """Which entries lie at or below the median of those that are there (of the two middle ones the lower)."""
     if not len(x):
-        return x.sum()
-    there = torch.ones_like(x) if there is None else there
-    ordered = x.masked_fill(there == 0, torch.inf).sort().values
-    count = there.sum()
-    median = ordered[((count - 1) // 2).long().clamp(min=0)]
-    return (there * (x <= median)).sum() / count.clamp(min=1)
+        return there
+    ordered = x.masked_fill(~there, torch.inf).sort().values
+    median = ordered[((there.sum() - 1) // 2).clamp(min=0)]
+    return there & (x <= median)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -37,6 +37,8 @@ class TeacherFacts:
         relations: among the classes beside the label, at T: exp(H) - 1.
         top_mass: probability of the k best classes at T.
         top_relations, rest_relations: inside the k best, and inside the others, at T.
+        spread: of ``label``, ``label_soft`` and ``modes`` over the images, the least, every twentieth part and the
+            largest: 21 numbers each, what a page draws.
 
     Example:
         >>> sure = torch.full((2, 5), -30.0).scatter(1, torch.tensor([[0], [3]]), 30.0)
@@ -57,6 +59,7 @@ class TeacherFacts:
     top_mass: float
     top_relations: float
     rest_relations: float
+    spread: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def confidence(self) -> float:
@@ -161,19 +164,22 @@ def teacher_facts(
     y = best if target is None else target.detach().cpu().long()
     soft, ranked = z / temperature, z.sort(1, descending=True).values / temperature
     others = torch.ones_like(z, dtype=torch.bool).scatter(1, y[:, None], False)
+    label, label_soft = (x.softmax(1).gather(1, y[:, None])[:, 0] for x in (z, soft))
+    modes = _effective(z)
     return TeacherFacts(
         images=len(z),
         classes=classes,
         temperature=float(temperature),
         k=k,
         accuracy=None if target is None else _mean((best == y).double()),
-        label=_mean(z.softmax(1).gather(1, y[:, None])),
-        label_soft=_mean(soft.softmax(1).gather(1, y[:, None])),
-        modes=_mean(_effective(z)),
+        label=_mean(label),
+        label_soft=_mean(label_soft),
+        modes=_mean(modes),
         relations=_mean(_effective(soft[others].view(len(z), classes - 1))) - 1,
         top_mass=_mean((ranked.softmax(1) * inside).sum(1)),
         top_relations=_mean(_effective(ranked.masked_fill(~inside, -torch.inf))) - 1,
         rest_relations=_mean(_effective(ranked.masked_fill(inside, -torch.inf))) - 1,
+        spread={"label": _quantiles(label), "label_soft": _quantiles(label_soft), "modes": _quantiles(modes)},
     )
 
 
@@ -181,6 +187,11 @@ def _effective(z: Tensor) -> Tensor:
     """exp(H) of every row's softmax, ``[n]``."""
     log_p = z.log_softmax(1)
     return (-torch.special.xlogy(log_p.exp(), log_p.exp()).sum(1)).exp()
+
+
+def _quantiles(x: Tensor) -> tuple[float, ...]:
+    """The least, every twentieth part and the largest, to six digits."""
+    return tuple(float(f"{v:.6g}") for v in x.quantile(torch.linspace(0, 1, 21, dtype=x.dtype)).tolist())
 
 
 def _mean(x: Tensor) -> float:

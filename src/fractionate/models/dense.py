@@ -81,11 +81,6 @@ def main_and_auxiliary(
     return main, found.get(AUXILIARY)
 
 
-def has_auxiliary(net: nn.Module, images: Tensor) -> bool:
-    """Whether a network returns the map of an auxiliary head in training; it is left as it was but for batch norms."""
-    return main_and_auxiliary(net, images)[1] is not None
-
-
 def _heads(net: nn.Module) -> dict[str, nn.Module]:
     """The modules whose outputs are the logits before they are enlarged."""
     net = getattr(net, "net", net)  # behind a preparation of pixels

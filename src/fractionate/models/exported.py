@@ -73,9 +73,13 @@ class Description:
 
     @property
     def timm_name(self) -> str | None:
-        """Name under which timm alone builds this network; ``None`` if it cannot (a changed stem is unknown to it)."""
+        """Name under which timm alone builds this network; ``None`` if it cannot.
+
+        A changed stem is unknown to it, and arguments behind the name are no part of one.
+        """
         source, _, rest = self.name.partition(":")
-        return rest.split(".")[0] if source == "timm" and self.stem == "default" else None
+        alone = source == "timm" and self.stem == "default" and "(" not in rest
+        return rest.split(".")[0] if alone else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,16 +6,17 @@ import importlib
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from .._choices import unknown
+from .._choices import not_installed, unknown
 from .._files import expanded
+from .arguments import Value, called
 from .checkpoints import OtherHead
 from .dense import smp_network, torchvision_dense
 from .detection import torchvision_detector
@@ -105,11 +106,7 @@ def _import(name: str, needed_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something it imports is not
-        extras = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
-        remedy = f"'fractionate[{extras[name]}]'" if name in extras else name
-        raise ImportError(
-            f"{needed_by} needs the package {name!r}, which is not installed: pip install {remedy}"
-        ) from error
+        raise ImportError(not_installed(name, needed_by)) from error
 
 
 def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
@@ -131,17 +128,34 @@ def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) 
 
 def _timm(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     timm = _import("timm", f"model 'timm:{name}'")
+    name, given = called(name, "timm model")
     if name.split(".")[0] not in timm.list_models():
         raise ValueError(unknown("timm model", name, timm.list_models()))
+    if {"num_classes", "pretrained", "checkpoint_path"} & set(given):
+        raise ValueError(f"timm:{name}: the number of classes and the weights are given beside the name, not in it")
     said = timm.get_pretrained_cfg(name) if pretrained else None
     if said is None:
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+        return _built(timm, name, given, pretrained=pretrained, num_classes=num_classes)
     _fits(f"timm:{name}", said.num_classes, num_classes, new_head)
     file = said.hf_hub_filename or "model.safetensors"
     cached = _cached(said.hf_hub_id, file) if said.hf_hub_id else None
     with _fetching(f"timm:{name}", f"{file} of {said.hf_hub_id}" if said.hf_hub_id else said.url, there=bool(cached)):
         overlay = {"file": cached} if cached else None  # no question to a server about what is here
-        return timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay)
+        rest = {"num_classes": num_classes, "pretrained_cfg_overlay": overlay}
+        return _built(timm, name, given, pretrained=True, **rest)
+
+
+def _built(timm: ModuleType, name: str, given: Mapping[str, Value], **rest: Any) -> nn.Module:
+    """What timm builds; arguments of a user's that it does not take are named."""
+    if not given:
+        return timm.create_model(name, **rest)
+    try:
+        return timm.create_model(name, **given, **rest)
+    except (MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:
+        told = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise ValueError(f"timm:{name} cannot be built with {told}: {in_words(error)}") from error
 
 
 def _fits(name: str, theirs: int | None, classes: int, new_head: bool) -> bool:

@@ -46,7 +46,8 @@ def create(
 
     Args:
         name: a name of :data:`MODELS` (published spellings are understood); ``"torchvision:resnet18"``;
-            ``"timm:resnet18"``; ``"fasterrcnn-resnet18"`` and the other detectors of
+            ``"timm:resnet18"``, with arguments of timm's if need be, ``"timm:vit_tiny_patch16_224(img_size=64,
+            depth=6)"``; ``"fasterrcnn-resnet18"`` and the other detectors of
             :func:`fractionate.models.detection.faster_rcnn`; ``"hf:path/to/folder"``, an image classifier of
             transformers that lies there; or a function of yours, called as ``function(num_classes=...)``:
             ``"package.module:function"``, installed or in the current folder, or ``"path/to/file.py:function"``.

@@ -40,41 +40,25 @@ def heavy_ball(
         first: whether the buffers are empty; what they hold is ignored then.
     """
     grads, buffers, params = local(grads, like=params), local(buffers), local(params)
+    parts = [(params, grads, buffers)]
     if not params[0].is_cpu:
-        grads = [relaid(g, p) for g, p in zip(grads, params, strict=True)]
-        for p, g, b in divided(params, grads, buffers):
-            _moved(p, g, b, lr, momentum, decay, dampening, nesterov, first)
-    else:
-        _moved(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
-
-
-def _moved(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    buffers: Sequence[Tensor],
-    lr: float | Tensor,
-    momentum: float,
-    decay: float,
-    dampening: float,
-    nesterov: bool,
-    first: bool,
-) -> None:
-    """By the one kernel if it fits them all."""
-    if not fusible(params, grads, buffers):
-        _foreach(params, grads, buffers, lr, momentum, decay, dampening, nesterov, first)
-        return
-    torch._fused_sgd_(
-        list(params),
-        list(grads),
-        list(buffers),
-        weight_decay=decay,
-        momentum=momentum,
-        lr=lr,
-        dampening=dampening,
-        nesterov=nesterov,
-        maximize=False,
-        is_first_step=first,
-    )
+        parts = divided(params, [relaid(g, p) for g, p in zip(grads, params, strict=True)], buffers)
+    for p, g, b in parts:
+        if fusible(p, g, b):
+            torch._fused_sgd_(
+                p,
+                g,
+                b,
+                weight_decay=decay,
+                momentum=momentum,
+                lr=lr,
+                dampening=dampening,
+                nesterov=nesterov,
+                maximize=False,
+                is_first_step=first,
+            )
+        else:
+            _foreach(p, g, b, lr, momentum, decay, dampening, nesterov, first)
 
 
 def _foreach(

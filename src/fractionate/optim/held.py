@@ -126,11 +126,11 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
     """
     if not isinstance(grads, Mapping):
         raise ValueError(f"{who}: expected gradients by stream, as stream_grads gives them, got {type(grads).__name__}")
-    for name in grads:
-        if name not in momenta:
-            raise ValueError(f"{who}.step: {unknown('stream', name, momenta)}")
     own = parameters(groups)
-    given = grads.parameters if isinstance(grads, StreamGrads) else own
+    streams, given = (grads.streams, grads.parameters) if isinstance(grads, StreamGrads) else (grads, own)
+    for name in streams:
+        if name not in momenta.coefficients:
+            raise ValueError(f"{who}.step: {unknown('stream', name, momenta)}")
     place = {id(p): i for i, p in enumerate(own)}
     if not any(id(p) in place for p in given):
         raise ValueError(
@@ -139,7 +139,7 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
         )
     return {
         name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
-        for name, row in list(grads.items())
+        for name, row in streams.items()
     }
 
 

@@ -86,6 +86,12 @@ class Momenta(Mapping[str, float]):
         return self.decay_on or next(iter(self.coefficients))
 
     @property
+    def order(self) -> list[str]:
+        """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
+        first = self.decay_stream
+        return list(self.sequence) or sorted(self.coefficients, key=lambda name: name != first)
+
+    @property
     def average(self) -> float:
         """The coefficient of a parameter that belongs to no stream's own rule."""
         return self.mean if self.mean is not None else sum(self.values()) / len(self)
@@ -120,12 +126,12 @@ Plan = Callable[[Momenta, str, frozenset[str]], Move]
 
 def together(momenta: Momenta, stream: str, reached_by: frozenset[str]) -> Move:
     """All streams move the weights from the same point; decay sits in one of them."""
-    orphan = momenta.orphan == "mean" and len(reached_by) == 1 and len(momenta) > 1
-    decay = int(stream == momenta.decay_stream)
-    if orphan:
-        decay = int(stream in reached_by and momenta.decay_stream is not None)
+    decayed = momenta.decay_stream
+    if momenta.orphan == "mean" and len(reached_by) == 1 and len(momenta) > 1:
+        decay = int(stream in reached_by and decayed is not None)
         return Move(momenta.average, decay, decay)
-    return Move(momenta[stream], decay, decay)
+    decay = int(stream == decayed)
+    return Move(momenta.coefficients[stream], decay, decay)
 
 
 def published_deepkd(momenta: Momenta, stream: str, reached_by: frozenset[str]) -> Move:

@@ -148,7 +148,7 @@ class StreamSGD(torch.optim.Optimizer):
             if self.momenta.decay_stream is None and group["weight_decay"]:
                 for params in by_reach.values():
                     torch._foreach_mul_(local(params), 1 - group["lr"] * group["weight_decay"])
-            for stream in self._order():
+            for stream in self.momenta.order:
                 for reached_by, params in by_reach.items():
                     if stream in reached_by or not sequential:
                         move = plan(self.momenta, stream, reached_by)
@@ -170,13 +170,6 @@ class StreamSGD(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "momenta": self.momenta, "_held": self._held}
-
-    def _order(self) -> list[str]:
-        """The stream with weight decay first (it looks at the unmoved weights), or the given sequence."""
-        if self.momenta.sequence:
-            return list(self.momenta.sequence)
-        first = self.momenta.decay_stream
-        return sorted(self.momenta, key=lambda name: name != first)
 
     def _move(
         self, group: dict[str, Any], stream: str, move: Move, params: list[Tensor], grads: Mapping[int, Tensor]

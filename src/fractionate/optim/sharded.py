@@ -19,9 +19,10 @@ def is_sharded(parameters: nn.Module | Sequence[Tensor]) -> bool:
     Between forward and backward an FSDP2 module shows plain parameters where it has not resharded, so that the
     parameters alone do not tell.
     """
-    if not isinstance(parameters, nn.Module):
-        return any(map(_is_dtensor, parameters))
-    return bool(_fsdp_modules(parameters)) or any(map(_is_dtensor, parameters.parameters()))
+    if isinstance(parameters, nn.Module) and _fsdp_modules(parameters):
+        return True
+    dtensor = _dtensor()
+    return dtensor is not None and any(isinstance(p, dtensor.DTensor) for p in _listed(parameters))
 
 
 def refuse_fsdp1(module: nn.Module) -> None:

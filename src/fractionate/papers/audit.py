@@ -82,9 +82,9 @@ TWINS = (
     ),
     Twin(
         ("N5",),
-        "gram_direction",
-        "gram_direction(fractions=true)",
-        "no masks (those of the text are not built), or numbers near 1/2",
+        "gram_direction(masks=select)",
+        "gram_direction(masks=fractions)",
+        "masks that choose rows and classes, or numbers near 1/2",
     ),
     Twin(
         ("N6",),

@@ -40,18 +40,14 @@ TRIVIAL = (
 )
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "rrc224+flip": RESIZED_CROP,
-    RANDAUGMENT: {**RESIZED_CROP, "erasing": 0.25},
+    RANDAUGMENT: {**RESIZED_CROP, "augment": "rand-m9-mstd0.5-inc1", "erasing": 0.25},
     TRIVIAL: {**RESIZED_CROP, "augment": "trivialaugment", "erasing": 0.25, "repeats": 4},
 }
 # What a pipeline says besides the images.
 SMOOTHING = {TRIVIAL: 0.1}
 CLIP = {TRIVIAL: 5.0}
-OPEN = {RANDAUGMENT: ("data.augment",), TRIVIAL: ("ema",)}
-NOTES = {
-    RANDAUGMENT: "the source's RandAugment is timm's, with noise on its strength; torchvision's has none, so that "
-    "data.augment=randaugment-2-9 is a near form of it",
-    TRIVIAL: "the decay of the average of the weights is not printed",
-}
+OPEN = {TRIVIAL: ("ema",)}
+NOTES = {TRIVIAL: "the decay of the average of the weights is not printed"}
 
 
 def photos_obstacle(row: Row) -> str | None:

@@ -30,7 +30,6 @@ EXAMPLES = {
     "optimizer.weight_decay": "5e-4",
     "data.batch_size": "64",
     "epochs": "240",
-    "data.augment": "randaugment-2-9",
     "ema": "0.9999",
     "student.checkpoint": "imagenet.pth",
     "teacher.checkpoint": "imagenet.pth",

@@ -203,6 +203,22 @@ def told_loose(folder: Path, names: Sequence[str]) -> str:
     return f"{printable(folder)}: {lie} beside the folders of the classes, without a class, and {are} left out ({some})"
 
 
+def told_groups(groups: Mapping[str, Sequence[str]]) -> str:
+    """That folders inside of a folder are taken for one class; nothing where there are none.
+
+    Example:
+        >>> told_groups({"pets": ["cat", "dog"], "things": ["car", "cup"]})
+        'pets (cat, dog) and 1 more: the folders inside are one class; if they are the classes, lay them side by side'
+    """
+    if not groups:
+        return ""
+    name, inner = next(iter(groups.items()))
+    some = ", ".join([*map(printable, inner[:3]), *(["..."] if len(inner) > 3 else [])])
+    more = f" and {len(groups) - 1} more" if len(groups) > 1 else ""
+    what = "the folders inside are one class; if they are the classes, lay them side by side"
+    return f"{printable(name)} ({some}){more}: {what}"
+
+
 def check_machine(error: Exception, path: Path) -> None:
     """Pass on what says nothing about the picture."""
     if isinstance(error, OSError) and error.errno in FULL:

@@ -97,9 +97,8 @@ def parts_of(root: Path) -> dict[Kind, Path]:
             nobody can say whether they are parts or classes.
     """
     if not _is_dir(root):
-        raise ValueError(
-            f"there is no folder {printable(root)}; give the folder that holds one folder of images per class"
-        )
+        told = f"{printable(root)} is a file (unpack it)" if root.is_file() else f"there is no folder {printable(root)}"
+        raise ValueError(f"{told}; give the folder that holds one folder of images per class")
     names = folders(root)
     kinds = {name: kind for name in names if (kind := kind_of(name))}
     if not kinds:
@@ -126,7 +125,11 @@ def parts_of(root: Path) -> dict[Kind, Path]:
 
 
 def _check_alike(root: Path, names: list[str]) -> None:
-    """Refuse two or three folders that hold nothing but the same folders: parts of unknown names, it seems."""
+    """Refuse two or three folders that hold but the same folders (parts of unknown names), and unlabelled images."""
+    bare = {_plain(name).replace("ll", "l"): root / name for name in names}
+    if with_classes := bare.get("labeled") if "unlabeled" in bare else None:
+        how = f"--data {printable(with_classes)} data.unlabelled={printable(bare['unlabeled'])}"
+        raise ValueError(f"{printable(root)} holds images with labels and without: give both, {how}")
     if not 2 <= len(names) <= len(WORDS):
         return
     inner = [folders(root / name) for name in names]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
+from .._terminal import in_bytes
 from .heads import LARGEST, printable
 from .kinds import USUAL_BATCH, solver
-from .survey import Survey, in_bytes, survey
+from .survey import Survey, survey
 
 TEACHER, STUDENT, EPOCHS = "resnet32", "resnet8", 60  # where nothing is said
 # Pixels that suit a network, without and with a GPU: this package's own were drawn for 32 x 32, others' for 224 x 224.
@@ -74,8 +75,7 @@ class Plan:
         memory = f" of memory, of {in_bytes(there)}" if there else " of memory"
         told = [f"{printable(found.root)}: {found}{memory}", f"{found.size} x {found.size} {self.why}", self._way()]
         told += self._settings()
-        if found.left_out:
-            told.append(found.left_out)
+        told += [text for text in (found.grouped, found.left_out) if text]
         if bad := len(found.unreadable):
             told.append(
                 f"{bad} of {found.sampled} pictures that were looked at cannot be read, for example "

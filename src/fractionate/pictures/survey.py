@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
-from .heads import LARGEST, memory, need_pillow, printable, side_of, told_unread
+from .._terminal import in_bytes
+from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
 from .layout import TEST_SHARE, Found
 from .shards import pictures_in
 
@@ -32,6 +33,7 @@ class Survey:
         nbytes: memory that loading them needs.
         available: memory that this process may use; ``None`` where the system does not say.
         left_out: in words, which files are not read; empty where there is none.
+        grouped: in words, which classes consist of several folders; empty where there is none.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Survey:
     nbytes: int
     available: int | None
     left_out: str
+    grouped: str = ""
 
     @property
     def count(self) -> int:
@@ -107,25 +110,23 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
         nbytes=NEEDED * 3 * chosen**2 * len(paths),
         available=memory(),
         left_out=_left_out(found.values()),
+        grouped=_grouped(found["train"], classes),
     )
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes in words.
-
-    Example:
-        >>> in_bytes(1_230_000)
-        '1.23 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _left_out(found: Iterable[Found]) -> str:
     return told_unread(path for one in found for path in one.unread)
+
+
+def _grouped(found: Found, classes: Sequence[str]) -> str:
+    """Classes all of whose pictures lie in folders of their own, as animals/cat and animals/dog."""
+    inner: dict[int, set[str]] = {}
+    for path, label in zip(found.paths, found.labels, strict=True):
+        below = path.relative_to(found.root).parts[1:-1]
+        inner.setdefault(label, set()).add(below[0] if below else "")
+    return told_groups(
+        {classes[k]: sorted(names) for k, names in inner.items() if k >= 0 and len(names) > 1 and "" not in names}
+    )
 
 
 def _check_counts(count: Sequence[int], classes: Sequence[str], root: Path) -> None:

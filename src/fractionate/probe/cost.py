@@ -52,19 +52,6 @@ def free_bytes(device: torch.device) -> int | None:
         return None
 
 
-def in_time(seconds: float) -> str:
-    """A duration in words.
-
-    Example:
-        >>> in_time(90), in_time(9000)
-        ('90 s', '2.5 hours')
-    """
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 REPEATS = 5
 PICK = {"index", "index_select", "gather", "embedding", "take"}  # read what they return, not all they could
 

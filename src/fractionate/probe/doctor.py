@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from .._headlines import headline
+from .._terminal import in_bytes, in_time
 from ..config.run import Run
 from ..data import Source, class_counts, unlabelled_count
 from ..kernels import state
 from ..methods.effective import said, warning_of
 from ..monitors import norms
-from ..pictures.survey import in_bytes
 from ..rows import Progress
 from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
 from ..train.device import fixed_threads, place
 from ..train.optimizer import allocation
 from ..train.step import Stepper
-from .cost import free_bytes, graph_bytes, in_time, kept_bytes
+from .cost import free_bytes, graph_bytes, kept_bytes
 from .dense import classes_said, measured_on
 from .sample import Sampled, Thinned, sampled
 

@@ -30,9 +30,8 @@ from ..tasks import Evaluation
 from ..tasks.classification import measure
 from ..train.device import fixed_threads, place
 from ..train.networks import build
-from ..train.optimizer import stream_optimizer
+from ..train.optimizer import scheduler, stream_optimizer
 from ..train.pixels import said_by
-from ..train.schedule import scheduler
 from ..train.sources import SETS, Images, resident
 
 if TYPE_CHECKING:

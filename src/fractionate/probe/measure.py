@@ -23,7 +23,7 @@ from ..methods import effective_weights
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..methods.effective import said
 from ..runs.folder import RunFolder
-from ..runs.origin import images_problem, student_problem
+from ..runs.origin import images_problem, student_problem, teacher_problem
 from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
@@ -146,7 +146,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     """
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
-    if problem := student_problem(facts, folder):
+    for problem in filter(None, (student_problem(facts, folder), teacher_problem(facts, run))):
         console.print(problem, style="yellow", highlight=False, soft_wrap=True)
     teacher = run.teacher
     if teacher is not None and (missing := no_weights(teacher)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..models import logits_of, preprocessing_of
 from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
-from ..runs.origin import student_problem
+from ..runs.origin import student_problem, teacher_problem
 from ..train.device import autocast, fixed_threads, place
 from ..train.health import check_weights
 from ..train.networks import build
@@ -113,18 +114,21 @@ def predict_pictures(
             raise ValueError(f"{picture} is a folder; name the pictures in it: {picture}/*")
         if not picture.is_file():
             raise FileNotFoundError(f"there is no picture {picture}")
-    notes = [student_problem(facts, folder), _no_teacher(run)]
+    without = _no_teacher(run)
+    problems = [problem for problem in (student_problem(facts, folder), teacher_problem(facts, run)) if problem]
     student = _net(replace(run.student, checkpoint=str(target.student)), said_by(facts), frame, run)
     teacher = None
-    if run.teacher is not None and notes[1] is None:
+    if run.teacher is not None and without is None:
         teacher = _net(run.teacher, _of_teacher(facts, run.teacher, len(frame.classes)), frame, run)
     with fixed_threads(run.threads):
         found = list(_asked(student, teacher, pictures, frame, run, min(top, len(frame.classes))))
     if as_json:
+        for problem in problems:
+            warnings.warn(problem, stacklevel=2)
         text = json.dumps([said.plain() for said in found], indent=1)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
-        _print(found, [note for note in notes if note], console)
+        _print(found, [*problems, *([without] if without else [])], console)
     return found
 
 

@@ -12,8 +12,7 @@ from ..config.data import Data
 from ..data import Batch, Normalization, Source, folder
 from ..data.folder import layout
 from ..data.source import normalization_of
-from ..train.photos import train_part
-from ..train.sources import Images, resident, sources
+from ..train.sources import Images, resident, sources, train_part
 
 SAMPLES = 128  # pictures of each part that are decoded
 

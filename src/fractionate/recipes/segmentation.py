@@ -10,7 +10,6 @@ from ..config.method import MethodSpec, Value
 from ..config.optimizers import SGD, LearningRate
 from ..config.run import Network, Run
 from ..config.task import Segmentation
-from ..data.dense.layouts import recognised
 
 TEACHER, STUDENT = "smp:deeplabv3plus-resnet34", "torchvision:lraspp_mobilenet_v3_large"
 EPOCHS = 40
@@ -97,6 +96,8 @@ def _run(
     root: str | None,
     evaluate_on: Literal["test", "validation"],
 ) -> Run:
+    from ..data.dense.layouts import recognised
+
     return Run(
         student=network,
         teacher=teacher,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fractionate.report.chart import unit
 from fractionate.report.dots import accuracy_panel
-from fractionate.report.observed import last_seen, layer_figure, order_seen, range_seen, rank_figure
+from fractionate.report.observed import last_seen, layer_figure, order_seen, range_seen, rank_figure, teacher_figure
 from fractionate.report.panels import (
     Axes,
     Figure,
@@ -56,6 +56,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     drawn.append(_per_method(rows, names, SHARE, *SHARE_WORDS, log=False))
     drawn.append(rank_figure(rows, names))
     drawn.append(_per_method(rows, names, COMBINE, *COMBINE_WORDS, log=False))
+    drawn.append(teacher_figure(rows, tuple(_inks(("T 1", "T", "classes")).values())))
     drawn.append(_reliability(rows, inks))
     return [figure for figure in drawn if figure is not None and figure.panels]
 

@@ -23,6 +23,11 @@ RANK_WORDS = (
     "epoch, on one batch; weights included, momentum not. Ranks beyond 5 are averaged in growing groups. Both axes are "
     "logarithmic.",
 )
+TEACHER_WORDS = (
+    "What the teacher knows of the training images",
+    "The probability that the teacher gives to the label, and how many classes it considers (exp of the entropy at "
+    "T 1), over a sample of the training images without augmentation. Every line is sorted by itself.",
+)
 
 Found = Sequence[tuple[Row, Sequence[Series]]]
 
@@ -132,6 +137,45 @@ def rank_figure(rows: Sequence[Row], inks: Mapping[str, str]) -> Figure | None:
     title, caption = RANK_WORDS
     seen = f" Seen here: rank 1 receives, against the last ranks, in {'; '.join(told)}." if told else ""
     return Figure("rank", title, caption + seen, tuple(panels), tuple(legend.items()))
+
+
+def teacher_figure(rows: Sequence[Row], inks: Sequence[str]) -> Figure | None:
+    """Confidence and multimodality of the rows' teacher over the images; None where no folder has them."""
+    summaries = (summary for row in rows for summary in row.group.summaries)
+    seen = next((s.sureness for s in summaries if s.sureness is not None and s.sureness.spread), None)
+    if seen is None:
+        return None
+    found = dict(seen.spread)
+    names = {"label": "T 1", "label_soft": f"T {seen.temperature:g}"}
+    sure = [_sorted(names[key], ink, found[key]) for key, ink in zip(names, inks, strict=False) if key in found]
+    modes = [_sorted("classes considered", inks[2], found["modes"])] if "modes" in found else []
+    sure = sure[: 1 if seen.temperature == 1 else 2]
+    at = "% of the images"
+    panels = []
+    if sure:
+        panels.append(curves_panel("Probability of the label", sure, Axes((0, 100), (0, 1), False, "probability", at)))
+    if modes:
+        top = max(2.0, *found["modes"])
+        panels.append(curves_panel("Classes considered", modes, Axes((0, 100), (1, top), False, "classes", at)))
+    title, caption = TEACHER_WORDS
+    said = (
+        [" and ".join(f"{number(_median(line), 3)} at {line.label}" for line in sure) + " for the label"]
+        if sure
+        else []
+    )
+    said += [f"{number(_median(line), 1)} of {seen.classes} classes considered" for line in modes]
+    legend = tuple((line.label, line.ink) for line in sure)
+    return Figure("teacher", title, f"{caption} Seen here, the medians: {', '.join(said)}.", tuple(panels), legend)
+
+
+def _sorted(label: str, ink: str, values: Sequence[float]) -> Series:
+    """Values in equal parts of the images, from the least to the largest, as a line."""
+    last = len(values) - 1
+    return Series(label, ink, 1, tuple((100 * i / last, value) for i, value in enumerate(values)), (), ())
+
+
+def _median(line: Series) -> float:
+    return line.mean[len(line.mean) // 2][1]
 
 
 def _times(line: Series) -> str:

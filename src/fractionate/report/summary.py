@@ -104,23 +104,14 @@ def read_summary(file: Path) -> tuple[dict[str, Any], Summary]:
     """What a ``summary.json`` holds, as it stands there and with every type checked.
 
     Raises:
-        RunFolderError: as :func:`parse_summary` and :func:`read_text`.
+        RunFolderError: a file that cannot be read, broken JSON (with its line), or a field that is missing or wrong.
     """
     raw = parse_object(file, read_text(file, LONGEST))
     return raw, summary_of(file, raw)
 
 
-def parse_summary(file: Path, text: str) -> Summary:
-    """Check the text of a ``summary.json`` and give its fields types.
-
-    Raises:
-        RunFolderError: broken JSON (with its line), or a field that is missing or of a wrong type.
-    """
-    return summary_of(file, parse_object(file, text))
-
-
 def summary_of(file: Path, raw: Mapping[str, Any]) -> Summary:
-    """The same of the object that a ``summary.json`` holds."""
+    """The object that a ``summary.json`` holds, its fields with types; errors as :func:`read_summary`."""
     read = _Fields(file, raw)
     metric = read.headline()
     key = metric.key

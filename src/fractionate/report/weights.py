@@ -39,7 +39,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Sureness:
-    """A teacher's mean probability of the label on ``images`` training images, and how many classes it considers."""
+    """A teacher's mean probability of the label on ``images`` training images, and how many classes it considers.
+
+    ``spread`` has the same over the images, from the least to the largest in equal steps; empty in older folders.
+    """
 
     images: int
     label: float
@@ -47,6 +50,7 @@ class Sureness:
     temperature: float
     modes: float
     classes: int
+    spread: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def __str__(self) -> str:
         warm = f", {self.label_soft:.3f} at T {self.temperature:g}" if self.temperature != 1 else ""
@@ -89,7 +93,11 @@ def sureness_of(raw: object) -> Sureness | None:
         label, label_soft, temperature, modes = (
             float(found[n]) for n in ("label", "label_soft", "temperature", "modes")
         )
-        return Sureness(int(found["images"]), label, label_soft, temperature, modes, int(found["classes"]))
+        images, classes, several = int(found["images"]), int(found["classes"]), found.get("spread") or {}
+        spread = tuple((one_line(name), tuple(float(v) for v in several[name])) for name in sorted(several))
+        if not all(len(values) > 1 and all(map(math.isfinite, values)) for _, values in spread):
+            spread = ()
+        return Sureness(images, label, label_soft, temperature, modes, classes, spread)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
 

@@ -4,9 +4,9 @@ This room is the only place that flattens logits and drops ignored positions.
 """
 
 from .boxes import anchors, sides
-from .checks import blame, can_look
+from .checks import can_look
 from .layouts import images, rois, tokens
-from .logits import Logits, with_logits, with_weight
+from .logits import Logits, blame, with_logits, with_weight
 from .maps import Labels, fitted_maps, pixels
 from .reduce import Progress, chunked, chunks, weighted_mean
 

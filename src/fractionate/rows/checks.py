@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-
-if TYPE_CHECKING:
-    from .logits import Logits
 
 # How deep we are in torch.func's transforms, None outside; inside vmap no tensor has values of its own.
 _level = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", lambda: None)
@@ -220,35 +217,47 @@ def _normalized(z: Tensor) -> bool:
     return bool(((sums - 1).abs() < (2e-2 if z.dtype in (torch.bfloat16, torch.float16) else 1e-4)).all())
 
 
-def blame(lg: Logits, row: int) -> str:
-    """Which input makes a loss of this row not finite, in words: of the row itself, else of any other row."""
-    given = dict(_inputs(lg))
-    for name, x in given.items():
-        if len(x) == lg.rows and not bool(x.detach()[row].isfinite().all()):
-            return f"{name} not finite in row {row}"
-    for name, x in given.items():
-        bad = ~x.detach().isfinite().flatten(1).all(1) if x.ndim > 1 else ~x.detach().isfinite()
-        if bool(bad.any()):
-            return f"{name} not finite in row {int(bad.nonzero()[0, 0])}"
-    return "student and teacher logits are finite there"
+def labels_for(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor | None:
+    """Labels as int64; the logits are looked at first, for labels go to their device."""
+    check_tensor(where, "student", student)
+    check_tensor(where, "teacher", teacher)
+    target = labels_from(target, student)
+    if target is not None and target.is_floating_point():
+        raise ValueError(f"{where}: labels are integers, got {target.dtype} {list(target.shape)}")
+    return target
 
 
-def _inputs(lg: Logits, prefix: str = "the ") -> list[tuple[str, Tensor]]:
-    """Every tensor of the rows that a loss reads, under the words of a sentence."""
-    found = [(f"{prefix}student logits are", lg.student), (f"{prefix}teacher logits are", lg.teacher)]
-    found += [(f"{prefix}logits of teachers[{k}] are", t) for k, t in enumerate(lg.teachers)]
-    if lg.target is not None and lg.target.is_floating_point():
-        found.append((f"{prefix}target is", lg.target))
-    found += [(f"{prefix}extra loss {name!r} is", x) for name, x in lg.extra.items()]
-    if lg.weight is not None:
-        found.append((f"{prefix}weight is", lg.weight))
-    if lg.label_weight is not None:
-        found.append((f"{prefix}label_weight is", lg.label_weight))
-    for words, view in (
-        ("in the strong view the ", lg.strong),
-        ("at the token the ", lg.token),
-        ("in the regions the ", lg.regions),
-    ):
-        if view is not None:
-            found += _inputs(view, words)
-    return found
+def weights_for(where: str, weight: Any, target: Tensor | None, student: Tensor) -> Tensor | None:
+    """One weight per label, or per position of the student where there are no labels."""
+    if weight is None:
+        return None
+    weight = values_from("weight", weight, student)
+    shape = _positions(student) if target is None else target.shape
+    if weight.shape != shape:
+        raise ValueError(f"{where}: weight must be {list(shape)}, one per label, got {list(weight.shape)}")
+    return check_weight(weight)  # before sequences divide it by its sum
+
+
+def _positions(student: Tensor) -> torch.Size:
+    """The shape of a student's logits without their classes: ``[b, h, w]``, ``[r]`` or ``[b, t]``."""
+    return student.movedim(1, -1).shape[:-1] if student.ndim == 4 else student.shape[:-1]
+
+
+def check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size, target: torch.Size | None) -> None:
+    """Teacher and labels are of the student's images, regions or tokens."""
+    for name, found in (("teacher has", teacher), ("labels have", target)):
+        if found is not None and found != student:
+            raise ValueError(
+                f"{where}: the {name} rows {list(found)}, the student {list(student)}; a row needs both networks and "
+                f"its label, so all must be of the same {unit} in the same order"
+            )
+
+
+def check_classes(where: str, student: int, teacher: int, cut: str) -> None:
+    """Both networks have one set of classes; ``cut`` shows how to cut logits off."""
+    if student != teacher:
+        larger, least = "teacher" if teacher > student else "student", min(student, teacher)
+        raise ValueError(
+            f"{where}: the teacher has {teacher} classes, the student {student}; both need one vocabulary "
+            f"(cut padding columns off the larger logits, {larger}{cut.format(least)})"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from .checks import check_tensor, check_weight, labels_from, values_from
-from .logits import Logits
+from .checks import check_classes, check_same, labels_for, weights_for
+from .logits import Logits, without
 
 
 def images(student: Tensor, teacher: Tensor, target: Any = None, *, weight: Tensor | None = None) -> Logits:
@@ -130,55 +129,6 @@ def tokens(
     return without(ignore_index, *both, flat[0], flat[1], {"sequence": numbers})
 
 
-# -- what is given ---------------------------------------------------------------------------
-
-
-def labels_for(where: str, student: Tensor, teacher: Tensor, target: Any) -> Tensor | None:
-    """Labels as int64; the logits are looked at first, for labels go to their device."""
-    check_tensor(where, "student", student)
-    check_tensor(where, "teacher", teacher)
-    target = labels_from(target, student)
-    if target is not None and target.is_floating_point():
-        raise ValueError(f"{where}: labels are integers, got {target.dtype} {list(target.shape)}")
-    return target
-
-
-def weights_for(where: str, weight: Any, target: Tensor | None, student: Tensor) -> Tensor | None:
-    """One weight per label, or per position of the student where there are no labels."""
-    if weight is None:
-        return None
-    weight = values_from("weight", weight, student)
-    shape = _positions(student) if target is None else target.shape
-    if weight.shape != shape:
-        raise ValueError(f"{where}: weight must be {list(shape)}, one per label, got {list(weight.shape)}")
-    return check_weight(weight)  # before sequences divide it by its sum
-
-
-def _positions(student: Tensor) -> torch.Size:
-    """The shape of a student's logits without their classes: ``[b, h, w]``, ``[r]`` or ``[b, t]``."""
-    return student.movedim(1, -1).shape[:-1] if student.ndim == 4 else student.shape[:-1]
-
-
-def check_same(where: str, unit: str, student: torch.Size, teacher: torch.Size, target: torch.Size | None) -> None:
-    """Teacher and labels are of the student's images, regions or tokens."""
-    for name, found in (("teacher has", teacher), ("labels have", target)):
-        if found is not None and found != student:
-            raise ValueError(
-                f"{where}: the {name} rows {list(found)}, the student {list(student)}; a row needs both networks and "
-                f"its label, so all must be of the same {unit} in the same order"
-            )
-
-
-def check_classes(where: str, student: int, teacher: int, cut: str) -> None:
-    """Both networks have one set of classes; ``cut`` shows how to cut logits off."""
-    if student != teacher:
-        larger, least = "teacher" if teacher > student else "student", min(student, teacher)
-        raise ValueError(
-            f"{where}: the teacher has {teacher} classes, the student {student}; both need one vocabulary "
-            f"(cut padding columns off the larger logits, {larger}{cut.format(least)})"
-        )
-
-
 def _shape(x: Tensor | None) -> list[int] | None:
     return None if x is None else list(x.shape)
 
@@ -191,21 +141,3 @@ def _per_sequence(weight: Tensor | None, target: Tensor | None, ignore: int | No
         given = torch.where(target != ignore, given, torch.zeros_like(given))
     total = given.sum(1, keepdim=True)
     return given / torch.where(total == 0, torch.ones_like(total), total)
-
-
-def without(
-    ignore: int | None,
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None,
-    weight: Tensor | None,
-    numbers: Mapping[str, Tensor] | None = None,
-) -> Logits:
-    """The rows whose label is not the ignored one."""
-    extra = numbers or {}
-    if ignore is None or target is None:
-        return Logits(student, teacher, target, weight=weight, extra=extra)
-    keep = target != ignore
-    kept = {name: x[keep] for name, x in extra.items()}
-    weight = None if weight is None else weight[keep]
-    return Logits(student[keep], teacher[keep], target[keep], weight=weight, extra=kept)

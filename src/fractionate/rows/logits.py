@@ -195,3 +195,55 @@ def with_weight(lg: Logits, weight: Float[Tensor, " n"]) -> Logits:
         tensor([3., 1.])
     """
     return replace(lg, weight=weight if lg.weight is None else lg.weight * weight)
+
+
+def without(
+    ignore: int | None,
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None,
+    weight: Tensor | None,
+    numbers: Mapping[str, Tensor] | None = None,
+) -> Logits:
+    """The rows whose label is not the ignored one."""
+    extra = numbers or {}
+    if ignore is None or target is None:
+        return Logits(student, teacher, target, weight=weight, extra=extra)
+    keep = target != ignore
+    kept = {name: x[keep] for name, x in extra.items()}
+    weight = None if weight is None else weight[keep]
+    return Logits(student[keep], teacher[keep], target[keep], weight=weight, extra=kept)
+
+
+def blame(lg: Logits, row: int) -> str:
+    """Which input makes a loss of this row not finite, in words: of the row itself, else of any other row."""
+    given = dict(_inputs(lg))
+    for name, x in given.items():
+        if len(x) == lg.rows and not bool(x.detach()[row].isfinite().all()):
+            return f"{name} not finite in row {row}"
+    for name, x in given.items():
+        bad = ~x.detach().isfinite().flatten(1).all(1) if x.ndim > 1 else ~x.detach().isfinite()
+        if bool(bad.any()):
+            return f"{name} not finite in row {int(bad.nonzero()[0, 0])}"
+    return "student and teacher logits are finite there"
+
+
+def _inputs(lg: Logits, prefix: str = "the ") -> list[tuple[str, Tensor]]:
+    """Every tensor of the rows that a loss reads, under the words of a sentence."""
+    found = [(f"{prefix}student logits are", lg.student), (f"{prefix}teacher logits are", lg.teacher)]
+    found += [(f"{prefix}logits of teachers[{k}] are", t) for k, t in enumerate(lg.teachers)]
+    if lg.target is not None and lg.target.is_floating_point():
+        found.append((f"{prefix}target is", lg.target))
+    found += [(f"{prefix}extra loss {name!r} is", x) for name, x in lg.extra.items()]
+    if lg.weight is not None:
+        found.append((f"{prefix}weight is", lg.weight))
+    if lg.label_weight is not None:
+        found.append((f"{prefix}label_weight is", lg.label_weight))
+    for words, view in (
+        ("in the strong view the ", lg.strong),
+        ("at the token the ", lg.token),
+        ("in the regions the ", lg.regions),
+    ):
+        if view is not None:
+            found += _inputs(view, words)
+    return found

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._choices import choose
 from .._typing import Float
-from .layouts import check_classes, check_same, labels_for, weights_for, without
-from .logits import Logits
+from .checks import check_classes, check_same, labels_for, weights_for
+from .logits import Logits, without
 
 Labels = Literal["aligned", "published"]
 

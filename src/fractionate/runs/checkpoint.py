@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from ..config.files import to_plain
 from ..config.run import Run
 from ..models import apart
 from ..tasks.classification import SCHEMA
-from ..train.generators import random_state, set_random_state
-from ..train.loop import Loop
+from ..train.device import random_state, set_random_state
+
+if TYPE_CHECKING:
+    from ..train.loop import Loop
 
 END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comment
 SEAL = b"sha256:"

@@ -10,21 +10,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._files import write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..data import stated
-from ..report.summary import read_summary
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
 from ..train.checks import teacher_net
-from ..train.loop import Loop, Record
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
 from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
 from .summary import finite, summarize
+
+if TYPE_CHECKING:
+    from ..train.loop import Loop, Record
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 EXAMPLES = "examples.json"  # written by studies, for pages
@@ -229,6 +230,8 @@ class RunFolder:
         """
         if not self.finished:
             raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
+        from ..report.summary import read_summary  # with it comes all that draws pages
+
         return read_summary(self.path / SUMMARY)[0]
 
     def metrics(self) -> list[dict[str, Any]]:

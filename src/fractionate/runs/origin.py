@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,11 +18,13 @@ from ..data import Source, fingerprint_of, normalization_of
 from ..data.labelled import digest
 from ..kernels import state
 from ..models import code_of
-from ..train.build import Training
-from ..train.loop import Loop
 from ..train.pixels import seen_by
 from ..train.sources import sources
 from .checkpoint import read_checkpoint, write_weights
+
+if TYPE_CHECKING:
+    from ..train.build import Training
+    from ..train.loop import Loop
 
 CHUNK = 1 << 20
 CHECKPOINT, STUDENT = "last.ckpt", "student.safetensors"
@@ -146,8 +148,7 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
     Raises:
         ValueError: other weights.
     """
-    then, now = _made_of(facts, "teacher"), teacher_digest(run)
-    if run.teacher and then and now and then != now:
+    if run.teacher and teacher_problem(facts, run):
         raise ValueError(
             f"{folder} holds a finished run that was taught by other weights than {run.teacher.checkpoint} holds now; "
             f"--overwrite replaces it"
@@ -218,6 +219,15 @@ def student_problem(facts: Any, folder: Path) -> str | None:
     if then is None or now in (None, then):
         return None
     return f"{folder / STUDENT} is not the file that this run wrote (its SHA-256 is another one)"
+
+
+def teacher_problem(facts: Any, run: Run) -> str | None:
+    """In words, why the teacher's weights are not those that taught the finished run; ``None`` if they are."""
+    then, now = _made_of(facts, "teacher"), teacher_digest(run)
+    if run.teacher is None or then is None or now in (None, then):
+        return None
+    where = run.teacher.checkpoint or run.teacher.name
+    return f"{where} is not the teacher of this run any more (its SHA-256 is another one)"
 
 
 def images_problem(facts: Any, source: Source) -> str | None:

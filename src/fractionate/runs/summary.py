@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,10 +22,12 @@ from ..methods.effective import said, warning_of
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
 from ..train.build import Training, method_of
-from ..train.loop import Loop
 from ..train.optimizer import allocation, merging
 from ..train.pixels import recorded, seen_by, seen_images
 from .taught import taught_by
+
+if TYPE_CHECKING:
+    from ..train.loop import Loop
 
 
 def summarize(

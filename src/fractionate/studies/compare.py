@@ -9,18 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from ..config.method import METHODS, WRAPPERS, MethodSpec
 from ..recipes import find
-from ..rows import Logits, Progress
 from ..runs.folder import RunFolder
 from .chosen import Choice, chosen_jobs
 from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
 from .units import said, together
-from .usual import controls, methods_of, say_settled, say_weights
+from .usual import controls, every_method, methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,28 +96,3 @@ def compare(
     seconds = time.perf_counter() - started
     console.print(f"{page}  ({seconds:.0f} s in all)", markup=False, highlight=False, soft_wrap=True)
     return page
-
-
-def every_method() -> tuple[list[str], dict[str, str]]:
-    """All methods by name and all wrappers over dkd, as far as images and one teacher are enough for them.
-
-    Returns:
-        Those that are, and for the others why not.
-
-    Example:
-        >>> able, unable = every_method()
-        >>> "dkd+deepkd" in able, "dkd+mixture_of_teachers" in unable
-        (True, True)
-    """
-    names = [*METHODS, *(f"dkd+{name}" for name in WRAPPERS if name not in METHODS)]
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(4, 20, 10, generator=generator)
-    target = torch.arange(20) % 10
-    rows = Logits(z[0], z[1], target, strong=Logits(z[2], z[3], target))
-    unable = {}
-    for name in names:
-        try:
-            MethodSpec.parse(name).build().components(rows, Progress())
-        except ValueError as error:
-            unable[name] = str(error)
-    return [name for name in names if name not in unable], unable

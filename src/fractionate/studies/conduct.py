@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import write_atomically
 from .._headlines import headline, headline_of
-from ..probe.cost import in_time
+from .._terminal import in_time
 from ..report.summary import read_summary
 from ..runs.folder import SUMMARY, RunFolder
 from .certainty import certainty, knowledge

@@ -18,7 +18,6 @@ from ..train.loop import Record
 from ..world import current
 from .crew import Crew, without_interrupts
 from .display import Board, boards
-from .turns import in_lockstep
 from .units import Unit
 
 
@@ -110,6 +109,8 @@ def _train(unit: Sequence[tuple[int, Job]], options: Options, listen: Listener, 
     if len(unit) == 1:
         drained(_turns(*unit[0], options, listen, stop))
         return
+    from .turns import in_lockstep
+
     common = Common()
     in_lockstep([(job.title, _turns(n, job, options, listen, stop, common)) for n, job in unit], stop, common)
 

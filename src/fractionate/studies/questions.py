@@ -7,8 +7,9 @@ from pathlib import Path
 from .._choices import unknown
 from .plan import Arm, Contrast, Study, against, beside, cost, retuned
 from .questions_dense import camvid, digits_detection
+from .questions_photos import photos, transformer
 from .questions_probes import coupling, gsnr, topkd_k
-from .questions_teachers import k1_equals_dkd, teacher_augmentation, teacher_confidence
+from .questions_teachers import auto_weights, k1_equals_dkd, teacher_augmentation, teacher_confidence
 
 RATES = ("0.02", "0.05", "0.1")
 SHARES = ("0.1", "0.2", "0.35", "0.55", "0.75")  # of the classes
@@ -198,12 +199,15 @@ STUDIES: dict[str, Study] = {
         _fraction_pilot(),
         teacher_confidence(),
         teacher_augmentation(),
+        auto_weights(),
         k1_equals_dkd(),
         gsnr(),
         _temperature(),
         _length(),
         coupling(),
         topkd_k(),
+        photos(),
+        transformer(),
         camvid(),
         digits_detection(),
     )

@@ -5,6 +5,12 @@ from __future__ import annotations
 from .plan import Arm, Contrast, Study, Teaching, against, beside
 
 STRONG = ("data.augment=cutout", "data.mixup=0.2")
+# Of every base the published weights, and the argument whose value validation chooses.
+WEIGHED = {
+    "kd": ("kd", "kd(nontarget={})", ("0", "0.1", "0.3", "1", "3")),
+    "dkd": ("dkd(beta=8)", "dkd(beta={})", ("0.1", "0.3", "1", "3", "8")),
+    "gdkd": ("gdkd(w1=1, w2=8)", "gdkd(w2={})", ("0.1", "0.3", "1", "3", "8")),
+}
 
 
 def teacher_confidence() -> Study:
@@ -59,6 +65,36 @@ def teacher_augmentation() -> Study:
         tuple(arms),
         (gain, *(one for group in each for one in group)),
         teachers=taught,
+    )
+
+
+def auto_weights() -> Study:
+    """Weights by the rule, as published and tuned, on a ladder of teachers."""
+    taught = (
+        Teaching("weak", "trained for a tenth of the epochs", length=0.1),
+        Teaching("middling", "trained for three tenths of the epochs", length=0.3),
+        Teaching("", "the recipe's"),
+        Teaching("certain", "without augmentation, three times as long", ("data.shift=0", "data.flip=false"), 3.0),
+    )
+    arms = [Arm("labels alone", "ce")]
+    contrasts: list[Contrast] = []
+    for one in taught:
+        at = f" · {one.name or 'usual'} teacher"
+        for base, (published, open_, values) in WEIGHED.items():
+            auto = Arm(f"{base}, auto{at}", f"{base}(weights=auto)", teacher=one.name)
+            tuned = Arm(f"{base}, tuned{at}", open_, teacher=one.name, values=values)
+            arms += [Arm(f"{base}, published{at}", published, teacher=one.name), auto, tuned]
+            contrasts += against(auto.name, f"{base}, published{at}", tuned.name)
+    return Study(
+        "auto-weights",
+        "Do the weights that weights=auto takes from the teacher match those that validation chooses?",
+        "Four teachers from weak to certain of the training images. The non-target weight as published, by the rule "
+        "of weights=auto, and as the best of five on the validation part. The rule holds where its arm cannot be told "
+        "from the tuned one at any teacher, and lies above the published one at two teachers or more.",
+        tuple(arms),
+        tuple(contrasts),
+        teachers=taught,
+        tuning_seeds=3,
     )
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._headlines import headline, headline_of
-from .._terminal import one_line
+from .._terminal import in_bytes, in_time, one_line
 from ..config.files import differences
 from ..config.run import Network, Run
 from ..models import OtherHead
-from ..pictures.survey import in_bytes
-from ..probe.cost import in_time
 from ..probe.sample import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder

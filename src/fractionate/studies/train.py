@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 from ..config.files import override, read_config
 from ..config.method import MethodSpec
 from ..config.run import Network, Run
-from ..papers.draft import lasting
-from ..papers.recipes import paper
-from ..recipes.teachers import alone_top1, teacher_run
 from ..runs.folder import CONFIG, SUMMARY
 from .chosen import Choice, chosen_jobs, file_name, for_teacher
 from .display import display
@@ -82,6 +79,8 @@ def train_paper(
     Raises:
         ValueError: an unknown recipe, or one that is not runnable or leaves something open; says why or what.
     """
+    from ..papers import paper
+
     recipe, options = paper(choice.recipe), options or Options()
     changes = [] if choice.root is None else [f"data.root={choice.root}"]
     changes += ["data.evaluate_on=validation"] if choice.validation else []
@@ -98,6 +97,10 @@ def train_paper(
 
 def _taught(run: Run, choice: Choice, changes: Sequence[str], out: Path, console: Console, options: Options) -> Network:
     """The teacher of a paper's run with its weights: given, fine-tuned, or trained."""
+    from ..papers import paper
+    from ..papers.draft import lasting
+    from ..recipes.teachers import alone_top1, teacher_run
+
     recipe, teacher = paper(choice.recipe), run.teacher
     assert teacher is not None
     own = teacher.name == recipe.row.teacher

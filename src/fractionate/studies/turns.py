@@ -8,17 +8,19 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..runs.runner import Turns
 from ..runs.stop import Stop, Stopped
 from ..tasks import Diverged
 from ..train.branches import Branches
 from ..train.lockstep import Common
 from ..train.loop import Loop
+
+if TYPE_CHECKING:
+    from ..runs.runner import Turns
 
 T = TypeVar("T")
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..config.files import override
-from ..config.method import MethodSpec
+from ..config.method import METHODS, WRAPPERS, MethodSpec
 from ..config.run import Run
 from ..methods.effective import said, warning_of
 from ..recipes import placed
 from ..recipes.streams import usual
+from ..rows import Logits, Progress
 from ..runs.folder import RunFolder
 from ..train.optimizer import allocation
 
@@ -105,3 +108,28 @@ def controls(specs: Sequence[MethodSpec]) -> list[MethodSpec]:
 
 def _print(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def every_method() -> tuple[list[str], dict[str, str]]:
+    """All methods by name and all wrappers over dkd, as far as images and one teacher are enough for them.
+
+    Returns:
+        Those that are, and for the others why not.
+
+    Example:
+        >>> able, unable = every_method()
+        >>> "dkd+deepkd" in able, "dkd+mixture_of_teachers" in unable
+        (True, True)
+    """
+    names = [*METHODS, *(f"dkd+{name}" for name in WRAPPERS if name not in METHODS)]
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(4, 20, 10, generator=generator)
+    target = torch.arange(20) % 10
+    rows = Logits(z[0], z[1], target, strong=Logits(z[2], z[3], target))
+    unable = {}
+    for name in names:
+        try:
+            MethodSpec.parse(name).build().components(rows, Progress())
+        except ValueError as error:
+            unable[name] = str(error)
+    return [name for name in names if name not in unable], unable

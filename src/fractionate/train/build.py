@@ -14,7 +14,7 @@ from ..data import Source, stated
 from ..methods import Method, TeacherFacts
 from ..models import Ask, Preprocessing, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
-from ..tasks import Classification, Detection, Metrics, Result, Segmentation, Task, measure_with
+from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
@@ -144,9 +144,13 @@ def task_of(run: Run, classes: tuple[str, ...] = ()) -> Task:
         'top1'
     """
     if run.task.name == "segmentation":
+        from ..tasks import Segmentation
+
         height, width = run.data.crop or (0, 0)
         return Segmentation(run.task, classes, (height, width) if run.data.crop else None)
     if run.task.name == "detection":
+        from ..tasks import Detection
+
         return Detection(run.task, classes)
     method = run.method.build()
     return Classification(method.regions, method.token)

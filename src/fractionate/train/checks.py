@@ -16,8 +16,7 @@ from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
 from .build import Training, asking
-from .device import autocast
-from .generators import random_state, set_random_state
+from .device import autocast, random_state, set_random_state
 from .health import check_weights
 from .pixels import check_seen
 

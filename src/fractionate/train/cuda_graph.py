@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,11 @@ from ..data.batch import sent
 from ..rows import Progress
 from ..teachers.table import TeacherTable
 from ..world import current
-from .build import Training
 from .health import Guard
 from .step import Step, Stepper
+
+if TYPE_CHECKING:
+    from .build import Training
 
 POSITION = tuple(f.name for f in fields(Progress))
 

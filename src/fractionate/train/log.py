@@ -18,7 +18,7 @@ from ..optim import StreamAdamW, StreamGrads, StreamSGD
 from ..optim.grads import Grads, Reduce
 from ..tasks import Result
 from ..world import World
-from .diverged import diverged, gradient_diverged
+from .health import diverged, gradient_diverged
 from .observed import by_layer, layers_of, ranks_seen, update_shares
 
 if TYPE_CHECKING:

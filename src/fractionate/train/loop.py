@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,16 +17,17 @@ from ..rows import Progress
 from ..tasks import Diverged, Result, measure_with
 from ..world import current
 from .average import Average
-from .branches import Branch
 from .build import Training, parameters
-from .cuda_graph import Captured, Given
 from .device import fixed_threads, tuned
-from .diverged import logits_diverged, weights_diverged
-from .health import Guard, largest_entries
+from .health import Guard, largest_entries, logits_diverged, weights_diverged
 from .lockstep import Common
 from .log import EpochLog, tested
-from .schedule import scheduler
+from .optimizer import scheduler
 from .step import Step, Stepper
+
+if TYPE_CHECKING:
+    from .branches import Branch
+    from .cuda_graph import Captured, Given
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Loop:
         self.stepper = Stepper(training, self.trained, self.world, common=common)
         self.captured: Captured | Branch | None = None
         if run.graph and common is None:  # students side by side are recorded together
+            from .cuda_graph import Captured
+
             self.captured = Captured(training, self.trained, self.guard)
         self.world.copy_from_main([x.detach() for x in (*self.trained, *training.student.buffers())])
 

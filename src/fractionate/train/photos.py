@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ import torch
 
 from .._files import cache_folder, expanded
 from ..config.data import Data
-from ..data import PHOTO_NORMALIZATION, Joined, Labelled, Part, Photos, Source, few, layout_of
+from ..data import PHOTO_NORMALIZATION, Joined, Labelled, Photos, Source, few, layout_of
 from ..data.augment.photo import Shown
 from ..data.folder import Files, Layout, check_counts, default_size, layout
 from ..data.images import View
@@ -21,30 +20,9 @@ from ..data.labelled import digest
 from ..data.layouts import SIZES
 from ..data.unlabelled import pictures_below
 from ..pictures.heads import need_pillow, printable, told_unread
-from .joining import APART
+from .sources import APART, data_root, folder_root, train_part
 
 TIMES = 2  # the size: as large as the shorter side of a photo may be before a part of it is cropped
-
-
-def data_root(data: Data) -> Path:
-    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
-    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
-
-
-def folder_root(data: Data) -> Path:
-    """Folder of one's own images.
-
-    Raises:
-        ValueError: none is named.
-    """
-    if data.root is None:
-        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
-    return expanded(data.root)
-
-
-def train_part(data: Data) -> Part:
-    """The part of the images that is trained on."""
-    return "train" if data.evaluate_on == "test" else "train-without-validation"
 
 
 def loaded(data: Data, seed: int, device: torch.device, test_batch: Callable[[int], int]) -> tuple[Source, Source]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from .._files import cache_folder
+from .._files import cache_folder, expanded
 from ..config.data import Data
 from ..config.ranges import BOXED, DENSE
 from ..data import (
     AUGMENTATIONS,
     PHOTO_NORMALIZATION,
+    Joined,
     Labelled,
     Normalization,
+    Part,
     Photos,
     PhotoSet,
     SmallImages,
@@ -30,16 +34,37 @@ from ..data import (
     photo_set,
     resized,
     stl10,
+    unlabelled,
 )
-from ..data.boxes import BoxImages
 from ..data.cifar import NORMALIZATION
-from ..data.dense import DenseImages
-from .boxes import boxes, boxes_test
-from .dense import dense, dense_test
-from .joining import beside
-from .photos import data_root, folder_root, loaded, loaded_test, train_part
 
+if TYPE_CHECKING:
+    from ..data.boxes import BoxImages
+    from ..data.dense import DenseImages
+
+APART = 2**33  # between the seeds of images with and without labels, more than any seed of a run
 EVALUATION_BATCH, OF_SIDE = 1024, 64  # images at once, and up to which size; of larger ones as many as take its room
+
+
+def data_root(data: Data) -> Path:
+    """Folder of the data sets: the config's, else the environment variable FRACTIONATE_DATA, else ``data``."""
+    return expanded(data.root or os.environ.get("FRACTIONATE_DATA") or "data")
+
+
+def folder_root(data: Data) -> Path:
+    """Folder of one's own images.
+
+    Raises:
+        ValueError: none is named.
+    """
+    if data.root is None:
+        raise ValueError("which folder? data.root (on the command line: --data) must name the folder of the images")
+    return expanded(data.root)
+
+
+def train_part(data: Data) -> Part:
+    """The part of the images that is trained on."""
+    return "train" if data.evaluate_on == "test" else "train-without-validation"
 
 
 def evaluation_batch(side: int) -> int:
@@ -72,17 +97,58 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
     Raises:
         ValueError: the images are not there, or not what the config says.
     """
-    if data.name in DENSE:
-        return dense(data, seed, device)
-    if data.name in BOXED:
-        return boxes(data, seed, device)
+    if data.name in (*DENSE, *BOXED):
+        from .scenes import boxes, dense
+
+        return (dense if data.name in DENSE else boxes)(data, seed, device)
     if data.workers is not None:
+        from .photos import loaded
+
         return loaded(data, seed, device, evaluation_batch)
     images = SETS[data.name](data)
     labelled, test = resident(images, data, seed, device)
     if data.unlabelled is None:
         return labelled, test
     return beside(labelled, images.train, data, lambda other: SETS[other.name](other).train), test
+
+
+def beside(train: SmallImages, images: Labelled, data: Data, read: Callable[[Data], Labelled]) -> Joined:
+    """Batches of both kinds of images, augmented alike by seeds of their own.
+
+    Args:
+        train: the images with labels.
+        images: the same before any augmentation.
+        data: says which images without labels, and how many in a batch.
+        read: the training images of a config.
+
+    Raises:
+        ValueError: there are no labels at all, or images of another shape.
+    """
+    if train.unlabelled_count:
+        raise ValueError("data.unlabelled joins images with labels, and no training image has one; leave it out")
+    more = read(replace(data, labels_per_class=None)) if data.unlabelled == "all" else _pictures(images, data)
+    ours, theirs = images.images.shape[1:], more.images.shape[1:]
+    if ours != theirs:
+        raise ValueError(
+            f"images with labels are {list(ours)} and those without {list(theirs)} (channels, height, width): they "
+            f"must be alike; give data.size, or other images"
+        )
+    without = replace(
+        train,
+        images=more.images,
+        target=torch.full_like(more.target, -1),
+        batch_size=data.unlabelled_batch or data.batch_size,
+        passes=1,
+        seed=train.seed + APART,
+        listing=more.listing,
+    )
+    return Joined(train, without)
+
+
+def _pictures(like: Labelled, data: Data) -> Labelled:
+    root, cache = expanded(str(data.unlabelled)), cache_folder() / "pictures" if data.cache else None
+    size = like.images.shape[-1]
+    return unlabelled(root, size, like.num_classes, skip_broken=data.skip_broken, cache=cache)
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:
@@ -136,9 +202,13 @@ def evaluation_source(
         batch_size: at most so many at once; ``None`` = the usual number.
     """
     if data.name in (*DENSE, *BOXED):
+        from .scenes import boxes_test, dense_test
+
         found = dense_test(data, device) if data.name in DENSE else boxes_test(data, device)
         return replace(found, batch_size=min(batch_size or found.batch_size, found.batch_size))
     if data.workers is not None:
+        from .photos import loaded_test
+
         return loaded_test(data, device, lambda side: batch_size or evaluation_batch(side))
     return resident_test(SETS[data.name](data), device, batch_size)
 

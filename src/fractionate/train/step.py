@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,15 @@ from ..rows import Logits, Progress
 from ..tasks import Diverged
 from ..tasks.rows import gathered
 from ..world import World
-from .build import Training
 from .device import autocast
-from .diverged import explain, gradient_diverged
-from .health import LossScale, NotFinite, blame
+from .health import LossScale, NotFinite, blame, explain, gradient_diverged
 from .join import Join
 from .lockstep import Common
 from .log import ROWS, UPDATE, Lap, Laps
 from .parts import Part, as_rows, means_and_losses, taken
+
+if TYPE_CHECKING:
+    from .build import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,12 +230,9 @@ class Stepper:
             if self.whole:
                 yield Part(lg, 1 / self.world.size, 1.0 * processes, last)
                 continue
-            share = piece.share if self.total is None else self._weight(lg, piece)
+            # what the rows count for, per image of the whole step; nothing if they are borrowed
+            share = piece.share if not self.total else lg.total_weight * bool(piece.share) / (piece.whole or len(piece))
             yield Part(lg, share, share * processes, last)
-
-    def _weight(self, lg: Logits | PixelMaps, batch: Batch) -> Tensor:
-        """What the rows of a part count for, per image of the whole step; nothing if they are borrowed."""
-        return lg.total_weight * bool(batch.share) / (batch.whole or len(batch))
 
     def _rows(self, batch: Batch) -> Logits | PixelMaps:
         t = self.training

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .by_timm import BEGINS, by_timm
 from .policies import AUGMENTATIONS
 
 Crop = Literal["pad", "random-resized"]
@@ -41,7 +42,8 @@ class Shown:
         scale: smallest and largest area of a random crop, as shares of the photo's.
         shift: of ``"pad"``, by up to so many pixels, black beyond the border.
         flip: mirror half of the images.
-        augment: a name of ``AUGMENTATIONS``, or torchvision's ``"randaugment-2-9"`` and ``"trivialaugment"``.
+        augment: a name of ``AUGMENTATIONS``, torchvision's ``"randaugment-2-9"`` and ``"trivialaugment"``, or timm's
+            RandAugment, ``"rand-m9-mstd0.5-inc1"``.
         erasing: chance that a patch takes the colour ``fill``.
         fill: a colour of 0..255 per channel.
         interpolation: of the crop, with antialiasing.
@@ -78,6 +80,8 @@ class Shown:
         if self.augment in TORCHVISION:
             with drawn_by(keyed(number, 1)):
                 image = _policy(self.augment)(image)
+        elif self.augment.startswith(BEGINS):
+            image = by_timm(image, self.augment, self.fill, self.interpolation, keyed(number, 1))
         elif own := AUGMENTATIONS[self.augment]:
             image = own(image[None], torch.Generator().manual_seed(keyed(number, 1)))[0]
         if self.erasing:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ...probe.cost import in_time
+from ..._terminal import in_time
 from ...runs.stop import duration
 
 KEEP = 3  # one of so many goes on

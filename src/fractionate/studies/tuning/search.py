@@ -144,9 +144,7 @@ class Search:
         if self.store.brackets:
             return
         plan = self.plan()
-        size = largest(plan.search * ROUND_OF_DEFAULTS, len(self.usual), self.ladder, GUESTS)
-        if size < min(FEWEST, len(self.usual)):
-            raise ValueError(self._too_small())
+        size = first_size(self.budget, plan, len(self.usual), self.epochs, self.per_run)
         self.say(self._divided(plan, size))
         self.store.add_usual(self.usual[:size], self.draft, self.methods)
         self.store.open_bracket(size)
@@ -160,18 +158,6 @@ class Search:
             f"{plan.search:.0f} for the search, {plan.repeats} more seeds for the finalists, {plan.seeds} fresh seeds "
             f"to confirm; first the {size} published methods as they come{missing}"
         )
-
-    def _too_small(self) -> str:
-        least = next(n for n in range(1, 10_000) if divided(n, 2).search * ROUND_OF_DEFAULTS >= self._smallest())
-        need, unit = least * self.per_run, "runs" if self.budget.unit == "runs" else "seconds"
-        return (
-            f"--budget {self.budget} is too small: {least} runs of {self.epochs} epochs are the least, here about "
-            f"{need:.0f} {unit}{'' if unit == 'runs' else ' and the teachers'}; give more, or shorten the runs "
-            "(--epochs)"
-        )
-
-    def _smallest(self) -> float:
-        return price(FEWEST, self.ladder, GUESTS)
 
     def _next_size(self) -> int:
         if not self.methods:
@@ -225,3 +211,28 @@ class Search:
         goes = "" if last or not good else f"; {len(on)} go on"
         self.say(f"bracket {bracket + 1}, {until} of {self.epochs} epochs: {len(here)} students{failed}, {best}{goes}")
         return on
+
+
+def first_size(budget: Budget, plan: Plan, count: int, epochs: int, per_run: float = 1.0) -> int:
+    """Students of the first bracket, which are published methods as they come.
+
+    Args:
+        budget, plan: what is there, and how it is divided.
+        count: how many methods there are.
+        epochs: of a run of full length.
+        per_run: what such a run costs, in the budget's unit.
+
+    Raises:
+        ValueError: it does not pay for three.
+    """
+    ladder = rungs(epochs)
+    size = largest(plan.search * ROUND_OF_DEFAULTS, count, ladder, GUESTS)
+    if size >= min(FEWEST, count):
+        return size
+    smallest = price(FEWEST, ladder, GUESTS)
+    least = next(n for n in range(1, 10_000) if divided(n, 2).search * ROUND_OF_DEFAULTS >= smallest)
+    need = "" if budget.unit == "runs" else f", here about {least * per_run:.0f} seconds and the teachers"
+    raise ValueError(
+        f"--budget {budget} is too small: {least} runs of {epochs} epochs are the least{need}; give more, or shorten "
+        "the runs (--epochs)"
+    )

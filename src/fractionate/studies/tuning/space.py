@@ -11,12 +11,13 @@ from ...config.files import override
 from ...config.method import METHODS, MethodSpec, Value, Wrapper
 from ...config.run import Monitors, Network, Run
 from ...recipes import find, placed
-from ..chosen import Choice
-from ..compare import every_method
+from ..usual import every_method
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
+
+    from ..chosen import Choice
 
 BASELINE = "kd"  # what a tuned student is compared with
 Draft = Callable[[MethodSpec, int], Run]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._files import write_atomically
+from ..._terminal import in_time
 from ...config.method import MethodSpec
 from ...config.run import Network
-from ...probe.cost import in_time
-from ...recipes import find
+from ...recipes import find, placed
 from ...report.page import write_page
 from ...report.tuning import Arm, Try, Tuning, write_tuning
 from ...runs.lock import locked
@@ -21,10 +21,10 @@ from ...runs.stop import Stopped
 from ..chosen import Choice, chosen_jobs
 from ..jobs import Options
 from ..shipped import EXPORTED, hand_over
-from .budget import Budget
+from .budget import Budget, divided
 from .confirm import Confirmed, Finalist, arms, confirm, finals
 from .rungs import reached
-from .search import TEACHER, Search
+from .search import TEACHER, Search, first_size
 from .space import BASELINE, Setting, drafts, published, tuned_methods
 from .store import FILE, Store, Tried
 
@@ -94,6 +94,10 @@ def _tuned(
     wish: Wish, usual: Sequence[Setting], store: Store, out: Path, console: Console, options: Options, workers: int
 ) -> Path:
     learned = replace(wish.choice, validation=True)
+    if wish.budget.unit == "runs":  # nothing has to be measured: refused before a teacher is trained
+        found = placed(learned.recipe, learned.root, validation=True)
+        epochs = drafts(learned, found.teacher().student)(MethodSpec(BASELINE), 0).epochs
+        first_size(wish.budget, divided(wish.budget.amount, wish.seeds), len(usual), epochs)
     with store.spending(TEACHER, 0.0):
         teacher = _teacher(learned, out / SEARCHED, console, options)
     draft = drafts(learned, teacher)
