@@ -28,6 +28,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from fractionate._headlines import headline_of
@@ -70,8 +71,8 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
         _copy_teacher(study / TEACHER, kept / study.name / TEACHER)
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
-    for row in written:
-        _own_teacher(row, study)
+    for row in (*written, *(f.parent for f in (kept / study.name / TEACHER).glob(SUMMARY))):
+        _without_place(row, study)
     return written
 
 
@@ -134,20 +135,7 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(folder / name, place / name)
-    _without_places(place)
     return place
-
-
-def _own_teacher(row: Path, study: Path) -> None:
-    """Name the study's own teacher as people type it, wherever it lay when the student learned from it."""
-    config = row / CONFIG
-    run = from_yaml(config.read_text(encoding="utf-8"), str(config))
-    place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
-    own = study / TEACHER / STUDENT
-    files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
-    if run.teacher and place and files and place.read_bytes() == own.read_bytes():
-        typed = Path("runs", study.name, TEACHER, STUDENT).as_posix()
-        config.write_text(to_yaml(replace(run, teacher=replace(run.teacher, checkpoint=typed))), encoding="utf-8")
 
 
 def _copy_teacher(folder: Path, place: Path) -> None:
@@ -159,25 +147,35 @@ def _copy_teacher(folder: Path, place: Path) -> None:
         (place / DIGEST).write_text(_digest(folder / STUDENT) + "\n", encoding="utf-8")
 
 
-def _without_places(folder: Path) -> None:
-    """Take out of a kept run where its images, its teacher and its folder lay."""
-    config, summary = folder / CONFIG, folder / SUMMARY
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _without_place(row: Path, study: Path) -> None:
+    """Name the study's folder and its own teacher as people type them, wherever on this machine it was trained.
+
+    Where the images lay is left out.
+    """
+    config, summary = row / CONFIG, row / SUMMARY
+    run = from_yaml(config.read_text(encoding="utf-8"), str(config))
+    place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
+    own, typed = study / TEACHER / STUDENT, Path("runs", study.name)
+    files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
+    if run.teacher and place and files and place.read_bytes() == own.read_bytes():
+        teacher = replace(run.teacher, checkpoint=(typed / TEACHER / STUDENT).as_posix())
+        config.write_text(to_yaml(replace(run, teacher=teacher)), encoding="utf-8")
     run = from_yaml(config.read_text(encoding="utf-8"), str(config))
     if run.data.root is not None:
         config.write_text(to_yaml(replace(run, data=replace(run.data, root=None))), encoding="utf-8")
-    facts = json.loads(summary.read_text(encoding="utf-8"))
-    words = facts.get("command", [])
-    kept = [w for i, w in enumerate(words) if not _of_a_place(w, words[i - 1] if i else "")]
-    if kept != words:
-        summary.write_text(json.dumps({**facts, "command": kept}, indent=1) + "\n", encoding="utf-8")
-
-
-def _of_a_place(word: str, before: str) -> bool:
-    return before in PLACES or word.partition("=")[0] in PLACES
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    found = json.loads(summary.read_text(encoding="utf-8"))
+    words = found.get("command") or []
+    shorter = [
+        typed.as_posix() if word == "--out" and Path(x).is_absolute() else x
+        for word, x in pairwise(["", *words])
+        if "--data" not in (word, x) and not x.startswith("--data=")
+    ]
+    if shorter != words:
+        summary.write_text(json.dumps(found | {"command": shorter}, indent=1) + "\n", encoding="utf-8")
 
 
 def _same_weights(new: Path, old: Path) -> None:
