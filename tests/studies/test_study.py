@@ -254,7 +254,7 @@ def test_the_list_names_every_study_with_its_question(capsys: pytest.CaptureFixt
         (["delta", "epochs=3"], "--epochs N"),
         (["delta", "seed=3"], "--seeds N"),
         (["delta", "data.evaluate_on=test"], "confirms on the test part"),
-        (["delta", "--on", "segmentation"], "classifiers"),
+        (["delta", "--on", "segmentation", "--data", "no-such-folder"], "no-such-folder"),
         (["delta", "--data", "somewhere"], "nothing to point to"),
         (["delta", "optimiser.lr=1"], "unknown key"),
     ],
