@@ -97,11 +97,8 @@ def parts_of(root: Path) -> dict[Kind, Path]:
             nobody can say whether they are parts or classes.
     """
     if not _is_dir(root):
-        told = (
-            f"{printable(root)} is a file (unpack it)"
-            if os.path.isfile(root)
-            else f"there is no folder {printable(root)}"
-        )
+        name, a_file = printable(root), os.path.isfile(root)
+        told = f"{name} is a file (unpack it)" if a_file else f"there is no folder {name}"
         raise ValueError(f"{told}; give the folder that holds one folder of images per class")
     names = folders(root)
     kinds = {name: kind for name in names if (kind := kind_of(name))}
