@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from fractionate.data.boxes import BoxImages, annotated, unpacked
+from fractionate.tasks import boxes_drawn
 from tests.detection import trees
 
 
@@ -181,3 +184,21 @@ def test_the_real_format_is_read(shared_data: Path, tmp_path: Path) -> None:
         assert max(known.size) == 160
         assert bool((known.boxes[:, 2:] > known.boxes[:, :2]).all())
     Image.open(next(iter(test.found)).place.open("rb")).verify()
+
+
+def test_the_pictures_of_a_page_show_the_image_itself_and_frames_around_its_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = source(trees.coco(tmp_path / "coco"), "test")
+    none = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
+    monkeypatch.setattr(boxes_drawn, "detected", lambda net, images, sizes: [none])
+    drawn = boxes_drawn.drawings(torch.nn.Identity(), None, found, count=1)
+    (name,) = [n for n in drawn if n.endswith(".png")]
+    image = Image.fromarray(trees.picture(1000 + int(name[:5]))[0])  # as trees.coco made it
+    with Image.open(io.BytesIO(drawn[name])) as strip:
+        wide, high = strip.width // 3, strip.height
+        whole = np.asarray(image.resize((wide, high), Image.Resampling.BILINEAR), dtype=int)
+        parts = [np.asarray(strip.convert("RGB"), dtype=int)[:, i * wide : (i + 1) * wide] for i in range(3)]
+    assert abs(parts[0] - whole).max() <= 2
+    assert (parts[2] == parts[0]).all()  # the student found nothing
+    assert 0 < (parts[1] != parts[0]).any(2).mean() < 0.2  # frames, and the image inside them

@@ -100,3 +100,9 @@ def test_what_cannot_be_done_by_the_pixel_is_refused() -> None:
             fr.pixel_losses(method, *maps())
     with pytest.raises(ValueError, match="chunk"):
         fr.pixel_losses(M.kd(), *maps(), chunk=0)
+
+
+def test_pixels_without_labels_are_refused_with_the_way_to_their_loss(unchecked: None) -> None:
+    student, teacher, _ = maps()
+    with pytest.raises(ValueError, match=r"target is None.*rows\.pixels"):
+        fr.pixel_losses(M.kd(), student, teacher, None)  # type: ignore[arg-type]
