@@ -158,15 +158,14 @@ def _without_place(row: Path, study: Path) -> None:
     """
     config, summary = row / CONFIG, row / SUMMARY
     run = from_yaml(config.read_text(encoding="utf-8"), str(config))
-    place = None if run.teacher is None or run.teacher.checkpoint is None else Path(run.teacher.checkpoint)
-    own, typed = study / TEACHER / STUDENT, Path("runs", study.name)
-    files = place is not None and place.is_absolute() and place.is_file() and own.is_file()
-    if run.teacher and place and files and place.read_bytes() == own.read_bytes():
-        teacher = replace(run.teacher, checkpoint=(typed / TEACHER / STUDENT).as_posix())
-        config.write_text(to_yaml(replace(run, teacher=teacher)), encoding="utf-8")
-    run = from_yaml(config.read_text(encoding="utf-8"), str(config))
-    if run.data.root is not None:
-        config.write_text(to_yaml(replace(run, data=replace(run.data, root=None))), encoding="utf-8")
+    typed, own = Path("runs", study.name), study / TEACHER / STUDENT
+    kept = replace(run, data=replace(run.data, root=None))
+    if run.teacher and run.teacher.checkpoint and Path(run.teacher.checkpoint).is_absolute():
+        place = Path(run.teacher.checkpoint)
+        if place.is_file() and own.is_file() and place.read_bytes() == own.read_bytes():
+            kept = replace(kept, teacher=replace(run.teacher, checkpoint=(typed / TEACHER / STUDENT).as_posix()))
+    if kept != run:
+        config.write_text(to_yaml(kept), encoding="utf-8")
     found = json.loads(summary.read_text(encoding="utf-8"))
     words = found.get("command") or []
     shorter = [

@@ -143,29 +143,22 @@ def teacher_figure(rows: Sequence[Row], inks: Sequence[str]) -> Figure | None:
     """Confidence and multimodality of the rows' teacher over the images; None where no folder has them."""
     summaries = (summary for row in rows for summary in row.group.summaries)
     seen = next((s.sureness for s in summaries if s.sureness is not None and s.sureness.spread), None)
-    if seen is None:
+    if seen is None or seen.spread is None:
         return None
-    found = dict(seen.spread)
+    found, at = seen.spread, "% of the images"
     names = {"label": "T 1", "label_soft": f"T {seen.temperature:g}"}
-    sure = [_sorted(names[key], ink, found[key]) for key, ink in zip(names, inks, strict=False) if key in found]
-    modes = [_sorted("classes considered", inks[2], found["modes"])] if "modes" in found else []
+    sure = [_sorted(names[key], ink, found[key]) for key, ink in zip(names, inks, strict=False)]
     sure = sure[: 1 if seen.temperature == 1 else 2]
-    at = "% of the images"
-    panels = []
-    if sure:
-        panels.append(curves_panel("Probability of the label", sure, Axes((0, 100), (0, 1), False, "probability", at)))
-    if modes:
-        top = max(2.0, *found["modes"])
-        panels.append(curves_panel("Classes considered", modes, Axes((0, 100), (1, top), False, "classes", at)))
-    title, caption = TEACHER_WORDS
-    said = (
-        [" and ".join(f"{number(_median(line), 3)} at {line.label}" for line in sure) + " for the label"]
-        if sure
-        else []
+    modes, top = _sorted("classes considered", inks[2], found["modes"]), max(2.0, *found["modes"])
+    panels = (
+        curves_panel("Probability of the label", sure, Axes((0, 100), (0, 1), False, "probability", at)),
+        curves_panel("Classes considered", [modes], Axes((0, 100), (1, top), False, "classes", at)),
     )
-    said += [f"{number(_median(line), 1)} of {seen.classes} classes considered" for line in modes]
+    title, caption = TEACHER_WORDS
+    said = " and ".join(f"{number(_median(line), 3)} at {line.label}" for line in sure)
+    said += f" for the label, {number(_median(modes), 1)} of {seen.classes} classes considered"
     legend = tuple((line.label, line.ink) for line in sure)
-    return Figure("teacher", title, f"{caption} Seen here, the medians: {', '.join(said)}.", tuple(panels), legend)
+    return Figure("teacher", title, f"{caption} Seen here, the medians: {said}.", panels, legend)
 
 
 def _sorted(label: str, ink: str, values: Sequence[float]) -> Series:

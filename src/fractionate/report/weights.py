@@ -11,6 +11,7 @@ from fractionate._terminal import one_line
 
 STREAMS = ("deepkd", "dot")
 PLAIN = "+reweighted"
+SPREAD = ("label", "label_soft", "modes")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Weights:
 class Sureness:
     """A teacher's mean probability of the label on ``images`` training images, and how many classes it considers.
 
-    ``spread`` has the same over the images, from the least to the largest in equal steps; empty in older folders.
+    ``spread`` has :data:`SPREAD` over the images, from the least to the largest in equal steps; None in older folders.
     """
 
     images: int
@@ -50,7 +51,7 @@ class Sureness:
     temperature: float
     modes: float
     classes: int
-    spread: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    spread: Mapping[str, tuple[float, ...]] | None = None
 
     def __str__(self) -> str:
         warm = f", {self.label_soft:.3f} at T {self.temperature:g}" if self.temperature != 1 else ""
@@ -94,10 +95,9 @@ def sureness_of(raw: object) -> Sureness | None:
             float(found[n]) for n in ("label", "label_soft", "temperature", "modes")
         )
         images, classes, several = int(found["images"]), int(found["classes"]), found.get("spread") or {}
-        spread = tuple((one_line(name), tuple(float(v) for v in several[name])) for name in sorted(several))
-        if not all(len(values) > 1 and all(map(math.isfinite, values)) for _, values in spread):
-            spread = ()
-        return Sureness(images, label, label_soft, temperature, modes, classes, spread)
+        spread = {name: tuple(float(v) for v in several[name]) for name in SPREAD if name in several}
+        whole = all(len(spread.get(name, ())) > 1 and all(map(math.isfinite, spread[name])) for name in SPREAD)
+        return Sureness(images, label, label_soft, temperature, modes, classes, spread if whole else None)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
 

@@ -13,6 +13,11 @@ WEIGHED = {
 }
 
 
+def _of(one: Teaching) -> str:
+    """What the name of an arm ends in, by its teacher."""
+    return f" · {one.name or 'usual'} teacher"
+
+
 def teacher_confidence() -> Study:
     """Four teachers from weak to certain."""
     taught = (
@@ -24,7 +29,7 @@ def teacher_confidence() -> Study:
     arms = [Arm("labels alone", "ce")]
     contrasts: list[Contrast] = []
     for one in taught:
-        at = f" · {one.name or 'usual'} teacher"
+        at = _of(one)
         deep = beside(Arm(f"kd+deepkd{at}", "kd+deepkd", teacher=one.name))
         arms += [Arm(f"kd{at}", "kd", teacher=one.name), Arm(f"dkd{at}", "dkd", teacher=one.name), *deep]
         contrasts += [*against(deep[0].name, f"kd{at}", deep[2].name), *against(f"dkd{at}", f"kd{at}")]
@@ -48,7 +53,7 @@ def teacher_augmentation() -> Study:
     )
     arms = [Arm("labels alone", "ce")]
     for one in taught:
-        at = f" · {one.name or 'usual'} teacher"
+        at = _of(one)
         arms += [Arm(f"{base}{at}", base, teacher=one.name) for base in ("kd", "dkd", "gdkd")]
     gain = Contrast(
         "the lead of gdkd over dkd with the strong teacher",
@@ -79,7 +84,7 @@ def auto_weights() -> Study:
     arms = [Arm("labels alone", "ce")]
     contrasts: list[Contrast] = []
     for one in taught:
-        at = f" · {one.name or 'usual'} teacher"
+        at = _of(one)
         for base, (published, open_, values) in WEIGHED.items():
             auto = Arm(f"{base}, auto{at}", f"{base}(weights=auto)", teacher=one.name)
             tuned = Arm(f"{base}, tuned{at}", open_, teacher=one.name, values=values)
@@ -103,9 +108,9 @@ def k1_equals_dkd() -> Study:
     taught = (Teaching(), Teaching("weak", "trained for a tenth of the epochs", length=0.1))
     arms = [Arm("labels alone", "ce")]
     for one in taught:
-        at = f" · {one.name or 'usual'} teacher"
+        at = _of(one)
         arms += [Arm(f"dkd{at}", "dkd", teacher=one.name), Arm(f"gdkd(k=1){at}", "gdkd(k=1)", teacher=one.name)]
-    names = [f" · {one.name or 'usual'} teacher" for one in taught]
+    names = [_of(one) for one in taught]
     return Study(
         "k1-equals-dkd",
         "Is GDKD with k = 1 the same as DKD?",
