@@ -57,3 +57,5 @@ def launch(name: str, processes: int, folder: Path) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     sys.path.insert(0, str(EXAMPLES))
     torch.save(run(sys.argv[1]), Path(sys.argv[2]) / f"{sys.argv[1]}-{os.environ['RANK']}.pt")
+    sys.stdout.flush()
+    os._exit(0)  # torch's threads now and then abort a process that leaves; all that is asked for is written
