@@ -137,6 +137,7 @@ def test_a_value_is_chosen_by_its_mean_among_those_that_are_numbers(
     assert best(tried).value == "1"
     assert best({"1": [float("nan")], "2": [float("nan")]}).value == "1"
     monkeypatch.setitem(HEADLINES, "error", Headline("error", "error", "error", higher=False))
+    facts = {"schema": 1, "headline": "error", "last_error": 1.0, "method": "kd", "seed": 0}
     (tmp_path / "summary.json").write_text(json.dumps(facts))
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n')
     assert best(tried, {"1": [tmp_path]}).value == "4"
