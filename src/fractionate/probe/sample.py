@@ -108,7 +108,7 @@ class Thinned:
         """The batches, most images left out."""
         place = start * self.source.batch_size
         for batch in self.source.batches(epoch, start):
-            kept = torch.arange(-place % self.step, len(batch), self.step, device=batch.images.device)
+            kept = torch.arange(len(batch), device=batch.images.device)[-place % self.step :: self.step]
             place += len(batch)
             if len(kept):
                 some = None if batch.labelled is None else -(-batch.labelled * len(kept) // len(batch))
