@@ -325,6 +325,8 @@ def test_shares_of_classes_are_in_percent_over_all_seeds():
     two = [examples((5, 20, 0, 1), (10, 10, 0, 5)), examples((7, 10, 0, 2), (10, 10, 0, 5))]
     assert _share(two) == [60.0, 75.0, 0.0, 30.0]
     assert _of_teacher(two) == [100.0, 50.0, 0.0, 100.0]
+    one = [examples((1,), (1,), count=(1,))]
+    assert _share(one) == _of_teacher(one) == [100.0]
 
 
 def test_the_classes_that_gained_and_lost_most_come_first_and_last():
