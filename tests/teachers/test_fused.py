@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from fractionate.data import Batch
 from fractionate.models import create
 from fractionate.models.cifar import CIFAR
+from fractionate.probe.cost import Cost, Machine
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.teachers import convolution
@@ -235,6 +237,23 @@ def test_a_run_says_in_its_summary_what_became_of_its_teacher(
     assert facts.get("teacher_fused", "0 of").startswith(f"{count} of")
     assert ("teacher_fused" in facts) == bool(count) == bool(kernels.calls)
     assert RunFolder(tmp_path / "seed-0").summary().get("teacher_fused") == facts.get("teacher_fused")
+
+
+def test_a_profile_counts_what_is_fused_like_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through torch's own dispatch, with kernels for the CPU."""
+    monkeypatch.setattr(convolution, "DEVICES", ("cpu",))
+    twin, times = Kernels().right, itertools.cycle([0.5, 1.0])
+    net, images = folded(CIFAR["resnet8"](10), torch.randn(IMAGES)), torch.randn(IMAGES)
+    with Cost(Machine(1e9, 1e9)) as plain, torch.inference_mode():
+        net(images)
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl("cudnn_convolution_relu", lambda x, w, b, *how: twin(x, w, None, b, *how), "CPU")
+        library.impl("cudnn_convolution_add_relu", lambda x, w, z, a, b, *how: twin(x, w, z, b, *how), "CPU")
+        assert fused(net, images, seconds=lambda work: next(times)).said.startswith("7 of 7")
+        with Cost(Machine(1e9, 1e9)) as found, torch.inference_mode():
+            net(images)
+    assert found.flops == plain.flops > 0
+    assert found.bytes < plain.bytes
 
 
 @pytest.mark.gpu
