@@ -197,6 +197,8 @@ def _steps(options: argparse.Namespace) -> Iterator[Command]:
     for name, *more in (
         ("trainer", "--rounds", "21"),
         ("side_by_side",),
+        ("frozen",),
+        ("passes",),
         ("step", "--channels-last", "--rounds", "51"),
         ("optimizer",),
         ("data",),

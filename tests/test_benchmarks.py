@@ -11,11 +11,12 @@ import pytest
 import torch
 
 # Benchmarks are run from the root of a checkout and not installed.
-from benchmarks import losses, measure, optimizer, record, step
+from benchmarks import frozen, losses, measure, optimizer, passes, record, step
 
-BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer}
+BENCHMARKS = {"step": step, "losses": losses, "optimizer": optimizer, "frozen": frozen, "passes": passes}
 BASE = {"step": {step.ONE}, "losses": {losses.THEIRS, losses.FLOOR}, "optimizer": {optimizer.LOOPS, optimizer.ADAM}}
-CONTENDERS = {"step": 5, "losses": 6 * len(losses.METHODS), "optimizer": 12}
+BASE |= {"frozen": {frozen.PLAIN}, "passes": {passes.AFTER}}
+CONTENDERS = {"step": 5, "losses": 6 * len(losses.METHODS), "optimizer": 12, "frozen": 3, "passes": 3}
 OPTIONS = {"losses": ["--no-memory"]}
 
 

@@ -44,8 +44,6 @@ class Many:
         return [work() for work in works]
 
     def record(self, work: Callable[[], list[Outcome]]) -> tuple[list[Outcome], Callable[[], None]]:
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
         made: list[list[Outcome]] = []
 
         def flat() -> list[Tensor]:
@@ -57,6 +55,8 @@ class Many:
         with torch.no_grad():
             for x, value in before:
                 x.copy_(value)
+        if self.fails:  # after all of the host's work
+            raise RuntimeError("operation not permitted when stream is capturing")
         static = [torch.full_like(x, torch.nan) for outcome in made[-1] for x in _flat(outcome)]
         rest = iter(static)
         outcomes = [_refilled(outcome, rest) for outcome in made[-1]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .._typing import Float
 
@@ -92,6 +92,14 @@ WIDTHS = (64, 128, 256, 512, 512)
 LAST_SIZE = 4
 
 
+def halved_to_last(x: Float[Tensor, "n ch h w"]) -> Float[Tensor, "n ch h2 w2"]:
+    """Maxima of 2 x 2 where the map is larger than 4 x 4."""
+    return F.max_pool2d(x, 2) if min(x.shape[2:]) > LAST_SIZE else x
+
+
+fx.wrap("halved_to_last")  # one step of a trace: it looks at the size
+
+
 class VGG(nn.Module):
     """Five blocks of 3 x 3 convolutions (with bias), batch norm and ReLU; 2 x 2 maxima between them.
 
@@ -127,8 +135,8 @@ class VGG(nn.Module):
         """Five blocks (before the maxima), pooled vector."""
         taps: list[Tensor] = []
         for i in range(len(WIDTHS)):
-            if 1 <= i < 4 or (i == 4 and min(x.shape[2:]) > LAST_SIZE):
-                x = F.max_pool2d(x, 2)
+            if i:
+                x = F.max_pool2d(x, 2) if i < 4 else halved_to_last(x)
             x = F.relu(self.get_submodule(f"block{i}")(x), inplace=True)
             taps.append(x)
         return [*taps, pool(x)]

@@ -41,7 +41,8 @@ def summarize(
 
     ``backward_passes`` are those per step that the method needs; watching a run takes more. ``changes`` are the fields
     of the config that were changed when the run was resumed, ``skipped`` the steps left out as not finite. ``graph``
-    says whether steps were played as a recording, or why not. ``effective_weights`` are those of
+    says whether steps were played as a recording, or why not, ``teacher_fused`` how many of a live teacher's
+    convolutions on a GPU take along what follows them. ``effective_weights`` are those of
     :func:`fractionate.methods.effective_weights`, and ``teacher_facts`` what the teacher says about some of the
     training images without augmentation (null: not measured). ``images`` is what a network that is taught by this one
     later has to be shown, ``preprocessing`` what the student does to pixels itself (null: as the data have them), and
@@ -73,6 +74,7 @@ def summarize(
         **({"together": loop.common.students} if loop.common else {}),  # runs that took turns
         "watched": training.watch is not None,
         "ema": run.ema,
+        **({"teacher_fused": said} if (said := getattr(training.teacher, "fused", None)) else {}),  # on a GPU
         "graph": (loop.captured.reason or "recorded") if loop.captured else None,
         "skipped": loop.guard.skipped,
         **getattr(test, "facts", dict)(),

@@ -40,6 +40,7 @@ class LiveTeacher:
         net: the teacher; it is frozen and put into evaluation mode.
         ask: how its logits are taken.
         dtype: that of the autocast in which it runs, wherever it is called; ``None`` leaves that to the caller.
+        fused: what became of its convolutions on a GPU (:func:`fractionate.teachers.fused.fused`), for the summary.
 
     Example:
         >>> teacher = LiveTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
@@ -51,6 +52,7 @@ class LiveTeacher:
     net: nn.Module
     ask: Ask = logits_of
     dtype: torch.dtype | None = None
+    fused: str | None = None
 
     def __post_init__(self) -> None:
         frozen(self.net)

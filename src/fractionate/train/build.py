@@ -15,10 +15,11 @@ from ..methods import Method, TeacherFacts
 from ..models import Ask, Preprocessing, logits_of, train_token
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
+from ..teachers.fused import fused
 from ..teachers.live import LiveTeacher, Teacher, folded, in_channels_last
 from ..teachers.table import tabled
 from ..world import current
-from .device import fixed_threads, kept_dtype, place, settled_precision
+from .device import fixed_threads, fuses, kept_dtype, place, settled_precision, tuned
 from .facts import facts_of, settled
 from .health import check_weights
 from .lockstep import Common
@@ -215,10 +216,15 @@ def _shortened(run: Run, net: nn.Module, train: Source, task: Task) -> Teacher:
     images, ask = next(iter(train.batches(1))).images, asking(task)
     kept = kept_dtype(run)
     short = folded(net, images, channels_last=run.channels_last, compiled=run.compile_teacher, ask=ask, dtype=kept)
+    said = None
+    if fuses(run, images.device):
+        with tuned(images.device):
+            made = fused(short, images, ask=ask, dtype=kept)
+        short, said = made.net, made.said
     folder = cache_folder() / "teacher-tables" if run.teacher_table_place == "file" else None
     dtype = getattr(torch, run.teacher_table_dtype)
     return tabled(
-        LiveTeacher(short, ask, kept), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net
+        LiveTeacher(short, ask, kept, said), train, mode=run.teacher_table, folder=folder, dtype=dtype, known_as=net
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..config.run import Run
+from ..teachers import convolution
 from ..world import launched
 
 
@@ -85,8 +86,16 @@ def kept_dtype(run: Run) -> torch.dtype | None:
 
     A table is filled in float32, so that runs of every precision read the same one; pictures of dense teachers are too.
     """
-    live = run.precision != "float32" and run.teacher_table == "off" and run.task.name == "classification"
-    return getattr(torch, run.precision) if live else None
+    return getattr(torch, run.precision) if run.precision != "float32" and _asked_live(run) else None
+
+
+def fuses(run: Run, device: torch.device) -> bool:
+    """Whether a live teacher's convolutions may take along what follows them; cuDNN's kernels want channels last."""
+    return device.type in convolution.DEVICES and run.channels_last and not run.compile_teacher and _asked_live(run)
+
+
+def _asked_live(run: Run) -> bool:
+    return run.teacher_table == "off" and run.task.name == "classification"
 
 
 @contextmanager
