@@ -185,6 +185,7 @@ class Lines:
         self.reached = [0.0] * len(jobs)  # epochs
         self.scores: dict[int, str] = {}  # as last measured
         self.begun: float | None = None  # the first job, which processes that start have kept waiting
+        self.first: tuple[float, float] | None = None  # when its first steps were taken, and how many epochs they were
         self.printed, self.ended = self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
@@ -208,6 +209,7 @@ class Lines:
         """Count what was trained since the job's last event, or where it begins."""
         if event.images_per_s:
             self.trained += event.epoch - self.reached[event.job]
+            self.first = (now, self.trained) if self.first is None else self.first
         self.reached[event.job] = event.epoch
         if event.score is not None:
             self.ended[event.job] = now
@@ -219,9 +221,12 @@ class Lines:
         self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _remaining(self, now: float) -> str:
-        """Time for the epochs that are left in all jobs, as fast as those since the first began."""
+        """Time for the epochs that are left in all jobs, as fast as those after the first steps, which start slowly."""
         left = sum(job.until or job.run.epochs for job in self.jobs) - sum(self.reached)
-        seconds = (now - (self.started if self.begun is None else self.begun)) / self.trained * left
+        since, before = self.started if self.begun is None else self.begun, 0.0
+        if self.first is not None and self.trained > self.first[1]:
+            since, before = self.first
+        seconds = (now - since) / (self.trained - before) * left
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
 
