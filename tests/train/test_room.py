@@ -31,8 +31,8 @@ def test_a_batch_larger_than_the_memory_is_refused_with_what_it_takes_and_what_t
     with pytest.raises(
         ValueError, match=r"8 images of 20000 x 20000 .* at least 35\.8 GiB .* are 8\.0 GiB .*data\.size"
     ):
-        room.check_images_fit(_run(20000), CPU)
-    room.check_images_fit(_run(224), CPU)
+        room.check_images_fit(_run(20000).data, CPU)
+    room.check_images_fit(_run(224).data, CPU)
 
 
 def test_what_a_network_keeps_counts_too_and_is_not_allocated(eight_gib: None) -> None:

@@ -26,7 +26,7 @@ from .log import Watch, watching
 from .networks import build_for
 from .optimizer import grouped, stream_optimizer, streams_of
 from .pixels import seen_by
-from .room import check_images_fit, check_step_fits
+from .room import check_step_fits
 from .sources import sources
 
 
@@ -173,7 +173,6 @@ def _sources(
     if train is not None and test is not None:
         return train, test
     check_images(run)
-    check_images_fit(run, device)
     made = common.once("images", lambda: sources(run.data, run.seed, device), reseeded=True)
     return train or made[0], test or made[1]
 

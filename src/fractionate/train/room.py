@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.data import Data
 from ..config.run import Run
 from ..models import copy_of
 from ..pictures.heads import memory
@@ -16,15 +17,15 @@ CLOSE = 64  # times the images of a step: a network that keeps more of them for 
 GIB = 2**30
 
 
-def check_images_fit(run: Run, device: torch.device) -> None:
+def check_images_fit(data: Data, device: torch.device) -> None:
     """Refuse images of which the batch of one step, as numbers, is larger than the memory.
 
     Raises:
         ValueError: with what it would take and what there is.
     """
-    needed, there = _images(run), available(device)
+    needed, there = _images(data), available(device)
     if there is not None and needed > there:
-        raise ValueError(_told(run, needed, there, "for its images alone"))
+        raise ValueError(_told(data, needed, there, "for its images alone"))
 
 
 def check_step_fits(run: Run, student: nn.Module, device: torch.device) -> None:
@@ -36,13 +37,13 @@ def check_step_fits(run: Run, student: nn.Module, device: torch.device) -> None:
     Raises:
         ValueError: with what it would take and what there is.
     """
-    there = available(device)
-    if there is None or CLOSE * _images(run) <= there:
+    data, there = run.data, available(device)
+    if there is None or CLOSE * _images(data) <= there:
         return
-    kept = _kept(student, _sides(run))
-    needed = _images(run) + (0 if kept is None else kept // 2 * (run.data.batch_size // run.accumulate))
+    kept = _kept(student, _sides(data))
+    needed = _images(data) + (0 if kept is None else kept // 2 * (data.batch_size // run.accumulate))
     if needed > there:
-        raise ValueError(_told(run, needed, there, f"for its images and what {run.student.name} keeps of them"))
+        raise ValueError(_told(data, needed, there, f"for its images and what {run.student.name} keeps of them"))
 
 
 def available(device: torch.device) -> int | None:
@@ -52,16 +53,15 @@ def available(device: torch.device) -> int | None:
     return memory() if device.type == "cpu" else None
 
 
-def _sides(run: Run) -> tuple[int, int]:
+def _sides(data: Data) -> tuple[int, int]:
     """Height and width of the images as the config gives them; 0 where the data decide."""
-    data = run.data
     height, width = data.crop or (data.size or 0, data.size or 0)
     return height, width
 
 
-def _images(run: Run) -> int:
-    height, width = _sides(run)
-    return run.data.batch_size * 3 * height * width * FLOAT
+def _images(data: Data) -> int:
+    height, width = _sides(data)
+    return data.batch_size * 3 * height * width * FLOAT
 
 
 def _kept(net: nn.Module, sides: tuple[int, int]) -> int | None:
@@ -84,12 +84,12 @@ def _kept(net: nn.Module, sides: tuple[int, int]) -> int | None:
     return total
 
 
-def _told(run: Run, needed: int, there: int, what: str) -> str:
-    height, width = _sides(run)
-    field = "data.crop" if run.data.crop else "data.size"
-    fits = run.data.batch_size * there // needed
+def _told(data: Data, needed: int, there: int, what: str) -> str:
+    height, width = _sides(data)
+    field = "data.crop" if data.crop else "data.size"
+    fits = data.batch_size * there // needed
     fewer = f", or fewer in a step (data.batch_size, at most {fits} by this)" if fits else ""
     return (
-        f"a step of {run.data.batch_size} images of {height} x {width} pixels takes at least {needed / GIB:,.1f} GiB "
+        f"a step of {data.batch_size} images of {height} x {width} pixels takes at least {needed / GIB:,.1f} GiB "
         f"{what}, and there are {there / GIB:,.1f} GiB of memory: choose smaller images ({field}){fewer}"
     )
