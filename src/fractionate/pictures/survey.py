@@ -10,7 +10,7 @@ from pathlib import Path
 from .._files import expanded
 from .._terminal import in_bytes
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
-from .layout import TEST_SHARE, Found
+from .layout import TEST_SHARE, Found, Kind
 from .shards import pictures_in
 
 SAMPLES = 64  # pictures whose heads are read
@@ -121,7 +121,7 @@ def _left_out(found: Iterable[Found]) -> str:
     return told_unread(path for one in found for path in one.unread)
 
 
-def _aside(found: Mapping[str, Found]) -> str:
+def _aside(found: Mapping[Kind, Found]) -> str:
     """A validation part that lies beside a test part, and what it is used for."""
     if "test" not in found or "validation" not in found:
         return ""

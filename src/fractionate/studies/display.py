@@ -101,6 +101,7 @@ BOARDS: dict[Board, Callable[[Run, Path], Opened]] = {"tensorboard": _tensorboar
 
 
 EVERY = 60.0  # seconds between two lines about epochs, where there are no bars
+LEAST = 5.0  # seconds of steps, the first ones left out, from which an estimate is made
 
 
 @contextmanager
@@ -203,7 +204,7 @@ class Lines:
             quiet_since = self.printed if event.score is not None else max(self.printed, self.ended[event.job])
             if now - quiet_since >= EVERY and event.epoch < event.epochs:
                 speed = f"{self.scores.get(event.job, '')}{event.images_per_s:,.0f} images/s"
-                self._say(now, f"{title}: {_place(event)}, {speed}, {self._remaining(now)} left")
+                self._say(now, f"{title}: {_place(event)}, {speed}{self._remaining(now, event.score is not None)}")
 
     def _see(self, event: Event, now: float) -> None:
         """Count what was trained since the job's last event, or where it begins."""
@@ -220,15 +221,21 @@ class Lines:
         place = f"[{self.finished}/{len(self.jobs)}, {now - self.started:.0f} s]"
         self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def _remaining(self, now: float) -> str:
-        """Time for the epochs that are left in all jobs, as fast as those after the first steps, which start slowly."""
+    def _remaining(self, now: float, whole: bool) -> str:
+        """Time for the epochs that are left in all jobs, as fast as those after the first steps, which start slowly.
+
+        Nothing where there are only such steps: an estimate from them would be far too long.
+        """
         left = sum(job.until or job.run.epochs for job in self.jobs) - sum(self.reached)
         since, before = self.started if self.begun is None else self.begun, 0.0
-        if self.first is not None and self.trained > self.first[1]:
+        if self.first is not None and self.trained > self.first[1] and now - self.first[0] >= LEAST:
             since, before = self.first
+        elif not whole:
+            return ""
         seconds = (now - since) / (self.trained - before) * left
         hours, minutes = divmod(round(seconds / 60), 60)
-        return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
+        about = f"{hours} h {minutes:02} min" if hours else f"{max(1, minutes)} min"
+        return f", about {about} left"
 
 
 def _scored(event: Event) -> str:
