@@ -300,7 +300,7 @@ def differences() -> str:
         "# Differences from the published code",
         "Where paper and published code disagree, or where following the code would give NaN, a silent fallback or\n"
         "something else than the text describes. For DeepKD, GDKD and TopKD the paper's side is known second-hand.\n"
-        "The last column says what the tests of this package prove; *later* marks parts that are not built yet. The\n"
+        "The last column says what the tests of this package prove; *later* marks what has not been measured yet. The\n"
         "file of this table, `docs/differences.csv`, names the tests, and they read it.",
     ]
     for group in dict.fromkeys(row["group"] for row in found):

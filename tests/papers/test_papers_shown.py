@@ -57,7 +57,7 @@ def test_all_rows_load_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
             "no network here is the table's 'deit_tiny'",
         ),
         ("cifar100/wttm+crd/", "CRD compares features"),
-        ("coco2017/dkd+reviewkd/", "the trainer has no detection"),
+        ("coco2017/dkd+reviewkd/", "ReviewKD compares features"),
     ],
 )
 def test_what_cannot_run_says_why(id: str, why: str) -> None:

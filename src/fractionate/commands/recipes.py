@@ -105,10 +105,11 @@ def _page(recipe: PaperRecipe) -> Iterator[str]:
 
 def _results(recipe: PaperRecipe) -> Iterator[str]:
     """What accuracy to expect, and where each number is printed."""
+    score = "mIoU" if recipe.row.task == "segmentation" else "top-1"
     if recipe.teacher_top1 is not None:
-        yield f"Teacher: {recipe.row.teacher}, expected {recipe.teacher_top1:g} % top-1"
+        yield f"Teacher: {recipe.row.teacher}, expected {recipe.teacher_top1:g} % {score}"
     if recipe.student_top1 is not None:
-        yield f"Student trained alone: {recipe.student_top1:g} % top-1"
+        yield f"Student trained alone: {recipe.student_top1:g} % {score}"
     yield "Expected result: " + (_printed(recipe.expected) if recipe.expected else "none printed by this source")
     others = [number for number in recipe.numbers if number is not recipe.expected]
     if others:

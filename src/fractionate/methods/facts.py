@@ -86,7 +86,10 @@ class TeacherFacts:
         certain teacher that is flat over 99 classes gets 98 / 12 = 8.2, where CIFAR-100's published beta is 8; with
         the 16 directions of box distributions 1.3 (published 2).
 
-        The rule has not been tested on accuracy yet; it is a hypothesis with the right limits.
+        Measured on handwritten digits alone (``fractionate study auto-weights``: four teachers from weak to certain,
+        five paired seeds): in none of twelve comparisons can it be told from the weight that validation chose; it
+        ends above the weights published for CIFAR-100 with three of four teachers for gdkd, one of four for dkd, none
+        for kd. For other images it is a hypothesis with the right limits.
 
         Args:
             method: ``"kd"``, ``"dkd"`` or ``"gdkd"``.

@@ -12,6 +12,7 @@ from ..config.method import METHODS, MethodSpec
 from ..config.optimizers import SGD, AdamW, LearningRate
 from ..config.run import Network, Run
 from ..models.zoo import MODELS
+from .dense import dense_draft, dense_needs, dense_notes, dense_obstacle
 from .method import missing_method
 from .photos import (
     CLIP,
@@ -19,6 +20,7 @@ from .photos import (
     photos_data,
     photos_needs,
     photos_network,
+    photos_notes,
     photos_obstacle,
 )
 from .rows import Row
@@ -88,11 +90,14 @@ OTHER_NAMES = {"resnet56_cos": "resnet56"}  # the table names a teacher after ho
 CROP = Data("cifar100", shift=4, flip=True)
 STRONG = "crop32-pad4+flip+autoaugment(cifar10 policy)+cutout16"
 AUGMENTATIONS = {"crop32-pad4+flip": CROP, STRONG: replace(CROP, augment="autoaugment+cutout")}
+DENSE = ("cityscapes", "coco2017")
 OPEN = Network("to-be-named")  # stands for a free choice until it is made
 
 
 def obstacle(row: Row) -> str | None:
     """Why the trainer cannot run a row; ``None`` if it can."""
+    if row.dataset in DENSE:
+        return missing_method(row) or dense_obstacle(row)
     if row.dataset != "cifar100":
         return photos_obstacle(row) or missing_method(row)
     for name in (row.teacher, row.student):
@@ -113,14 +118,25 @@ def open_fields(row: Row) -> list[str]:
         "optimizer.weight_decay": row.weight_decay,
         "learning_rate": row.lr_schedule,
         "data.batch_size": row.batch_size,
-        "epochs": row.epochs,
+        "epochs": row.epochs or row.iterations,
     }
     left = [path for path, value in given.items() if value in (None, "", False)]
-    return left if row.dataset == "cifar100" else left + photos_needs(row)
+    if row.dataset == "cifar100":
+        return left
+    return left + (dense_needs(row) if row.dataset in DENSE else photos_needs(row))
+
+
+def set_notes(row: Row) -> list[str]:
+    """What a reader must know of the images and networks of another set than CIFAR-100."""
+    if row.dataset == "cifar100":
+        return []
+    return dense_notes(row) if row.dataset in DENSE else photos_notes(row)
 
 
 def draft(row: Row, method: MethodSpec) -> Run:
     """The run of a row with this method; what is open has a default that a change replaces."""
+    if row.dataset in DENSE:
+        return dense_draft(row, method)
     small = row.dataset == "cifar100"
     data = AUGMENTATIONS[row.augmentation] if small else photos_data(row)
     teacher = _network(row, row.teacher, teacher=True) if row.method != "ce" else None

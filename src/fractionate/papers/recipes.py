@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from ..config.files import override
 from ..config.method import Wrapper
 from ..config.run import Run
-from .draft import OTHER_NAMES, draft, lasting, obstacle, open_fields
+from .draft import DENSE, OTHER_NAMES, draft, lasting, obstacle, open_fields, set_notes
 from .method import Reading, example_method, read_method
-from .photos import photos_notes
 from .rows import Number, Row, is_own, numbers_of, rows
 from .weights import remark
 
@@ -125,6 +124,8 @@ class PaperRecipe:
         """A change that gives what is open, as one types it."""
         if need == "method":
             return f"method='{example_method(self.row, self._reading.spec)}'"
+        if self.row.dataset in DENSE and need == "teacher.checkpoint":
+            return f"{need}=teacher.safetensors"
         return f"{need}={EXAMPLES[need]}"
 
     @property
@@ -237,7 +238,7 @@ def _notes(recipe: PaperRecipe) -> list[str]:
     notes += [text for text in (row.remark, remark(row)) if text]
     if not recipe.obstacle:
         notes += recipe._reading.notes
-        notes += photos_notes(row) if row.dataset != "cifar100" else []
+        notes += set_notes(row)
         if row.teacher_weights.startswith("aug"):
             notes.append(
                 "the source's teacher was trained with strong augmentation; the accuracy given is the plain one's"

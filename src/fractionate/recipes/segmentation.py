@@ -6,33 +6,16 @@ from dataclasses import replace
 from typing import Literal
 
 from ..config.data import Data
-from ..config.method import MethodSpec, Value
+from ..config.method import MethodSpec
 from ..config.optimizers import SGD, LearningRate
 from ..config.run import Network, Run
 from ..config.task import Segmentation
+from ..papers.dense import dense_draft, of_pixels
+from ..papers.rows import rows
 
 TEACHER, STUDENT = "smp:deeplabv3plus-resnet34", "torchvision:lraspp_mobilenet_v3_large"
 EPOCHS = 40
 METHODS = ("ce", "kd", "dkd", "gdkd", "dkd+deepkd(normalize_gain=True)")
-# What the published code takes for pixels: temperature 1, no warm-up, the cross-entropy whole.
-OF_PIXELS: dict[str, dict[str, Value]] = {
-    "kd": {"temperature": 1.0, "kd_weight": 1.0, "ce_weight": 1.0},
-    "dkd": {"alpha": 1.0, "beta": 2.0, "temperature": 1.0, "warmup": 1},
-    "gdkd": {"k": 3, "w0": 1.0, "w1": 1.0, "w2": 2.0, "temperature": 1.0, "warmup": 1},
-    "dist": {"beta": 1.0, "gamma": 1.0, "temperature": 1.0, "scale": False},
-}
-
-
-def of_pixels(method: MethodSpec) -> MethodSpec:
-    """The method with the settings of the published code for pixels, where it has some; given ones are kept.
-
-    Source: ZaberKo/seg-gdkd, winycg/CIRKD, hunto/DIST_KD.
-
-    Example:
-        >>> of_pixels(MethodSpec("dkd", {"beta": 4})).args["beta"]
-        4
-    """
-    return method.with_usual(OF_PIXELS.get(method.name, {}))
 
 
 def teacher(
@@ -167,12 +150,7 @@ def _small(run: Run) -> Run:
     return replace(run, data=data, threads=1)
 
 
-CITYSCAPES = {
-    "deeplabv3_resnet18": ("smp:deeplabv3-resnet18", 0.0),
-    "deeplabv3_mobilenet_v2": ("smp:deeplabv3-mobilenet_v2", 0.0),
-    "pspnet_resnet18": ("smp:pspnet-resnet18", 0.0),
-}
-ITERATIONS, STEPS = 40_000, 186  # published; and steps per epoch of 2,975 images, 16 at once
+PAIRS = ("deeplabv3_resnet18", "deeplabv3_mobilenet_v2", "pspnet_resnet18")
 
 
 def cityscapes(
@@ -202,25 +180,8 @@ def cityscapes(
         >>> run.epochs, run.learning_rate.minimum, run.method.args["scale"]
         (215, 0.005, False)
     """
-    if pair not in CITYSCAPES:
-        raise ValueError(f"unknown pair {pair!r}: {', '.join(CITYSCAPES)}")
-    name, auxiliary = CITYSCAPES[pair]
-    return Run(
-        student=Network(name, pretrained=True),
-        teacher=Network("smp:deeplabv3-resnet101"),
-        method=of_pixels(method or MethodSpec("dist")),
-        data=Data(
-            "cityscapes",
-            root=root,
-            batch_size=16,
-            crop=(512, 1024),
-            scale=(0.5, 2.0),
-            scale_step=0.1,
-            flip=True,
-        ),
-        optimizer=SGD(lr=0.02, weight_decay=5e-4),
-        learning_rate=LearningRate("poly", minimum=1e-4 / 0.02, per="step"),
-        task=Segmentation(logits="head", auxiliary=auxiliary),
-        epochs=round(ITERATIONS / STEPS),
-        seed=seed,
-    )
+    if pair not in PAIRS:
+        raise ValueError(f"unknown pair {pair!r}: {', '.join(PAIRS)}")
+    row = rows()[f"cityscapes/dist/deeplabv3_resnet101__{pair}/seg-gdkd/pixels-at-stride-8"]
+    run = dense_draft(row, method or MethodSpec("dist"))
+    return replace(run, data=replace(run.data, root=root), seed=seed)
