@@ -83,7 +83,8 @@ class Crew:
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self.options, self.train), daemon=True)
         self.workers.append(Worker(process, here))
-        process.start()
+        with _deaf():
+            process.start()
         there.close()  # the end of the process is then the end of what its pipe holds
 
     def work(self, stop: Stop) -> None:
@@ -208,6 +209,18 @@ class Failure:
             error = found if isinstance(found, BaseException) else error
         error.__cause__ = RuntimeError(f"in another process:\n{self.trace}")
         return error
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started here ignores Ctrl-C, which a terminal gives to all processes: its chief hears it and says so."""
+    heard = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def _send(pipe: Connection, what: object) -> None:
