@@ -83,8 +83,7 @@ class Crew:
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self.options, self.train), daemon=True)
         self.workers.append(Worker(process, here))
-        with _deaf():
-            process.start()
+        process.start()
         there.close()  # the end of the process is then the end of what its pipe holds
 
     def work(self, stop: Stop) -> None:
@@ -211,18 +210,6 @@ class Failure:
         return error
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """What is started here ignores Ctrl-C, which a terminal gives to all processes: its chief hears it and says so."""
-    heard = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
-
-
 def _send(pipe: Connection, what: object) -> None:
     """Say something to the other end, which may be gone; that is seen where its answer is read."""
     with contextlib.suppress(OSError):
@@ -234,12 +221,20 @@ def _serve(pipe: Connection, options: Options, train: Train) -> None:
     orders: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     stopping = threading.Event()
     threading.Thread(target=_follow, args=(pipe, orders, stopping), daemon=True).start()
-    while (order := orders.get()) is not None:
+    while (order := _next(orders)) is not None:
         try:
             with Stop(options.deadline, elsewhere=stopping.is_set) as stop:
                 train(order, options, pipe.send, stop)
         except BaseException as error:
             _send(pipe, Failure.of(error))
+
+
+def _next(orders: queue.SimpleQueue[Unit | None]) -> Unit | None:
+    """The next order; ``None`` after Ctrl-C, which a terminal gives to those that wait too."""
+    try:
+        return orders.get()
+    except KeyboardInterrupt:
+        return None
 
 
 def _follow(pipe: Connection, orders: queue.SimpleQueue[Unit | None], stopping: threading.Event) -> None:
