@@ -129,7 +129,7 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
         return PEER_LOST
     except Stopped as stopped:
         if speaks():
-            _say(stopped)
+            _say(stopped.told(hasattr(command, "resume")))
         return 0 if restarts() else stopped.exit_code  # torchrun would take any other code for a failure
     return 0
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._choices import unknown
+from ._spoken import spoken
 from .optim import StreamGrads
 from .optim.grads import Grads
 from .optim.products import block, columns, first, log_scales, products, projection_weights, random_orders, shortest
@@ -28,6 +29,7 @@ Losses = Mapping[str, Tensor | float]
 STREAM = "loss"  # the single stream of a combined gradient, as optimizers with one momentum call it
 
 
+@spoken
 def total(grads: Streams) -> Grads:
     """The sum of all streams: what differentiating their summed loss gives.
 
@@ -44,6 +46,7 @@ def total(grads: Streams) -> Grads:
     return summed_by(grads, weights(grads, "total"))
 
 
+@spoken
 def min_norm(grads: Streams, losses: Losses | None = None, log: bool = False) -> Grads:
     r"""The shortest vector among all weighted means of the streams: no stream's loss rises along it, to first order.
 
@@ -78,6 +81,7 @@ def min_norm(grads: Streams, losses: Losses | None = None, log: bool = False) ->
     return summed_by(grads, weights(grads, "min_norm_log" if log else "min_norm", losses))
 
 
+@spoken
 def pcgrad(grads: Streams, seed: int | None = None) -> Grads:
     """Every stream without its part against the others, one after the other in a random order; then the sum.
 
@@ -104,6 +108,7 @@ def pcgrad(grads: Streams, seed: int | None = None) -> Grads:
     return summed_by(grads, weights(grads, "pcgrad", seed=seed))
 
 
+@spoken
 def aggregated(grads: Streams, aggregator: Callable[[Tensor], Tensor]) -> Grads:
     """The streams as rows of a matrix, put together by a function of it: an aggregator of TorchJD, say.
 
@@ -134,6 +139,7 @@ def aggregated(grads: Streams, aggregator: Callable[[Tensor], Tensor]) -> Grads:
     )
 
 
+@spoken
 def combined(grads: StreamGrads, rule: Rule, losses: Losses | None = None, *, seed: int | None = None) -> StreamGrads:
     """One gradient by the name of a rule, as the single stream ``loss`` of ``StreamSGD`` and ``StreamAdamW``.
 
@@ -157,6 +163,7 @@ def combined(grads: StreamGrads, rule: Rule, losses: Losses | None = None, *, se
     return StreamGrads({STREAM: summed_by(grads, weights(grads, rule, losses, seed=seed))}, grads.parameters)
 
 
+@spoken
 def weights(grads: Streams, rule: Rule, losses: Losses | None = None, *, seed: int | None = None) -> dict[str, float]:
     """The factor of every stream in the combined gradient: what to watch.
 
@@ -185,6 +192,7 @@ def weights(grads: Streams, rule: Rule, losses: Losses | None = None, *, seed: i
     return {name: share * scale for name, share, scale in zip(grads, shares, scales, strict=True)}
 
 
+@spoken
 def into_grad(params: nn.Module | Iterable[Tensor], gradient: Iterable[Tensor | None]) -> None:
     """Write a combined gradient to ``p.grad``, where any torch optimizer, clipping and gradient scaler look for it.
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ._spoken import spoken
 from .optim import StreamAdamW, StreamGrads
 from .optim.sharded import local
 
@@ -55,6 +56,7 @@ class GSNR:
         2.0
     """
 
+    @spoken
     def __init__(self, window: int = 200, mode: Literal["block", "sliding"] = "block") -> None:
         if window < 2 or mode not in ("block", "sliding"):
             raise ValueError(
@@ -65,6 +67,7 @@ class GSNR:
         self._full: dict[str, _Moments] = {}
         self._recent: dict[str, deque[Tensor]] = {}
 
+    @spoken
     @torch.no_grad()
     def update(self, grads: Mapping[str, object]) -> None:
         """Take in the gradients of one step; nothing is synchronized before :meth:`read`."""
@@ -135,6 +138,7 @@ class _Moments:
 class _Block:
     """Running mean and spread of the gradients so far; never a difference of large sums (Welford 1962)."""
 
+    @spoken
     def __init__(self, first: Tensor) -> None:
         self.mean, self.spread, self.count = first.clone(), torch.zeros_like(first[:1]).sum(), 1
 
@@ -161,6 +165,7 @@ def _gsnr(moments: _Moments) -> Gsnr:
     return Gsnr(ratio, max(signal - noise / count, 0.0), noise, count)
 
 
+@spoken
 @torch.no_grad()
 def norms(grads: StreamGrads | Mapping[str, object]) -> dict[str, float]:
     """Euclidean norm of every stream's gradient over all parameters.
@@ -172,6 +177,7 @@ def norms(grads: StreamGrads | Mapping[str, object]) -> dict[str, float]:
     return {name: float(g.norm()) for name, g in _flat(grads).items()}
 
 
+@spoken
 @torch.no_grad()
 def cosines(grads: StreamGrads | Mapping[str, object]) -> dict[tuple[str, str], float]:
     """Cosine between the gradients of every pair of streams; 0 when one of them is zero.
@@ -185,6 +191,7 @@ def cosines(grads: StreamGrads | Mapping[str, object]) -> dict[tuple[str, str], 
     return {(a, b): float(torch.dot(unit[a], unit[b])) for a, b in combinations(unit, 2)}
 
 
+@spoken
 @torch.no_grad()
 def shares(grads: StreamGrads | Mapping[str, object]) -> dict[str, float]:
     """Part of every stream in the summed norms; they add up to 1 (all 0 when every gradient is)."""

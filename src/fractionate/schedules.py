@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ._spoken import spoken
 from .rows import Progress
 
 __all__ = ["Schedule", "as_schedule", "constant", "cosine", "phases", "ramp", "round_count", "times", "warmup"]
@@ -26,6 +27,7 @@ class constant:
 
     value: float
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         return self.value
@@ -48,6 +50,7 @@ class warmup:
     value: float
     epochs: float = 1
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         epochs = self.epochs
@@ -69,6 +72,7 @@ class ramp:
     end: float
     epochs: int | None = None
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         last = (self.epochs or progress.epochs) - 1
@@ -89,6 +93,7 @@ class cosine:
     end: float
     epochs: int | None = None
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         last = (self.epochs or progress.epochs) - 1
@@ -103,6 +108,7 @@ class times:
     schedule: Schedule
     factor: float
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         return self.factor * self.schedule(progress)
@@ -137,6 +143,7 @@ class phases:
     hold_until: float = 0.7
     granularity: Literal["epoch", "step"] = "epoch"
 
+    @spoken
     def __post_init__(self) -> None:
         if not 0 < self.start <= self.plateau <= 1:
             raise ValueError(
@@ -150,6 +157,7 @@ class phases:
         if self.granularity not in ("epoch", "step"):
             raise ValueError(f"phases: granularity is 'epoch' or 'step', got {self.granularity!r}")
 
+    @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
         return self._curve(progress, self.start, self.plateau, 1.0)
@@ -162,6 +170,7 @@ class phases:
             return plateau
         return plateau + (end - plateau) * (r - self.hold_until) / (1 - self.hold_until)
 
+    @spoken
     def count(self, progress: Progress, classes: int) -> int:
         """Number of classes kept out of ``classes``."""
         start = max(2.0, self.start * classes)
@@ -179,6 +188,7 @@ def round_count(count: float, classes: int) -> int:
     return min(classes, max(2, math.floor(count + 0.5)))
 
 
+@spoken
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number becomes a constant schedule; a schedule stays as it is."""
     return value if callable(value) else constant(float(value))

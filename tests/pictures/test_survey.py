@@ -120,3 +120,18 @@ def test_folders_inside_of_a_class_are_one_class_and_that_is_said(tmp_path: Path
     assert "things" not in said
     assert said in plan.planned(tmp_path, plan.Networks(None, "resnet8")).lines
     assert folder(tmp_path).classes == ("animals", "mixed", "things")
+
+
+def test_a_validation_part_beside_a_test_part_is_told_with_what_it_is_used_for(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            write(tmp_path / part / name, [(40, 40)] * 4)
+    networks = plan.Networks(None, "resnet8")
+    assert not any("evaluate_on" in line for line in plan.planned(tmp_path, networks).lines)
+    for name in ("cat", "dog"):
+        write(tmp_path / "val2017" / name, [(40, 40)] * 3)
+    told = [line for line in plan.planned(tmp_path, networks).lines if "evaluate_on" in line]
+    assert len(told) == 1
+    assert "measured on test/" in told[0]
+    assert "val2017/ (6 pictures)" in told[0]
+    assert folder(tmp_path, "validation").images.shape[0] == 6

@@ -141,6 +141,19 @@ def test_a_long_epoch_away_from_a_terminal_says_every_minute_how_much_of_it_is_o
     ]
 
 
+def test_the_time_left_does_not_count_how_long_the_first_step_took_to_come() -> None:
+    out, seconds = StringIO(), iter([0.0, 1.0, 100.0, 101.0, 161.0])
+    work = [Job("kd", replace(tiny("ce"), epochs=10), Path("nowhere"))]
+    listen = Lines(Console(file=out), work, clock=lambda: next(seconds))
+    listen(Event(0, 0, 10))
+    for part in (0.01, 0.02, 0.62):  # the first step came after 100 s, and an epoch takes 100 s from then on
+        listen(Event(0, part, 10, images_per_s=50.0))
+    assert out.getvalue().splitlines() == [
+        "[0/1, 100 s] kd: 1 % of epoch 1 of 10, 50 images/s",
+        "[0/1, 161 s] kd: 62 % of epoch 1 of 10, 50 images/s, about 16 min left",
+    ]
+
+
 def test_a_resumed_run_reckons_only_with_what_it_trained_itself() -> None:
     out, seconds = StringIO(), iter([0.0, 0.0, 1.0, 61.0])
     work = [Job("kd", replace(tiny("ce"), epochs=100), Path("nowhere"))]

@@ -174,13 +174,14 @@ class Train:
         )
 
     def _train_config(self, names: list[str], changes: list[str], console: Console, options: Options) -> None:
-        from ..config.files import override, read_config
+        from ..config.files import check_there, override, read_config
         from ..studies.train import train_config
 
         if names or self.out is None or self.config is None:
             raise ValueError("--config takes no recipe, and needs --out for the new run folder")
         self._says_itself("--config", "recipe", *OF_A_CHOICE)
         run = override(read_config(self.config), changes)
+        check_there(run, self.config)
         train_config(run, self.out, console, seeds=self.seeds, workers=self.workers, options=options)
 
     def _train_paper(self, names: list[str], changes: list[str], console: Console, options: Options) -> None:

@@ -90,6 +90,34 @@ def read_config(path: str | Path) -> Run:
     return run
 
 
+def check_there(run: Run, where: str | Path) -> None:
+    """Refuse a config that names a file or folder which is gone, renamed or moved, before anything is built.
+
+    Args:
+        run: from :func:`read_config`, with its changes.
+        where: the config's file.
+
+    Raises:
+        ValueError: naming the field, the path, and the folder above it that is missing.
+    """
+    fields: dict[str, str | None] = {
+        "data.root": run.data.root if run.data.name != "digits" else None,
+        "data.unlabelled": run.data.unlabelled if run.data.unlabelled != "all" else None,
+        "teacher.checkpoint": run.teacher.checkpoint if run.teacher else None,
+        "student.checkpoint": run.student.checkpoint,
+    }
+    for field, written in fields.items():
+        if written is None or (path := expanded(written)).exists():
+            continue
+        whole = Path(os.path.abspath(path))
+        gone = next((above for above in (*reversed(whole.parents), whole) if not above.exists()), whole)
+        what = "" if gone == whole else f": there is no {gone} any more"
+        raise ValueError(
+            f"{field} of {where} is {written}, which does not exist{what}; if it was renamed or moved, give "
+            f"{field}=PATH behind the other words"
+        )
+
+
 def override(run: Run, changes: Sequence[str]) -> Run:
     """Change fields by ``path=value``, the value in YAML; that of a field of text is taken as it is written.
 

@@ -48,7 +48,7 @@ def read_images(
         MemoryError: memory ran out on the way.
         OSError: too many files are open.
     """
-    _check_memory(len(paths), size)
+    check_memory(len(paths), size)
     images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
 
     def read(i: int) -> str | None:
@@ -203,7 +203,7 @@ def orientation_of(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _check_memory(count: int, size: int) -> None:
+def check_memory(count: int, size: int) -> None:
     """Refuse more than half of the memory: the training set makes a copy of the images with their borders."""
     needed, there = 3 * size * size * count, memory()
     if there is not None and 2 * needed > there:

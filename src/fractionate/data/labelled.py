@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Bool, Int
+from .images import check_memory
 
 Part = Literal["train", "train-without-validation", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "train-without-validation", "validation", "test")
@@ -178,6 +179,7 @@ def resized(images: Tensor, size: int) -> Tensor:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     if images.shape[-1] == size:
         return images
+    check_memory(len(images), size)
     parts = [
         torch.nn.functional.interpolate(x.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
         for x in images.split(RESIZED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float, Int
 from ..rows.checks import can_look
 
@@ -12,6 +13,7 @@ from ..rows.checks import can_look
 MANY = 4096
 
 
+@spoken
 def top_classes(logits: Float[Tensor, "n c"], k: int, *, largest: bool = True) -> Int[Tensor, "n k"]:
     """Indices of the k largest (or smallest) logits of each row, best first, ties towards the lower index.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Bool, Float, Int
 from ..kernels import widen
 from ..losses import SampledLogits, TopLogits
@@ -101,6 +102,7 @@ class LinearRows:
         return torch.where(total == 0, torch.ones_like(total), total)
 
 
+@spoken
 def sequence_weights(
     sequence: Int[Tensor, ...], kept: Bool[Tensor, ...], weight: Float[Tensor, ...] | None = None
 ) -> Float[Tensor, ...]:
@@ -167,6 +169,7 @@ def _check_method(method: Method) -> None:
         raise ValueError(f"linear loss: {method.name} {reason}; use method.loss(fr.rows.tokens(...)) instead")
 
 
+@spoken
 def linear_loss(
     method: Method,
     hidden: Float[Tensor, "... d"],
@@ -239,6 +242,7 @@ def linear_loss(
     return inputs.means(losses, ("loss",), chunk, count)["loss"]
 
 
+@spoken
 def linear_stream_losses(
     method: Method,
     hidden: Float[Tensor, "... d"],

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._spoken import spoken
 from ..kernels import widen
 from ..losses import SampledLogits, TopLogits, coarse, sampled_kl
 from ..methods.arguments import Call
@@ -38,6 +39,7 @@ class Head:
     logit_scale: float = 1.0
     vocabulary: int | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         for name, value in (("softcap", self.softcap), ("logit_scale", self.logit_scale)):
             if value is not None and not 0 < value < float("inf"):
@@ -128,6 +130,7 @@ def _check_rows(shape: torch.Size, rows: torch.Size) -> None:
 # -- methods on classes that were stored or drawn --------------------------------------------
 
 
+@spoken
 def on_top_logits(method: Method, top: TopLogits) -> Method:
     """The method with terms that see ``top`` in place of the teacher in the rows; cross-entropy stays dense.
 
@@ -151,6 +154,7 @@ def _on_stored(inner: Terms, lg: Logits, progress: Progress, top: TopLogits, lab
     return inner(coarse(lg, top, label=label), progress)
 
 
+@spoken
 def on_sampled_logits(method: Method, drawn: SampledLogits) -> Method:
     """KD with the drawn classes in place of the teacher in the rows: without a bias, however few they are.
 
@@ -194,6 +198,7 @@ def check_sampled(method: Method, drawn: SampledLogits) -> None:
     _check_temperature(method.name, calls[0].value("temperature"), drawn.temperature, "the classes were drawn")
 
 
+@spoken
 def check_stored(method: Method, top: TopLogits) -> None:
     """Whether the stored classes are enough for the method; ValueError that says why not."""
     calls = list(_calls(method.origin))

@@ -31,7 +31,6 @@ from .soft import (
     COUPLINGS,
     Coupling,
     adaptive_cross_entropy,
-    conditional_projection,
     cross_entropy,
     gradient_coupling,
     inside_cross_entropy,
@@ -45,6 +44,7 @@ from .split import Split, split_kl
 from .stored import SampledLogits, TopLogits, coarse, sampled_kl
 from .topk import SCALINGS, Scaling, logit_contrast, scale_top, top_cosine
 from .transforms import (
+    conditional_projection,
     mixture_logits,
     region_logits,
     region_weights,

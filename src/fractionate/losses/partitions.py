@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Bool, Float
 from ..kernels import Group, Partition, need_k, top_classes, top_set, widen
 from ..rows import Logits, Progress, can_look
@@ -15,11 +16,13 @@ from ..rows import Logits, Progress, can_look
 MANY = 512  # from this many classes on, a mask takes its classes without ranking them
 
 
+@spoken
 def whole(lg: Logits) -> Partition:
     """One group that holds every class: ``within`` is plain KD."""
     return Partition((), lg.classes)
 
 
+@spoken
 def by_target(lg: Logits) -> Partition:
     """{label}, {rest}: DKD (arXiv 2203.08679). Needs at least 3 classes for a rest with relations.
 
@@ -32,12 +35,14 @@ def by_target(lg: Logits) -> Partition:
     return Partition((Group(lg.labels.unsqueeze(1)),), lg.classes)
 
 
+@spoken
 def by_teacher_top1(lg: Logits) -> Partition:
     """{teacher's best class}, {rest}: the label-free form of DKD."""
     need_classes("by_teacher_top1", lg.classes, 3)
     return Partition((Group(top_classes(lg.rank_by, 1)),), lg.classes)
 
 
+@spoken
 def by_top(lg: Logits, k: int, *, largest: bool = True) -> Partition:
     """{teacher's k largest logits}, {rest}: GDKD (arXiv 2512.04625).
 
@@ -50,6 +55,7 @@ def by_top(lg: Logits, k: int, *, largest: bool = True) -> Partition:
     return Partition((Group(top_classes(lg.rank_by, k, largest=largest)),), lg.classes)
 
 
+@spoken
 def by_top1_top(lg: Logits, k: int) -> Partition:
     """{teacher's best class}, {ranks 2..k}, {rest}: GDKD3.
 
@@ -62,6 +68,7 @@ def by_top1_top(lg: Logits, k: int) -> Partition:
     return Partition((Group(top[:, :1]), Group(top[:, 1:])), lg.classes)
 
 
+@spoken
 def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition:
     """{label}, {kept non-targets}, {dropped}: DeepKD's dynamic top-k mask (arXiv 2505.15133).
 
@@ -100,6 +107,7 @@ def by_target_top(lg: Logits, k: int, *, count_target: bool = True) -> Partition
     return Partition((Group(label), Group(ranked, kept)), lg.classes)
 
 
+@spoken
 def by_target_mass(lg: Logits, theta: float, temperature: float | Tensor) -> Partition:
     """{label}, {kept non-targets}, {dropped}: the teacher's best non-targets that hold theta of the non-target mass.
 
@@ -128,6 +136,7 @@ def by_target_mass(lg: Logits, theta: float, temperature: float | Tensor) -> Par
     return Partition((Group(label), Group(ranked, kept)), lg.classes)
 
 
+@spoken
 def by_classes(lg: Logits, groups: Sequence[Sequence[int]]) -> Partition:
     """Fixed sets of classes, the same for every row, such as frequent and rare ones (:func:`class_groups`).
 
@@ -153,6 +162,7 @@ def by_classes(lg: Logits, groups: Sequence[Sequence[int]]) -> Partition:
     return Partition(tuple(Group(i) for i in index), lg.classes)
 
 
+@spoken
 def class_groups(counts: Sequence[float] | Tensor, number: int = 3) -> tuple[tuple[int, ...], ...]:
     """Classes in groups of about the same number of classes, from the most frequent to the rarest.
 
@@ -210,6 +220,7 @@ def draws(lg: Logits, seed: int, progress: Progress) -> Float[Tensor, "n c"]:
     return _uniform(lg.teacher, seed, progress.epoch, progress.step)
 
 
+@spoken
 def by_target_random(lg: Logits, eta: float, seed: int, progress: Progress) -> Partition:
     """{label}, {random non-targets}, {rest}: every non-target joins with probability eta.
 
@@ -230,6 +241,7 @@ def by_target_random(lg: Logits, eta: float, seed: int, progress: Progress) -> P
     return Partition((Group(label), Group(every, joins)), lg.classes)
 
 
+@spoken
 def random_classes(lg: Logits, eta: float, seed: int, progress: Progress) -> Bool[Tensor, "n c"]:
     """Random classes: every class joins with probability eta; there may be none.
 
@@ -241,6 +253,7 @@ def random_classes(lg: Logits, eta: float, seed: int, progress: Progress) -> Boo
     return draws(lg, seed, progress) < eta
 
 
+@spoken
 def below_target(lg: Logits) -> Bool[Tensor, "n c"]:
     """Classes that the teacher puts strictly below the label; none where the label is the teacher's minimum.
 

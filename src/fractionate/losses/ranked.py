@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Bool, Float, Int
 from ..kernels import Direction, Group, Partition, divergence, need_k, top_classes, widen
 from ..rows import Logits
 
 
+@spoken
 def by_student_top(lg: Logits, k: int) -> Partition:
     """{student's k largest logits, best first}, {rest}; the ranking carries no gradient.
 
@@ -29,6 +31,7 @@ def by_student_top(lg: Logits, k: int) -> Partition:
     return Partition((Group(top_classes(lg.student.detach(), k)),), lg.classes)
 
 
+@spoken
 def pair_divergence(
     student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], ranked: Int[Tensor, "n k"], temperature: float = 1.0
 ) -> Float[Tensor, " n"]:
@@ -63,6 +66,7 @@ def _binary(aim: Tensor, own: Tensor) -> Tensor:
     return yes + (-aim).sigmoid() * (F.logsigmoid(-aim) - F.logsigmoid(-own))
 
 
+@spoken
 def rank_hinge(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], k: int) -> Float[Tensor, " n"]:
     """How far the student's probabilities of the best classes stand in another order than the teacher's.
 
@@ -91,6 +95,7 @@ def rank_hinge(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], k: 
     return order + ((of_b[:, None, :] - of_a[:, :, None]).relu() * above).sum((1, 2))
 
 
+@spoken
 def support_divergence(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -128,6 +133,7 @@ def support_divergence(
     return temperature**2 * divergence(logs[0], logs[1], direction)
 
 
+@spoken
 def top_support(lg: Logits, k: int, beta: float) -> tuple[Int[Tensor, "n m"], Bool[Tensor, "n m"] | None]:
     """The teacher's k best classes for beta 0, the student's for 1, else those of both, and which entries count.
 

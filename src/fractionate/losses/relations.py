@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from .._spoken import spoken
 from .._typing import Float
 from ..kernels import widen
 
 EPS = 1e-8  # added to the product of the norms, as published
 
 
+@spoken
 def row_correlation(
     student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float | Tensor = 1.0
 ) -> Float[Tensor, " n"]:
@@ -37,6 +39,7 @@ def row_correlation(
     return _pearson(q.T, p.T, None)
 
 
+@spoken
 def column_correlation(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -66,6 +69,7 @@ def column_correlation(
     return _pearson(q, p, weight)
 
 
+@spoken
 def class_relation(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -107,6 +111,7 @@ def class_relation(
         return ((d @ d.T) * (s @ s.T) + cross * cross.T).sum() / (2 * c)
 
 
+@spoken
 def batch_relation(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -202,6 +207,7 @@ def gathered(x: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
     return _Gather.apply(x)
 
 
+@spoken
 def gram_direction(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],

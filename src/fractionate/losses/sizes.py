@@ -7,11 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float, Int
 from ..kernels import Group, Partition, top_classes, widen
 from ..rows import Logits, can_look
 
 
+@spoken
 def class_mean(
     values: Float[Tensor, "n ..."],
     target: Int[Tensor, " n"],
@@ -38,6 +40,7 @@ def class_mean(
     return sums / total.masked_fill(total == 0, 1.0).view(classes, *shape[1:])
 
 
+@spoken
 def confidence_ratio(
     teacher: Float[Tensor, "n c"], temperature: float = 4.0, *, most: float = 1e4
 ) -> Float[Tensor, " n"]:
@@ -59,6 +62,7 @@ def confidence_ratio(
     return ((best[:, 0] - best[:, 1]) / temperature).clamp(max=math.log(most)).exp()
 
 
+@spoken
 def auto_k(
     teacher: Float[Tensor, "n c"], temperature: float = 4.0, *, ratio: float = 2.0, cap: int = 100
 ) -> Int[Tensor, " n"]:
@@ -86,6 +90,7 @@ def auto_k(
     return _jump((widen(teacher) / temperature).log_softmax(1), ratio, cap)
 
 
+@spoken
 def class_auto_k(
     teacher: Float[Tensor, "n c"],
     target: Int[Tensor, " n"],
@@ -128,6 +133,7 @@ def _jump(log_p: Float[Tensor, "m c"], ratio: float, cap: int) -> Int[Tensor, " 
     return torch.where(jumps.any(1), c - first, 1).clamp(max=min(cap, c - 1))
 
 
+@spoken
 def knee_k(teacher: Float[Tensor, "n c"], *, cap: int = 100) -> Int[Tensor, " n"]:
     """Number of classes above the knee of the teacher's sorted logits.
 
@@ -166,6 +172,7 @@ def knee_k(teacher: Float[Tensor, "n c"], *, cap: int = 100) -> Int[Tensor, " n"
 FLAT = 1e-3  # of the range of a row's logits
 
 
+@spoken
 def by_knee(lg: Logits, cap: int = 100) -> Partition:
     """{the teacher's classes above the knee of its sorted logits}, {rest}, with a k of its own for every row.
 
@@ -181,6 +188,7 @@ def by_knee(lg: Logits, cap: int = 100) -> Partition:
     return by_top_sizes(lg, knee_k(lg.rank_by, cap=cap), min(cap, lg.classes - 1))
 
 
+@spoken
 def by_top_sizes(lg: Logits, sizes: Int[Tensor, " n"], most: int) -> Partition:
     """{teacher's k largest logits}, {rest}, with a k of its own for every row.
 
@@ -201,6 +209,7 @@ def by_top_sizes(lg: Logits, sizes: Int[Tensor, " n"], most: int) -> Partition:
     return Partition((Group(index, inside, first_counts=True),), lg.classes)
 
 
+@spoken
 def by_mass(lg: Logits, theta: float, temperature: float = 4.0) -> Partition:
     """{shortest prefix of the teacher's ranking that holds a mass of theta}, {rest}: Grouped KD.
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Bool, Float, Int
 from ..kernels import KL, Group, Partition, split, top_classes, widen
 from ..kernels import kl_rows as kl_of_logs
@@ -18,6 +19,7 @@ COUPLINGS: tuple[Coupling, ...] = ("full", "masked", "kd_weighted")
 ABSENT = -1e30  # a logit whose exponential is 0 beside any other's; finite, so that differences of it are no NaN
 
 
+@spoken
 def cross_entropy(lg: Logits, label_smoothing: float = 0.0) -> Float[Tensor, " n"]:
     """-sum_c y_c log softmax(student)_c for every row, at temperature 1 on raw logits.
 
@@ -26,16 +28,18 @@ def cross_entropy(lg: Logits, label_smoothing: float = 0.0) -> Float[Tensor, " n
         label_smoothing: share of the label spread evenly over all classes.
 
     Example:
-        >>> import torch
         >>> lg = Logits(torch.zeros(1, 4), torch.zeros(1, 4), torch.tensor([2]))
         >>> cross_entropy(lg)
         tensor([1.3863])
     """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in 0..1, got {label_smoothing!r}")
     student = widen(lg.student)
     target = lg.target.to(student.dtype) if lg.soft else lg.target
     return F.cross_entropy(student, target, reduction="none", label_smoothing=label_smoothing)
 
 
+@spoken
 def inside_cross_entropy(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -64,6 +68,7 @@ def inside_cross_entropy(
     return -(temperature * temperature) * (p.exp() * q.masked_fill(~inside, 0.0)).sum(1)
 
 
+@spoken
 def power_mass(logits: Float[Tensor, "n c"], power: float) -> Float[Tensor, " n"]:
     """U = sum over classes of softmax(z)^l, in 1..C^(1-l) for l <= 1; through log-sum-exps.
 
@@ -82,6 +87,7 @@ def power_mass(logits: Float[Tensor, "n c"], power: float) -> Float[Tensor, " n"
     return ((power * z).logsumexp(1) - power * z.logsumexp(1)).exp()
 
 
+@spoken
 def adaptive_cross_entropy(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -110,6 +116,7 @@ def adaptive_cross_entropy(
     return -(((p + label) ** gamma - label) * log_q).sum(1)
 
 
+@spoken
 def logit_distance(
     student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], *, center: bool = False
 ) -> Float[Tensor, " n"]:
@@ -130,6 +137,7 @@ def logit_distance(
     return gap.square().mean(1)
 
 
+@spoken
 def kl_rows(
     student: Float[Tensor, "n c"], aim: Float[Tensor, "n c"], temperature: float | Tensor = 1.0
 ) -> Float[Tensor, " n"]:
@@ -144,6 +152,7 @@ def kl_rows(
     return (temperature * temperature) * (log_p.exp() * (log_p - log_q)).sum(1)
 
 
+@spoken
 def kl_inside(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -173,6 +182,7 @@ def kl_inside(
     return rows.masked_fill(empty[:, 0], 0.0)
 
 
+@spoken
 def sample_confidence(lg: Logits, temperature: float = 1.0) -> Float[Tensor, " n"]:
     """T^2 KL( (max p^T, 1 - max p^T) || (p^S_y, 1 - p^S_y) ): how sure the teacher is, carried to the label.
 
@@ -199,6 +209,7 @@ def sample_confidence(lg: Logits, temperature: float = 1.0) -> Float[Tensor, " n
 # -- DGKD's coupling: squared distance between the logit gradients of DKD's two terms, in closed form --
 
 
+@spoken
 def gradient_coupling(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],
@@ -259,34 +270,3 @@ def _decoupled(z: Tensor, label: Tensor, temperature: float) -> tuple[Tensor, Te
 def _softmax_inside(z: Tensor, kept: Tensor, temperature: float) -> Tensor:
     z = widen(z).masked_fill(~kept, -torch.inf)
     return ((z - z.detach().amax(1, keepdim=True)) / temperature).softmax(1)
-
-
-def conditional_projection(
-    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], target: Int[Tensor, " n"]
-) -> Float[Tensor, "n c"]:
-    """The gradient nearest to that of KL(q || r) off the label which takes no margin from the label, ``[n, c]``.
-
-    q, r are teacher's and student's distributions off the label y at T = 1. d is the Euclidean projection of (0, r - q)
-    onto { x : x_j >= x_y for all j }: d_y = -l, d_j = r_j - min(q_j, r_j + l), l >= 0 solving l = sum_j [q_j - r_j -
-    l]_+. Solved by sorting, O(c log c); without gradient.
-
-    Args:
-        student: ``[n, c]`` raw logits, at least 3 classes.
-        teacher: ``[n, c]`` raw logits.
-        target: ``[n]`` class indices.
-
-    Source: Yuan and Tao, "Learning beyond full imitation" (2026), eq. 8 and 9.
-
-    Example:
-        >>> z = torch.tensor([[0.0, 1.0, 2.0]])
-        >>> conditional_projection(z, z.flip(1), torch.tensor([1])).round(decimals=4)  # of r - q = (-.76, 0, .76)
-        tensor([[-0.3808, -0.3808,  0.7616]])
-    """
-    label = torch.nn.functional.one_hot(target, student.shape[1]).bool()
-    r, q = (widen(z.detach()).masked_fill(label, -torch.inf).softmax(1) for z in (student, teacher))
-    gap = (q - r).masked_fill(label, -torch.inf).sort(1, descending=True).values[:, :-1]
-    count = torch.arange(1, gap.shape[1] + 1, device=gap.device, dtype=gap.dtype)
-    level = gap.cumsum(1) / (count + 1)
-    last = (gap > level).sum(1, keepdim=True)  # true up to the largest k, false after it
-    size = level.gather(1, (last - 1).clamp(min=0)).clamp(min=0.0)
-    return torch.where(label, -size, r - torch.minimum(q, r + size))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._choices import choose
+from .._spoken import spoken
 from .._typing import Float
 from ..kernels import FORWARD, KL, KLS, Direction, Partition, as_direction, divergence, kl_rows, split, widen
 
@@ -84,6 +85,7 @@ class Split:
         return self.temperature**2 * divergence(log_t, log_s, self.direction), (log_t, log_s)
 
 
+@spoken
 def split_kl(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],

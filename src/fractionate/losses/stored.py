@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float, Int
 from ..kernels import Group, Partition, split, top_classes, widen
 from ..rows import Logits, can_look
 from ..rows.checks import check_tensor
-from .stored_checks import check_classes, check_drawn, check_top, check_total
+from .stored_checks import check_drawn, check_indices, check_top, check_total
 
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 
@@ -45,6 +46,7 @@ class TopLogits:
     temperature: float = 1.0
     best: int | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         if not self.values.ndim or self.values.shape != self.indices.shape or self.values.shape[:-1] != self.rest.shape:
             raise ValueError(
@@ -66,6 +68,7 @@ class TopLogits:
             )
 
     @classmethod
+    @spoken
     def of(
         cls, logits: Float[Tensor, "... c"], k: int, temperature: float = 1.0, labels: Int[Tensor, ...] | None = None
     ) -> TopLogits:
@@ -97,6 +100,7 @@ class TopLogits:
         return cls(values, indices, rest.reshape(rows), temperature, None if labels is None else k)
 
     @classmethod
+    @spoken
     def from_total(
         cls,
         values: Float[Tensor, "... k"],
@@ -144,6 +148,7 @@ class TopLogits:
         return TopLogits(self.values[rows], self.indices[rows], self.rest[rows], self.temperature, self.best)
 
 
+@spoken
 def coarse(lg: Logits, top: TopLogits, *, label: bool = False) -> Logits:
     """Student and teacher over k + 1 classes: each stored one alone, and the rest as one.
 
@@ -169,7 +174,7 @@ def coarse(lg: Logits, top: TopLogits, *, label: bool = False) -> Logits:
         tensor([[0.6000, 0.4000]])
     """
     indices = top.indices.long()
-    _check_indices(indices, lg)
+    check_indices(indices, lg)
     check_top(top.values, indices, top.rest)
     listed = widen(lg.student.gather(1, indices))
     rest = _rest(lg.student, indices, top.temperature)
@@ -226,6 +231,7 @@ class SampledLogits:
     weights: Tensor
     temperature: float = 1.0
 
+    @spoken
     def __post_init__(self) -> None:
         shapes = [list(x.shape) for x in (self.indices, self.log_probs, self.weights)]
         if shapes[0] != shapes[1] or shapes[0] != shapes[2] or not shapes[0]:
@@ -234,6 +240,7 @@ class SampledLogits:
             raise ValueError(f"SampledLogits: indices are int32 or int64, got {self.indices.dtype}")
 
     @classmethod
+    @spoken
     def of(
         cls,
         logits: Float[Tensor, "... c"],
@@ -271,6 +278,7 @@ class SampledLogits:
         return SampledLogits(self.indices[rows], self.log_probs[rows], self.weights[rows], self.temperature)
 
 
+@spoken
 def sampled_kl(student: Float[Tensor, "n c"], drawn: SampledLogits) -> Float[Tensor, " n"]:
     """T^2 sum_j w_j (log p^T - log p^S) of the classes drawn: on average T^2 KL(p^T || p^S), and its gradient.
 
@@ -290,11 +298,3 @@ def sampled_kl(student: Float[Tensor, "n c"], drawn: SampledLogits) -> Float[Ten
     x = z.gather(1, drawn.indices.long()) / drawn.temperature - (z / drawn.temperature).logsumexp(1, keepdim=True)
     log_p, weights = (y.to(x.dtype) for y in (drawn.log_probs, drawn.weights))
     return drawn.temperature**2 * (weights * (log_p - x)).sum(1)
-
-
-def _check_indices(indices: Tensor, lg: Logits) -> None:
-    if indices.shape[0] != lg.rows or indices.shape[1] >= lg.classes:
-        raise ValueError(
-            f"TopLogits: expected {lg.rows} rows of fewer than {lg.classes} stored classes, got {list(indices.shape)}"
-        )
-    check_classes("TopLogits", indices, lg.classes)

@@ -6,7 +6,7 @@ import warnings
 
 from torch import Tensor
 
-from ..rows import can_look
+from ..rows import Logits, can_look
 
 MOST = 1.3  # of the mass of all: numbers may have been stored in half precision
 
@@ -17,6 +17,15 @@ def check_classes(who: str, indices: Tensor, classes: int) -> None:
         low, high = (int(v) for v in indices.aminmax())
         if low < 0 or high >= classes:
             raise ValueError(f"{who}: indices must lie in 0..{classes - 1}, got {low}..{high}")
+
+
+def check_indices(indices: Tensor, lg: Logits) -> None:
+    """As many rows of stored classes as there are rows, and not all classes in them."""
+    if indices.shape[0] != lg.rows or indices.shape[1] >= lg.classes:
+        raise ValueError(
+            f"TopLogits: expected {lg.rows} rows of fewer than {lg.classes} stored classes, got {list(indices.shape)}"
+        )
+    check_classes("TopLogits", indices, lg.classes)
 
 
 def check_top(values: Tensor, indices: Tensor, rest: Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._choices import choose
+from .._spoken import spoken
 from .._typing import Float, Int
 from ..kernels import top_classes, widen
 
@@ -19,6 +20,7 @@ SCALINGS: tuple[Scaling, ...] = ("sign_safe", "literal")
 SHORT = 1e-8  # vectors below this norm have no direction
 
 
+@spoken
 def scale_top(
     teacher: Float[Tensor, "n c"],
     target: Int[Tensor, " n"],
@@ -81,6 +83,7 @@ def _boosts(best: Tensor, label: Tensor, gamma: float, kappa: float, dtype: torc
     return torch.cat([torch.where(best == label, own, by_rank), own], 1)
 
 
+@spoken
 def top_cosine(
     student: Float[Tensor, "n c"],
     scaled: Float[Tensor, "n c"],
@@ -126,6 +129,7 @@ def top_cosine(
     return loss + _apart(z.scatter(1, both, 0.0), v.scatter(1, both, 0.0)) if 2 * k < c else loss
 
 
+@spoken
 def logit_contrast(
     student: Float[Tensor, "n c"],
     teacher: Float[Tensor, "n c"],

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._spoken import spoken
 from .._typing import Bool, Float, Int
 from ..kernels import top_classes, widen
 from ..rows import Logits
@@ -17,6 +18,7 @@ EPS = 1e-7  # added to the standard deviation, as published
 LEAST_STD = 1e-6  # a row below this is constant: nothing in it can be learned
 
 
+@spoken
 def standardize(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     """Z-score of every row: (z - mean) / (std + 1e-7), with the statistics differentiated.
 
@@ -44,6 +46,7 @@ def standardize(logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     return torch.where(constant, result.detach(), result)
 
 
+@spoken
 def swap_target(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
     """Exchange the label's logit with the largest one wherever the largest is not the label.
 
@@ -65,6 +68,7 @@ def swap_target(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Floa
     return logits.gather(1, place.scatter(1, label, best).scatter(1, best, label))
 
 
+@spoken
 def mixture_logits(
     teachers: Sequence[Float[Tensor, "n c"]], weights: Sequence[float], temperature: float = 1.0
 ) -> Float[Tensor, "n c"]:
@@ -96,6 +100,7 @@ def mixture_logits(
     return temperature * (torch.stack(logs) + shares[:, None, None]).logsumexp(0)
 
 
+@spoken
 def zscored(
     student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], members: Bool[Tensor, "n c"]
 ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
@@ -139,6 +144,7 @@ def _scores(z: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
 # -- image regions: the classifier on the mean feature of every cell of several grids (SDD) --------
 
 
+@spoken
 def region_logits(
     features: Float[Tensor, "n d h w"], head: nn.Linear, scales: Sequence[int] = (1, 2, 4)
 ) -> Float[Tensor, "m c"]:
@@ -159,6 +165,7 @@ def region_logits(
     return head(torch.cat(cells, 2).movedim(2, 1).flatten(0, 1))
 
 
+@spoken
 def with_regions(
     lg: Logits,
     student: tuple[Float[Tensor, "n d h w"], nn.Linear],
@@ -185,6 +192,7 @@ def with_regions(
     return replace(lg, regions=regions)
 
 
+@spoken
 def region_weights(lg: Logits, count: int) -> Float[Tensor, "n r"]:
     """``[n, r]``: 2 where exactly one of the teacher's global and regional predictions is right, else 1.
 
@@ -200,3 +208,35 @@ def region_weights(lg: Logits, count: int) -> Float[Tensor, "n r"]:
     best = lg.regions.rank_by.argmax(1)
     right = (best == lg.regions.labels).view(lg.rows, count)
     return 1 + (right != right[:, :1]).to(widen(lg.student).dtype)
+
+
+@spoken
+def conditional_projection(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], target: Int[Tensor, " n"]
+) -> Float[Tensor, "n c"]:
+    """The gradient nearest to that of KL(q || r) off the label which takes no margin from the label, ``[n, c]``.
+
+    q, r are teacher's and student's distributions off the label y at T = 1. d is the Euclidean projection of (0, r - q)
+    onto { x : x_j >= x_y for all j }: d_y = -l, d_j = r_j - min(q_j, r_j + l), l >= 0 solving l = sum_j [q_j - r_j -
+    l]_+. Solved by sorting, O(c log c); without gradient.
+
+    Args:
+        student: ``[n, c]`` raw logits, at least 3 classes.
+        teacher: ``[n, c]`` raw logits.
+        target: ``[n]`` class indices.
+
+    Source: Yuan and Tao, "Learning beyond full imitation" (2026), eq. 8 and 9.
+
+    Example:
+        >>> z = torch.tensor([[0.0, 1.0, 2.0]])
+        >>> conditional_projection(z, z.flip(1), torch.tensor([1])).round(decimals=4)  # of r - q = (-.76, 0, .76)
+        tensor([[-0.3808, -0.3808,  0.7616]])
+    """
+    label = torch.nn.functional.one_hot(target, student.shape[1]).bool()
+    r, q = (widen(z.detach()).masked_fill(label, -torch.inf).softmax(1) for z in (student, teacher))
+    gap = (q - r).masked_fill(label, -torch.inf).sort(1, descending=True).values[:, :-1]
+    count = torch.arange(1, gap.shape[1] + 1, device=gap.device, dtype=gap.dtype)
+    level = gap.cumsum(1) / (count + 1)
+    last = (gap > level).sum(1, keepdim=True)  # true up to the largest k, false after it
+    size = level.gather(1, (last - 1).clamp(min=0)).clamp(min=0.0)
+    return torch.where(label, -size, r - torch.minimum(q, r + size))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict
 
 from .._choices import choose, unknown
+from .._spoken import FAULTS, unclear, wrong
 
 if TYPE_CHECKING:
     from .method import Method
@@ -176,7 +177,13 @@ def _remembering(
         settings = {key: given.get(key, value) for key, value in defaults.items()}
         if settings:
             check_common(name, **settings)
-        return replace(function(*args, **{**kwargs, **settings}), origin=Call(build, given))
+        try:
+            made = function(*args, **{**kwargs, **settings})
+        except (*FAULTS, ValueError) as error:
+            if unclear(error) and (said := wrong(build, args, kwargs, name)) is not None:
+                raise ValueError(said) from error
+            raise
+        return replace(made, origin=Call(build, given))
 
     build.__signature__ = signature  # type: ignore[attr-defined]
     build.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()} | {"return": "Method"}

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from .._spoken import spoken
 from .._typing import Float
 from ..losses.soft import cross_entropy
 from ..optim.momenta import Momenta
@@ -102,6 +103,7 @@ class Method:
     def __repr__(self) -> str:
         return f"<Method {self.origin or self.name}>"
 
+    @spoken
     def components(self, lg: Logits, progress: Progress | None = None) -> dict[str, Tensor]:
         """Every component, one value per row.
 
@@ -128,6 +130,7 @@ class Method:
         check_finite(self.name, rows, lg)
         return rows
 
+    @spoken
     def stream_losses(
         self, lg: Logits, progress: Progress | None = None, merge: bool | None = None
     ) -> dict[str, Tensor]:
@@ -170,6 +173,7 @@ class Method:
         rows = self.task(lg, progress)
         return rows if lg.label_weight is None else lg.label_weight.to(rows.dtype) * rows
 
+    @spoken
     def combine(self, means: Mapping[str, Tensor], progress: Progress, merge: bool | None = None) -> dict[str, Tensor]:
         """One scalar per gradient stream from the mean of every component; the second half of :meth:`stream_losses`.
 
@@ -189,6 +193,7 @@ class Method:
             if components
         }
 
+    @spoken
     def loss(self, lg: Logits, progress: Progress | None = None) -> Float[Tensor, ""]:
         """The whole training loss, cross-entropy included: the sum of all streams.
 
@@ -196,6 +201,7 @@ class Method:
         """
         return sum_of(list(self.stream_losses(lg, progress).values()))
 
+    @spoken
     def momenta(self, momentum: float, merge: bool | None = None) -> Momenta:
         """Momentum coefficient of every stream: ``momentum`` plus the stream's shift.
 
@@ -214,6 +220,7 @@ class Method:
         """Backward passes per step: the number of distinct momentum coefficients, or 3 under the published code."""
         return len(merged_streams(self.streams, self.update, None))
 
+    @spoken
     def exact_merge(self, weight_decay: float) -> bool:
         """Whether streams may be merged without changing the result beyond rounding.
 

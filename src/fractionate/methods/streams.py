@@ -45,6 +45,8 @@ class UpdateRule:
 
     def momenta(self, momentum: float, all_streams: tuple[Stream, ...], streams: tuple[Stream, ...]) -> Momenta:
         """Coefficients for ``streams``, the merged form of ``all_streams``."""
+        if momentum == 1:
+            raise ValueError("momenta: momentum must lie in [0, 1), got 1")
         values = {s.name: momentum + s.shift for s in streams}
         merged = len(streams) < len(all_streams)
         shifts = {s.name: s.shift for s in all_streams} | dict(self.declared)

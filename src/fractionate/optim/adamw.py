@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .arithmetic import AdamWMove, adamw, direction
 from .grads import StreamGrads
 from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
@@ -60,6 +61,7 @@ class StreamAdamW(torch.optim.Optimizer):
         >>> opt.step(fr.stream_grads(method.stream_losses(lg), net))
     """
 
+    @spoken
     def __init__(
         self,
         params: Any,
@@ -162,6 +164,7 @@ class StreamAdamW(torch.optim.Optimizer):
                     (found[p],) = direction([[state[name]] for name in names], [state["exp_avg_sq"]], move)
         return found
 
+    @spoken
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load moments, counts and group options; momenta and gain stay those of this optimizer.
 

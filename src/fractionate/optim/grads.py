@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .._spoken import spoken
 from .reach import look_once, said_of_checkpoints
 from .sharded import harvest, is_sharded, refuse_fsdp1, whole
 
@@ -51,6 +52,7 @@ class StreamGrads(Mapping[str, Grads]):
         return len(self.streams)
 
 
+@spoken
 def stream_grads(
     losses: Mapping[str, Tensor],
     parameters: nn.Module | Iterable[Tensor],
@@ -207,6 +209,7 @@ def _check_arrived(found: Mapping[str, Grads]) -> None:
         )
 
 
+@spoken
 def clip_streams(grads: StreamGrads, max_norm: float) -> StreamGrads:
     """Every stream scaled by min(1, max_norm / |g_c|), whatever the others are.
 
@@ -226,6 +229,7 @@ def clip_streams(grads: StreamGrads, max_norm: float) -> StreamGrads:
     return StreamGrads({name: _scaled(row, _factor(row, max_norm)) for name, row in grads.items()}, grads.parameters)
 
 
+@spoken
 def clip_total(grads: StreamGrads, max_norm: float) -> StreamGrads:
     """All streams scaled by the same factor min(1, max_norm / |sum_c g_c|), which keeps their shares.
 

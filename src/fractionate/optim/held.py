@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._choices import unknown
+from .._spoken import spoken
 from .grads import Grads, StreamGrads, all_dense
 from .momenta import Momenta
 from .sharded import local
@@ -169,6 +170,7 @@ def check_numbers(who: str, group: Mapping[str, Any], names: Sequence[str]) -> N
             raise ValueError(f"{who}: {name} must be at most {LARGEST:.3g}, which float32 holds, got {group[name]:g}")
 
 
+@spoken
 def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> StreamGrads:
     """Divide streams by a gradient scaler's factor, and tell it whether all of them are finite.
 

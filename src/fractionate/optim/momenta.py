@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from .._spoken import spoken
 from .sharded import is_sharded, placed_as
 
 DecayOn = Literal["decoupled"] | str
@@ -52,6 +53,7 @@ class Momenta(Mapping[str, float]):
     inexact: str | None = None
     base: float | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         if not self.coefficients:
             raise ValueError("Momenta: at least one stream is needed")

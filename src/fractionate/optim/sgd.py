@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .arithmetic import heavy_ball
 from .grads import StreamGrads
 from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
@@ -51,6 +52,7 @@ class StreamSGD(torch.optim.Optimizer):
         >>> opt.step(fr.stream_grads(method.stream_losses(lg), net))
     """
 
+    @spoken
     def __init__(
         self,
         params: Any,
@@ -155,6 +157,7 @@ class StreamSGD(torch.optim.Optimizer):
                         self._move(group, stream, move, params, by_stream.get(stream, {}))
         return loss
 
+    @spoken
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load buffers and group options; momenta stay those of this optimizer.
 

@@ -12,6 +12,8 @@ from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
+from .._spoken import spoken
+
 
 def is_sharded(parameters: nn.Module | Sequence[Tensor]) -> bool:
     """Whether a module was given to ``fully_shard``, or a part of it; or whether a parameter is a DTensor.
@@ -98,6 +100,7 @@ def summed(x: Tensor, like: Tensor) -> Tensor:
     return dtensor.DTensor.from_local(x, like.device_mesh, parts).full_tensor()
 
 
+@spoken
 def unsharded(state: Any, *, keep: bool = True) -> Any:
     """A state dict without shards: every DTensor whole, on the CPU, as one process would have saved it.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import expanded
 from .._terminal import in_bytes
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
-from .layout import TEST_SHARE, Found
+from .layout import TEST_SHARE, Found, Kind
 from .shards import pictures_in
 
 SAMPLES = 64  # pictures whose heads are read
@@ -34,6 +34,7 @@ class Survey:
         available: memory that this process may use; ``None`` where the system does not say.
         left_out: in words, which files are not read; empty where there is none.
         grouped: in words, which classes consist of several folders; empty where there is none.
+        validation: in words, a validation part beside the test part; empty where there is none.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Survey:
     available: int | None
     left_out: str
     grouped: str = ""
+    validation: str = ""
 
     @property
     def count(self) -> int:
@@ -111,11 +113,23 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
         available=memory(),
         left_out=_left_out(found.values()),
         grouped=_grouped(found["train"], classes),
+        validation=_aside(found),
     )
 
 
 def _left_out(found: Iterable[Found]) -> str:
     return told_unread(path for one in found for path in one.unread)
+
+
+def _aside(found: Mapping[Kind, Found]) -> str:
+    """A validation part that lies beside a test part, and what it is used for."""
+    if "test" not in found or "validation" not in found:
+        return ""
+    held, measured = found["validation"], printable(found["test"].root.name)
+    return (
+        f"accuracy is measured on {measured}/; {printable(held.root.name)}/ ({len(held.paths):,} pictures) is used "
+        f"only where settings are searched (fractionate tune) and with data.evaluate_on=validation"
+    )
 
 
 def _grouped(found: Found, classes: Sequence[str]) -> str:

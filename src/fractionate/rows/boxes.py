@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float
 from .checks import check_tensor, labels_from, values_from
 from .logits import Logits
@@ -15,6 +16,7 @@ SIDES = 4  # left, top, right, bottom
 NEVER = 0.1  # how far before the last bin a side's target ends, as published
 
 
+@spoken
 def anchors(
     student: Float[Tensor, "... c"],
     teacher: Tensor,
@@ -56,6 +58,7 @@ def anchors(
     return Logits(student[keep], teacher[keep], labels[keep], weight=given)
 
 
+@spoken
 def sides(
     student: Float[Tensor, "a d"],
     teacher: Tensor,

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from .._choices import choose
+from .._spoken import spoken
 from .._typing import Float
 from .checks import check_classes, check_same, labels_for, weights_for
 from .logits import Logits, without
 
 
+@spoken
 def images(student: Tensor, teacher: Tensor, target: Any = None, *, weight: Tensor | None = None) -> Logits:
     """Rows are images: ``[n, c]`` logits and ``[n]`` or ``[n, c]`` targets, taken as they are.
 
@@ -24,6 +26,7 @@ def images(student: Tensor, teacher: Tensor, target: Any = None, *, weight: Tens
     return Logits(student, teacher, target, weight=weight)
 
 
+@spoken
 def rois(
     student: Float[Tensor, "r c"],
     teacher: Float[Tensor, "r c"],
@@ -76,6 +79,7 @@ def rois(
     return without(background if foreground_only else None, student, teacher, target, weight)
 
 
+@spoken
 def tokens(
     student: Float[Tensor, "b t c"],
     teacher: Float[Tensor, "b t c"],

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float
 from .checks import (
     check_like,
@@ -75,6 +76,7 @@ class Logits:
     label_weight: Tensor | None = None
     token: Logits | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         check_logits(self.student, self.teacher)
         for k, teacher in enumerate(self.teachers):
@@ -180,11 +182,13 @@ class Logits:
         return torch.arange(count, device=self.student.device).view(self.rows, each)[rows].flatten()
 
 
+@spoken
 def with_logits(lg: Logits, student: Tensor, teacher: Tensor) -> Logits:
     """The same rows with transformed logits, still ranked by the raw teacher."""
     return replace(lg, student=student, teacher=teacher, ranking=lg.rank_by)
 
 
+@spoken
 def with_weight(lg: Logits, weight: Float[Tensor, " n"]) -> Logits:
     """The same rows, every one counting ``weight`` times what it did; the weights of the other views stay.
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._choices import choose
+from .._spoken import spoken
 from .._typing import Float
 from .checks import check_classes, check_same, labels_for, weights_for
 from .logits import Logits, without
@@ -18,6 +19,7 @@ from .logits import Logits, without
 Labels = Literal["aligned", "published"]
 
 
+@spoken
 def pixels(
     student: Float[Tensor, "b c h w"],
     teacher: Float[Tensor, "b c h2 w2"],

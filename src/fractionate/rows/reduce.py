@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._spoken import spoken
 from .._typing import Float
 from .logits import Logits
 
 
+@spoken
 def weighted_mean(x: Float[Tensor, " n"], weight: Float[Tensor, " n"] | None) -> Float[Tensor, ""]:
     """sum(weight * x) / sum(weight); 0 with a graph when there are no rows or no weight.
 
@@ -26,14 +28,15 @@ def weighted_mean(x: Float[Tensor, " n"], weight: Float[Tensor, " n"] | None) ->
     return (weight * x).sum() / torch.where(total == 0, torch.ones_like(total), total)
 
 
+@spoken
 def chunks(lg: Logits, size: int) -> Iterator[Logits]:
     """The rows in pieces of at most ``size``; one empty piece if there are no rows."""
     if size < 1:
         raise ValueError(f"rows.chunks: a chunk needs at least 1 row, got {size}")
-    for start in range(0, max(1, lg.rows), size):
-        yield lg[start : start + size]
+    return (lg[start : start + size] for start in range(0, max(1, lg.rows), size))
 
 
+@spoken
 def chunked(loss: Callable[[Logits], dict[str, Tensor]], lg: Logits, size: int) -> dict[str, Float[Tensor, " n"]]:
     """Evaluate a row-wise loss piece by piece: the same rows, a fraction of the temporary memory.
 
@@ -72,6 +75,7 @@ class Progress:
     epochs: int = 240
     steps: int | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         if self.step < 0 or self.epoch < 1 or self.epochs < 1:
             raise ValueError(

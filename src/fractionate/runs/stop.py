@@ -49,8 +49,13 @@ class Stopped(Exception):
         """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 75 when the budget is used up."""
         return EXIT_CODES[self.reason]
 
+    def told(self, option: bool = True) -> str:
+        """It in words; ``option``: whether the command goes on with --resume, or of itself."""
+        again = "the same command with --resume" if option else "the same command"
+        return f"{WORDS[self.reason]} {self.where}; nothing is lost: {again} goes on"
+
     def __str__(self) -> str:
-        return f"{WORDS[self.reason]} {self.where}; nothing is lost: the same command with --resume goes on"
+        return self.told()
 
 
 class Stop:

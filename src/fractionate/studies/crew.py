@@ -221,12 +221,20 @@ def _serve(pipe: Connection, options: Options, train: Train) -> None:
     orders: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     stopping = threading.Event()
     threading.Thread(target=_follow, args=(pipe, orders, stopping), daemon=True).start()
-    while (order := orders.get()) is not None:
+    while (order := _next(orders)) is not None:
         try:
             with Stop(options.deadline, elsewhere=stopping.is_set) as stop:
                 train(order, options, pipe.send, stop)
         except BaseException as error:
             _send(pipe, Failure.of(error))
+
+
+def _next(orders: queue.SimpleQueue[Unit | None]) -> Unit | None:
+    """The next order; ``None`` after Ctrl-C, which a terminal gives to those that wait too."""
+    try:
+        return orders.get()
+    except KeyboardInterrupt:
+        return None
 
 
 def _follow(pipe: Connection, orders: queue.SimpleQueue[Unit | None], stopping: threading.Event) -> None:

@@ -101,6 +101,7 @@ BOARDS: dict[Board, Callable[[Run, Path], Opened]] = {"tensorboard": _tensorboar
 
 
 EVERY = 60.0  # seconds between two lines about epochs, where there are no bars
+LEAST = 5.0  # seconds of steps, the first ones left out, from which an estimate is made
 
 
 @contextmanager
@@ -185,6 +186,7 @@ class Lines:
         self.reached = [0.0] * len(jobs)  # epochs
         self.scores: dict[int, str] = {}  # as last measured
         self.begun: float | None = None  # the first job, which processes that start have kept waiting
+        self.first: tuple[float, float] | None = None  # when its first steps were taken, and how many epochs they were
         self.printed, self.ended = self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
@@ -202,12 +204,13 @@ class Lines:
             quiet_since = self.printed if event.score is not None else max(self.printed, self.ended[event.job])
             if now - quiet_since >= EVERY and event.epoch < event.epochs:
                 speed = f"{self.scores.get(event.job, '')}{event.images_per_s:,.0f} images/s"
-                self._say(now, f"{title}: {_place(event)}, {speed}, {self._remaining(now)} left")
+                self._say(now, f"{title}: {_place(event)}, {speed}{self._remaining(now, event.score is not None)}")
 
     def _see(self, event: Event, now: float) -> None:
         """Count what was trained since the job's last event, or where it begins."""
         if event.images_per_s:
             self.trained += event.epoch - self.reached[event.job]
+            self.first = (now, self.trained) if self.first is None else self.first
         self.reached[event.job] = event.epoch
         if event.score is not None:
             self.ended[event.job] = now
@@ -218,12 +221,21 @@ class Lines:
         place = f"[{self.finished}/{len(self.jobs)}, {now - self.started:.0f} s]"
         self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def _remaining(self, now: float) -> str:
-        """Time for the epochs that are left in all jobs, as fast as those since the first began."""
+    def _remaining(self, now: float, whole: bool) -> str:
+        """Time for the epochs that are left in all jobs, as fast as those after the first steps, which start slowly.
+
+        Nothing where there are only such steps: an estimate from them would be far too long.
+        """
         left = sum(job.until or job.run.epochs for job in self.jobs) - sum(self.reached)
-        seconds = (now - (self.started if self.begun is None else self.begun)) / self.trained * left
+        since, before = self.started if self.begun is None else self.begun, 0.0
+        if self.first is not None and self.trained > self.first[1] and now - self.first[0] >= LEAST:
+            since, before = self.first
+        elif not whole:
+            return ""
+        seconds = (now - since) / (self.trained - before) * left
         hours, minutes = divmod(round(seconds / 60), 60)
-        return f"about {hours} h {minutes:02} min" if hours else f"about {max(1, minutes)} min"
+        about = f"{hours} h {minutes:02} min" if hours else f"{max(1, minutes)} min"
+        return f", about {about} left"
 
 
 def _scored(event: Event) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .._spoken import spoken
 from ..data import Batch
 from ..models import Ask, copy_of, logits_of
 
@@ -54,9 +55,11 @@ class LiveTeacher:
     dtype: torch.dtype | None = None
     fused: str | None = None
 
+    @spoken
     def __post_init__(self) -> None:
         frozen(self.net)
 
+    @spoken
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of both views."""
         with torch.inference_mode(), self._precision(batch.images):
@@ -80,6 +83,7 @@ TOLERANCE = 1e-4
 PROBED = 8
 
 
+@spoken
 def folded(
     net: nn.Module,
     images: Tensor,

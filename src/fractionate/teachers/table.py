@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .._choices import choose
+from .._spoken import spoken
 from ..data import Batch, Countable, Source
 from ..models import logits_of
 from ..models.preprocessing import shown_of
@@ -76,9 +77,12 @@ class TeacherTable:
     path: Path | None = field(init=False, default=None)
     _whole: list[Tensor] = field(init=False, repr=False, default_factory=list)
 
+    @spoken
     def __post_init__(self) -> None:
         if not isinstance(self.source, Countable):
-            raise ValueError(f"a teacher table needs images whose crops can be counted; got {self.source!r}")
+            raise ValueError(
+                f"a teacher table needs images whose crops can be counted; got {type(self.source).__name__}"
+            )
         if self.source.variants is None:
             raise ValueError(UNCOUNTED.format("these images"))
         frozen(self.net)
@@ -90,6 +94,7 @@ class TeacherTable:
         object.__setattr__(self, "store", open_rows(self.path, key, count, self._classes(), self.dtype))
         self._probe()
 
+    @spoken
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits of the weak view from the table, of the strong view from the network."""
         if batch.variant is None:

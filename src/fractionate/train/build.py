@@ -27,6 +27,7 @@ from .log import Watch, watching
 from .networks import build_for
 from .optimizer import grouped, stream_optimizer, streams_of
 from .pixels import seen_by
+from .room import check_step_fits
 from .sources import sources
 
 
@@ -100,7 +101,9 @@ def prepare(
     train, test = _sources(run, device, common, train, test)
     teacher = teacher or common.once("network", lambda: _built_teacher(run, train, test), reseeded=True)
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
-    student = _placed(student or build_for(run.student, train, test, "student"), run, device).train()
+    student = student or build_for(run.student, train, test, "student")
+    check_step_fits(run, student, device)
+    student = _placed(student, run, device).train()
     student = _with_batch_norms(student, run, device)
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None

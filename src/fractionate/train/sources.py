@@ -37,6 +37,7 @@ from ..data import (
     unlabelled,
 )
 from ..data.cifar import NORMALIZATION
+from .room import check_images_fit
 
 if TYPE_CHECKING:
     from ..data.boxes import BoxImages
@@ -95,8 +96,9 @@ def sources(data: Data, seed: int, device: torch.device) -> tuple[Source, Source
         device: where the images live.
 
     Raises:
-        ValueError: the images are not there, or not what the config says.
+        ValueError: the images are not there, or not what the config says, or far too large for the memory.
     """
+    check_images_fit(data, device)
     if data.name in (*DENSE, *BOXED):
         from .scenes import boxes, dense
 

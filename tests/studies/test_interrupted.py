@@ -1,0 +1,57 @@
+"""A study that is interrupted ends with one line and code 130, and goes on to the numbers of an undisturbed one."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fractionate.cli import main
+from fractionate.runs.stop import Stopped
+from fractionate.studies.display import Lines
+from fractionate.studies.jobs import Event
+
+TOY = ["study", "k1-equals-dkd", "--seeds", "1", "--epochs", "1", "--teacher-epochs", "1", "--workers", "1"]
+
+
+def _numbers(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {
+        str(file.relative_to(folder)): [
+            {k: v for k, v in json.loads(line).items() if k not in ("seconds", "images_per_s")}
+            for line in file.read_text().splitlines()
+        ]
+        for file in folder.rglob("metrics.jsonl")
+    }
+
+
+def test_an_interrupted_study_goes_on_when_it_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unchecked: None
+) -> None:
+    def interrupts(lines: Lines, event: Event) -> None:
+        if event.images_per_s:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lines, "__call__", interrupts)
+        assert main([*TOY, "--out", str(tmp_path / "cut")]) == 130
+    told = capsys.readouterr().err
+    assert told.count("fractionate: ") == 1
+    assert "the same command goes on" in told
+    assert not list((tmp_path / "cut").rglob("*.tmp"))
+    assert main([*TOY, "--out", str(tmp_path / "cut")]) == 0
+    assert main([*TOY, "--out", str(tmp_path / "whole")]) == 0
+    assert _numbers(tmp_path / "cut") == _numbers(tmp_path / "whole") != {}
+
+
+@pytest.mark.parametrize(("words", "remedy"), [("study allocation", "same command goes"), ("train digits", "--resume")])
+def test_the_remedy_is_an_option_that_the_command_has(
+    words: str, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise Stopped("SIGINT", "in toy/seed-0")
+
+    name = words.split()[0]
+    monkeypatch.setattr(f"fractionate.commands.{name}.{name.title()}.__call__", stopped)
+    assert main(words.split()) == 130
+    assert remedy in capsys.readouterr().err
