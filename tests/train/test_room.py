@@ -1,5 +1,7 @@
 """Images far larger than the memory are refused before anything is allocated for them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -43,6 +45,14 @@ def test_what_a_network_keeps_counts_too_and_is_not_allocated(eight_gib: None) -
         room.check_step_fits(_run(2000, 10), net, CPU)
     room.check_step_fits(_run(2000, 8), net, CPU)
     assert next(net.parameters()).device == CPU
+
+
+def test_a_network_that_may_compute_in_16_bits_is_let_through_up_to_twice_the_batch(eight_gib: None) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU())
+    for precision in ("bfloat16", "float16", "auto"):
+        room.check_step_fits(replace(_run(2000, 15), precision=precision), net, CPU)
+    with pytest.raises(ValueError, match=r"data\.batch_size, at most 15"):
+        room.check_step_fits(replace(_run(2000, 17), precision="bfloat16"), net, CPU)
 
 
 def test_a_network_that_cannot_be_run_empty_is_let_through(eight_gib: None) -> None:

@@ -31,7 +31,8 @@ def check_images_fit(data: Data, device: torch.device) -> None:
 def check_step_fits(run: Run, student: nn.Module, device: torch.device) -> None:
     """Refuse a step for which a student keeps more than the memory holds.
 
-    It is counted on tensors without contents, and halved, for some of the layers' answers share their memory. A network
+    It is counted on tensors without contents, and halved, for some of the layers' answers share their memory; once more
+    where the networks may compute in 16 bits. A network
     that cannot be run so is let through, and every one where the images are small beside the memory.
 
     Raises:
@@ -41,7 +42,8 @@ def check_step_fits(run: Run, student: nn.Module, device: torch.device) -> None:
     if there is None or CLOSE * _images(data) <= there:
         return
     kept = _kept(student, _sides(data))
-    needed = _images(data) + (0 if kept is None else kept // 2 * (data.batch_size // run.accumulate))
+    halves = 2 if run.precision == "float32" else 4
+    needed = _images(data) + (0 if kept is None else kept // halves * (data.batch_size // run.accumulate))
     if needed > there:
         raise ValueError(_told(data, needed, there, f"for its images and what {run.student.name} keeps of them"))
 
