@@ -5,13 +5,16 @@ lies beside them (benchmarks/results/runs/STUDY/certainty.json); `python -m benc
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from fractionate._headlines import Headline, headline
 from fractionate.config.files import read_config
-from fractionate.config.method import MethodSpec
+from fractionate.config.method import MethodSpec, Value
+from fractionate.config.run import Network
+from fractionate.recipes import RECIPES
 from fractionate.report import read_study
 from fractionate.report.words import gap, number, paired_difference
 from fractionate.runs.folder import CONFIG, SUMMARY
@@ -37,18 +40,34 @@ class Column:
     values: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
-def key(spec: MethodSpec) -> str | None:
+def key(spec: MethodSpec, recipe: str = "") -> str | None:
     """Name of a method in the map; ``None`` of one with options that are no weights.
+
+    Weights that a recipe gives the method stay unnamed, and so do those that are given where it has none of its own;
+    others than the recipe's own are another row.
 
     Example:
         >>> key(MethodSpec.parse("dkd(beta=8)+deepkd(normalize_gain=true)"))
         'dkd+deepkd, gain normalised'
+        >>> key(MethodSpec.parse("dkd(beta=8)"), "digits"), key(MethodSpec.parse("dkd(beta=1)"), "digits")
+        ('dkd (beta 8)', 'dkd')
     """
     given = {name: value for one in (spec, *spec.wrappers) for name, value in one.args.items() if name not in WEIGHTS}
     normalised = given.pop("normalize_gain", False)
     if given:
         return None
-    return f"{spec.title}{', gain normalised' if normalised else ''}"
+    own = _own(recipe, spec.name)
+    weights = [(n, x) for n, x in spec.args.items() if n != "warmup" and n in own and x != own[n]]
+    told = f" ({', '.join(f'{n} {x:g}' for n, x in weights)})" if weights else ""
+    return f"{spec.title}{told}{', gain normalised' if normalised else ''}"
+
+
+@cache
+def _own(recipe: str, method: str) -> Mapping[str, Value]:
+    """The arguments that a recipe itself gives a method."""
+    if recipe not in RECIPES:
+        return {}
+    return RECIPES[recipe].student(MethodSpec(method), Network("resnet8")).method.args
 
 
 def of_records(folder: Path) -> Iterator[Column]:
@@ -58,7 +77,7 @@ def of_records(folder: Path) -> Iterator[Column]:
         sure = {one["name"]: one["label"] for one in record.raw["teachers"]}
         found: dict[tuple[str, int], Column] = {}
         for arm in record.arms:
-            name = None if arm.value or arm.changes else key(MethodSpec.parse(arm.method))
+            name = None if arm.value or arm.changes else key(MethodSpec.parse(arm.method), record.raw["recipe"])
             place = arm.teacher, arm.epochs
             where = record.raw["recipe"] + _metric(record.headline)
             column = found.setdefault(place, Column(where, sure[arm.teacher], arm.epochs))
@@ -83,7 +102,7 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
             if not summary.parent.name.startswith("seed-"):
                 continue
             run = read_config(summary.parent / CONFIG)
-            if name := key(run.method):
+            if name := key(run.method, study.name):
                 facts = json.loads(summary.read_text(encoding="utf-8"))
                 column.where = study.name + _metric(headline(facts.get("headline", "top1")))
                 column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]

@@ -101,3 +101,16 @@ def test_methods_that_differ_in_more_than_weights_have_no_row(method: str, name:
 def test_the_certainty_of_a_kept_teacher_needs_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no rows"):
         measure(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "name"),
+    [
+        ("dkd(beta=8, warmup=2)", "digits", "dkd (beta 8)"),
+        ("dkd(beta=1.0, warmup=2)+deepkd", "digits", "dkd+deepkd"),
+        ("dkd(beta=8)", "cifar100-16px", "dkd"),
+        ("gdkd(w1=1, w2=8)", "digits", "gdkd (w2 8)"),
+    ],
+)
+def test_weights_other_than_the_recipe_s_own_have_a_row_of_their_own(method: str, recipe: str, name: str) -> None:
+    assert which_method.key(MethodSpec.parse(method), recipe) == name
