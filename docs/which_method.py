@@ -13,7 +13,7 @@ from pathlib import Path
 from fractionate._headlines import Headline, headline
 from fractionate.config.files import read_config
 from fractionate.config.method import MethodSpec, Value
-from fractionate.config.run import Network
+from fractionate.config.run import Network, Run
 from fractionate.recipes import RECIPES
 from fractionate.report import read_study
 from fractionate.report.words import gap, number, paired_difference
@@ -67,7 +67,8 @@ def _own(recipe: str, method: str) -> Mapping[str, Value]:
     """The arguments that a recipe itself gives a method."""
     if recipe not in RECIPES:
         return {}
-    return RECIPES[recipe].student(MethodSpec(method), Network("resnet8")).method.args
+    run: Run = RECIPES[recipe].student(MethodSpec(method), Network("resnet8"))
+    return run.method.args
 
 
 def of_records(folder: Path) -> Iterator[Column]:
