@@ -404,7 +404,7 @@ def test_there_is_a_line_after_a_minute_of_silence_and_one_at_the_end_of_a_job()
         (141.0, Event(1, 10, 10, None, done=True)),
     ]
     assert told(events) == [
-        "[0/2, 65 s] job 0: epoch 2 of 10, 60.00 % top-1, 1,234 images/s, about 9 min left",
+        "[0/2, 65 s] job 0: epoch 2 of 10, 60.00 % top-1, 1,234 images/s, about 7 min left",
         "[0/2, 130 s] job 0: 50 % of epoch 3 of 10, 60.00 % top-1, 1,234 images/s, about 15 min left",
         "[1/2, 140 s] job 0: 70.00 % top-1",
         "[2/2, 141 s] job 1: no top-1",

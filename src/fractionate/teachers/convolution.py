@@ -14,7 +14,9 @@ DEVICES = ("cuda",)
 ROUNDING = {torch.float32: 2**-10, torch.float16: 2**-10, torch.bfloat16: 2**-7}  # float32: TF32 reads 10 bits
 PROBED = 8  # images of which an output is compared with float64's
 ROUNDS, CALLS = 3, 10
-ASLEEP = 3_000_000  # cycles, some 2 ms: the calls to be timed wait in line meanwhile, so that no launch is in the time
+BUSY = (
+    4096  # rows of a square whose product takes some ms: the calls to be timed wait in line, no launch is in the time
+)
 Seconds = Callable[[Callable[[], object]], float]
 
 
@@ -22,7 +24,9 @@ def gpu_seconds(work: Callable[[], object]) -> float:
     """What the GPU takes for a call, without the host's time to ask for it."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     work()
-    torch.cuda._sleep(ASLEEP)
+    with torch.autocast("cuda", enabled=False):
+        square = torch.ones(BUSY, BUSY, device="cuda")
+        torch.mm(square, square)
     start.record()
     for _ in range(CALLS):
         work()
