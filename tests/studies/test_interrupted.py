@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +57,27 @@ def test_the_remedy_is_an_option_that_the_command_has(
     monkeypatch.setattr(f"fractionate.commands.{name}.{name.title()}.__call__", stopped)
     assert main(words.split()) == 130
     assert remedy in capsys.readouterr().err
+
+
+STARTED = """
+import multiprocessing, sys, time
+from pathlib import Path
+from fractionate.studies.crew import without_interrupts
+
+if __name__ == "__main__":
+    with without_interrupts():
+        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+        process.start()
+    print(Path(f"/proc/{process.pid}/status").read_text())
+    process.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says which signals a process blocks")
+def test_the_first_process_of_a_crew_too_never_receives_ctrl_c(tmp_path: Path) -> None:
+    """Python starts a helper of its own before the first one, and lets the signal through again."""
+    script = tmp_path / "started.py"
+    script.write_text(STARTED)
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    blocked = next(line.split()[1] for line in told.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
