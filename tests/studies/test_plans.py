@@ -37,6 +37,7 @@ from fractionate.studies.turns import Surroundings, _note, _turn_of
 from fractionate.studies.units import AT_ONCE, TEACHER, _length, _parts, _paying
 from fractionate.studies.usual import controls
 from fractionate.tasks import Diverged
+from fractionate.train.build import prepare
 from tests.train.runs import tiny
 
 ARMS = (
@@ -220,6 +221,21 @@ def test_a_run_s_seconds_are_its_steps_by_passes_and_its_evaluations() -> None:
     assert found.own(two) == 4 * (10 * 2.0 * 3 / 2 + 7.0)
     assert found.unit([one, two]) == found.own(one) + found.own(two) + 4 * 10 * 5.0
     assert found.unit([tiny("ce")]) == found.own(tiny("ce"))
+
+
+@pytest.mark.parametrize("batch", [5, 20])  # 4 steps an epoch, and 1
+def test_the_first_step_of_a_process_says_nothing_about_the_others(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def step(*_: Any) -> None:
+        clock.append(clock[-1] + (3.0 if len(clock) > 1 else 60.0))  # libraries are read, kernels are built
+
+    run = tiny("ce")
+    training = prepare(replace(run, data=replace(run.data, batch_size=batch)))
+    monkeypatch.setattr(pace_module, "Loop", lambda _: SimpleNamespace(stepper=step))
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: clock[-1]))
+    assert pace_module._step(training) == (3.0, 0.0)
+    assert len(clock) == 3  # one step of three seconds is enough
 
 
 def test_several_processes_end_when_the_last_one_does(monkeypatch: pytest.MonkeyPatch) -> None:

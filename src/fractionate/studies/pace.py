@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 
@@ -19,7 +19,7 @@ from ..train.sources import sources
 from .jobs import Job
 from .units import Unit
 
-SECONDS, STEPS = 1.0, 20  # at most so long, and so many steps, are looked at
+SECONDS, STEPS = 1.0, 20  # at most so long, and so many steps, are looked at behind the first one, and one at least
 FEW = 64  # test images on which an evaluation is timed
 
 
@@ -84,16 +84,16 @@ def pace(run: Run) -> Pace:
 
 
 def _step(training: Training) -> tuple[float, float]:
-    """Seconds of a step, and of asking the teacher in it."""
-    loop, times, batch = Loop(training), [time.perf_counter()], None
-    for number, batch in enumerate(islice(training.train.batches(1), STEPS)):
+    """Seconds of a step, and of asking the teacher in it. The first step, which also builds kernels, does not count."""
+    loop, times = Loop(training), []
+    batches = chain.from_iterable(training.train.batches(epoch) for epoch in (1, 2))  # an epoch may be one step
+    for number, batch in enumerate(islice(batches, 1 + STEPS)):
         loop.stepper(batch, Progress(number, 1, training.run.epochs, training.run.epochs * len(training.train)))
         times.append(time.perf_counter())
-        if times[-1] - times[0] > SECONDS:
+        if number and times[-1] - times[0] > SECONDS:
             break
-    later = times[1:] if len(times) > 2 else times  # the first step warms up
-    step = (later[-1] - later[0]) / (len(later) - 1)
-    if batch is None or training.teacher is None or training.method.regions:
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    if training.teacher is None or training.method.regions:
         return step, 0.0
     started = time.perf_counter()
     with torch.no_grad():
