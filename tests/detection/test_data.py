@@ -71,6 +71,63 @@ def test_batches_and_what_is_sampled_follow_from_seed_epoch_and_image(tmp_path: 
     assert one.fingerprint() != source(trees.coco(tmp_path / "other", train=9)).fingerprint()
 
 
+SHORTER = (24, 36, 48, 72)
+
+
+def both_shapes(root: Path) -> BoxImages:
+    """Images shown at one of several sizes, the first three of them upright."""
+
+    def turn(part: str, said: dict[str, Any]) -> None:
+        for one in said["images"][:3]:
+            place = root / part / one["file_name"]
+            Image.open(place).transpose(Image.Transpose.ROTATE_90).save(place)
+            one["height"], one["width"] = one["width"], one["height"]
+            for box in (a for a in said["annotations"] if a["image_id"] == one["id"]):
+                left, top, across, down = box["bbox"]
+                box["bbox"] = [top, one["height"] - left - across, down, across]
+
+    return source(trees.coco(root, change=turn), training=True, flip=True, side=80, shorter=SHORTER)
+
+
+def test_the_shorter_side_is_drawn_and_the_longer_one_is_bounded(tmp_path: Path) -> None:
+    found, seen = both_shapes(tmp_path / "coco"), set()
+    assert not found.kept  # an image has no one size
+    for epoch in range(1, 9):
+        for batch in found.batches(epoch):
+            known = unpacked(batch.target)
+            highest = [-(-max(k.size[side] for k in known) // 32) * 32 for side in (0, 1)]
+            assert list(batch.images.shape[2:]) == highest
+            for image, one in zip(batch.images, known, strict=True):
+                assert max(one.size) <= 80
+                assert min(one.size) in SHORTER or max(one.size) == 80
+                assert max(one.size) * one.factor == pytest.approx(64, abs=one.factor)  # pixels of the file
+                x, y = ((one.boxes[-1, :2] + one.boxes[-1, 2:]) / 2).long().tolist()
+                assert int(image[:, y, x].argmax()) + 1 == int(one.labels[-1])
+                seen.add(min(one.size))
+    assert seen == {24, 36, 48, 60}  # 72 would need a longer side of 96
+
+
+def test_images_are_evaluated_at_the_largest_of_their_shorter_sides(tmp_path: Path) -> None:
+    tests = source(trees.coco(tmp_path / "coco"), "test", side=80, shorter=(24, 36))
+    assert {known.size for batch in tests.batches(1) for known in unpacked(batch.target)} == {(36, 48)}
+    assert tests.kept
+
+
+def test_a_part_of_a_batch_has_the_canvas_of_the_whole_one(tmp_path: Path) -> None:
+    found = both_shapes(tmp_path / "coco")
+    for number, whole in enumerate(found.batches(2)):
+        parts = [list(found.parts(2, i, 2))[number] for i in (0, 1)]
+        assert torch.equal(torch.cat([p.images for p in parts if p.share]), whole.images)
+        known = [k for p in parts if p.share for k in unpacked(p.target)]
+        assert [k.draw for k in known] == [k.draw for k in unpacked(whole.target)]
+
+
+def test_a_set_of_lengths_is_another_set_of_images(tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco")
+    prints = {source(root, side=80, shorter=lengths).fingerprint() for lengths in ((), (24, 36), (24, 48))}
+    assert len(prints) == 3
+
+
 def test_parts_of_processes_are_those_of_the_whole_batches(tmp_path: Path) -> None:
     train = source(trees.coco(tmp_path / "coco"), training=True)
     whole = [b.index.tolist() for b in train.batches(1)]

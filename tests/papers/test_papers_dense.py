@@ -88,10 +88,56 @@ def test_the_recipe_of_a_pair_is_the_row(pair: str) -> None:
     assert replace(run, method=ours.method, teacher=ours.teacher) == ours
 
 
+WITH_BOXES = 117_266  # images of COCO's training part that have any
+BOXES: dict[str, Callable[[Case, str], bool]] = {
+    **CHECKS,
+    "dataset": lambda case, cell: f"{case.run.data.name}2017" == cell,
+    "task": DENSE["task"],
+    "teacher": lambda case, cell: DETECTORS[case.run.teacher.name] == cell,
+    "student": lambda case, cell: DETECTORS[case.run.student.name] == cell and case.run.student.pretrained,
+    "variant": lambda case, cell: cell in {"all RoIs", "top1|top2|rest"} and case.run.task.keep == "all",
+    "status": DENSE["status"],
+    "lr_schedule": lambda case, cell: case.run.learning_rate.schedule == cell,
+    "milestones": lambda case, cell: all(
+        abs(ours * WITH_BOXES / case.run.data.batch_size / int(theirs) - 1) < 0.03
+        for ours, theirs in zip(case.run.learning_rate.milestones, cell.split(), strict=True)
+    ),
+    "iterations": lambda case, cell: (
+        abs(case.run.epochs * -(-WITH_BOXES // case.run.data.batch_size) / int(cell) - 1) < 0.03
+    ),
+    "augmentation": lambda case, cell: (
+        cell == f"resize shortest side {case.run.data.shorter[0]}..{case.run.data.shorter[-1]} + flip"
+        and (case.run.data.flip, case.run.data.size, len(case.run.data.shorter)) == (True, 1333, 6)
+    ),
+}
+DETECTORS = {
+    "fasterrcnn-resnet101": "faster_rcnn_r101_fpn",
+    "fasterrcnn-resnet50": "faster_rcnn_r50_fpn",
+    "fasterrcnn-resnet18": "faster_rcnn_r18_fpn",
+    "fasterrcnn-mobilenet_v2": "faster_rcnn_mv2_fpn",
+}
+REGIONS = [
+    c for c in table() if c["teacher"].startswith("faster") and c["method"] in {"dkd", "gdkd", "gdkd3"} and c["lr"]
+]
+
+
+@pytest.mark.parametrize("cells", REGIONS, ids=lambda c: c["id"])
+def test_every_cell_of_a_row_of_regions_is_in_its_run(cells: Cells) -> None:
+    recipe = paper(cells["id"])
+    case, looked_at = Case(cells, recipe, recipe.run(GIVEN)), 0
+    for column, cell in cells.items():
+        if cell and column not in ("remark", "teacher_acc", "student_acc"):
+            assert BOXES[column](case, cell), f"{recipe.id}: column {column!r} = {cell!r} is not in {case.run}"
+            looked_at += 1
+    assert looked_at > 20
+    assert len(REGIONS) == 12
+    assert distils_whole(case, "1")
+
+
 @pytest.mark.parametrize(
     ("method", "why"),
     [
-        ("dkd", "shorter side of 640 to 800 pixels"),
+        ("gdkds", "no method here"),
         ("dkd+reviewkd", "ReviewKD compares features"),
         ("dkd+deepkd", "its source prints no settings"),
     ],

@@ -47,7 +47,7 @@ class Data:
         evaluate_on: ``"test"``; or ``"validation"``, a part taken out of the training images, to choose settings on.
         size: of a folder's images, in pixels; ``None`` takes that of the first one, of a set of photos the usual one.
             Those of CIFAR-10, CIFAR-100 and STL-10 are resized to it once, before any augmentation. Of images
-            with boxes it is the longer side, 640 unless given.
+            with boxes it is the longer side, 640 unless given; beside ``shorter`` its largest length.
         skip_broken: leave out files of a folder that cannot be read, with a warning that counts them.
         cache: keep a folder's decoded pictures on disk for later runs, where FRACTIONATE_CACHE says, else in ~/.cache;
             it changes no number.
@@ -82,6 +82,9 @@ class Data:
         scale_step: distance of the factors that are drawn; 0 = any in between.
         colour: change brightness, contrast and saturation of a training image by up to this part.
         multiple: whole images are padded to sides that are multiples of this, with pixels of no label.
+        shorter: of images with boxes, lengths of the shorter side, one of which is drawn for every training image; they
+            are evaluated at the largest. An image whose longer side would be above ``size`` is made smaller.
+            Empty: every image has the longer side ``size``.
     """
 
     name: Name = "digits"
@@ -114,6 +117,7 @@ class Data:
     scale_step: float = 0.0
     colour: float = 0.0
     multiple: int = 32
+    shorter: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -137,6 +141,8 @@ def _check(data: Data) -> None:
 
 def _check_dense(data: Data) -> None:
     """What belongs to sets with a class for every pixel or with boxes, and what they have not."""
+    if data.name not in BOXED:
+        left_alone(data, f"belongs to images with boxes ({', '.join(BOXED)}), not to {data.name!r}", "shorter")
     if data.name in (*DENSE, *BOXED):
         why = f"is for images with one class each, not for {data.name!r}"
         left_alone(data, why, "labels_per_class", "shift", "augment", "strong", "mixup", "cutmix", "imbalance")
@@ -151,9 +157,19 @@ def _check_dense(data: Data) -> None:
             raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
         if data.name in BOXED:
             left_alone(data, "would cut boxes; images with boxes are shown whole", "crop", "scale_step")
+            _check_shorter(data)
     else:
         why = f"belongs to dense data sets ({', '.join((*DENSE, *BOXED))}), not to {data.name!r}"
         left_alone(data, why, *OF_DENSE)
+
+
+def _check_shorter(data: Data) -> None:
+    """Lengths above 0, and not above the longest, which has to be named."""
+    within(1, shorter=min(data.shorter, default=None))
+    if data.shorter and data.size is None:
+        raise ValueError(f"shorter={list(data.shorter)} needs data.size, the largest length of the longer side")
+    if data.shorter and max(data.shorter) > (data.size or 0):
+        raise ValueError(f"shorter={list(data.shorter)} is above data.size={data.size}, the most of the longer side")
 
 
 def _check_loading(data: Data) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..config.method import MethodSpec, Value, Wrapper
+from .dense import as_published
 from .rows import Row
 
 Args = dict[str, Value]
@@ -171,8 +172,8 @@ def read_method(row: Row) -> Reading:
         if column not in SILENT and getattr(row, column) is not None:
             args[ARGUMENTS.get(column, column)] = getattr(row, column)
     needs = [column for column in form.needed.split() if getattr(row, column) in (None, ())]
-    if row.dataset == "cityscapes":
-        needs = [column for column in needs if column != "loss_warmup_epochs"]  # losses of pixels have none
+    known = as_published(row, MethodSpec(form.name)).args
+    needs = [column for column in needs if ARGUMENTS.get(column, column) not in known]
     args |= form.more(row)
     extra: Args = {ARGUMENTS.get(key, key): value for key, value in row.extra.items()}
     if form.name in ("ttm", "wttm"):

@@ -6,33 +6,15 @@ from dataclasses import replace
 from typing import Literal
 
 from ..config.data import Data
-from ..config.method import MethodSpec, Value
+from ..config.method import MethodSpec
 from ..config.optimizers import SGD, LearningRate
 from ..config.run import Network, Run
 from ..config.task import Detection
+from ..papers.dense import of_regions
 
 TEACHER, STUDENT = "fasterrcnn-resnet101", "fasterrcnn-resnet18"
 EPOCHS = 12
 METHODS = ("ce", "kd", "dkd", "gdkd", "dkd+deepkd(normalize_gain=True)")
-# What the published code takes for regions: temperature 1, no warm-up, the detector's own losses whole.
-OF_REGIONS: dict[str, dict[str, Value]] = {
-    "kd": {"temperature": 1.0, "kd_weight": 1.0, "ce_weight": 1.0},
-    "dkd": {"alpha": 1.0, "beta": 0.25, "temperature": 1.0, "warmup": 1},
-    "gdkd": {"k": 5, "w0": 1.0, "w1": 0.125, "w2": 0.25, "temperature": 1.0, "warmup": 1},
-    "gdkd3": {"k": 2, "w0": 1.0, "w1": 0.0, "w2": 0.25, "temperature": 1.0, "warmup": 1},
-}
-
-
-def of_regions(method: MethodSpec) -> MethodSpec:
-    """The method with the settings of the published code for regions, where it has some; given ones are kept.
-
-    Source: megvii-research/mdistiller, ZaberKo/detectron2-gdkd.
-
-    Example:
-        >>> of_regions(MethodSpec("dkd")).args["beta"]
-        0.25
-    """
-    return method.with_usual(OF_REGIONS.get(method.name, {}))
 
 
 def teacher(

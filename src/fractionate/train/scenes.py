@@ -56,6 +56,7 @@ def boxes(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
         annotated(str(data_root(data)), train_part(data)),
         data.batch_size,
         data.size or SIDE,
+        data.shorter,
         training=True,
         flip=data.flip,
         colour=data.colour,
@@ -72,4 +73,4 @@ def boxes_test(data: Data, device: torch.device) -> BoxImages:
     part: Part = data.evaluate_on
     pictures, side = annotated(str(data_root(data)), part), data.size or SIDE
     some = max(1, min(len(pictures), AT_ONCE // (3 * side * side)))
-    return BoxImages(pictures, some, side, multiple=data.multiple, device=device).read()
+    return BoxImages(pictures, some, side, data.shorter, multiple=data.multiple, device=device).read()
