@@ -87,6 +87,8 @@ def test_a_budget_is_said_by_its_parts() -> None:
         ((Arm("a", "kd"),), {"contrasts": against("c", "a")}, r"\['c'\] has none"),
         ((Arm("a", "kd"),), {"pilots": (("a", "c"),)}, r"\['c'\] has none"),
         ((Arm("a", "kd", teacher="t"),), {}, r"no teacher is named \['t'\]"),
+        ((Arm("a", "kd"), Arm("b", "kd({})", values=("1",), begins="a")), {}, "b begins with the weights of a"),
+        ((Arm("a", "kd"), Arm("b", "kd", begins="a"), Arm("c", "kd", begins="b")), {}, "name an arm without begins"),
     ],
 )
 def test_a_plan_that_names_what_is_not_there_is_refused(arms: Any, more: Any, named: str) -> None:
@@ -209,6 +211,13 @@ def test_a_teacher_s_run_has_its_changes_its_length_and_its_folder() -> None:
     assert side(plan, setting=Setting(teacher_epochs=1)).teachers()[1].run.epochs == 1
     assert side(plan, setting=Setting(epochs=1)).job(plan.arms[0], "", 0).run.epochs == 1
     assert _folder(Arm("labels alone (x)", "ce"), "") == "labels_alone__x"
+
+
+def test_an_arm_begins_with_the_weights_of_the_value_that_was_chosen() -> None:
+    arms = (Arm("a", "kd(temperature={})", values=("1", "4")), Arm("b", "ce", begins="a"))
+    here = side(study(*arms))
+    here.chosen["a"] = "4"
+    assert here.job(arms[1], "", 3).run.student.checkpoint == "out/a=4/seed-3/student.safetensors"
 
 
 # -- times -----------------------------------------------------------------------------------------

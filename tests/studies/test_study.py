@@ -38,7 +38,7 @@ TOY = Study(
         Arm("labels alone", "ce"),
         Arm("kd", "kd(temperature={})", values=("1", "4")),
         Arm("kd by a fifth", "kd(temperature={})", values=("1", "4"), pilot=0.2),
-        Arm("frozen", "ce", ("optimizer.lr=1e-12", "optimizer.weight_decay=0.0"), begins="labels alone"),
+        Arm("frozen", "ce", ("optimizer.lr=1e-12", "optimizer.weight_decay=0.0"), begins="kd"),
         Arm("kd on weights", "kd(temperature={})", ("optimizer.lr=0.04",), follows="kd"),
     ),
     (*against("kd", "labels alone"), *against("frozen", "labels alone")),
@@ -135,7 +135,8 @@ def test_a_pilot_sees_its_share_of_the_images_and_its_choice_all(done: tuple[Pat
 def test_a_frozen_arm_begins_with_the_weights_of_the_other_and_keeps_them(done: tuple[Path, str]) -> None:
     out, _ = done
     for seed in (0, 1):
-        first = load_file(out / "labels_alone" / f"seed-{seed}" / "student.safetensors")
+        (chosen,) = out.glob("kd=*")  # the value that validation chose
+        first = load_file(chosen / f"seed-{seed}" / "student.safetensors")
         then = load_file(out / "frozen" / f"seed-{seed}" / "student.safetensors")
         trainable = {name for name, _ in create("convnet_8_16", num_classes=10).named_parameters()}
         assert trainable <= set(first)

@@ -70,6 +70,7 @@ class Conductor:
         self._foretell(seeds)
         choices = self._choices()
         side = self._side(validation=False)
+        side.chosen.update({name: choice.value for name, choice in choices.items()})
         side.teach([(arm, choices[arm.name].value) for arm in self.study.arms])
         teachers = self._teachers(side, choices)
         for one in teachers:

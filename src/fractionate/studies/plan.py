@@ -44,7 +44,7 @@ class Arm:
         values: what is tried on the validation part; the best mean is confirmed on the test part.
         pilot: share of the training images on which they are tried.
         follows: the arm whose choice this one takes over, in place of ``values``.
-        begins: the arm whose trained weights, seed by seed, this one begins with.
+        begins: the arm whose trained weights, seed by seed, this one begins with; it has no ``values`` of its own then.
         last: trained when all seeds of the others are done, such as a control.
     """
 
@@ -151,6 +151,12 @@ class Study:
             raise ValueError(f"study {self.name}: every arm needs a name of its own, and {wrong} has none")
         if missing := {arm.teacher for arm in self.arms} - {one.name for one in self.teachers}:
             raise ValueError(f"study {self.name}: no teacher is named {sorted(missing)}")
+        for arm in self.arms:
+            if arm.begins and (arm.values or self.arm(arm.begins).begins):
+                raise ValueError(
+                    f"study {self.name}: {arm.name} begins with the weights of {arm.begins}, which are there on the "
+                    f"test part alone and must have begun anew: give it no values, and name an arm without begins"
+                )
 
     def arm(self, name: str) -> Arm:
         """An arm by name."""

@@ -63,6 +63,7 @@ class Side:
     console: Console
     options: Options
     taught: dict[str, Network] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -139,7 +140,7 @@ class Side:
         run = override(run, [*self.setting.changes, *arm.changed(value)])
         if arm.begins and begins:
             first = self.study.arm(arm.begins)
-            weights = self.job(first, "", seed).folder / "student.safetensors"
+            weights = self.job(first, self.chosen.get(first.name, ""), seed).folder / "student.safetensors"
             run = replace(run, student=replace(run.student, checkpoint=str(weights)))
         return run
 
