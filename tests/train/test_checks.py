@@ -51,6 +51,11 @@ def test_a_network_with_another_number_of_classes(
     refused(run, tmp_path, f"the {what} gives 12 logits per image, the data have 10 classes")
 
 
+def test_a_student_without_parameters(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_parts(monkeypatch, student=nn.Flatten())
+    refused(run, tmp_path, "the student Flatten has no parameters, so that nothing in it can be trained")
+
+
 def test_a_student_that_starts_from_nan(run: Run, tmp_path: Path) -> None:
     net = create("convnet_4_8", num_classes=10)
     with torch.no_grad():
