@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import os
 import sys
@@ -19,6 +18,7 @@ from .._choices import unknown
 from .._files import expanded
 from .._spoken import in_words
 from .._typing import Float
+from .handled import name_of, switched
 
 MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
 PLAIN = (torch.float32, torch.float64)
@@ -142,9 +142,9 @@ def classes_of(
     try:
         if trained and len(images) > 1:  # one image is too few for many batch norms
             with torch.enable_grad():
-                _differentiate(ask(net.train(), images, what), net, what)
+                _differentiate(ask(switched(net, True), images, what), net, what)
         with torch.no_grad():
-            return ask(net.eval(), images, what).shape[1]
+            return ask(switched(net, False), images, what).shape[1]
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -168,20 +168,6 @@ def _differentiate(logits: Tensor, net: nn.Module, what: str) -> None:
         if "use_reentrant" in str(error):
             return  # stream_grads has a remedy for that
         raise ValueError(f"the {what} {name_of(net)} cannot be differentiated: {in_words(error)}") from error
-
-
-def copy_of(net: nn.Module) -> nn.Module:
-    """``copy.deepcopy`` that also copies networks which keep tensors computed from their weights.
-
-    Weight norm and spectral norm of the older kind keep such a tensor and compute it anew in every pass.
-
-    Example:
-        >>> net = nn.utils.weight_norm(nn.Linear(2, 3))
-        >>> torch.equal(copy_of(net)(torch.ones(1, 2)), net(torch.ones(1, 2)))
-        True
-    """
-    kept = (x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf)
-    return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
 
 
 def build_own(source: str, function: str, num_classes: int) -> nn.Module:
@@ -244,11 +230,6 @@ def described(output: Any) -> str:
         f"{k}: {list(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in fields_of(output).items()
     ]
     return f"{type(output).__name__} ({', '.join(parts[:6])})" if parts else type(output).__name__
-
-
-def name_of(net: nn.Module) -> str:
-    """The class of a network, for messages."""
-    return str(getattr(net, "original_name", type(net).__name__))  # a script module keeps its class's name there
 
 
 def _precision(net: nn.Module) -> str:
