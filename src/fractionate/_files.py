@@ -34,6 +34,18 @@ def cache_folder() -> Path:
     return expanded(named or "~/.cache/fractionate")
 
 
+def why_not(path: Path, error: OSError) -> str:
+    """Why a file cannot be written; a folder that went away meanwhile is named, which is the usual reason.
+
+    Example:
+        >>> why_not(Path("nowhere/at/all"), OSError(2, "No such file or directory"))
+        'its folder nowhere/at is not there: was it moved or removed?'
+    """
+    if not path.parent.is_dir():
+        return f"its folder {path.parent} is not there: was it moved or removed?"
+    return (error.strerror or str(error)).lower()
+
+
 def write_atomically(
     path: Path, content: bytes | str | Callable[[io.BufferedIOBase], None], keep: Path | None = None
 ) -> None:
@@ -74,9 +86,7 @@ def write_atomically(
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}; what was there before is unchanged"
-        ) from error
+        raise OSError(f"cannot write {path}: {why_not(path, error)}; what was there before is unchanged") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):  # what was wrong with the folder has been said

@@ -9,8 +9,10 @@ import dataclasses
 import functools
 import inspect
 import re
+import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,6 +23,8 @@ R = TypeVar("R")
 FAULTS = (TypeError, AttributeError, LookupError, RuntimeError)
 UNCLEAR = ("could not convert", "invalid literal", "not enough values", "too many values")  # of ValueErrors
 WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a text", torch.Tensor: "a tensor"}
+SHOWN = 300  # characters of somebody else's message
+OWN, TORCH = (str(Path(path).parent) for path in (__file__, torch.__file__))
 
 
 class WrongType(ValueError):
@@ -190,3 +194,20 @@ def _named(hint: Any, annotation: Any, whole: bool) -> str:
         return kind
     name = getattr(hint, "__name__", str(hint))
     return WORDS.get(hint, ("an " if name[0] in "AEIOU" else "a ") + name)
+
+
+def in_words(error: BaseException) -> str:
+    """Type, message and place of an exception, in one line; the place is the innermost that is not torch's.
+
+    Example:
+        >>> in_words(KeyError("fc"))
+        "KeyError: 'fc'"
+    """
+    try:
+        text = " ".join(str(error).split())[:SHOWN]
+    except Exception:  # an exception of somebody's own whose text cannot be made
+        text = ""
+    stack = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
+    place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

@@ -94,7 +94,7 @@ def _answer(words: list[str]) -> int:
         _say(error)
     except SystemExit as end:  # of a module that was imported for its network
         _say(f"a module that this command has loaded ends the program (sys.exit, code {end.code})")
-    except Exception as error:
+    except BaseException as error:  # of somebody else's code, which may raise what it likes
         _say(_fault(error, words))
     return BAD_INPUT
 
@@ -246,7 +246,7 @@ def _sentence(box: str) -> str:
     return f"{first}; did you mean {meant[0]}?" if meant else first
 
 
-def _fault(error: Exception, words: Sequence[str]) -> str:
+def _fault(error: BaseException, words: Sequence[str]) -> str:
     """The sentence for an exception that nobody foresaw; its traceback goes to a file."""
     text = str(error)
     if isinstance(error, MemoryError) or re.search(r"out of memory|can.t allocate memory|not enough memory", text):

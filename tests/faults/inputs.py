@@ -208,7 +208,6 @@ FAULTS = [
     Fault(
         "a truncated weight file",
         lambda b: loaded(b, truncated(b, saved(b, "a.pth", {"w": torch.ones(999)}))),
-        foreign="alone (",
     ),
     Fault(
         "a weight file that is something else",

@@ -193,6 +193,28 @@ def test_a_broken_file_is_named(name: str, tmp_path: Path) -> None:
         load_checkpoint(net(), tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda whole, old: whole[: len(whole) // 2], "cut off or damaged: an archive without its end; copy"),
+        (lambda whole, old: whole[:4], "cut off or damaged: an archive without its end; copy"),
+        (lambda whole, old: old[: len(old) // 2], "is cut off: it ends in the middle; copy"),
+        (lambda whole, old: bytes(9999), "no file of torch.save or safetensors, or its start is damaged"),
+        (lambda whole, old: whole[:1], "no file of torch.save or safetensors, or its start is damaged"),
+    ],
+)
+def test_a_damaged_file_is_not_taken_for_one_that_runs_code(
+    content: Callable[[bytes, bytes], bytes], words: str, tmp_path: Path
+) -> None:
+    net, files = nn.Linear(99, 9), []
+    for zipped in (True, False):
+        torch.save(net.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        files.append((tmp_path / "a.pth").read_bytes())
+    (tmp_path / "a.pth").write_bytes(content(*files))
+    with pytest.raises(ValueError, match=words):
+        load_checkpoint(net, tmp_path / "a.pth")
+
+
 def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"holds no state dict.*found \['epoch'\]"):

@@ -64,6 +64,7 @@ UNCLEAR = {
     "logits that are none": ({"logits": None, "other": Z}, "logits: NoneType"),
     "an array": (Z.numpy(), "ndarray"),
     "nothing": (None, "NoneType"),
+    "a sparse tensor": (Z.to_sparse(), r"a sparse_coo tensor \[4, 3\]"),
 }
 
 
@@ -93,6 +94,8 @@ def broken(kind: type[BaseException], *args: object) -> nn.Module:
         (broken(KeyError, "fc"), "KeyError: 'fc'"),
         (broken(AssertionError), "AssertionError"),
         (broken(SystemExit, 3), "SystemExit: 3"),
+        (broken(GeneratorExit), "GeneratorExit"),
+        (broken(type("Ended", (BaseException,), {}), "early"), "Ended: early"),
         (broken(RuntimeError, "two\nlines"), "RuntimeError: two lines"),
     ],
 )
@@ -151,6 +154,28 @@ def test_a_failure_in_training_only_says_so() -> None:
         classes_of(Wrapped(lambda z, training: z / 0 if not training else {}["x"]), IMAGES, trained=True)
 
 
+def test_a_network_whose_way_back_fails_is_refused_beforehand() -> None:
+    def licence(*_: object) -> None:
+        raise OSError("no licence")
+
+    for hook in ("full_backward_hook", "hook"):
+        net = Wrapped(lambda z, _: z)
+        getattr(net.fc if "_" in hook else net.fc.weight, f"register_{hook}")(licence)
+        assert classes_of(net, IMAGES) == 3
+        with pytest.raises(ValueError, match=r"the network Wrapped cannot be differentiated: OSError: no licence \("):
+            classes_of(net, IMAGES, trained=True)
+        assert net.fc.weight.grad is None
+
+
+def test_a_subclass_of_tensors_ends_at_the_logits() -> None:
+    class Named(Tensor):
+        pass
+
+    logits = pick_logits(Z.as_subclass(Named))
+    assert type(logits) is Tensor
+    assert torch.equal(logits, Z)
+
+
 @pytest.mark.parametrize("net", [Wrapped(lambda z, _: z.detach()), Wrapped(lambda z, _: z).requires_grad_(False)])
 def test_a_network_without_anything_to_train_is_refused_only_where_it_is_trained(net: nn.Module) -> None:
     assert classes_of(net, IMAGES) == 3
@@ -197,6 +222,8 @@ def test_a_copy_of_a_weight_normed_network_is_its_own() -> None:
 BUILDERS = """
 import sys, torch
 from torch import nn
+class Ended(BaseException): pass
+def ends(num_classes): raise Ended("early")
 def good(num_classes): return nn.Linear(4, num_classes)
 def key(num_classes): return {}["x"]
 def exits(num_classes): sys.exit(3)
@@ -221,6 +248,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("key", "raised KeyError: 'x'"),
         ("exits", "raised SystemExit: 3"),
         ("endless", "raised RecursionError"),
+        ("ends", "raised Ended: early"),
         ("takes_nothing", "num_classes=3.*TypeError"),
         ("lazy", "'weight' has no shape yet"),
         ("meta", "'weight' lies on the meta device"),
@@ -231,7 +259,7 @@ def test_whatever_a_function_does_wrong_is_one_sentence(function: str, words: st
     with pytest.raises(ValueError, match=words) as found:
         models.create(f"{file}:{function}", num_classes=3)
     assert "\n" not in str(found.value)
-    if function in ("key", "exits", "endless"):
+    if function in ("key", "exits", "endless", "ends"):
         assert f"{file}, line" in str(found.value)
 
 

@@ -335,6 +335,23 @@ def test_what_a_state_does_not_hold_is_refused(kind: Kind) -> None:
     assert not other.state
 
 
+@EACH
+@pytest.mark.parametrize("state", [{}, {"optimizer": {}, "model": {}}, {"state": {}}, {"state": 1, "param_groups": 3}])
+def test_what_is_no_optimizer_s_state_is_named(kind: Kind, state: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"load_state_dict: expected what state_dict\(\) of an optimizer gave.*found"):
+        kind.trained(DEEPKD, 1)[1].load_state_dict(state)
+
+
+@EACH
+def test_what_are_no_parameters_and_no_momenta_are_named(kind: Kind) -> None:
+    net = nn.Linear(2, 2)
+    for given in (net, net.weight, net.state_dict()):
+        with pytest.raises(ValueError, match=rf"params must be .*net.parameters\(\), got {type(given).__name__}"):
+            kind.make(given, 0.9)
+    with pytest.raises(ValueError, match=r"must be a number or a mapping, got the text '0\.9'"):
+        kind.make(net.parameters(), "0.9")
+
+
 def test_the_state_of_the_other_optimizer_is_refused() -> None:
     net, opt = EACH.args[1][0].trained(DEEPKD, 2)
     with pytest.raises(ValueError, match=r"saved by StreamSGD"):

@@ -171,6 +171,21 @@ def test_a_stream_that_is_not_finite_leaves_the_step_out_and_lowers_the_scale(ki
 
 
 @EACH
+@pytest.mark.parametrize("before", ["nothing", "unscale_"])
+def test_a_scaler_that_was_told_nothing_of_the_streams_is_answered_with_what_to_write(kind: Kind, before: str) -> None:
+    net, opt = kind.trained(DEEPKD, 1)
+    scaler, old = scaler_of(), [p.detach().clone() for p in net.parameters()]
+    scaler.scale(torch.ones(()))
+    grads = grads_of(net, 1)
+    opt.hold(grads)
+    if before == "unscale_":
+        scaler.unscale_(opt)
+    with pytest.raises(ValueError, match=r"GradScaler .* fr\.optim\.unscale\(grads, scaler, optimizer\)"):
+        scaler.step(opt)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), old, strict=True))
+
+
+@EACH
 def test_a_scaler_that_is_off_changes_nothing(kind: Kind) -> None:
     net, opt = kind.trained(DEEPKD, 1)
     scaler, grads = torch.amp.GradScaler("cpu", enabled=False), grads_of(net, 1)

@@ -186,6 +186,18 @@ def test_a_folder_without_a_summary_is_no_finished_run(tmp_path: Path) -> None:
         RunFolder(tmp_path).summary()
 
 
+def test_a_folder_that_went_away_while_a_run_trains_is_named(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def moved(*_: object) -> None:
+        if folder.is_dir():
+            folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(OSError, match=r"metrics\.jsonl: its folder .*run is not there: was it moved or removed\?$"):
+        run_in_folder(run, folder, on_step=moved)
+    assert not folder.exists()
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.txt"
     write_atomically(target, "old")

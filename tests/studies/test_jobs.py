@@ -262,7 +262,10 @@ def test_a_deadline_ends_all_jobs_and_a_later_call_goes_on(tmp_path: Path, taugh
 
 
 FAILURES = {
-    "killed": (ChildProcessError, "the process of job 0 was killed by SIGKILL"),
+    "killed": (
+        ChildProcessError,
+        "was killed by SIGKILL .*nothing was saved in .*the same command with --resume goes on",
+    ),
     "ended": (ChildProcessError, "the process of job 0 ended with code 3"),
     "memory": (MemoryError, None),
     "deaf": (RuntimeError, "Deaf: 1 and 2"),
@@ -279,8 +282,12 @@ def test_however_a_process_fails_the_others_stop_saved_and_the_failure_is_heard_
     student = Network(f"tests.studies.unlucky:{how}")
     work[0] = replace(work[0], run=replace(work[0].run, student=student))
     kind, words = FAILURES[how]
-    with pytest.warns(UserWarning, match="job 0 failed.*the other runs stop"), pytest.raises(kind, match=words):
+    with (
+        pytest.warns(UserWarning, match="job 0 failed.*the other runs stop"),
+        pytest.raises(kind, match=words) as found,
+    ):
         listened(work, workers=2)
+    assert "--overwrite" not in str(found.value)  # which would throw away what the others have saved
     assert (work[1].folder / "last.ckpt").is_file()
     assert not work[2].folder.exists()
     assert not multiprocessing.active_children()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,55 @@ def test_a_network_with_another_number_of_classes(
 ) -> None:
     with_parts(monkeypatch, **{what: linear(12)})
     refused(run, tmp_path, f"the {what} gives 12 logits per image, the data have 10 classes")
+
+
+def test_a_student_without_parameters(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_parts(monkeypatch, student=nn.Flatten())
+    refused(run, tmp_path, "the student Flatten has no parameters, so that nothing in it can be trained")
+
+
+class Own(nn.Module):
+    """A classifier with methods of its owner's."""
+
+    def __init__(self, **methods: Any) -> None:
+        super().__init__()
+        self.fc, self.methods = nn.Linear(64, 10), methods
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.fc(x.flatten(1))
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)  # and nothing is returned, as in many a network whose batch norms stay frozen
+        if "train" in self.methods:
+            raise OSError("final")
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        if "state" in self.methods:
+            raise OSError("no state")
+        return {**super().state_dict(*args, **kwargs), **self.methods.get("extra", {})}
+
+
+def test_a_train_that_returns_nothing_trains_as_any_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, student=Own())
+    run_in_folder(replace(run, ema=0.9), tmp_path / "run")
+    assert (tmp_path / "run" / "student.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ({"train": True}, r"train\(True\) of the network Own failed: OSError: final"),
+        ({"state": True}, "the state dict of the student Own failed: OSError: no state"),
+        ({"extra": {"n": 3}}, "the student Own keeps 'n' in its state dict, which is no tensor but int"),
+    ],
+)
+def test_methods_of_a_students_own_that_fail_are_named(
+    methods: dict[str, Any], words: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, student=Own(**methods))
+    refused(run, tmp_path, words)
 
 
 def test_a_student_that_starts_from_nan(run: Run, tmp_path: Path) -> None:

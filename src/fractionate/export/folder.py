@@ -22,7 +22,7 @@ from ..config.ranges import BOXED, DENSE
 from ..config.run import Run
 from ..data import Normalization
 from ..methods.catalog import METHODS, WRAPPERS, describe
-from ..models import Description, Preprocessing
+from ..models import Description, Preprocessing, switched
 from ..models.preprocessing import Shown
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
@@ -263,7 +263,7 @@ def _network(run: Run, target: RunFolder, own: Preprocessing | None) -> tuple[nn
         published_bn=run.student.published_bn,
         interpolation=own.interpolation if own and own.size else None,
     )
-    return net.eval().requires_grad_(False), description, images
+    return switched(net, False).requires_grad_(False), description, images
 
 
 def _images(run: Run) -> tuple[Tensor, int, tuple[str, ...], Normalization]:

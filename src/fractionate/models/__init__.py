@@ -3,7 +3,8 @@
 from .checkpoints import OtherHead, load_checkpoint
 from .dense import OnlyMaps, maps_of, pick_maps
 from .exported import Description, Exported, apart, load_exported, save_exported
-from .foreign import Ask, OnlyLogits, classes_of, copy_of, logits_of, pick_logits
+from .foreign import Ask, OnlyLogits, classes_of, logits_of, pick_logits
+from .handled import copy_of, switched
 from .plain import ConvNet
 from .preprocessing import Preprocessing, preprocessing_of
 from .token import class_logits, token_logits, train_token
@@ -24,6 +25,7 @@ __all__ = [
     "classes_of",
     "code_of",
     "copy_of",
+    "switched",
     "create",
     "is_own_code",
     "load_checkpoint",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -92,10 +93,18 @@ def _read(path: Path) -> Any:
             raise ValueError(f"{path} is no safetensors file: {_not_weights(head) or error}") from error
     if found := _not_weights(head):
         raise ValueError(f"{path} holds no weights: {found}")
+    if head.startswith(b"PK") and not is_zipfile(path):
+        raise ValueError(f"{path} is cut off or damaged: an archive without its end; copy or download it again")
+    if not head.startswith((b"PK", b"\x80")):  # an archive, or a pickle as torch wrote it before 1.6
+        raise ValueError(
+            f"{path} holds no weights: it is no file of torch.save or safetensors, or its start is damaged"
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options that training scripts save beside
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file cut off anywhere raises nearly anything
+    except Exception as error:  # a damaged file raises nearly anything
+        if isinstance(error, EOFError) or "EOF" in str(error):
+            raise ValueError(f"{path} is cut off: it ends in the middle; copy or download it again") from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if first.startswith("Weights only load failed"):  # torch goes on for paragraphs
             first = "it holds other objects, such as a whole network"

@@ -17,6 +17,7 @@ from .checkpoints import load_checkpoint
 from .dense import is_dense, pick_maps
 from .detection import are_detections
 from .foreign import pick_logits, run_on
+from .handled import switched
 from .libraries import Stem
 from .preprocessing import Interpolation, Preprocessing
 from .zoo import create
@@ -167,7 +168,7 @@ def load_exported(folder: str | Path, *, own_code: bool = False) -> Exported:
     d = _description(folder / CONFIG)
     net = create(d.name, num_classes=d.num_classes, stem=d.stem, published_bn=d.published_bn, own_code=own_code)
     load_checkpoint(net, folder / WEIGHTS)
-    return Exported(net.eval(), d)
+    return Exported(switched(net, False), d)
 
 
 def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,15 +16,15 @@ from torch.nn.parameter import is_lazy
 
 from .._choices import unknown
 from .._files import expanded
+from .._spoken import in_words
 from .._typing import Float
+from .handled import name_of, switched
 
 MAIN = ("logits", "out")  # names of the main output beside auxiliary ones: transformers' and torchvision's
 PLAIN = (torch.float32, torch.float64)
 Ask = Callable[[nn.Module, Tensor, str], Tensor]  # how a task takes a network's logits, as logits_of does
-SHOWN = 300  # characters of somebody else's message
-OWN, TORCH = (str(Path(path).parent) for path in (__file__, torch.__file__))
 # Not the network's fault: others catch these and know what to do.
-PASSED_ON = (KeyboardInterrupt, GeneratorExit, MemoryError, torch.OutOfMemoryError, ConnectionError)
+PASSED_ON = (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ConnectionError)
 
 
 def logits_of(net: nn.Module, images: Tensor, what: str = "network") -> Float[Tensor, "n c"]:
@@ -58,7 +55,7 @@ def run_on(net: nn.Module, images: Tensor, what: str = "network") -> Any:
         return net(images)
     except PASSED_ON:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if type(error).__module__.startswith("fractionate."):
             raise  # a sentence already
         raise ValueError(
@@ -95,7 +92,9 @@ def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
             f"the {what} returned {described(output)}, in which its logits, floating-point [images, classes], "
             f"{'cannot be told apart' if found else 'are not found'}: let forward return them alone or as 'logits'"
         )
-    return found[0] if found[0].ndim == 2 else found[0].flatten(1)
+    logits = found[0] if found[0].ndim == 2 else found[0].flatten(1)
+    dispatches = type(logits).__torch_dispatch__ is not Tensor.__torch_dispatch__  # DTensor, say: more than a name
+    return logits if dispatches else logits.as_subclass(Tensor)
 
 
 class OnlyLogits(nn.Module):
@@ -143,13 +142,9 @@ def classes_of(
     try:
         if trained and len(images) > 1:  # one image is too few for many batch norms
             with torch.enable_grad():
-                if not ask(net.train(), images, what).requires_grad:
-                    raise ValueError(
-                        f"nothing in the {what} {name_of(net)} can be trained: its logits depend on no weight that "
-                        f"requires a gradient (all are frozen, or forward detaches them)"
-                    )
+                _differentiate(ask(switched(net, True), images, what), net, what)
         with torch.no_grad():
-            return ask(net.eval(), images, what).shape[1]
+            return ask(switched(net, False), images, what).shape[1]
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -158,18 +153,21 @@ def classes_of(
                 buffer.copy_(before)
 
 
-def copy_of(net: nn.Module) -> nn.Module:
-    """``copy.deepcopy`` that also copies networks which keep tensors computed from their weights.
-
-    Weight norm and spectral norm of the older kind keep such a tensor and compute it anew in every pass.
-
-    Example:
-        >>> net = nn.utils.weight_norm(nn.Linear(2, 3))
-        >>> torch.equal(copy_of(net)(torch.ones(1, 2)), net(torch.ones(1, 2)))
-        True
-    """
-    kept = (x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and not x.is_leaf)
-    return copy.deepcopy(net, {id(x): x.detach().clone() for x in kept})
+def _differentiate(logits: Tensor, net: nn.Module, what: str) -> None:
+    """Refuse a network that gives nothing to train, or whose way back fails (hooks, operations without a gradient)."""
+    if not logits.requires_grad:
+        raise ValueError(
+            f"nothing in the {what} {name_of(net)} can be trained: its logits depend on no weight that "
+            f"requires a gradient (all are frozen, or forward detaches them)"
+        )
+    try:
+        torch.autograd.grad(logits.sum(), [p for p in net.parameters() if p.requires_grad], allow_unused=True)
+    except PASSED_ON:
+        raise
+    except BaseException as error:
+        if "use_reentrant" in str(error):
+            return  # stream_grads has a remedy for that
+        raise ValueError(f"the {what} {name_of(net)} cannot be differentiated: {in_words(error)}") from error
 
 
 def build_own(source: str, function: str, num_classes: int) -> nn.Module:
@@ -195,7 +193,7 @@ def build_own(source: str, function: str, num_classes: int) -> nn.Module:
         net = build(num_classes=num_classes)
     except PASSED_ON:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ValueError(f"{name}, called with num_classes={num_classes}, raised {in_words(error)}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"{name} must return a torch.nn.Module, got {type(net).__name__}")
@@ -205,23 +203,6 @@ def build_own(source: str, function: str, num_classes: int) -> nn.Module:
         if tensor.is_meta and torch.get_default_device().type != "meta":
             raise ValueError(f"{name}: {place!r} lies on the meta device and has no values; build it on the CPU")
     return net
-
-
-def in_words(error: BaseException) -> str:
-    """Type, message and place of an exception, in one line; the place is the innermost that is not torch's.
-
-    Example:
-        >>> in_words(KeyError("fc"))
-        "KeyError: 'fc'"
-    """
-    try:
-        text = " ".join(str(error).split())[:SHOWN]
-    except Exception:  # an exception of somebody's own whose text cannot be made
-        text = ""
-    stack = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
-    place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
-    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
 
 
 def fields_of(output: Any) -> Mapping[Any, Any]:
@@ -236,22 +217,19 @@ def fields_of(output: Any) -> Mapping[Any, Any]:
 
 
 def _are_logits(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 2 and all(size == 1 for size in x.shape[2:])
+    plain = isinstance(x, Tensor) and x.layout is torch.strided and x.is_floating_point()
+    return plain and x.ndim >= 2 and all(size == 1 for size in x.shape[2:])
 
 
 def described(output: Any) -> str:
     """What a network returned, in a few words."""
     if isinstance(output, Tensor):
-        return f"a tensor {list(output.shape)} of {str(output.dtype).removeprefix('torch.')}"
+        kind = "" if output.layout is torch.strided else f"{str(output.layout).removeprefix('torch.')} "
+        return f"a {kind}tensor {list(output.shape)} of {str(output.dtype).removeprefix('torch.')}"
     parts = [
         f"{k}: {list(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in fields_of(output).items()
     ]
     return f"{type(output).__name__} ({', '.join(parts[:6])})" if parts else type(output).__name__
-
-
-def name_of(net: nn.Module) -> str:
-    """The class of a network, for messages."""
-    return str(getattr(net, "original_name", type(net).__name__))  # a script module keeps its class's name there
 
 
 def _precision(net: nn.Module) -> str:
@@ -267,7 +245,7 @@ def _imported(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except PASSED_ON:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             missing = f"needs the package {module!r}, which is not installed, nor is it in the current folder"
             raise ImportError(f"model {name!r} {missing}") from error

@@ -16,11 +16,11 @@ from torch import nn
 
 from .._choices import not_installed, unknown
 from .._files import expanded
+from .._spoken import in_words
 from .arguments import Value, called
 from .checkpoints import OtherHead
 from .dense import smp_network, torchvision_dense
 from .detection import torchvision_detector
-from .foreign import in_words
 
 Stem = Literal["default", "small"]
 STEMS: tuple[Stem, ...] = ("default", "small")

@@ -11,8 +11,18 @@ from torch import Tensor
 from .._spoken import spoken
 from .arithmetic import AdamWMove, adamw, direction
 from .grads import StreamGrads
-from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
-from .momenta import SHARED, Momenta, as_momenta, fitted
+from .held import (
+    Given,
+    Held,
+    Rows,
+    aligned,
+    check_numbers,
+    checked_params,
+    closure_of,
+    parameters,
+    refuse_group_momentum,
+)
+from .momenta import SHARED, Momenta, as_momenta, entries, fitted
 from .sharded import is_sharded
 
 Gain = Literal["normalised", "heavy-ball"]
@@ -77,13 +87,18 @@ class StreamAdamW(torch.optim.Optimizer):
         self.gain: Gain = gain
         self._held = Held()
         super().__init__(
-            params, {"lr": lr, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "clip_rms": clip_rms}
+            checked_params("StreamAdamW", params),
+            {"lr": lr, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "clip_rms": clip_rms},
         )
 
     @property
     def merges_exactly(self) -> bool:
         """Whether streams of equal coefficient may be merged before they are differentiated, for the same steps."""
         return True
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:  # torch's name for its own optimizers; see Held.known_to_a_scaler
+        return self._held.known_to_a_scaler("StreamAdamW")
 
     @property
     def affine(self) -> bool:
@@ -174,7 +189,7 @@ class StreamAdamW(torch.optim.Optimizer):
         Raises:
             ValueError: the state is another optimizer's, or of streams that cannot be turned into this one's.
         """
-        if any(entry and not set(SHARED) <= entry.keys() for entry in state_dict["state"].values()):
+        if any(entry and not set(SHARED) <= entry.keys() for entry in entries("StreamAdamW", state_dict)):
             raise ValueError("StreamAdamW.load_state_dict: the state has no second moments; was it saved by StreamSGD?")
         super().load_state_dict(fitted("StreamAdamW", state_dict, self.param_groups, list(self._moments())))
 

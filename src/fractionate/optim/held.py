@@ -41,6 +41,7 @@ class Held:
     """Gradients that wait for a step; an object of its own, so that wrappers which copy attributes share it."""
 
     looked = False  # whether p.grad was looked at, once
+    unscaled = False  # whether unscale has seen the gradients of the step to come
 
     def __init__(self) -> None:
         self.rows: Rows = {}
@@ -95,6 +96,20 @@ class Held:
                 stacklevel=4,
             )
 
+    def known_to_a_scaler(self, who: str) -> bool:
+        """What a gradient scaler asks before it steps: ``False``, as it has been told by :func:`unscale` what to do.
+
+        Raises:
+            ValueError: it was told nothing; it looks at p.grad alone, and would fail in words that name no streams.
+        """
+        if not self.unscaled:
+            raise ValueError(
+                f"{who}: a GradScaler looks for gradients in p.grad and sees no streams; write grads = "
+                f"fr.optim.unscale(grads, scaler, optimizer), optimizer.hold(grads), scaler.step(optimizer)"
+            )
+        self.unscaled = False
+        return False
+
     def release(self, groups: Groups) -> StreamGrads | None:
         """What is held, by stream and parameter, and then no longer held."""
         own, rows = tuple(parameters(groups)), self.rows
@@ -142,6 +157,19 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
         name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
         for name, row in streams.items()
     }
+
+
+def checked_params(who: str, params: Any) -> Any:
+    """Parameters, or groups of them, as they were given.
+
+    Raises:
+        ValueError: a network, one tensor or a state dict in their place.
+    """
+    if isinstance(params, torch.nn.Module | Tensor | Mapping):
+        raise ValueError(
+            f"{who}: params must be parameters or groups of them, such as net.parameters(), got {type(params).__name__}"
+        )
+    return params
 
 
 def refuse_group_momentum(who: str, option: str, group: Mapping[str, Any]) -> None:
@@ -205,6 +233,8 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
         scaler.unscale_(optimizer)
     finally:
         optimizer.param_groups = groups
+    if isinstance(held := getattr(optimizer, "_held", None), Held):
+        held.unscaled = True
     if all(id(g) == key for key, g in once.items()):
         return grads
     found = {name: tuple([None if g is None else once[id(g)] for g in row]) for name, row in grads.items()}

@@ -105,6 +105,8 @@ def as_momenta(momentum: float | Mapping[str, float]) -> Momenta:
         return momentum
     if isinstance(momentum, Mapping):
         return Momenta(dict(momentum))
+    if isinstance(momentum, str):
+        raise TypeError("a text is no momentum")
     return Momenta({"loss": float(momentum)}, base=float(momentum))
 
 
@@ -160,6 +162,21 @@ def _lender(stream: str, reached_by: frozenset[str]) -> str:
     if "task" in reached_by:
         return stream
     return "target" if stream == "nontarget" else "nontarget"
+
+
+def entries(who: str, state_dict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an optimizer's state holds of every parameter.
+
+    Raises:
+        ValueError: it is no optimizer's state, as a file that holds one among other things.
+    """
+    state, groups = state_dict.get("state"), state_dict.get("param_groups")
+    if not isinstance(state, Mapping) or not isinstance(groups, list):
+        raise ValueError(
+            f"{who}.load_state_dict: expected what state_dict() of an optimizer gave, with 'state' and 'param_groups'; "
+            f"found {list(state_dict)[:5]}"
+        )
+    return list(state.values())
 
 
 def fitted(who: str, state_dict: Mapping[str, Any], groups: list[dict[str, Any]], streams: list[str]) -> dict[str, Any]:

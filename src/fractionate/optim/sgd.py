@@ -12,8 +12,18 @@ from torch import Tensor
 from .._spoken import spoken
 from .arithmetic import heavy_ball
 from .grads import StreamGrads
-from .held import Given, Held, Rows, aligned, check_numbers, closure_of, parameters, refuse_group_momentum
-from .momenta import SHARED, Momenta, Move, Plan, as_momenta, fitted, published_deepkd, together
+from .held import (
+    Given,
+    Held,
+    Rows,
+    aligned,
+    check_numbers,
+    checked_params,
+    closure_of,
+    parameters,
+    refuse_group_momentum,
+)
+from .momenta import SHARED, Momenta, Move, Plan, as_momenta, entries, fitted, published_deepkd, together
 from .sharded import local
 
 
@@ -65,7 +75,7 @@ class StreamSGD(torch.optim.Optimizer):
         self.momenta: Momenta = as_momenta(momentum)
         self._held = Held()
         super().__init__(
-            params,
+            checked_params("StreamSGD", params),
             {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
         )
         decayed = any(group["weight_decay"] for group in self.param_groups)
@@ -81,6 +91,10 @@ class StreamSGD(torch.optim.Optimizer):
         """
         ordered = bool(self.momenta.sequence or self.momenta.inexact)
         return not (ordered and any(group["weight_decay"] for group in self.param_groups))
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:  # torch's name for its own optimizers; see Held.known_to_a_scaler
+        return self._held.known_to_a_scaler("StreamSGD")
 
     @property
     def affine(self) -> bool:
@@ -167,7 +181,7 @@ class StreamSGD(torch.optim.Optimizer):
         Raises:
             ValueError: the state is another optimizer's, or of streams that cannot be turned into this one's.
         """
-        if any(set(SHARED) <= entry.keys() for entry in state_dict["state"].values()):
+        if any(set(SHARED) <= entry.keys() for entry in entries("StreamSGD", state_dict)):
             raise ValueError("StreamSGD.load_state_dict: the state has second moments; was it saved by StreamAdamW?")
         super().load_state_dict(fitted("StreamSGD", state_dict, self.param_groups, list(self.momenta)))
 

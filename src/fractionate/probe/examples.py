@@ -20,6 +20,7 @@ from .._headlines import headline_of
 from .._typing import Float, Int
 from ..config.run import Network, Run
 from ..data import Source, normalization_of
+from ..models import switched
 from ..runs.folder import EXAMPLES, SUMMARY, RunFolder
 from ..tasks.classification import HEADLINE, predict, throughput
 from ..train.device import fixed_threads, place
@@ -94,7 +95,7 @@ def _facts(
 def _asked(config: Network, test: Source, run: Run) -> tuple[Tensor, Tensor, float]:
     """Logits and labels of all images, and pictures per second, one at a time."""
     device = place(run.device)
-    net: nn.Module = build_for(config, test, test).to(device).eval()
+    net: nn.Module = switched(build_for(config, test, test).to(device), False)
     logits, target = predict(net, test)
     one = next(iter(test.batches(1))).images[:1]
     return logits, target, throughput(net, one, SECONDS)

@@ -21,6 +21,7 @@ from ..config.optimizers import SGD, LearningRate
 from ..config.ranges import SIZED
 from ..config.run import Run
 from ..data import Normalization, SmallImages
+from ..models import switched
 from ..models.foreign import pick_logits, run_on
 from ..models.preprocessing import Shown, shown
 from ..optim import stream_grads
@@ -217,7 +218,7 @@ class Features:
     """
 
     def __init__(self, net: nn.Module, images: Tensor) -> None:
-        self.net = net.eval().requires_grad_(False)
+        self.net = switched(net, False).requires_grad_(False)
         self.head = self._head(images)
         self.width = self.head.in_features
 

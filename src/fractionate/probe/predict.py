@@ -17,7 +17,7 @@ from .._terminal import one_line, printable
 from ..config.run import Network, Run
 from ..data import Normalization
 from ..data.images import View, read_image
-from ..models import logits_of, preprocessing_of
+from ..models import logits_of, preprocessing_of, switched
 from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
@@ -172,7 +172,7 @@ def _net(config: Network, wanted: Any, frame: Frame, run: Run) -> nn.Module:
     if wanted is not None:
         net = shown(net, Shown(wanted, frame.rule.mean, frame.rule.std))
     check_weights(config.name, net)
-    return net.to(place(run.device)).eval()
+    return switched(net.to(place(run.device)), False)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files import write_atomically
+from .._files import why_not, write_atomically
 from ..config.files import changed_fields, from_plain, read_config, to_yaml
 from ..config.run import Run
 from ..data import stated
@@ -158,8 +158,8 @@ class RunFolder:
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1])
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise OSError(f"cannot write {self.path / METRICS}: {why}; {CHECKPOINT} still holds the run") from error
+            kept = f"; {CHECKPOINT} still holds the run" if self.path.is_dir() else ""
+            raise OSError(f"cannot write {self.path / METRICS}: {why_not(self.path / METRICS, error)}{kept}") from error
 
     def save(self, loop: Loop) -> None:
         """Write ``last.ckpt``; the one that was there becomes ``previous.ckpt``, and so on.
@@ -215,8 +215,8 @@ class RunFolder:
     def newest(self) -> str:
         """What there is to go on from, in words."""
         if not (self.path / CHECKPOINT).is_file():
-            return f"nothing was saved in {self.path} yet: start anew with --overwrite"
-        return f"{self.path / CHECKPOINT} holds the last saved state, and --resume goes on from it"
+            return f"nothing was saved in {self.path} yet"
+        return f"{self.path / CHECKPOINT} holds the last saved state"
 
     def config(self) -> Run:
         """The run's config."""

@@ -152,7 +152,7 @@ def in_turns(
         except Diverged as error:
             raise _kept(error, target, loop) from error
         except PeerLost as error:
-            raise PeerLost(f"{error}; {target.newest()}") from error
+            raise PeerLost(f"{error}; {target.newest()}, and --resume goes on") from error
 
 
 class Saver:

@@ -14,6 +14,7 @@ from ..config.run import Run
 from ..data import Batch, Source
 from ..data.boxes import BoxImages, unpacked
 from ..data.dense import DenseImages, whole
+from ..models import switched
 from ..models.dense import pick_maps, same_size
 from ..models.detection import classified, features_of
 from ..tasks import measure_with
@@ -85,7 +86,7 @@ def certainty(run: Run, temperature: float = 4.0) -> dict[str, Any]:
     )
     device, sums = place(run.device), Sums(temperature)
     train, test = sources(plain, run.seed, device)
-    net = build_for(run.teacher, train, test, "teacher").to(device).eval()
+    net = switched(build_for(run.teacher, train, test, "teacher").to(device), False)
     with fixed_threads(run.threads):
         if run.task.name != "classification":
             return _dense(run, net, train, sums)

@@ -177,7 +177,8 @@ class Crew:
             how = f"was killed by {name}{' (the memory may have run out)' if name == 'SIGKILL' else ''}"
         titles = " and ".join(job.title for job in lost)
         return ChildProcessError(
-            f"the process of {titles} {how}; {'; '.join(RunFolder(j.folder).newest() for j in lost)}"
+            f"the process of {titles} {how}; {'; '.join(RunFolder(j.folder).newest() for j in lost)}; the same command"
+            f"{'' if self.options.resume else ' with --resume'} goes on"
         )
 
 

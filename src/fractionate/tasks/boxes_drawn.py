@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data import Batch, Source, normalization_of
 from ..data.batch import Normalization
 from ..data.boxes import unpacked
+from ..models import switched
 from ..models.detection import detected
 from .overlays import LEGEND, SHOWN, as_png, palette
 from .precision import SURE
@@ -56,7 +57,7 @@ def _strip(batch: Batch, student: nn.Module, teacher: nn.Module | None, rule: No
     for net in (teacher, student):
         if net is not None:
             training = net.training
-            said = detected(net.eval(), batch.images, [known.size])[0]
+            said = detected(switched(net, False), batch.images, [known.size])[0]
             net.train(training)
             sure = said["scores"] >= SURE
             found.append((said["boxes"][sure], said["labels"][sure]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data import Batch, Source, normalization_of
 from ..data.batch import Normalization
+from ..models import switched
 from ..models.dense import maps_of, same_size
 
 SHOWN, WIDEST = 3, 320  # images, and pixels of one of the pictures side by side
@@ -74,7 +75,7 @@ def _strip(batch: Batch, student: nn.Module, teacher: nn.Module | None, rule: No
     for net in (teacher, student):
         if net is not None:
             training = net.training
-            said = same_size(maps_of(net.eval(), batch.images).float(), (target.shape[0], target.shape[1]))
+            said = same_size(maps_of(switched(net, False), batch.images).float(), (target.shape[0], target.shape[1]))
             net.train(training)
             parts.append(_painted(pixels, said[0].argmax(0).cpu().where(target != ignore, ignore), ignore))
     return as_png(_cut(parts, target, ignore))

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .._spoken import spoken
 from ..data import Batch
-from ..models import Ask, copy_of, logits_of
+from ..models import Ask, copy_of, logits_of, switched
 
 
 def in_channels_last(net: nn.Module) -> nn.Module:
@@ -74,7 +74,7 @@ class LiveTeacher:
 
 def frozen(net: nn.Module) -> nn.Module:
     """The network itself, in evaluation mode, its parameters without gradient: one by one, for ScriptModules."""
-    for parameter in net.eval().parameters():
+    for parameter in switched(net, False).parameters():
         parameter.requires_grad_(False)
     return net
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..models import copy_of
+from ..models import copy_of, switched
 
 
 class Average:
@@ -32,7 +32,7 @@ class Average:
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.net = copy_of(net).eval().requires_grad_(False)
+        self.net = switched(copy_of(net), False).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:

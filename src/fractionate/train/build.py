@@ -12,7 +12,7 @@ from ..config.ranges import check_images
 from ..config.run import Run
 from ..data import Source, stated
 from ..methods import Method, TeacherFacts
-from ..models import Ask, Preprocessing, logits_of, train_token
+from ..models import Ask, Preprocessing, logits_of, switched, train_token
 from ..optim import StreamAdamW, StreamSGD
 from ..tasks import Classification, Metrics, Result, Task, measure_with
 from ..teachers.fused import fused
@@ -103,7 +103,7 @@ def prepare(
     torch.manual_seed(run.seed)  # after the teacher: its construction must not move the student's weights
     student = student or build_for(run.student, train, test, "student")
     check_step_fits(run, student, device)
-    student = _placed(student, run, device).train()
+    student = switched(_placed(student, run, device), True)
     student = _with_batch_norms(student, run, device)
     current().draw_apart(run.seed)
     teacher = _placed(teacher, run, device) if teacher else None

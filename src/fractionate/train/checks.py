@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
-from ..models import Ask, classes_of, copy_of
+from ..models import Ask, classes_of, copy_of, switched
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
@@ -44,7 +44,7 @@ def check_finite(training: Training) -> None:
 def _say_probabilities(teacher: nn.Module, images: Tensor, ask: Ask) -> None:
     """Warn of a teacher that ends in a softmax or sigmoids; rows of a softmax on a CPU are named by the losses."""
     with torch.no_grad():
-        logits = ask(teacher.eval(), images, "teacher")
+        logits = ask(switched(teacher, False), images, "teacher")
     if not bool(((logits > 0) & (logits < 1)).all()):
         return
     summed = bool(((logits.double().sum(1) - 1).abs() < 2e-2).all())
@@ -225,7 +225,7 @@ def check_training(
 def _check_one(training: Training, shown: int) -> None:
     """Batch norm over feature maps larger than one pixel works with one image, others do not: try."""
     batch = next(iter(training.test.batches(1)))
-    net = copy_of(training.student).train()
+    net = switched(copy_of(training.student), True)
     state = random_state()
     try:
         with torch.no_grad():

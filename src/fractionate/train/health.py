@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .._spoken import in_words
 from ..methods import Method
 from ..optim import StreamGrads, unscale
 from ..rows import Logits, Progress, weighted_mean
@@ -24,9 +25,19 @@ def check_weights(what: str, net: nn.Module) -> None:
         net: network.
 
     Raises:
-        ValueError: with the name of the first such tensor.
+        ValueError: with the name of the first such tensor; or a state dict of somebody's own that cannot be made, or
+            holds something else than tensors.
     """
-    for name, value in net.state_dict().items():
+    try:
+        state = net.state_dict()
+    except Exception as error:
+        raise ValueError(f"the state dict of the {what} {type(net).__name__} failed: {in_words(error)}") from error
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"the {what} {type(net).__name__} keeps {name!r} in its state dict, which is no tensor but "
+                f"{type(value).__name__}; keep it in a buffer (register_buffer), which is saved"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
             raise ValueError(

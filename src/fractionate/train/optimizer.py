@@ -112,7 +112,7 @@ def grouped(optimizer: SGD | AdamW, student: nn.Module, module: nn.Module | None
         module: what the method learns; it is not decayed by ``decay="weights"``, and has the whole rate.
 
     Raises:
-        ValueError: ``layer_decay`` for a network whose depth is not known.
+        ValueError: a student without parameters; ``layer_decay`` for a network whose depth is not known.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -120,6 +120,11 @@ def grouped(optimizer: SGD | AdamW, student: nn.Module, module: nn.Module | None
         [(1, None), (3, 0.0)]
     """
     trained = [*student.parameters(), *(module.parameters() if module else ())]
+    if next(student.parameters(), None) is None:
+        raise ValueError(
+            f"the student {type(student).__name__} has no parameters, so that nothing in it can be trained; quantised "
+            f"layers hold none either: give the network in floating point"
+        )
     if optimizer.decay == "all" and optimizer.layer_decay is None:
         return trained
     spared = undecayed(student) if optimizer.decay == "weights" else set()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..config.data import Data
 from ..config.run import Run
-from ..models import copy_of
+from ..models import copy_of, switched
 from ..pictures.heads import memory
 
 FLOAT = 4  # bytes
@@ -75,7 +75,7 @@ def _kept(net: nn.Module, sides: tuple[int, int]) -> int | None:
         total += answer.numel() * answer.element_size() if isinstance(answer, Tensor) else 0
 
     try:
-        empty = copy_of(net).to("meta").eval()
+        empty = switched(copy_of(net).to("meta"), False)
         for layer in empty.modules():
             if not list(layer.children()):
                 layer.register_forward_hook(count)
