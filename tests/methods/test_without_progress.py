@@ -57,7 +57,9 @@ def test_a_term_that_begins_late_begins_in_short_runs_too(epochs: int) -> None:
     """sld's own term starts after epoch 150 of 240; a run that ends before has it from the same share on."""
     lg = cases.easy()
     method = M.sld(views=1)
-    own = [method.components(lg, Progress(epoch=e, epochs=epochs))["self_kd"].abs().sum() > 0 for e in range(1, epochs + 1)]
+    own = [
+        method.components(lg, Progress(epoch=e, epochs=epochs))["self_kd"].abs().sum() > 0 for e in range(1, epochs + 1)
+    ]
     assert own[-1]
     assert own.index(True) == pytest.approx(epochs * 150 / 240, abs=1.5)
 

@@ -148,7 +148,11 @@ def test_a_teacher_whose_answers_all_lie_between_0_and_1_is_said(
 def test_a_run_whose_rate_is_0_from_beginning_to_end_is_refused(run: Run, tmp_path: Path) -> None:
     """A warm-up from 0 that lasts for the whole of a run of one epoch."""
     rate = LearningRate(warmup_epochs=1, warmup_start=0.0)
-    refused(replace(run, epochs=1, learning_rate=rate), tmp_path, "rate is 0 in every epoch.*warmup_epochs=1 begins at warmup_start=0")
+    refused(
+        replace(run, epochs=1, learning_rate=rate),
+        tmp_path,
+        "rate is 0 in every epoch.*warmup_epochs=1 begins at warmup_start=0",
+    )
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ def check_rates(training: Training) -> None:
     if rate.per == "epoch" and not any(factor(rate, epoch, epochs) for epoch in range(1, epochs + 1)):
         raise ValueError(
             f"the learning rate is 0 in every epoch, so nothing would be trained: learning_rate.warmup_epochs="
-            f"{rate.warmup_epochs} begins at warmup_start={rate.warmup_start:g} and the run has epochs={epochs}; choose "
-            f"a larger warmup_start, fewer epochs of warm-up, or per=step"
+            f"{rate.warmup_epochs} begins at warmup_start={rate.warmup_start:g} and the run has epochs={epochs}; "
+            f"choose a larger warmup_start, fewer epochs of warm-up, or per=step"
         )
     late = [milestone for milestone in rate.milestones if milestone >= epochs]
     told = []
