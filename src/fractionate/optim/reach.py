@@ -51,8 +51,8 @@ def look_once(
     _seen[trained[0]] = True
     if idle := [name for name, loss in losses.items() if not loss.requires_grad]:
         warnings.warn(
-            f"stream_grads: the loss of {', '.join(map(repr, idle))} depends on no parameter, so it trains nothing; was "
-            f"it detached, or computed under no_grad?",
+            f"stream_grads: the loss of {', '.join(map(repr, idle))} depends on no parameter, so it trains nothing; "
+            f"was it detached, or computed under no_grad?",
             stacklevel=3,
         )
     columns = zip(parameters, zip(*found.values(), strict=True), strict=True)

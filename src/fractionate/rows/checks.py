@@ -172,8 +172,8 @@ def check_view(name: str, labels: Tensor | None, target: Tensor | None) -> None:
     if can_look(labels) and can_look(target) and not torch.equal(labels, target):
         row = int((labels != target).nonzero()[0, 0])
         raise ValueError(
-            f"Logits: row {row} of the {name} has the label {int(labels[row])}, and {int(target[row])} here; both views "
-            f"are of the same images in the same order"
+            f"Logits: row {row} of the {name} has the label {int(labels[row])}, and {int(target[row])} here; both "
+            f"views are of the same images in the same order"
         )
 
 
