@@ -33,6 +33,18 @@ class constant:
         return self.value
 
 
+def fitted(epochs: float, progress: Progress) -> float:
+    """A number of epochs at the beginning of a run; cut to its share of a published run where the run is shorter.
+
+    Example:
+        >>> [fitted(20, Progress(epochs=e)) for e in (240, 20, 12, 1)]
+        [20, 20, 1, 1]
+    """
+    if progress.epochs >= epochs:
+        return epochs
+    return max(1, round(epochs * progress.epochs / PUBLISHED_EPOCHS))
+
+
 @dataclass(frozen=True)
 class warmup:
     """Linear warm-up of a loss: value * min(epoch / epochs, 1); ``epochs <= 1`` means none.
@@ -53,9 +65,7 @@ class warmup:
     @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
-        epochs = self.epochs
-        if progress.epochs < epochs:
-            epochs = max(1, round(epochs * progress.epochs / PUBLISHED_EPOCHS))
+        epochs = fitted(self.epochs, progress)
         return self.value if epochs <= 1 else self.value * min(progress.epoch / epochs, 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -69,6 +70,23 @@ def test_a_changed_picture_is_decoded_again(pictures: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.faults
+def test_a_picture_in_place_of_another_of_its_size_and_time_is_decoded(pictures: Path, tmp_path: Path) -> None:
+    """As `cp -p` and `rsync -t` leave it: bytes are others, size and time of writing are those from before."""
+    places = [path.with_suffix(".bmp") for path in pictures.glob("*/*.png")]
+    for place in places:
+        Image.effect_noise((20, 24), 90).save(place)
+        place.with_suffix(".png").unlink()
+    before = folder(pictures, size=16, cache=tmp_path / "kept").images.clone()
+    for place in places:
+        told = place.stat()
+        Image.effect_noise((20, 24), 90).save(place)
+        os.utime(place, ns=(told.st_atime_ns, told.st_mtime_ns))
+        assert (told.st_size, told.st_mtime_ns) == (place.stat().st_size, place.stat().st_mtime_ns)
+    now = folder(pictures, size=16, cache=tmp_path / "kept").images
+    assert torch.equal(now, folder(pictures, size=16).images)
+    assert not torch.equal(now, before)
+
+
 @pytest.mark.parametrize("damage", ["cut", "emptied", "zeroed", "one bit", "longer", "another file"])
 def test_a_damaged_file_is_written_again(damage: str, pictures: Path, tmp_path: Path) -> None:
     folder(pictures, size=16, cache=tmp_path / "kept")

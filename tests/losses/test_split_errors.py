@@ -138,3 +138,13 @@ def test_soft_labels_are_accepted_as_rows() -> None:
     lg = Logits(z(), z(), z().softmax(1))
     assert lg.soft
     assert lg.labels.shape == (N,)
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_a_partition_of_other_rows_is_refused(rows: int, fused: bool | None) -> None:
+    z = torch.randn(4, 5)
+    other = torch.randn(rows, 5)
+    part = fr.by_target(fr.Logits(other, other, torch.zeros(rows).long()))
+    with pytest.raises(ValueError, match=f"of {rows} rows, and the logits have 4; make it from the same Logits"):
+        fr.split_kl(z, z, part, fused=fused)

@@ -103,3 +103,10 @@ def test_random_groups_are_drawn_at_any_seed(make: object, seed: int) -> None:
 def test_a_seed_that_no_generator_takes_is_refused(seed: object) -> None:
     with pytest.raises(ValueError, match="seed"):
         M.skd(seed=seed)
+
+
+@pytest.mark.parametrize("found", [0, -0.1, 1.5, float("nan"), None, "half"])
+def test_a_schedule_of_a_mask_that_returns_no_fraction_is_refused_in_words(found: object) -> None:
+    method = fr.methods.deepkd(fr.methods.dkd(), keep=lambda progress: found)
+    with pytest.raises(ValueError, match=r"keep: the schedule must return a fraction of the classes in \(0, 1\]"):
+        method.loss(cases.easy())

@@ -52,6 +52,27 @@ def test_without_progress_a_mask_that_grows_keeps_every_class(granularity: str) 
     asserts.assert_same(masked.components(lg), M.deepkd(M.dkd()).components(lg))
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 60, 150])
+def test_a_term_that_begins_late_begins_in_short_runs_too(epochs: int) -> None:
+    """sld's own term starts after epoch 150 of 240; a run that ends before has it from the same share on."""
+    lg = cases.easy()
+    method = M.sld(views=1)
+    own = [
+        method.components(lg, Progress(epoch=e, epochs=epochs))["self_kd"].abs().sum() > 0 for e in range(1, epochs + 1)
+    ]
+    assert own[-1]
+    assert own.index(True) == pytest.approx(epochs * 150 / 240, abs=1.5)
+
+
+def test_the_learned_temperature_of_a_short_run_has_its_whole_gradient_in_the_end() -> None:
+    def slope(epochs: int) -> torch.Tensor:
+        method = M.ctkd(M.kd())
+        method.loss(cases.easy(), Progress(epoch=epochs, epochs=epochs)).backward()
+        return method.module.theta.grad
+
+    asserts.assert_equal(slope(5), slope(240))
+
+
 @pytest.mark.parametrize("schedule", [warmup(2.0, 300), ramp(0.0, 2.0), ramp(0.0, 2.0, 500), cosine(0.0, 2.0)])
 def test_every_schedule_ends_at_its_last_value(schedule: object) -> None:
     assert schedule(Progress.end()) == pytest.approx(2.0)

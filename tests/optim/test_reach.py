@@ -67,3 +67,28 @@ def test_listed_parameters_are_named_by_place_and_shape() -> None:
     net, spare = Student(), nn.Parameter(torch.ones(3))
     with pytest.warns(UserWarning, match=r"1 of 7 .*number 6 of shape \[3\]"):
         fr.stream_grads({"a": net(torch.ones(2, 4)).sum()}, [*net.parameters(), spare])
+
+
+def test_parameters_of_the_optimizer_that_were_not_differentiated_are_named_once() -> None:
+    """A layer that was replaced after the optimizer was made; a temperature that the method learns."""
+    net = Student()
+    optimizer = fr.StreamSGD(net.parameters(), lr=0.1, momentum=fr.Momenta({"a": 0.9, "b": 0.5}, base=0.9))
+    net.head = nn.Linear(4, 4)
+    with pytest.warns(UserWarning, match=r"StreamSGD: 2 of 6 parameters .*number 4 of shape \[4, 4\].* are replaced"):
+        optimizer.step(streams(net))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step(streams(net))
+
+
+def test_a_stream_that_depends_on_no_parameter_is_named_once() -> None:
+    net = Student()
+    losses = {"a": net(torch.ones(2, 4)).sum(), "b": torch.zeros(())}
+    with pytest.warns(UserWarning, match="loss of 'b' depends on no parameter"):
+        fr.stream_grads(losses, net)
+
+
+def test_named_parameters_are_refused_in_words() -> None:
+    net = Student()
+    with pytest.raises(ValueError, match=r"got tuples; give student\.parameters\(\), not named_parameters"):
+        fr.stream_grads({"a": net(torch.ones(2, 4)).sum()}, net.named_parameters())

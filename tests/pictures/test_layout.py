@@ -13,7 +13,7 @@ from PIL import Image
 from fractionate.data import folder
 from fractionate.data.folder import layout
 from fractionate.pictures.heads import told_unread
-from fractionate.pictures.layout import KINDS, kind_of
+from fractionate.pictures.names import KINDS, kind_of
 
 
 def write(*places: Path, count: int = 3, size: tuple[int, int] = (8, 8)) -> None:
@@ -91,6 +91,15 @@ def test_classes_below_a_part_may_have_the_name_of_a_part(tmp_path: Path) -> Non
             ["first/cat", "first/dog", "second/cat", "second/dog"],
             ["hold the same folders", "name them train, val and test"],
         ),
+        (
+            ["first/cat", "first/dog", "second/cat"],  # a part that lacks a class
+            ["hold the same folders", "name them train, val and test"],
+        ),
+        ([f"fold{i}/{name}" for i in range(5) for name in ("cat", "dog")], ["hold the same folders"]),
+        ([f"{year}/{name}" for year in range(2019, 2024) for name in ("cat", "dog")], ["hold the same folders"]),
+        (["train_cropped", "test_cropped"], ["read like parts", "(test, train)", "put them into one folder train"]),
+        (["trainA", "trainB", "testA", "testB"], ["read like parts"]),
+        (["träning/cat", "träning/dog", "validering/cat", "validering/dog", "extra/cat"], ["beside 'extra'"]),
         (["test/cat", "test/dog"], ["has test/ but no train/"]),
         (
             ["train/cat", "train/dog", "val/cat", "val/dog", "val/cow"],
@@ -206,3 +215,22 @@ def test_an_archive_in_place_of_a_folder_is_told_to_be_unpacked(tmp_path: Path) 
     (tmp_path / "mine.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"mine.zip is a file \(unpack it\)"):
         layout(tmp_path / "mine.zip")
+
+
+@pytest.mark.parametrize("name", ["__background__", "__unknown__", "_other"])
+def test_a_class_may_begin_with_underlines(name: str, tmp_path: Path) -> None:
+    """Sets of boxes and of spoken words call a class so; it was left out without a word."""
+    write(tmp_path / "cat", tmp_path / name, tmp_path / "__MACOSX", count=12)
+    assert set(layout(tmp_path).classes) == {"cat", name}
+
+
+def test_classes_with_the_same_folders_inside_are_read(tmp_path: Path) -> None:
+    write(*(tmp_path / kind / side for kind in ("ash", "beech", "elm", "oak") for side in ("front", "back")), count=12)
+    assert layout(tmp_path).classes == ("ash", "beech", "elm", "oak")
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".mat", ".pdf", ".pt", ".pkl"])
+def test_arrays_and_pages_in_place_of_pictures_are_counted(ending: str, tmp_path: Path) -> None:
+    write(tmp_path / "cat", tmp_path / "dog", count=12)
+    (tmp_path / "cat" / f"13{ending}").write_bytes(b"x")
+    assert [path.suffix for path in layout(tmp_path).unread] == [ending]

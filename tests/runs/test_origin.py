@@ -279,3 +279,22 @@ def test_weights_in_a_teachers_folder_are_known_again(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"two")
     assert None not in (before, origin.teacher_digest(run))
     assert before != origin.teacher_digest(run)
+
+
+def test_code_beside_a_network_s_file_belongs_to_what_a_run_is_made_of(tmp_path: Path) -> None:
+    """A function that a network imports from the next file, and one of a folder below; not what nobody imports."""
+    (tmp_path / "mine").mkdir()
+    write = {
+        "net.py": "from helper import width\nfrom mine import depth\n",
+        "helper.py": "import net\n",
+        "other.py": "",
+    }
+    write |= {"mine/__init__.py": "from .deep import depth\n", "mine/deep.py": "depth = 2\n"}
+    for name, text in write.items():
+        (tmp_path / name).write_text(text)
+    run = tiny(student=Network(f"{tmp_path / 'net.py'}:build"))
+    before = origin._code_digest(run)
+    for name, text in write.items():
+        (tmp_path / name).write_text(text + "# changed\n")
+        assert (origin._code_digest(run) == before) == (name == "other.py")
+        (tmp_path / name).write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 
 from fractionate.config.data import Data
+from fractionate.config.optimizers import LearningRate
 from fractionate.config.run import Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
-from fractionate.train.checks import check_classes
+from fractionate.train.checks import check_classes, check_rates
 from tests.train.runs import teacher_file, tiny
 
 
@@ -191,3 +193,33 @@ def test_a_teacher_whose_answers_all_lie_between_0_and_1_is_said(
     check_classes(really_prepare(run, teacher=nn.Sequential(linear(10), last)))
     words = [str(warning.message) for warning in recwarn if "between 0 and 1" in str(warning.message)]
     assert (len(words) == 1 and said in words[0]) if said else not words
+
+
+def test_a_run_whose_rate_is_0_from_beginning_to_end_is_refused(run: Run, tmp_path: Path) -> None:
+    """A warm-up from 0 that lasts for the whole of a run of one epoch."""
+    rate = LearningRate(warmup_epochs=1, warmup_start=0.0)
+    refused(
+        replace(run, epochs=1, learning_rate=rate),
+        tmp_path,
+        "rate is 0 in every epoch.*warmup_epochs=1 begins at warmup_start=0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (LearningRate(warmup_epochs=5), "warmup_epochs=5, so the rate never reaches"),
+        (LearningRate("cosine", warmup_epochs=2), "warmup_epochs=2, so the rate never reaches"),
+        (LearningRate("step", milestones=(1, 2, 9)), r"milestones=\[1, 2, 9\], of which \[2, 9\] never come"),
+    ],
+)
+def test_what_a_run_is_too_short_for_is_said(run: Run, rate: LearningRate, told: str) -> None:
+    with pytest.warns(UserWarning, match=told):
+        check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))
+
+
+@pytest.mark.parametrize("rate", [LearningRate("cosine", warmup_epochs=2, per="step"), LearningRate("step", (1,))])
+def test_a_course_of_the_rate_that_fits_the_run_is_not_spoken_of(run: Run, rate: LearningRate) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))

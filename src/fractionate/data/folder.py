@@ -13,7 +13,8 @@ import torch
 from .._choices import choose
 from .._files import expanded
 from ..pictures.heads import LARGEST, content, need_pillow, printable, short_side, state_of, told_unread
-from ..pictures.layout import TEST_SHARE, shown
+from ..pictures.layout import TEST_SHARE
+from ..pictures.names import shown
 from ..pictures.shards import pictures_in
 from .decoded import read_kept
 from .images import Progress, read_images

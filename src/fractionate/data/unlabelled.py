@@ -10,7 +10,7 @@ import torch
 
 from .._files import expanded
 from ..pictures.heads import need_pillow, printable, suffixes, told_unread
-from ..pictures.layout import ASIDE
+from ..pictures.layout import ASIDE, NO_CLASS
 from .decoded import read_kept
 from .folder import Files
 from .images import read_images
@@ -61,7 +61,7 @@ def pictures_below(root: Path) -> list[Path]:
         raise ValueError(f"there is no folder {printable(root)}; data.unlabelled names a folder of images, or all")
     endings, found, unread = suffixes(), [], []
     for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or name in NO_CLASS))
         for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
             if path.name.lower().endswith(endings):
                 found.append(path)

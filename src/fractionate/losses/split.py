@@ -144,6 +144,12 @@ def split_kl(
             f"split_kl: student {list(student.shape)} and teacher {list(teacher.shape)} must be "
             f"[n, {partition.classes}], the classes of the partition"
         )
+    for group in partition.groups:
+        if len(group.index) != len(student):
+            raise ValueError(
+                f"split_kl: the partition groups the classes of {len(group.index)} rows, and the logits have "
+                f"{len(student)}; make it from the same Logits"
+            )
     between, within, log_t, log_s = split(student, teacher, partition, temperature, kl, fused, whole)
     mass = (log_s if whole.name == "reverse" else log_t).exp()
     return Split(between, within, mass, (log_t, log_s), temperature, kl, whole)

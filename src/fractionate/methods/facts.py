@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._typing import Float, Int
 from ..losses import knee_k
+from ..rows.checks import warn_of_probabilities
 
 AUTO: dict[str, tuple[str, ...]] = {"kd": ("nontarget",), "dkd": ("beta",), "gdkd": ("w1", "w2")}
 """Methods with ``weights="auto"``, and the arguments that it gives."""
@@ -159,6 +160,7 @@ def teacher_facts(
         raise ValueError(f"teacher_facts: needs one label per row [{len(logits)}], got {[*target.shape]}")
     if not temperature > 0 or (k != "auto" and k < 1):
         raise ValueError(f"teacher_facts: needs temperature > 0 and k >= 1, got {temperature!r} and {k!r}")
+    warn_of_probabilities("logits", logits.detach(), "teacher_facts")
     z, classes = logits.detach().double().cpu(), logits.shape[1]
     k = k if k == "auto" else min(k, classes - 1)
     sizes = knee_k(z)[:, None] if k == "auto" else torch.full((len(z), 1), k)

@@ -46,7 +46,7 @@ class Mask:
             return min(most, self.keep.count(progress, classes))
         if callable(self.keep):
             fraction = self.keep(progress)
-            if not 0 < fraction <= 1:
+            if isinstance(fraction, str) or fraction is None or not 0 < fraction <= 1:
                 raise ValueError(
                     f"keep: the schedule must return a fraction of the classes in (0, 1], got {fraction!r}"
                 )

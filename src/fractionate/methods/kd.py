@@ -15,6 +15,7 @@ from .._typing import Float
 from ..kernels import Direction, as_direction
 from ..losses import logit_distance, whole
 from ..rows import Logits, Progress
+from ..schedules import fitted
 from .arguments import Common, Hard, check_count, check_not_negative, check_positive, preset, with_common
 from .inner import Decoupled, InnerTerms, Mask
 from .method import Method, Weights, distillation
@@ -97,7 +98,7 @@ def ctkd(
     Args:
         method: a method whose temperature can be a tensor: kd, dkd, nkd, ofa, dist, also standardised.
         t_start, t_end: T lies in (t_start, t_start + t_end).
-        ramp_epochs: length of the ramp of lambda.
+        ramp_epochs: length of the ramp of lambda; a shorter run cuts it to its share of 240 epochs.
         schedule: ``"cosine"``, (cos(pi min(e, E) / E) + 1) / 2 - 1; or ``"linear"``, -min(e, E - 1) / E, which as
             published stops one step before -1.
         ce_weight, warmup, label_smoothing, hard: those of ``method`` unless given.
@@ -223,7 +224,7 @@ class Learned:
 
     def __call__(self, lg: Logits, progress: Progress) -> Components:
         """The inner terms at the current temperature."""
-        factor = reversal(progress.epoch, self.ramp_epochs, self.schedule)
+        factor = reversal(progress.epoch, int(fitted(self.ramp_epochs, progress)), self.schedule)
         return self.inner.at(self.temperature(factor))(lg, progress)
 
     def at(self, temperature: float | Tensor) -> Terms:

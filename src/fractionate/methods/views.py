@@ -14,6 +14,7 @@ from .._typing import Float
 from ..kernels import widen
 from ..losses import kl_rows, swap_target
 from ..rows import Logits, Progress, weighted_mean
+from ..schedules import fitted
 from .arguments import Common, check_count, check_not_negative, check_positive, preset, with_common
 from .inner import Decoupled, Inner, InnerWeights, KdRows, Mask
 from .method import Method, Weights, distillation
@@ -175,7 +176,8 @@ def sld(
 
     Args:
         temperatures: the temperatures T that are summed over.
-        start_epoch: the student's own term begins after this epoch.
+        start_epoch: the student's own term begins after this epoch; a run that would end before is cut to its share
+            of 240 epochs, as a warm-up is.
         detach: take the swapped student as a fixed target; ``False`` lets gradients through it, as published.
         views: 2 (weak and strong, as published) or 1.
         ce_weight: weight of the cross-entropy of each view.
@@ -233,7 +235,7 @@ def _check(temperatures: Sequence[float], start_epoch: int, views: int, kd_weigh
 def _swapped_kd(
     lg: Logits, progress: Progress, temperatures: tuple[float, ...], start_epoch: int, detach: bool, views: int
 ) -> Components:
-    late = progress.epoch > start_epoch
+    late = progress.epoch >= fitted(start_epoch + 1, progress)
     kd, own = _of_view(lg, temperatures, late, detach)
     if views == 2 and lg.strong is not None:
         strong = _of_view(lg.strong, temperatures, late, detach)

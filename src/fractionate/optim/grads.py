@@ -174,7 +174,13 @@ def _given(parameters: nn.Module | Iterable[Tensor]) -> nn.Module | list[Tensor]
         return parameters
     if isinstance(parameters, Tensor):
         raise ValueError("stream_grads: expected a module or an iterable of parameters, got a tensor")
-    return list({id(p): p for p in parameters}.values())
+    listed = list({id(p): p for p in parameters}.values())
+    if any(not isinstance(p, Tensor) for p in listed):
+        raise ValueError(
+            f"stream_grads: expected a module or its parameters, got {type(listed[0]).__name__}s; give "
+            f"student.parameters(), not named_parameters()"
+        )
+    return listed
 
 
 def _listed(parameters: nn.Module | list[Tensor]) -> list[Tensor]:

@@ -13,6 +13,7 @@ from .._choices import unknown
 from .._spoken import spoken
 from .grads import Grads, StreamGrads, all_dense
 from .momenta import Momenta
+from .reach import look_at_optimizer
 from .sharded import local
 
 Groups = Sequence[Mapping[str, Any]]
@@ -153,6 +154,8 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
             f"{who}.step: the gradients belong to none of the optimizer's parameters; "
             "was the model copied after the optimizer was made?"
         )
+    if isinstance(grads, StreamGrads):
+        look_at_optimizer(who, own, given)
     return {
         name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
         for name, row in streams.items()

@@ -16,6 +16,7 @@ REMEDY = (
     'gradient_checkpointing_kwargs={"use_reentrant": False})'
 )
 _seen = WeakTensorKeyDictionary()  # first trained parameters of students that were looked at
+_held = WeakTensorKeyDictionary()  # first parameters of optimizers that were looked at
 
 
 def said_of_checkpoints(error: RuntimeError) -> ValueError | None:
@@ -48,6 +49,12 @@ def look_once(
     if any(node.name() == CHECKPOINTED for node in _nodes(losses.values())):
         raise ValueError(REMEDY)
     _seen[trained[0]] = True
+    if idle := [name for name, loss in losses.items() if not loss.requires_grad]:
+        warnings.warn(
+            f"stream_grads: the loss of {', '.join(map(repr, idle))} depends on no parameter, so it trains nothing; "
+            f"was it detached, or computed under no_grad?",
+            stacklevel=3,
+        )
     columns = zip(parameters, zip(*found.values(), strict=True), strict=True)
     missed = [i for i, (p, grads) in enumerate(columns) if p.requires_grad and all(g is None for g in grads)]
     if missed:
@@ -58,6 +65,23 @@ def look_once(
             f"stream_grads: {len(missed)} of {len(trained)} trained parameters are reached by no stream and stay as "
             f"they are ({', '.join(told)}{more}); freeze them if that is meant",
             stacklevel=3,
+        )
+
+
+def look_at_optimizer(who: str, own: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    """At the first gradients: name the optimizer's trained parameters that were not differentiated at all."""
+    if own[0] in _held:
+        return
+    _held[own[0]] = True
+    there = {id(p) for p in given}
+    missing = [i for i, p in enumerate(own) if p.requires_grad and id(p) not in there]
+    if missing:
+        told = ", ".join(f"number {i} of shape {list(own[i].shape)}" for i in missing[:3])
+        warnings.warn(
+            f"{who}: {len(missing)} of {len(own)} parameters of the optimizer are not among those that stream_grads "
+            f"was given, and stay as they are ({told}{', ...' if len(missing) > 3 else ''}); give stream_grads all of "
+            f"them (a method's own, method.module.parameters(), too), and make the optimizer after layers are replaced",
+            stacklevel=4,
         )
 
 

@@ -38,11 +38,14 @@ def content(path: Path) -> bytes:
     return _mapped(tar, _stamp(tar))[start : start + size]
 
 
-def state_of(path: Path) -> tuple[int, int]:
-    """Size in bytes, and time of change in nanoseconds: of a member, that of its archive."""
+def state_of(path: Path) -> tuple[int, int, int]:
+    """Size in bytes, and times of writing and of any change in ns, the second of which no copy sets back.
+
+    Of a member the times are those of its archive.
+    """
     tar = archive_of(path)
     told = (tar or path).stat()
-    return told.st_size if tar is None else _place(path, tar)[1], told.st_mtime_ns
+    return told.st_size if tar is None else _place(path, tar)[1], told.st_mtime_ns, told.st_ctime_ns
 
 
 def archive_of(path: Path) -> Path | None:

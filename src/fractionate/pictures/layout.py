@@ -4,72 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from .heads import printable, suffixes, told_loose
+from .names import WORDS, Kind, kind_of, kinds_in, plain_name, shown
 
-Kind = Literal["train", "validation", "test"]
-
-# Names of a part, as people write them; capitals, accents, numbers and words such as "set" or "images" do not count.
-WORDS: dict[Kind, str] = {
-    "train": "train training trainings trn trainieren lernen lerndaten entrainement apprentissage entrenamiento "
-    "addestramento allenamento treino treinamento trening treningowe egitim обучение обучающая "
-    "тренировка 训练 訓練 学習 훈련 학습",
-    "validation": "val valid validation validate validating dev validierung validierungs validacion validacao "
-    "convalida validazione validatie walidacja dogrulama валидация проверка 验证 驗證 検証 검증",
-    "test": "test tests testing tst eval evaluation holdout pruefung prufung pruefen prufen essai prueba pruebas teste "
-    "testes testowe sinama тест тестовая 测试 測試 テスト 評価 시험 테스트",
-}
-FILLERS = (
-    "dataset data daten donnees datos dati set images image imgs img pictures photos fotos bilder split samples part "
-    "集 数据 データ 세트 셋"
-)
 # Files that lie beside pictures and are none; whatever else is not read is counted and named.
 _ASIDE = (
-    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .html .htm .ini .toml .log .db .py .ipynb .mat .npy .npz "
-    ".pkl .pt .pth .sha1 .sha256 .md5 .lnk .url .rtf .doc .docx .pdf .xls .xlsx"
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .html .htm .ini .toml .log .db .py .ipynb "
+    ".sha1 .sha256 .md5 .lnk .url .rtf .doc .docx .xls .xlsx"
 )
 ASIDE = frozenset(_ASIDE.split())
+NO_CLASS = ("__MACOSX", "__pycache__")  # what programs leave; other names with underlines may be classes
 SHOWN = 3
 TEST_SHARE = 1 / 5  # of every class, where a folder has no test part
-
-
-def _plain(name: str) -> str:
-    """A name without capitals, accents, digits and signs."""
-    text = unicodedata.normalize("NFKD", name.casefold())
-    text = "".join(c for c in text if not unicodedata.combining(c) and (c.isalpha() or not c.isalnum()))
-    return unicodedata.normalize("NFKC", text).replace("ı", "i")
-
-
-KINDS: dict[str, Kind] = {
-    re.sub(r"[\W_]+", "", _plain(word)): kind for kind, words in WORDS.items() for word in words.split()
-}
-_FILLERS = [re.sub(r"[\W_]+", "", _plain(word)) for word in FILLERS.split()]
-
-
-def kind_of(name: str) -> Kind | None:
-    """Which part a folder's name stands for; ``None`` for any other name.
-
-    Example:
-        >>> [kind_of(name) for name in ("Train", "val2017", "test_set", "entraînement", "测试集", "cat", "trainer")]
-        ['train', 'validation', 'test', 'train', 'test', None, None]
-    """
-    words = [w for w in re.split(r"[\W_]+", _plain(name)) if w and w not in _FILLERS]
-    joined = "".join(words)
-    for filler in _FILLERS:
-        if joined not in KINDS:
-            joined = joined.removesuffix(filler).removeprefix(filler)
-    return KINDS.get(joined)
-
-
-def shown(name: str) -> str:
-    """A folder's name as the name of a class: composed letters (NFC), and bytes that are no text written out."""
-    return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True)
@@ -125,23 +76,38 @@ def parts_of(root: Path) -> dict[Kind, Path]:
     return parts
 
 
+_REMEDY = "if they are parts, name them train, val and test; if classes, put them into one folder train"
+
+
 def _check_alike(root: Path, names: list[str]) -> None:
-    """Refuse two or three folders that hold but the same folders (parts of unknown names), and unlabelled images."""
-    bare = {_plain(name).replace("ll", "l"): root / name for name in names}
+    """Refuse unlabelled images, and folders that seem parts of unknown names.
+
+    So seem names with words of several parts in them; and two or three folders, or numbered ones, that hold but folders
+    of the same classes.
+    """
+    bare = {plain_name(name).replace("ll", "l"): root / name for name in names}
     if with_classes := bare.get("labeled") if "unlabeled" in bare else None:
         how = f"--data {printable(with_classes)} data.unlabelled={printable(bare['unlabeled'])}"
         raise ValueError(f"{printable(root)} holds images with labels and without: give both, {how}")
-    if not 2 <= len(names) <= len(WORDS):
+    if len(names) < 2:
         return
-    inner = [folders(root / name) for name in names]
-    if len(inner[0]) < 2 or any(other != inner[0] for other in inner) or any(map(kind_of, inner[0])):
+    said = [kinds_in(name) for name in names]
+    if all(said) and len(set[str]().union(*said)) > 1:
+        raise ValueError(
+            f"{', '.join(map(printable, names[:SHOWN]))} in {printable(root)} read like parts of the images "
+            f"({', '.join(sorted(set[str]().union(*said)))}): {_REMEDY}"
+        )
+    inner, endings = {name: folders(root / name) for name in names}, suffixes()
+    most = max(inner.values(), key=len)
+    numbered = len({re.sub(r"\d+", "", name) for name in names}) == 1  # fold1, fold2 ...
+    if len(most) < 2 or any(map(kind_of, most)) or not (len(names) <= len(WORDS) or numbered):
         return
-    endings = suffixes()
+    if not all(some and set(some) <= set(most) for some in inner.values()):
+        return
     if not any(entry.name.lower().endswith(endings) for name in names for entry in _entries(root / name)):
         raise ValueError(
-            f"{', '.join(map(printable, names))} in {printable(root)} hold the same folders "
-            f"({', '.join(map(printable, inner[0][:SHOWN]))}): if they are parts, name them train, val and test; if "
-            f"classes, put them into one folder train"
+            f"{', '.join(map(printable, names[:SHOWN]))} in {printable(root)} hold the same folders "
+            f"({', '.join(map(printable, most[:SHOWN]))}): {_REMEDY}"
         )
 
 
@@ -287,7 +253,7 @@ def holds_picture(root: Path) -> bool:
 def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
     """What is visible in a folder, in the order of the names, whatever Unicode form they have."""
     with os.scandir(root) as entries:
-        found = [entry for entry in entries if not entry.name.startswith((".", "__"))]
+        found = [entry for entry in entries if not (entry.name.startswith(".") or entry.name in NO_CLASS)]
     yield from sorted(found, key=lambda entry: (shown(entry.name), entry.name))
 
 

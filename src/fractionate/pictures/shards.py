@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from .heads import TAR, content, look_again, members, printable, suffixes
-from .layout import ASIDE, Found, Kind, folders, found_in, parts_of, shown
+from .layout import ASIDE, Found, folders, found_in, parts_of
+from .names import Kind, shown
 
 LABELS = (".cls", ".json")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from .._files import expanded
 from .._terminal import in_bytes
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
-from .layout import TEST_SHARE, Found, Kind
+from .layout import TEST_SHARE, Found
+from .names import Kind
 from .shards import pictures_in
 
 SAMPLES = 64  # pictures whose heads are read

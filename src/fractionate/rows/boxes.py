@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._spoken import spoken
 from .._typing import Float
-from .checks import check_tensor, labels_from, values_from
+from .checks import can_look, check_tensor, labels_from, values_from
 from .logits import Logits
 
 SIDES = 4  # left, top, right, bottom
@@ -54,6 +54,12 @@ def anchors(
     keep = labels >= 0
     if background is not None:
         keep = keep & (labels != background)
+    classes = student.shape[-1]
+    if can_look(labels) and bool((keep & (labels >= classes)).any()):
+        raise ValueError(
+            f"{where}: target holds the label {int(labels.max())}, and the classes are 0..{classes - 1}; if it stands "
+            f"for anchors without an object, give background={int(labels.max())}"
+        )
     given = None if weight is None else _per_anchor(where, weight, labels.shape, student)[keep]
     return Logits(student[keep], teacher[keep], labels[keep], weight=given)
 
@@ -100,6 +106,8 @@ def sides(
         distances = values_from("target", target, student)
         if distances.shape != (len(student), SIDES):
             raise ValueError(f"{where}: target must be [{len(student)}, 4] distances, got {list(distances.shape)}")
+        if can_look(distances) and bool(distances.isnan().any()):
+            raise ValueError(f"{where}: target holds distances that are not a number (NaN); leave such anchors out")
         labels = distances.clamp(0, bins - 1 - NEVER).floor().long().flatten()
     given = None
     if weight is not None:

@@ -165,6 +165,18 @@ def check_like(name: str, logits: Tensor, student: Tensor) -> None:
         )
 
 
+def check_view(name: str, labels: Tensor | None, target: Tensor | None) -> None:
+    """A second view has the labels of the rows, where both have hard ones (looked at on CPU only)."""
+    if labels is None or target is None or labels is target or labels.shape != target.shape or labels.ndim != 1:
+        return
+    if can_look(labels) and can_look(target) and not torch.equal(labels, target):
+        row = int((labels != target).nonzero()[0, 0])
+        raise ValueError(
+            f"Logits: row {row} of the {name} has the label {int(labels[row])}, and {int(target[row])} here; both "
+            f"views are of the same images in the same order"
+        )
+
+
 def check_regions(regions: Tensor, student: Tensor) -> None:
     """Every row has the same number of regions, at least one."""
     (rows, classes), (n, c) = regions.shape, student.shape
@@ -193,7 +205,12 @@ def _check_distributions(target: Tensor) -> None:
     )
 
 
-def warn_of_probabilities(name: str, logits: Tensor) -> None:
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether one is the other, detached; False where nobody may look."""
+    return can_look(a) and can_look(b) and a.data_ptr() == b.data_ptr()
+
+
+def warn_of_probabilities(name: str, logits: Tensor, where: str = "Logits") -> None:
     """Warn once for every place in a program if these are probabilities: the network ends in a softmax."""
     if not len(logits) or not can_look(logits) or min(logits[0, :8].tolist()) < 0:  # nearly all logits end here
         return
@@ -201,7 +218,7 @@ def warn_of_probabilities(name: str, logits: Tensor) -> None:
         if bool((logits.amax(1) == 1).all()):  # one-hot: nobody's softmax, somebody's example
             return
         warnings.warn(
-            f"Logits: {name} holds probabilities (no entry below 0, every row sums to 1), not raw logits, so every "
+            f"{where}: {name} holds probabilities (no entry below 0, every row sums to 1), not raw logits, so every "
             f"temperature acts on the wrong scale; take the softmax off the network, or give its logarithm, "
             f"{name}.clamp(min=1e-12).log()",
             UserWarning,

@@ -17,9 +17,11 @@ from .checks import (
     check_per_row,
     check_regions,
     check_target,
+    check_view,
     check_weight,
     labels_from,
     plain,
+    same_memory,
     values_from,
     warn_of_probabilities,
 )
@@ -94,12 +96,14 @@ class Logits:
         for name, view in {"strong view": self.strong, "token": self.token}.items():
             if view is not None:
                 check_like(name, view.student, self.student)
+                check_view(name, view.target, target)
         if self.regions is not None:
             check_regions(self.regions.student, self.student)
         teacher, ranking = plain(self.teacher.detach()), None if self.ranking is None else plain(self.ranking)
         teachers = tuple(map(plain, map(Tensor.detach, self.teachers)))
         warn_of_probabilities("student", self.student)
-        warn_of_probabilities("teacher", teacher)
+        if not same_memory(teacher, self.student):  # a labels-only run has no teacher to speak of
+            warn_of_probabilities("teacher", teacher)
         for k, further in enumerate(teachers):
             warn_of_probabilities(f"teachers[{k}]", further)
         found = {"target": target, "weight": weight, "label_weight": known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import os
@@ -71,7 +72,42 @@ def teacher_digest(run: Run) -> str | None:
 def _code_digest(run: Run) -> str | None:
     """A digest of the files in which the networks' functions lie, where they are somebody's own; else ``None``."""
     files = [network and code_of(network.name) for network in (run.student, run.teacher)]
-    return digest([file and file_digest(file) for file in files]) if any(files) else None
+    return digest([file and _with_helpers(file) for file in files]) if any(files) else None
+
+
+def _with_helpers(file: Path) -> str | None:
+    """A digest of a file of code, and of those beside it or below that it imports, and they in turn."""
+    found: dict[Path, str | None] = {}
+    waiting = [file]
+    while waiting:
+        here = waiting.pop()
+        if here not in found:
+            found[here] = file_digest(here)
+            waiting += [place for place in _imported(here) if place.is_relative_to(file.parent)]
+    if len(found) == 1:
+        return found[file]
+    return digest(sorted((path.relative_to(file.parent).as_posix(), told) for path, told in found.items()))
+
+
+def _imported(file: Path) -> list[Path]:
+    """The files beside a file of code that its ``import`` statements name; nothing is run."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    places: list[Path] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names]
+            names = [(node.level, name) for name in (node.module or "", *inside) if name]
+        else:
+            continue
+        for level, name in names:
+            base = file.parents[max(0, level - 1)].joinpath(*name.split("."))
+            places += [place for place in (base.with_suffix(".py"), base / "__init__.py") if place.is_file()]
+    return places
 
 
 def origin_of(loop: Loop) -> Origin:

@@ -18,6 +18,7 @@ from ..world import current
 from .build import Training, asking
 from .device import autocast, random_state, set_random_state
 from .health import check_weights
+from .optimizer import factor
 from .pixels import check_seen
 
 FEW = 8  # images that a method is tried on
@@ -155,6 +156,31 @@ def check_accumulation(training: Training) -> None:
         )
 
 
+def check_rates(training: Training) -> None:
+    """Refuse a rate that is 0 from the first step to the last; say what of its course a run is too short for."""
+    run = training.run
+    rate, epochs = run.learning_rate, run.epochs
+    short = rate.warmup_epochs > epochs or (rate.per == "epoch" and rate.warmup_epochs == epochs)
+    if rate.per == "epoch" and not any(factor(rate, epoch, epochs) for epoch in range(1, epochs + 1)):
+        raise ValueError(
+            f"the learning rate is 0 in every epoch, so nothing would be trained: learning_rate.warmup_epochs="
+            f"{rate.warmup_epochs} begins at warmup_start={rate.warmup_start:g} and the run has epochs={epochs}; "
+            f"choose a larger warmup_start, fewer epochs of warm-up, or per=step"
+        )
+    late = [milestone for milestone in rate.milestones if milestone >= epochs]
+    told = []
+    if short:
+        told.append(f"learning_rate.warmup_epochs={rate.warmup_epochs}, so the rate never reaches optimizer.lr")
+    if late:
+        told.append(f"learning_rate.milestones={list(rate.milestones)}, of which {late} never come")
+    if told:
+        warnings.warn(
+            f"the run has epochs={epochs} and {' and '.join(told)}; choose smaller ones for a run of this length "
+            f"(--epochs keeps their share of the run)",
+            stacklevel=3,
+        )
+
+
 def check_shares(training: Training, processes: int | None = None) -> None:
     """Refuse batches that cannot be divided among the processes, all of them if no number is given."""
     run, source = training.run, training.train
@@ -191,7 +217,7 @@ def check_method(training: Training) -> None:
 
 # Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
 BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
-    "config": (check_accumulation,),
+    "config": (check_accumulation, check_rates),
     "data": (check_labels, check_unlabelled, check_batches, check_shares),
     "networks": (check_finite, check_classes, check_method),
     "teacher": (check_seen, check_teacher),

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..._files import expanded
 from ..._typing import Float
 from ...pictures.heads import printable
+from ...pictures.layout import NO_CLASS
 from ..dense.folders import opened
 from ..dense.reading import Place, name
 from ..labelled import Part, held_out
@@ -103,7 +104,11 @@ def annotated(root: str, part: Part) -> Pictures:
 
 def _base(root: Place) -> Place:
     """The folder that holds the annotations: this one, or the only one in it (as in a zip file)."""
-    inner = [place for place in root.iterdir() if place.is_dir() and not place.name.startswith((".", "__"))]
+    inner = [
+        place
+        for place in root.iterdir()
+        if place.is_dir() and not (place.name.startswith(".") or place.name in NO_CLASS)
+    ]
     if len(inner) == 1 and not (root / "annotations").is_dir() and inner[0].name != "train":
         return inner[0]
     return root
