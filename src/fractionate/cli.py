@@ -268,7 +268,7 @@ def _fault(error: BaseException, words: Sequence[str]) -> str:
     return f"this was not foreseen: {said}; if it is a fault of fractionate, please report it with {file.name}"
 
 
-def _culprit(error: Exception) -> traceback.FrameSummary:
+def _culprit(error: BaseException) -> traceback.FrameSummary:
     """Where it was raised; inside a library: who called that."""
     frames = traceback.extract_tb(error.__traceback__)
     libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))

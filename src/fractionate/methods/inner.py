@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -45,8 +45,8 @@ class Mask:
         if isinstance(self.keep, phases):
             return min(most, self.keep.count(progress, classes))
         if callable(self.keep):
-            fraction = self.keep(progress)
-            if isinstance(fraction, str) or fraction is None or not 0 < fraction <= 1:
+            fraction: Any = self.keep(progress)  # of anybody's making
+            if fraction is None or isinstance(fraction, str) or not 0 < fraction <= 1:
                 raise ValueError(
                     f"keep: the schedule must return a fraction of the classes in (0, 1], got {fraction!r}"
                 )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .._choices import unknown
 from .._typing import Float
-from .foreign import described, fields_of, name_of, run_on
+from .foreign import described, fields_of, run_on
+from .handled import name_of
 
 MAIN, AUXILIARY = ("logits", "out"), "aux"  # as transformers' and torchvision's networks name their outputs
 Build = Callable[[str, int, bool], nn.Module]

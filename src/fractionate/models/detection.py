@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from .._choices import unknown
 from .._typing import Float
-from .foreign import described, name_of
+from .foreign import described
+from .handled import name_of
 from .preprocessing import shown_of
 
 PREFIX = "fasterrcnn-"

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._typing import Float
-from .foreign import described, fields_of, logits_of, name_of, pick_logits, run_on
+from .foreign import described, fields_of, logits_of, pick_logits, run_on
+from .handled import name_of
 
 HEADS = ("cls_logits", "distillation_logits")  # transformers' names, also taken from a network of one's own
 

@@ -105,7 +105,8 @@ def as_momenta(momentum: float | Mapping[str, float]) -> Momenta:
         return momentum
     if isinstance(momentum, Mapping):
         return Momenta(dict(momentum))
-    if isinstance(momentum, str):
+    given: object = momentum
+    if isinstance(given, str):  # float() would read it
         raise TypeError("a text is no momentum")
     return Momenta({"loss": float(momentum)}, base=float(momentum))
 

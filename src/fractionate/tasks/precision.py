@@ -16,7 +16,8 @@ from .._typing import Float, Int
 from ..data import Batch
 from ..data.boxes import unpacked
 from ..models.detection import are_detections, detected
-from ..models.foreign import PASSED_ON, described, name_of
+from ..models.foreign import PASSED_ON, described
+from ..models.handled import name_of
 from ..world import current
 from .classification import BINS, Calibration, Diverged
 
