@@ -207,7 +207,7 @@ def in_words(error: BaseException) -> str:
         text = " ".join(str(error).split())[:SHOWN]
     except Exception:  # an exception of somebody's own whose text cannot be made
         text = ""
-    stack = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in stack if not frame.filename.startswith((OWN, TORCH, "<frozen"))] or stack
+    stack = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OWN)]
+    theirs = [frame for frame in stack if not frame.filename.startswith((TORCH, "<frozen"))] or stack
     place = f" ({theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

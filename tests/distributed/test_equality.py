@@ -29,7 +29,8 @@ def alone(folder: Path) -> Found:
 def assert_same(found: Numbers, expected: Numbers) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        assert (found[name] - value).abs().max() <= 1e-12 * (1 + value.abs().max()), name
+        room = 1e-12 if value.dtype == torch.float64 else 1e-7  # a learned temperature stays in float32
+        assert (found[name] - value).abs().max() <= room * (1 + value.abs().max()), name
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -93,8 +93,8 @@ def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:
             f"{'cannot be told apart' if found else 'are not found'}: let forward return them alone or as 'logits'"
         )
     logits = found[0] if found[0].ndim == 2 else found[0].flatten(1)
-    dispatches = type(logits).__torch_dispatch__ is not Tensor.__torch_dispatch__  # DTensor, say: more than a name
-    return logits if dispatches else logits.as_subclass(Tensor)
+    named_only = type(logits).__torch_dispatch__ is Tensor.__torch_dispatch__  # unlike DTensor's, say
+    return logits.as_subclass(Tensor) if named_only and type(logits) is not Tensor else logits
 
 
 class OnlyLogits(nn.Module):

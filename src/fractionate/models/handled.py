@@ -20,6 +20,7 @@ def copy_of(net: nn.Module) -> nn.Module:
     Weight norm and spectral norm of the older kind keep such a tensor and compute it anew in every pass.
 
     Example:
+        >>> import torch
         >>> net = nn.utils.weight_norm(nn.Linear(2, 3))
         >>> torch.equal(copy_of(net)(torch.ones(1, 2)), net(torch.ones(1, 2)))
         True
@@ -41,5 +42,7 @@ def switched(net: nn.Module, training: bool) -> nn.Module:
     try:
         net.train(training)
     except Exception as error:
+        if not isinstance(net, nn.Module):
+            raise
         raise ValueError(f"train({training}) of the network {name_of(net)} failed: {in_words(error)}") from error
     return net
