@@ -17,6 +17,12 @@ Of a study (`fractionate study NAME`) the record is kept too, and of many small 
 A teacher's weights of more than 8 MB stay where they are, and a digest of them is kept in their place: going on
 elsewhere takes the file itself too. Where the images and the runs lay on this machine is not kept.
 
+A study that stops half-way and shall go on elsewhere is kept with its teacher whole, in benchmarks/results/unfinished,
+which no page reads; it goes from there when the study has ended:
+
+    python -m benchmarks.keep --unfinished runs/which-method
+    cp -r benchmarks/results/unfinished/which-method runs/    # then the command of the study
+
 How certain the teacher is of the students' training images is measured where they are at hand, and written beside the
 rows (certainty.json), so that docs/results.md can say which method pays when; --certainty does it for kept rows.
 """
@@ -26,6 +32,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -43,15 +50,17 @@ MOST = 8_000_000  # bytes of a teacher's weights that are kept
 PLACES = ("--data", "--out", "--workers")  # of this machine alone
 KEPT = Path(__file__).parent / "results" / "runs"
 RECORDS = KEPT.parent / "studies"
+UNFINISHED = KEPT.parent / "unfinished"
 CERTAINTY = "certainty.json"
 
 
-def keep(study: Path, kept: Path = KEPT) -> list[Path]:
+def keep(study: Path, kept: Path = KEPT, most: int = MOST) -> list[Path]:
     """Copy the small files of every finished student's run, and the teacher with its weights.
 
     Args:
         study: folder of run folders.
         kept: folder of all studies that are kept; this one gets a folder of its own name.
+        most: bytes of a teacher's weights that are kept.
 
     Returns:
         The students' folders written.
@@ -68,7 +77,7 @@ def keep(study: Path, kept: Path = KEPT) -> list[Path]:
         raise ValueError(f"these students had more than one teacher, so their seeds are not pairs: {ways}")
     _same_weights(study / TEACHER / STUDENT, kept / study.name / TEACHER)
     if (study / TEACHER / SUMMARY).is_file():
-        _copy_teacher(study / TEACHER, kept / study.name / TEACHER)
+        _copy_teacher(study / TEACHER, kept / study.name / TEACHER, most)
     written = [_copy(folder, kept / study.name / folder.relative_to(study), SMALL) for folder in done]
     complete(kept / study.name)
     for row in (*written, *(f.parent for f in (kept / study.name / TEACHER).glob(SUMMARY))):
@@ -138,9 +147,9 @@ def _copy(folder: Path, place: Path, names: Iterable[str]) -> Path:
     return place
 
 
-def _copy_teacher(folder: Path, place: Path) -> None:
+def _copy_teacher(folder: Path, place: Path, most: int) -> None:
     """The teacher's small files, and its weights or a digest of them."""
-    if (folder / STUDENT).stat().st_size <= MOST:
+    if (folder / STUDENT).stat().st_size <= most:
         _copy(folder, place, (*SMALL, STUDENT))
     else:
         _copy(folder, place, SMALL)
@@ -204,7 +213,14 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="keep the record of a study alone")
     parser.add_argument("--certainty", action="store_true", help="measure the teacher of kept rows")
     parser.add_argument("--data", help="folder or zip file of the images, where they are not in the usual places")
+    parser.add_argument(
+        "--unfinished", action="store_true", help="keep a study that goes on elsewhere, with its teacher"
+    )
     words = parser.parse_args()
+    if words.unfinished:
+        written = keep(words.study, UNFINISHED, sys.maxsize)
+        print(f"{len(written)} runs and their teacher kept in {UNFINISHED / words.study.name}")
+        return
     if words.certainty:
         print(measure(KEPT / words.study.name, words.data))
         return

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
+import benchmarks.keep
 import pytest
 from benchmarks.keep import KEPT, complete, keep
 from rich.console import Console
@@ -57,6 +58,21 @@ def test_a_row_carries_no_weights_and_the_teacher_its_own(rows: Path) -> None:
     teacher = rows / "kept" / "digits" / "teacher"
     assert {f.name for f in teacher.iterdir()} == {*small, "student.safetensors"}
     assert all(f.read_bytes() == (rows / STUDY / "teacher" / f.name).read_bytes() for f in teacher.iterdir())
+
+
+def test_large_weights_of_a_teacher_are_kept_where_a_study_goes_on_and_as_a_digest_elsewhere(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(rows / STUDY, tmp_path / "ended", most=10)
+    names = {f.name for f in (tmp_path / "ended" / "digits" / "teacher").iterdir()}
+    assert names == {"config.yaml", "metrics.jsonl", "summary.json", "student.sha256"}
+    monkeypatch.setattr(benchmarks.keep, "MOST", 10)
+    monkeypatch.setattr(benchmarks.keep, "UNFINISHED", tmp_path / "unfinished")
+    monkeypatch.setattr(sys, "argv", ["keep", "--unfinished", str(rows / STUDY)])
+    benchmarks.keep.main()
+    shutil.copytree(tmp_path / "unfinished" / "digits", tmp_path / STUDY)
+    more = study(tmp_path, ("ce", "kd", "dkd"))
+    assert not list(more.glob("kd/seed-*/last.ckpt"))  # goes on
 
 
 def test_kept_rows_of_a_study_with_a_full_path_do_not_say_where_it_was_trained(tmp_path: Path) -> None:
