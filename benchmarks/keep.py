@@ -21,7 +21,7 @@ A study that stops half-way and shall go on elsewhere is kept with its teacher w
 which no page reads; it goes from there when the study has ended:
 
     python -m benchmarks.keep --unfinished runs/which-method
-    cp -r benchmarks/results/unfinished/which-method runs/    # then the command of the study
+    cp -r benchmarks/results/unfinished/which-method runs/    # then the study, with FRACTIONATE_DATA and no --data
 
 How certain the teacher is of the students' training images is measured where they are at hand, and written beside the
 rows (certainty.json), so that docs/results.md can say which method pays when; --certainty does it for kept rows.
