@@ -54,24 +54,28 @@ DENSE: dict[str, Callable[[Case, str], bool]] = {
         cell == f"{case.run.learning_rate.schedule} power {case.run.learning_rate.power:g}"
         and case.run.learning_rate.per == "step"
     ),
-    "iterations": lambda case, cell: (
-        abs(case.run.epochs * -(-2975 // case.run.data.batch_size) / int(cell) - 1) < 0.003
-    ),
+    "iterations": iterations,
     "augmentation": augmentation,
     "kd_weight": distils_whole,
 }
 
 
-@pytest.mark.parametrize("cells", ROWS, ids=lambda c: c["id"])
-def test_every_cell_of_a_row_of_pixels_is_in_its_run(cells: Cells) -> None:
+def with_every_cell(cells: Cells, checks: dict[str, Callable[[Case, str], bool]]) -> Case:
+    """The row with its run, in which every cell was looked for."""
     recipe = paper(cells["id"])
     case, looked_at = Case(cells, recipe, recipe.run(GIVEN)), 0
     for column, cell in cells.items():
         if cell and column not in ("remark", "teacher_acc", "student_acc"):
-            assert DENSE[column](case, cell), f"{recipe.id}: column {column!r} = {cell!r} is not in {case.run}"
+            assert checks[column](case, cell), f"{recipe.id}: column {column!r} = {cell!r} is not in {case.run}"
             looked_at += 1
     assert looked_at > 20
-    assert ("auxiliary" in cells["remark"]) == any("auxiliary head, whose" in note for note in recipe.notes)
+    return case
+
+
+@pytest.mark.parametrize("cells", ROWS, ids=lambda c: c["id"])
+def test_every_cell_of_a_row_of_pixels_is_in_its_run(cells: Cells) -> None:
+    case = with_every_cell(cells, DENSE)
+    assert ("auxiliary" in cells["remark"]) == any("auxiliary head, whose" in note for note in case.recipe.notes)
 
 
 def test_dist_compares_pixels_without_the_factor_of_its_temperature() -> None:
@@ -123,13 +127,7 @@ REGIONS = [
 
 @pytest.mark.parametrize("cells", REGIONS, ids=lambda c: c["id"])
 def test_every_cell_of_a_row_of_regions_is_in_its_run(cells: Cells) -> None:
-    recipe = paper(cells["id"])
-    case, looked_at = Case(cells, recipe, recipe.run(GIVEN)), 0
-    for column, cell in cells.items():
-        if cell and column not in ("remark", "teacher_acc", "student_acc"):
-            assert BOXES[column](case, cell), f"{recipe.id}: column {column!r} = {cell!r} is not in {case.run}"
-            looked_at += 1
-    assert looked_at > 20
+    case = with_every_cell(cells, BOXES)
     assert len(REGIONS) == 12
     assert distils_whole(case, "1")
 
