@@ -129,12 +129,9 @@ def test_labels_alone_choose_and_no_teacher_is_trained_for_it(done: tuple[str, P
     assert rates == {float(value)}
 
 
-def test_what_is_kept_makes_both_pages_and_names_no_place(
-    done: tuple[str, Path, Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_makes_both_pages_and_names_no_place(done: tuple[str, Path, Path, str]) -> None:
     metric, out, kept, _ = done
-    monkeypatch.setattr(keeping, "MOST", 1)  # every teacher is a large one
-    assert len(keeping.keep(out, kept / "runs")) == 7
+    assert len(keeping.keep(out, kept / "runs", most=1)) == 7  # every teacher is a large one
     keeping.keep_record(out, kept / "studies")
     rows = kept / "runs" / out.name
     root = str(out.parent / "images")
