@@ -44,7 +44,9 @@ def test_code_that_a_config_names_is_not_run(here: Path, capsys: pytest.CaptureF
     named = [line for line in config.read_text().splitlines() if line.startswith("  name: convnet")]
     (here / "mine.py").write_text(f"open({str(here / 'ran')!r}, 'w')\n" + CODE)
     config.write_text(config.read_text().replace(named[0], "  name: mine.py:net", 1))
-    for command in (["evaluate", str(config.parent)], ["export", str(config.parent), "--out", "x"]):
+    run = str(config.parent)
+    asked = (["evaluate", run], ["export", run, "--out", "x"], ["predict", run, "x.png"], ["linear-probe", run])
+    for command in asked:
         assert main(command) == 2
         assert "--own-code" in capsys.readouterr().err
     assert not (here / "ran").exists()

@@ -247,6 +247,8 @@ class LinearProbe:
     """The other images: stl10, tiny-imagenet, cifar10, cub200, folder ..."""
     data: Folder = None
     """Folder in which they lie."""
+    own_code: bool = False
+    """Run the module or file that the run's config names for its network; only for runs of people you trust."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
@@ -262,6 +264,7 @@ class LinearProbe:
         if len(names) != 1:
             raise ValueError("name one run folder: fractionate linear-probe RUN --on stl10 --data DIR")
         folder = expanded(names[0])
+        check_own_code(folder, self.own_code)
         trained = RunFolder(folder).config()
         other = cast("Name", choose("set of images", self.on, [n for n in get_args(Name) if n not in (*DENSE, *BOXED)]))
         settings = probe_settings(other, trained, None if self.data is None else str(self.data))
