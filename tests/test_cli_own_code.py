@@ -45,8 +45,8 @@ def test_code_that_a_config_names_is_not_run(here: Path, capsys: pytest.CaptureF
     (here / "mine.py").write_text(f"open({str(here / 'ran')!r}, 'w')\n" + CODE)
     config.write_text(config.read_text().replace(named[0], "  name: mine.py:net", 1))
     run = str(config.parent)
-    asked = (["evaluate", run], ["export", run, "--out", "x"], ["predict", run, "x.png"], ["linear-probe", run])
-    for command in asked:
+    measuring = (["evaluate", run], ["predict", run, "x.png"], ["linear-probe", run])
+    for command in (*measuring, ["export", run, "--out", "x"], ["doctor", run], ["profile", run, "epochs=2"]):
         assert main(command) == 2
         assert "--own-code" in capsys.readouterr().err
     assert not (here / "ran").exists()

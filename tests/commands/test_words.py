@@ -10,7 +10,7 @@ from PIL import Image
 
 from fractionate._files import expanded
 from fractionate.cli import main
-from fractionate.commands.handover import check_own_code
+from fractionate.commands.own_code import check_own_code
 from fractionate.config.data import Data
 from fractionate.config.files import from_yaml, override, to_yaml
 from fractionate.config.method import MethodSpec

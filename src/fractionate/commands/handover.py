@@ -27,7 +27,7 @@ from .options import (
     names_and_changes,
     shown,
 )
-from .own_code import remembered
+from .own_code import check_own_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,33 +182,6 @@ class Export:
 
         check_own_code(self.run, self.own_code)
         export_run(self.run, self.out, self.format, console=console)
-
-
-def check_own_code(folder: Path, allowed: bool) -> None:
-    """Refuse a run whose config has code of its own run, unless that is allowed: it may be somebody else's.
-
-    Code that was named on this user's command line before, unchanged since, needs no permission.
-
-    Args:
-        folder: run folder.
-        allowed: by ``--own-code``.
-
-    Raises:
-        ValueError: it names such a function, which the message shows.
-    """
-    from ..models import is_own_code
-    from ..runs.folder import RunFolder
-
-    target = RunFolder(folder)
-    if not (folder / "config.yaml").is_file():
-        target.summary()  # says that there is no finished run
-    run = target.config()
-    named = [network.name for network in (run.student, run.teacher) if network and is_own_code(network.name)]
-    if not allowed and not all(map(remembered, named)):
-        raise ValueError(
-            f"the config in {folder} builds its network by the function {named[0]}, whose code would be run: look at "
-            f"it, then repeat the command with --own-code"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._files import expanded
 from .options import File, Folder, MethodOf, Name, Parts, Place, Runs, Subject, Text, Words, names_and_changes
+from .own_code import check_own_code
 from .photos import told
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Doctor:
     """Network of the student, with a recipe's name; default: the recipe's."""
     out: Place = Path("runs")
     """Where the run is going to be written."""
+    own_code: bool = False
+    """Run the module or file that a run folder's config names for its network; only for runs of people you trust."""
 
     def look(self, console: Console) -> Doctor:
         """Say what was found in a folder of pictures, before anything heavy is imported, also in a folder alone."""
@@ -111,6 +114,7 @@ class Doctor:
         from ..probe.doctor import doctor
 
         named = Named(self.teacher, self.teacher_checkpoint, self.student, self.data)
+        check_folder(self.what, self.own_code)
         run = chosen_run(self.what, self.method, named)
         problems = [f.what for f in doctor(run, console, out=self.out) if not f.ok]
         if problems:
@@ -127,11 +131,14 @@ class Profile:
     """Method, with a recipe's name."""
     steps: int = 10
     """Steps that are timed."""
+    own_code: bool = False
+    """Run the module or file that a run folder's config names for its network; only for runs of people you trust."""
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..probe.profile import profile
 
+        check_folder(self.what, self.own_code)
         profile(chosen_run(self.what, self.method), console, steps=self.steps)
 
 
@@ -143,6 +150,13 @@ class Named:
     teacher_checkpoint: Path | None = None
     student: str | None = None
     data: Path | None = None
+
+
+def check_folder(words: Words, allowed: bool) -> None:
+    """Refuse a run folder whose config has code of its own run, as :func:`.own_code.check_own_code` does."""
+    for name in names_and_changes(words)[0]:
+        if expanded(name).is_dir():
+            check_own_code(expanded(name), allowed)
 
 
 def chosen_run(words: Words, method: str = "kd", named: Named | None = None) -> Run:

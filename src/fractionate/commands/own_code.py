@@ -40,6 +40,34 @@ def remembered(name: str) -> bool:
     return mark is not None and mark.is_file()
 
 
+def check_own_code(folder: Path, allowed: bool) -> None:
+    """Refuse a run whose config has code of its own run, unless that is allowed: it may be somebody else's.
+
+    Code that was named on this user's command line before, unchanged since, needs no permission.
+
+    Args:
+        folder: run folder.
+        allowed: by ``--own-code``.
+
+    Raises:
+        ValueError: it names such a function, which the message shows.
+    """
+    from ..models import is_own_code
+    from ..runs.folder import RunFolder
+
+    target = RunFolder(folder)
+    if not (folder / "config.yaml").is_file():
+        target.summary()  # says that there is no finished run
+    run = target.config()
+    named = [network.name for network in (run.student, run.teacher) if network and is_own_code(network.name)]
+    unknown = [name for name in named if not remembered(name)]
+    if unknown and not allowed:
+        raise ValueError(
+            f"the config in {folder} builds its network by the function {unknown[0]}, whose code would be run: look "
+            f"at it, then repeat the command with --own-code"
+        )
+
+
 def _mark(name: str) -> Path | None:
     from ..models import code_of
 
