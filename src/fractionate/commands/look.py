@@ -114,8 +114,7 @@ class Doctor:
         from ..probe.doctor import doctor
 
         named = Named(self.teacher, self.teacher_checkpoint, self.student, self.data)
-        check_folder(self.what, self.own_code)
-        run = chosen_run(self.what, self.method, named)
+        run = chosen_run(self.what, self.method, named, own_code=self.own_code)
         problems = [f.what for f in doctor(run, console, out=self.out) if not f.ok]
         if problems:
             raise ValueError(f"not ready to train: {', '.join(problems)}")
@@ -138,8 +137,8 @@ class Profile:
         """Run it."""
         from ..probe.profile import profile
 
-        check_folder(self.what, self.own_code)
-        profile(chosen_run(self.what, self.method), console, steps=self.steps)
+        run = chosen_run(self.what, self.method, own_code=self.own_code)
+        profile(run, console, steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -152,23 +151,17 @@ class Named:
     data: Path | None = None
 
 
-def check_folder(words: Words, allowed: bool) -> None:
-    """Refuse a run folder whose config has code of its own run, as :func:`.own_code.check_own_code` does."""
-    for name in names_and_changes(words)[0]:
-        if expanded(name).is_dir():
-            check_own_code(expanded(name), allowed)
-
-
-def chosen_run(words: Words, method: str = "kd", named: Named | None = None) -> Run:
+def chosen_run(words: Words, method: str = "kd", named: Named | None = None, *, own_code: bool = False) -> Run:
     """The run that a command line means.
 
     Args:
         words: a config file, a run folder, a recipe's name or a paper's recipe id; then ``field=value``.
         method: of a recipe that goes by name.
         named: networks and folder of a recipe that goes by name.
+        own_code: whether the config of a run folder may name code of its own.
 
     Raises:
-        ValueError: none of these, a change that does not fit, or options beside what says all itself.
+        ValueError: none of these, a change that does not fit, options beside what says all itself, or such code.
 
     Example:
         >>> chosen_run(("digits", "epochs=3"), "dkd").epochs
@@ -188,6 +181,8 @@ def chosen_run(words: Words, method: str = "kd", named: Named | None = None) -> 
             f"{names[0]} says itself which networks and images: in place of the options write teacher=NAME, "
             f"teacher.checkpoint=FILE, student=NAME, data.root=DIR"
         )
+    if place.is_dir():
+        check_own_code(place, own_code)
     if is_config:
         return override(read_config(place / "config.yaml" if place.is_dir() else place), changes)
     if "/" in names[0] and names[0] not in RECIPES:
