@@ -81,7 +81,7 @@ def test_a_long_list_names_ten_and_counts_the_rest():
     ("finals", "sentences"),
     [
         (
-            {"labels": [80.0, 80.2], "kd": [85.0, 85.3], "dkd": [90.0, 90.3]},
+            {"labels": [80.0, 80.2], "kd": [85.0, 85.3], "dkd": [90.0, 90.31]},
             ["kd and dkd end above labels by", "dkd gains most over labels: +10.05", "every other row exceeds"],
         ),
         (
@@ -95,7 +95,7 @@ def test_a_long_list_names_ten_and_counts_the_rest():
         (
             {"labels": [80.0, 80.2], "kd": [85.0, 85.3], "dkd": [81.0]},
             [
-                "kd ends above labels by more than the seeds’ spread; dkd cannot be judged: too few common seeds.",
+                "kd ends above labels by more than the seeds’ spread; dkd cannot be judged by the seeds at hand.",
                 "kd",
                 "k",
             ],
@@ -229,6 +229,7 @@ def answer(ours, theirs, of="points"):
         (answer([0.25], [0.125], ""), "a and b cannot be judged by one seed: +0.1250"),
         (answer([2.0], [1.0], ""), "a and b cannot be judged by one seed: +1.00"),
         (answer([0.5], [0.25]), "a and b cannot be judged by one seed: +0.25 points"),
+        (answer([2.5, 1.5], [1.5, 0.5]), "a and b cannot be judged by 2 seeds that differ by the same: +1.00 points"),
     ],
 )
 def test_a_study_s_answer_has_the_words_of_its_interval_and_digits_of_its_size(one, words):

@@ -26,6 +26,7 @@ def tuning(*arms: Arm, usual: str = "kd", tries: tuple[Try, ...] = ()) -> Tuning
             "best ends above kd by more than the spread of 3 fresh seeds: +2.00 [+1.75, +2.25] p",
         ),
         ((88.0, 89.1, 89.9), "best ends below kd by more than the spread of 3 fresh seeds: −2.00"),
+        ((91.0, 92.0, 93.0), "3 fresh seeds that all differ by +1.00 points cannot tell best from kd."),
         ((90.5, 90.5, 92.5), "best cannot be told from kd by 3 fresh seeds: +0.17 ["),
     ],
 )
@@ -48,7 +49,7 @@ def test_kd_itself_as_the_winner_is_said() -> None:
 
 
 def test_the_best_published_method_is_compared_with_too() -> None:
-    winner, usual = Arm("best", (92.0, 93.1, 93.9), 2.0), Arm("dkd", (91.0, 92.1, 92.9), 2.0)
+    winner, usual = Arm("best", (92.0, 93.1, 93.9), 2.0), Arm("dkd", (91.0, 92.1, 92.8), 2.0)
     told = sentences(tuning(winner, KD, usual, usual="dkd"))
     assert told[1].startswith("best ends above the best published method as it comes (dkd) by more than the spread")
 

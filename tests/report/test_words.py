@@ -1,7 +1,7 @@
 import pytest
 
 from fractionate.report import read_runs, table
-from fractionate.report.words import finding
+from fractionate.report.words import finding, paired_difference
 from tests.report.synthetic import write_run
 
 
@@ -37,8 +37,21 @@ def test_one_seed_claims_no_difference(tmp_path):
     assert "from one seed" in found[1]
 
 
+def test_seeds_that_differ_by_the_same_amount_give_no_spread_to_judge_by(tmp_path):
+    found = sentences(tmp_path, labels=[80.1, 80.3], kd=[81.4, 81.6])
+    assert found[0] == "The seeds at hand give no spread by which to judge a difference to labels."
+    assert "+1.30 points at the last epoch, the same for all 2 seeds" in found[1]
+
+
+def test_a_method_that_is_the_baseline_in_all_seeds_is_within_its_spread():
+    same = paired_difference([80.0, 81.0], [80.0, 81.0])
+    assert (same.low, same.high, same.verdict) == (0.0, 0.0, "within")
+    assert paired_difference([80.1, 80.4, 80.3], [80.0, 80.3, 80.2]).verdict == "unknown"
+    assert paired_difference([80.1, 80.401], [80.0, 80.3]).low is not None
+
+
 def test_all_is_said_of_all_and_of_no_fewer(tmp_path):
-    found = sentences(tmp_path, labels=[80.0, 80.1], kd=[85.0, 85.1], dkd=[86.0, 86.11], gdkd=[87.0, 87.12])
+    found = sentences(tmp_path, labels=[80.0, 80.1], kd=[85.0, 85.12], dkd=[86.0, 86.11], gdkd=[87.0, 87.12])
     assert found[0] == "All 3 methods end above labels by more than the seeds’ spread."
 
 

@@ -37,7 +37,7 @@ APART = {
     "above": "{left} ends above {right}: {gap} {of}",
     "below": "{left} ends below {right}: {gap} {of}",
     "within": "{left} and {right} cannot be told apart: {gap} {of}",
-    "unknown": "{left} and {right} cannot be judged by one seed: {gap} {of}",
+    "unknown": "{left} and {right} cannot be judged by {seeds}: {gap} {of}",
 }
 
 
@@ -77,7 +77,10 @@ class Answer:
     def sentence(self) -> str:
         """The difference in words, with its interval."""
         words = APART[self.difference.verdict]
-        return words.format(left=self.left, right=self.right, gap=gap(self.difference, self.digits), of=self.of).strip()
+        n = len(self.difference.values)
+        seeds = "one seed" if n == 1 else f"{n} seeds that differ by the same"
+        told = gap(self.difference, self.digits)
+        return words.format(left=self.left, right=self.right, gap=told, of=self.of, seeds=seeds).strip()
 
     @property
     def digits(self) -> int:

@@ -146,7 +146,8 @@ def _judged(winner: Arm, found: Tuning, other: str, name: str) -> str:
     if gaps is None:
         return f"The search found nothing better than {name} itself."
     if gaps.low is None or gaps.high is None:
-        return f"One fresh seed cannot tell {winner.label} from {name}."
+        few = "One fresh seed" if len(gaps.values) == 1 else f"{seeds} that all differ by {gap(gaps)} {metric.of}"
+        return f"{few} cannot tell {winner.label} from {name}."
     told = f"{gap(gaps)} {metric.of} ({LEVEL_TEXT} interval, paired)"
     if gaps.verdict in ("above", "below"):
         return f"{winner.label} ends {gaps.verdict} {name} by more than the spread of {seeds}: {told}."

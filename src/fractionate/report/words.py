@@ -23,6 +23,8 @@ NONE = "\N{EN DASH}"
 PERCENT = "\N{NO-BREAK SPACE}%"
 LEVEL_TEXT = f"{LEVEL * 100:g}{PERCENT}"
 
+ALIKE = 1e-9  # spread of differences, in their mean, that is rounding
+
 Verdict = Literal["above", "below", "within", "unknown"]
 
 
@@ -57,8 +59,9 @@ class Estimate:
 class Difference:
     """Paired difference to a baseline: mean over common seeds with its Student interval.
 
-    ``low`` and ``high`` are ``mean -+ t_(n-1) std / sqrt(n)`` at ``LEVEL``; both None for one pair.
-    ``values`` holds the difference of every pair.
+    ``low`` and ``high`` are ``mean -+ t_(n-1) std / sqrt(n)`` at ``LEVEL``; both None for one pair, and where all pairs
+    differ by the same amount other than 0: scores are shares of a number of images, so two seeds may well agree by
+    chance, and an interval of no width would call that certain. ``values`` holds the difference of every pair.
     """
 
     values: tuple[float, ...]
@@ -98,8 +101,9 @@ def paired_difference(ours: Sequence[float], baseline: Sequence[float]) -> Diffe
     if not ours or len(ours) != len(baseline):
         raise ValueError(f"paired values must have the same positive length, got {len(ours)} and {len(baseline)}")
     gaps = Estimate(tuple(a - b for a, b in zip(ours, baseline, strict=True)))
-    if gaps.std is None:
-        return Difference(gaps.values, None, None)
+    if gaps.std is None or gaps.std <= ALIKE * abs(gaps.mean):
+        exact = gaps.std is not None and gaps.mean == 0
+        return Difference(gaps.values, 0.0, 0.0) if exact else Difference(gaps.values, None, None)
     from scipy.special import stdtrit  # the quantile of Student's t
 
     half = float(stdtrit(len(gaps.values) - 1, 0.5 + LEVEL / 2)) * gaps.std / math.sqrt(len(gaps.values))
@@ -228,7 +232,7 @@ def _versus(others: Sequence[Row], baseline: str) -> str:
     if names := by["unknown"]:
         if len(names) == len(others):
             return f"The seeds at hand give no spread by which to judge a difference to {baseline}."
-        parts.append(f"{listing(names)} cannot be judged: too few common seeds")
+        parts.append(f"{listing(names)} cannot be judged by the seeds at hand")
     return "; ".join(parts) + "."
 
 
@@ -245,7 +249,8 @@ def _largest(others: Sequence[Row], baseline: str) -> list[str]:
     most = "most " if len(gains) > 1 else ""
     text = f"{label} gains {most}over {baseline}: {number(best.mean, sign=True)} {metric.of} at the last epoch"
     if best.low is None or best.high is None:
-        return [f"{text}, from one seed, so its spread is not known."]
+        seeds = "from one seed" if len(best.values) == 1 else f"the same for all {len(best.values)} seeds"
+        return [f"{text}, {seeds}, so its spread is not known."]
     low, high = number(best.low, sign=True), number(best.high, sign=True)
     zero = "" if best.verdict == _better(metric) else ", which includes zero"
     return [f"{text} ({LEVEL_TEXT} interval {low} to {high}{zero}; paired over {len(best.values)} seeds)."]
