@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +24,10 @@ from fractionate.models import create
 from fractionate.recipes import RECIPES
 from fractionate.report import read_study
 from fractionate.runs.folder import RunFolder
+from fractionate.studies import conduct as conductor
 from fractionate.studies.certainty import certainty
 from fractionate.studies.conduct import Conductor, best
-from fractionate.studies.jobs import Options
+from fractionate.studies.jobs import Job, Options, run_jobs
 from fractionate.studies.plan import Arm, Contrast, Study, against, beside, cost
 from fractionate.studies.questions import STUDIES
 from fractionate.studies.sides import TUNING, Setting
@@ -49,10 +52,10 @@ TOY = Study(
 SHORT = Setting(epochs=1, teacher_epochs=2)
 
 
-def conduct(out: Path, setting: Setting = SHORT) -> str:
+def conduct(out: Path, setting: Setting = SHORT, workers: int = 1) -> str:
     text = StringIO()
     options = Options(resume=True, command=("fractionate", "study", "toy"))
-    Conductor(TOY, setting, out, Console(file=text, width=200), options)()
+    Conductor(TOY, setting, out, Console(file=text, width=200), options, workers)()
     return text.getvalue()
 
 
@@ -164,6 +167,24 @@ def test_the_page_answers_first_and_names_its_origin(done: tuple[Path, str]) -> 
     for wanted in ("fractionate study toy", "seeds 0 to 1", "(chosen)", "probability of the label"):
         assert wanted in page
     assert "<script" not in page
+
+
+def test_the_teachers_of_both_parts_are_trained_at_the_same_time_and_are_the_same_ones(
+    done: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[list[Path], int]] = []
+
+    def noted(jobs: Sequence[Job], *more: Any, **named: Any) -> None:
+        calls.append(([job.folder.relative_to(tmp_path) for job in jobs], more[2]))
+        run_jobs(jobs, *more, **named)
+
+    monkeypatch.setattr(conductor, "run_jobs", noted)
+    conduct(tmp_path, workers=2)
+    assert calls[0] == ([Path("validation/teacher"), Path("teacher")], 2)
+    assert all("teacher" not in str(folder) for folders, _ in calls[1:] for folder in folders)
+    first, again = (json.loads((out / "study.json").read_text(encoding="utf-8")) for out in (done[0], tmp_path))
+    assert [arm["values"] for arm in again["arms"]] == [arm["values"] for arm in first["arms"]]
+    assert again["teachers"] == first["teachers"]
 
 
 def test_a_study_that_is_asked_again_trains_nothing(done: tuple[Path, str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .jobs import Job, Options, run_jobs
 from .pace import paced
 from .plan import Arm, Study
 from .sides import TUNING, Setting, Side
+from .teachers import Foretold
 from .units import Unit, said, together
 
 if TYPE_CHECKING:
@@ -67,9 +69,10 @@ class Conductor:
 
         self._check()
         started, seeds = time.perf_counter(), self.setting.seeds or self.study.seeds
-        self._foretell(seeds)
-        choices = self._choices()
-        side = self._side(validation=False)
+        tuned, side = self._side(validation=True), self._side(validation=False)
+        self._foretell(tuned, side, seeds)
+        self._teach(tuned, side)
+        choices = self._choices(tuned)
         side.chosen.update({name: choice.value for name, choice in choices.items()})
         side.teach([(arm, choices[arm.name].value) for arm in self.study.arms])
         teachers = self._teachers(side, choices)
@@ -99,20 +102,21 @@ class Conductor:
         places = sorted({(bool(arm.begins), arm.last) for arm in self.study.arms})
         return [[arm for arm in self.study.arms if (bool(arm.begins), arm.last) == place] for place in places]
 
-    def _foretell(self, seeds: int) -> None:
+    def _open_arms(self) -> list[Arm]:
+        return [arm for arm in self.study.arms if arm.values]
+
+    def _foretell(self, tuned: Side, tested: Side, seeds: int) -> None:
         """Say how long everything that is missing takes on this machine, before any of it begins."""
-        tested, tuned = self._side(validation=False), self._side(validation=True)
-        tried = [(arm, value) for arm in self.study.arms for value in arm.values]
+        tried = [(arm, value) for arm in self._open_arms() for value in arm.values]
         parts = [
-            ("teachers", tested.teachers(), 1),
-            ("runs on the validation part", tuned.foretold(tried, range(TUNING, TUNING + self.study.tuning_seeds)), 0),
-            *(("runs on the test part", tested.foretold([(a, "") for a in w], range(seeds)), 0) for w in self._waves()),
+            ("teachers", self._teachers_of(tuned, tested)),
+            ("runs on the validation part", tuned.foretold(tried, range(TUNING, TUNING + self.study.tuning_seeds))),
+            *(("runs on the test part", tested.foretold([(a, "") for a in w], range(seeds))) for w in self._waves()),
         ]
         total = 0.0
-        for what, jobs, workers in parts:
-            left = [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
-            if left:
-                seconds = paced(left, workers or self.workers, self._units(left))
+        for what, jobs in parts:
+            if left := self._left(jobs):
+                seconds = paced(left, self.workers, self._units(left))
                 total += seconds
                 self._say(f"{len(left)} {what}: about {in_time(seconds)} on this machine")
         if total:
@@ -126,12 +130,29 @@ class Conductor:
         folder = self.out / VALIDATION if validation else self.out
         return Side(self.study, self.setting, folder, validation, self.console, self.options)
 
-    def _choices(self) -> dict[str, Choice]:
+    def _left(self, jobs: Sequence[Job]) -> list[Job]:
+        return [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
+
+    def _teachers_of(self, tuned: Side, tested: Side) -> list[Job]:
+        return [*tuned.teachers(self._open_arms()), *tested.teachers(self.study.arms)]
+
+    def _teach(self, tuned: Side, tested: Side) -> None:
+        """Train the teachers of both parts at the same time, if there are processes for that; nothing else can wait."""
+        left = self._left(self._teachers_of(tuned, tested))
+        if min(self.workers, len(left)) < 2:
+            return
+        tuned.check(self._open_arms())
+        tested.check(self.study.arms)
+        threads = max(1, (os.cpu_count() or 1) // min(self.workers, len(left)))
+        jobs = [replace(j, run=replace(j.run, threads=min(j.run.threads or threads, threads))) for j in left]
+        with display(self.console, jobs, "teachers", ends=False) as listen:
+            run_jobs(jobs, self.options, Foretold(listen, self.console, f"each of {len(jobs)} teachers"), self.workers)
+
+    def _choices(self, side: Side) -> dict[str, Choice]:
         """What validation chooses for every arm; arms without values have none to choose."""
-        open_arms = [arm for arm in self.study.arms if arm.values]
+        open_arms = self._open_arms()
         found = {arm.name: Choice() for arm in self.study.arms}
         if open_arms:
-            side = self._side(validation=True)
             side.teach([(arm, arm.values[0]) for arm in open_arms])
             seeds = range(TUNING, TUNING + self.study.tuning_seeds)
             cases = [(arm, value, seed) for seed in seeds for arm in open_arms for value in arm.values]
@@ -144,7 +165,7 @@ class Conductor:
         return found | {arm.name: Choice(found[arm.follows].value) for arm in self.study.arms if arm.follows}
 
     def _run(self, jobs: Sequence[Job], part: str) -> None:
-        left = [job for job in jobs if not RunFolder(job.folder).finished or self.options.overwrite]
+        left = self._left(jobs)
         if len(left) < len(jobs):
             self._say(f"{len(jobs) - len(left)} of {len(jobs)} runs on the {part} part are there already")
         units = self._units(jobs)

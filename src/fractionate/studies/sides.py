@@ -16,7 +16,7 @@ from ..train.sources import sources
 from .chosen import file_name, for_teacher
 from .jobs import Job, Options
 from .plan import Arm, Study, Teaching
-from .teachers import trained_teacher
+from .teachers import check_students, trained_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,37 +89,52 @@ class Side:
         jobs = []
         for seed in seeds:
             for arm, value in arms:
-                values = (value,) if value else self.study.arm(arm.follows or arm.name).values or ("",)
+                values = (value,) if value else self._values(arm)
                 places = [self.folder / _folder(arm, one) / f"seed-{seed}" for one in values]
                 place = next((one for one in places if RunFolder(one).finished), places[0])
                 run = self._student(arm, values[0], seed, blank[arm.teacher], begins=False)
                 jobs.append(Job(arm.name, run, place))
         return jobs
 
-    def teachers(self) -> list[Job]:
-        """The teachers' own runs."""
-        return [Job(one.name, self._alone(one), self._place(one)) for one in self.study.teachers]
+    def _values(self, arm: Arm) -> tuple[str, ...]:
+        """What may be chosen for an arm, perhaps by the one that it follows."""
+        return self.study.arm(arm.follows or arm.name).values or ("",)
+
+    def teachers(self, arms: Sequence[Arm]) -> list[Job]:
+        """The own runs of the teachers of these arms."""
+        return [Job(f"teacher {one.name}".strip(), self._alone(one), self._place(one)) for one in self._needed(arms)]
+
+    def _needed(self, arms: Sequence[Arm]) -> list[Teaching]:
+        """Their teachers, but none that would only teach a choice that labels alone decide."""
+        names = {arm.teacher for arm in arms if arm.taught or not self.validation}
+        return [one for one in self.study.teachers if one.name in names]
+
+    def check(self, arms: Sequence[Arm]) -> None:
+        """Try students of these arms on a few images, as it is done before a teacher is trained.
+
+        Raises:
+            ValueError: one of them could not learn from its teacher.
+        """
+        for one in self._needed(arms):
+            check_students(self._pupils(one, [(arm, self._values(arm)[0]) for arm in arms]))
 
     def teach(self, arms: Sequence[tuple[Arm, str]]) -> None:
-        """Have the teachers of these arms, each with a value of its choice; none that only chooses of labels alone."""
-        for one in self.study.teachers:
-            pupils = [(arm, value) for arm, value in arms if arm.teacher == one.name]
-            alone = self.validation and not any(arm.taught for arm, _ in pupils)
-            if pupils and not alone and one.name not in self.taught:
-                self.taught[one.name] = self._trained(one, pupils)
+        """Have the teachers of these arms, each with a value of its choice."""
+        for one in self._needed([arm for arm, _ in arms]):
+            if one.name not in self.taught:
+                self.taught[one.name] = self._trained(one, arms)
 
-    def _trained(self, one: Teaching, pupils: Sequence[tuple[Arm, str]]) -> Network:
-        alone = self._alone(one)
-        blank = replace(alone.student, checkpoint=None)
+    def _pupils(self, one: Teaching, arms: Sequence[tuple[Arm, str]]) -> list[Run]:
+        blank = replace(self._alone(one).student, checkpoint=None)
+        return [self._student(arm, value, 0, blank, begins=False) for arm, value in arms if arm.teacher == one.name]
 
-        def students() -> list[Run]:
-            return [self._student(arm, value, 0, blank, begins=False) for arm, value in pupils]
-
-        folder = self._place(one)
+    def _trained(self, one: Teaching, arms: Sequence[tuple[Arm, str]]) -> Network:
         expected: Callable[[Network], float | None] = lambda network: None  # noqa: E731  # a study asks for weak ones too
         if one.says != "the recipe's":
             self.console.print(f"teacher {one.name or 'usual'}: {one.says}", markup=False, highlight=False)
-        return trained_teacher(alone, folder, self.console, self.options, expected, students)
+        return trained_teacher(
+            self._alone(one), self._place(one), self.console, self.options, expected, lambda: self._pupils(one, arms)
+        )
 
     def _alone(self, one: Teaching) -> Run:
         """A teacher's own run."""
