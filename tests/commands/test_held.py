@@ -18,7 +18,7 @@ from fractionate.commands.look import Named, chosen_run
 from fractionate.commands.options import ask_for_recipe, at_least, folder_of, names_and_changes
 from fractionate.commands.own_code import named_in
 from fractionate.commands.photos import _by_number, _kept, _loaded, lengths, settled
-from fractionate.commands.recipes import print_recipes, recipe_run
+from fractionate.commands.recipes import print_recipes, recipe_run, show_recipe
 from fractionate.commands.study import Study
 from fractionate.commands.train import OF_A_CHOICE, Train, _images_at
 from fractionate.commands.tune import Tune
@@ -315,6 +315,20 @@ def test_the_list_has_a_line_per_recipe_and_counts_what_can_be_trained() -> None
     with pytest.raises(ValueError, match="no recipe holds all of"):
         print_recipes(["imagenet/", "cifar100/"], quiet())
     assert recipe_run(found[0].id, ["epochs=2"]).epochs == 2
+
+
+def test_lines_of_a_recipe_are_as_long_as_they_are_where_the_terminal_is_narrow() -> None:
+    shown = []
+    for width in (400, 30):
+        text = StringIO()
+        show_recipe(next(iter(papers())), Console(file=text, width=width))
+        shown.append(text.getvalue())
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_nothing_that_is_there_is_trained_again_unasked(name: str) -> None:
+    assert not getattr(command(name), "overwrite", False)  # what it is by default
 
 
 def test_help_and_versions_are_no_commands_and_unknown_ones_name_the_nearest() -> None:

@@ -82,6 +82,15 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(run: Path, tmp_path: Pa
     assert 0 <= written.difference < 1e-5
 
 
+def test_a_graph_leaves_with_its_constants_folded_and_the_card_names_its_opset(run: Path, tmp_path: Path) -> None:
+    library, *_ = [pytest.importorskip(name) for name in ONNX]
+    (written,) = export_run(run, tmp_path / "out", ("onnx",), console=console())
+    graph = library.load(str(tmp_path / "out" / written.file))
+    (opset,) = [one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")]
+    assert f"opset {opset}," in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert not {node.op_type for node in graph.graph.node} & {"BatchNormalization", "CastLike", "Shape"}
+
+
 @pytest.mark.parametrize("name", ["wrn_16_1", "vgg8"])
 @pytest.mark.parametrize("format", ["torch-export", "onnx"])
 def test_networks_of_every_kind_can_leave(name: str, format: formats.Format, tmp_path: Path) -> None:
@@ -172,8 +181,8 @@ def test_a_folder_that_is_taken_stays_as_it_is(run: Path, tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_made_is_said_by_its_own_name(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "file" / "x", tmp_path / ("x" * 300)):
-        with pytest.raises(OSError, match=f"^cannot write to {place}: .*; choose another folder$"):
+    for place, why in ((tmp_path / "file" / "x", "not a directory"), (tmp_path / ("x" * 300), "file name too long")):
+        with pytest.raises(OSError, match=f"^cannot write to {place}: {why}; choose another folder$"):
             export_run(run, place, console=console())
     export_run(run, tmp_path / ("x" * 250), console=console())  # as long as names may be
 

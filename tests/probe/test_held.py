@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,15 +14,17 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from fractionate.config.data import Data
 from fractionate.config.run import Network
 from fractionate.data import Batch
 from fractionate.probe.cost import Machine
-from fractionate.probe.doctor import FAR, FAR_OF_GIVEN, WIDE, _disk, _look, _memory, _normalization
+from fractionate.probe.doctor import FAR, FAR_OF_GIVEN, WIDE, _classes, _disk, _look, _memory, _normalization
+from fractionate.probe.examples import png
 from fractionate.probe.linear import SHIFT, Probed, probe_settings
 from fractionate.probe.measure import _bins, no_weights
 from fractionate.probe.predict import Said, pixels_of
 from fractionate.probe.profile import FORWARD, Part, Profile, _cells, _together
-from fractionate.probe.sample import Sampled, Thinned
+from fractionate.probe.sample import Sampled, Thinned, sampled
 from fractionate.tasks.classification import Calibration
 from tests.train.runs import tiny
 
@@ -71,6 +73,37 @@ def test_a_sample_states_the_facts_of_all() -> None:
     found = Sampled(some, (10, 13), batch_size=4, passes=3)
     assert (found.count, len(found), found.num_classes) == (23, 18, 2)
     assert [len(batch) for batch in found.batches(1, 1)] == [2]
+    assert len(Sampled(some, (10, 13), batch_size=4)) == 6
+
+
+def test_a_sample_of_a_folder_trains_on_its_training_images_and_measures_on_the_others(tmp_path: Path) -> None:
+    for part, count, shade in (("train", 3, 200), ("val", 2, 50)):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for n in range(count):
+                Image.new("L", (8, 8), shade + n).save(tmp_path / part / name / f"{n}.png")
+    data = Data("folder", root=str(tmp_path), size=8, batch_size=4)
+    train, test = sampled(data, 0, torch.device("cpu"))
+    assert (train.count, test.count) == (6, 4)
+    means = [next(iter(source.batches(1))).images.mean() for source in (train, test)]
+    assert means[0] > means[1]
+
+
+def test_a_source_that_does_not_say_how_often_it_shows_an_image_shows_it_once() -> None:
+    whole: Any = Numbers(5, 2)
+    whole.class_counts = (3, 2)
+    assert _classes(whole) == "2 classes with 2 to 3 images per epoch"
+    whole.passes = 4
+    assert _classes(whole) == "2 classes with 8 to 12 images per epoch"
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "L"), (3, "RGB")])
+def test_a_picture_of_the_page_has_the_colours_of_its_pixels(channels: int, mode: str) -> None:
+    pixels = torch.randint(256, (channels, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with Image.open(BytesIO(png(pixels))) as found:
+        assert (found.mode, found.size) == (mode, (7, 5))
+        shown = torch.from_numpy(np.array(found)).reshape(5, 7, -1).permute(2, 0, 1)
+    assert torch.equal(shown, pixels[: len(mode)])
 
 
 # -- what is printed --------------------------------------------------------------------------------

@@ -85,7 +85,8 @@ def onnx(net: nn.Module, description: Description, images: Tensor, folder: Path)
         return torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
 
     difference = compare(run, net, images, "onnx")
-    opset = library.load(str(path), load_external_data=False).opset_import[0].version
+    imports = library.load(str(path), load_external_data=False).opset_import
+    opset = next(one.version for one in imports if not one.domain)  # others are those of functions
     note = f"opset {opset}, input `images`, output `logits`, any batch size; checked with onnxruntime"
     return Written("onnx", ONNX, difference, len(images), f"{note} {runtime.__version__}")
 
