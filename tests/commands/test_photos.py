@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from fractionate.commands.look import chosen_run
+from fractionate.commands.look import Doctor, Named, chosen_run
 from fractionate.commands.options import at_home
-from fractionate.commands.photos import settled, told
+from fractionate.commands.photos import settled
 from fractionate.commands.train import Train
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network
@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(*words: str, **options: object) -> tuple[str, tuple[str, ...]]:
     text = StringIO()
-    what = told(("folder", *words), Console(file=text, width=200), **options)  # type: ignore[arg-type]
+    what, _ = settled(("folder", *words), Console(file=text, width=200), epochs=1, **options)  # type: ignore[arg-type]
     return text.getvalue(), what
 
 
@@ -134,9 +134,9 @@ def test_lengths_go_down_with_the_number_of_pictures() -> None:
 
 
 def test_other_recipes_pass_through_and_a_folder_without_data_is_refused() -> None:
-    assert told(("digits", "epochs=1"), Console(quiet=True)) == ("digits", "epochs=1")
+    assert settled(("digits", "epochs=1"), Console(quiet=True)) == (("digits", "epochs=1"), None)
     with pytest.raises(ValueError, match="--data"):
-        told(("folder",), Console(quiet=True))
+        settled(("folder",), Console(quiet=True))
 
 
 def test_the_home_folder_may_be_written_in_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,6 @@ def test_the_home_folder_may_be_written_in_every_option(monkeypatch: pytest.Monk
 
 
 def test_doctor_takes_networks_and_folder_as_train_does(photos: Path, tmp_path: Path) -> None:
-    from fractionate.commands.look import Named
-
     named = Named("timm:resnet18", tmp_path / "t.pth", "timm:mobilenetv3_small_050", photos)
     run = chosen_run(("folder", "epochs=2"), "dkd", named)
     assert run.teacher is not None
@@ -157,6 +155,17 @@ def test_doctor_takes_networks_and_folder_as_train_does(photos: Path, tmp_path: 
     assert (run.student.name, run.data.root, run.epochs) == ("timm:mobilenetv3_small_050", str(photos), 2)
     with pytest.raises(ValueError, match="says itself"):
         chosen_run((str(tmp_path),), "dkd", named)
+
+
+@pytest.mark.parametrize("epochs", [None, 5])
+def test_doctor_looks_at_a_run_as_long_as_train_s(photos: Path, epochs: int | None) -> None:
+    quiet = Console(quiet=True)
+    looked = Doctor(data=photos, method="dkd", epochs=epochs).look(quiet)
+    trained = Train(what=("folder",), data=photos, method="dkd", epochs=epochs).look(quiet)
+    assert (looked.what, looked.epochs) == (trained.what, trained.epochs)
+    run = chosen_run(looked.what, "dkd", Named(data=photos, epochs=looked.epochs))
+    assert run.epochs == (epochs or epochs_for(16))
+    assert run.method.args.get("warmup", 20) < run.epochs
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._files import expanded
-from .options import File, Folder, MethodOf, Name, Parts, Place, Runs, Subject, Text, Words, names_and_changes
+from .options import (
+    Count,
+    File,
+    Folder,
+    MethodOf,
+    Name,
+    Parts,
+    Place,
+    Runs,
+    Subject,
+    Text,
+    Words,
+    at_least,
+    names_and_changes,
+)
 from .own_code import check_own_code
-from .photos import told
+from .photos import settled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,6 +105,8 @@ class Doctor:
     """Weights of the teacher."""
     student: Name = None
     """Network of the student, with a recipe's name; default: the recipe's."""
+    epochs: Count = None
+    """Length of the run, with a recipe's name; default: the recipe's."""
     out: Place = Path("runs")
     """Where the run is going to be written."""
     own_code: bool = False
@@ -98,7 +114,7 @@ class Doctor:
 
     def look(self, console: Console) -> Doctor:
         """Say what was found in a folder of pictures, before anything heavy is imported, also in a folder alone."""
-        what = told(
+        what, length = settled(
             self.what if self.data is None or names_and_changes(self.what)[0] else ("folder", *self.what),
             console,
             data=self.data,
@@ -106,14 +122,16 @@ class Doctor:
             checkpoint=self.teacher_checkpoint,
             student=self.student,
             method=self.method,
+            epochs=self.epochs,
         )
-        return replace(self, what=what)
+        return replace(self, what=what, epochs=length or self.epochs)
 
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..probe.doctor import doctor
 
-        named = Named(self.teacher, self.teacher_checkpoint, self.student, self.data)
+        at_least(1, epochs=self.epochs)
+        named = Named(self.teacher, self.teacher_checkpoint, self.student, self.data, self.epochs)
         run = chosen_run(self.what, self.method, named, own_code=self.own_code)
         problems = [f.what for f in doctor(run, console, out=self.out) if not f.ok]
         if problems:
@@ -149,6 +167,7 @@ class Named:
     teacher_checkpoint: Path | None = None
     student: str | None = None
     data: Path | None = None
+    epochs: int | None = None
 
 
 def chosen_run(words: Words, method: str = "kd", named: Named | None = None, *, own_code: bool = False) -> Run:
@@ -157,7 +176,7 @@ def chosen_run(words: Words, method: str = "kd", named: Named | None = None, *, 
     Args:
         words: a config file, a run folder, a recipe's name or a paper's recipe id; then ``field=value``.
         method: of a recipe that goes by name.
-        named: networks and folder of a recipe that goes by name.
+        named: networks, folder and length of a recipe that goes by name.
         own_code: whether the config of a run folder may name code of its own.
 
     Raises:
@@ -179,7 +198,7 @@ def chosen_run(words: Words, method: str = "kd", named: Named | None = None, *, 
     if (is_config or ("/" in names[0] and names[0] not in RECIPES)) and named not in (None, Named()):
         raise ValueError(
             f"{names[0]} says itself which networks and images: in place of the options write teacher=NAME, "
-            f"teacher.checkpoint=FILE, student=NAME, data.root=DIR"
+            f"teacher.checkpoint=FILE, student=NAME, data.root=DIR, epochs=N"
         )
     if place.is_dir():
         check_own_code(place, own_code)
@@ -197,7 +216,8 @@ def _of_recipe(name: str, method: str, named: Named) -> Run:
     recipe = placed(name, None if named.data is None else str(named.data))
     teacher = recipe.teacher(**({"name": named.teacher} if named.teacher else {})).student
     weights = None if named.teacher_checkpoint is None else str(named.teacher_checkpoint)
-    student = {"name": named.student} if named.student else {}
+    student: dict[str, Any] = {"name": named.student} if named.student else {}
+    student |= {"epochs": named.epochs} if named.epochs else {}
     taught = replace(teacher, checkpoint=weights)
     spec, _ = usual(method, lambda spec: recipe.student(spec, taught, **student))
     return recipe.student(spec, taught, **student)

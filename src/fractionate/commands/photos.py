@@ -25,35 +25,6 @@ SEVERAL = "several"  # methods, as a comparison and a search have
 ON_LABELS = re.compile(r"ce\b")  # the method that has no teacher
 
 
-def told(
-    what: Words,
-    console: Console,
-    *,
-    data: Path | None = None,
-    teacher: str | None = None,
-    checkpoint: Path | None = None,
-    student: str | None = None,
-    method: str = "kd",
-) -> Words:
-    """Say what the recipe ``folder`` is going to do; other recipes pass through.
-
-    Args:
-        what: recipe and ``field=value``.
-        console: where it is said.
-        data: the folder.
-        teacher, checkpoint, student, method: as the options of the command say; ``None`` is the recipe's.
-
-    Returns:
-        The same words, with ``data.size=N`` and ``data.batch_size=N`` where the user has not said them.
-
-    Raises:
-        ValueError: no folder, or one that cannot be trained on.
-    """
-    return settled(
-        what, console, data=data, teacher=teacher, checkpoint=checkpoint, student=student, method=method, epochs=0
-    )[0]
-
-
 def settled(
     what: Words,
     console: Console,
@@ -65,14 +36,21 @@ def settled(
     method: str = "kd",
     epochs: int | None = None,
 ) -> tuple[Words, int | None]:
-    """As :func:`told`, and the length of the training by the number of pictures.
+    """Say what the recipe ``folder`` is going to do, and settle what follows from its pictures; others pass through.
 
     Args:
-        what, console, data, teacher, checkpoint, student, method: as for :func:`told`.
-        epochs: as the user says; 0 where nobody asks.
+        what: recipe and ``field=value``.
+        console: where it is said.
+        data: the folder.
+        teacher, checkpoint, student, method: as the options of the command say; ``None`` is the recipe's.
+        epochs: as the user says.
 
     Returns:
-        The words, and the epochs that were chosen, ``None`` where there was nothing to choose.
+        The same words, with ``data.size=N`` and ``data.batch_size=N`` where the user has not said them, and the epochs
+        that were chosen by the number of pictures, ``None`` where there was nothing to choose.
+
+    Raises:
+        ValueError: no folder, or one that cannot be trained on.
     """
     names, changes = names_and_changes(what)
     fields = {path.strip(): text.strip() for path, _, text in (change.partition("=") for change in changes)}
