@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from fractionate.config.optimizers import Optimizer
@@ -259,6 +261,23 @@ def test_a_deadline_ends_all_jobs_and_a_later_call_goes_on(tmp_path: Path, taugh
     assert not any(job.folder.exists() for job in work)
     listened(work, workers=1, options=Options(resume=True, deadline=deadline("1h")))
     assert all(RunFolder(job.folder).finished for job in work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("threads", "workers", "each"), [(4, 2, 2), (4, 3, 1), (2, 3, 1)])
+def test_processes_share_the_threads_of_the_one_that_starts_them(
+    threads: int, workers: int, each: int, tmp_path: Path, taught: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNLUCKY_AFTER", str(tmp_path / "threads"))
+    student, before = Network("tests.studies.unlucky:counted"), torch.get_num_threads()
+    work = [replace(job, run=replace(job.run, student=student, threads=None)) for job in jobs(tmp_path, taught, 3)]
+    torch.set_num_threads(threads)
+    try:
+        listened(work, workers=workers)
+    finally:
+        torch.set_num_threads(before)
+    seen = [line.split() for line in (tmp_path / "threads").read_text(encoding="utf-8").splitlines()]
+    assert {int(count) for pid, count in seen if int(pid) != os.getpid()} == {each}
 
 
 FAILURES = {

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from fractionate.models import create
@@ -68,3 +69,10 @@ def deaf(num_classes: int) -> nn.Module:
         raise Deaf(1, 2)
 
     return Unlucky(num_classes, end, backward=True)
+
+
+def counted(num_classes: int) -> nn.Module:
+    """One that works, and notes how many threads its process has."""
+    with Path(os.environ["UNLUCKY_AFTER"]).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {torch.get_num_threads()}\n")
+    return create("convnet_4_8", num_classes=num_classes)

@@ -44,7 +44,7 @@ class Demo:
     methods: MethodNames = ()
     """Which methods, for example: kd dkd+deepkd; or: all. Default: labels alone, KD, DKD, GDKD, DOT and DeepKD."""
     workers: Count = None
-    """Processes; default: one per core, at most 4. Does not change any number."""
+    """Processes, which share the cores; default: one per core, at most 4. Changes no number where threads is set."""
     overwrite: bool = False
     """Train again what is there already."""
 
@@ -95,7 +95,7 @@ class Compare:
     controls: bool = False
     """Train the controls of DeepKD's and DOT's streams too: the same gains as weights, and the memory alone."""
     workers: Count = None
-    """Processes; default: one per core, at most 4. Does not change any number."""
+    """Processes, which share the cores; default: one per core, at most 4. Changes no number where threads is set."""
     together: Perhaps = None
     """Runs with the same batches and teacher side by side in one process, at most N (8): a batch is made once for all
     of them, and the teacher is asked once. Default: where that pays. On a CPU it does not change any number."""

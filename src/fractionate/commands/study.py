@@ -35,7 +35,7 @@ class Study:
     teacher_epochs: Count = None
     """Length of a teacher's training; default: the recipe's."""
     workers: Count = None
-    """Processes; default: one per core, at most 4. Does not change any number."""
+    """Processes, which share the cores; default: one per core, at most 4. Changes no number where threads is set."""
     overwrite: bool = False
     """Train again what is there already."""
     budget: Time = None

@@ -89,7 +89,8 @@ class Train:
     out: Folder = None
     """Folder of the runs; default: runs/RECIPE, or runs/RECIPE-validation."""
     workers: int = 1
-    """How many of the seeds train at the same time, each in a process. Does not change any number."""
+    """How many of the seeds train at the same time, each in a process with its share of the cores. Changes no number
+    where threads is set."""
     overwrite: bool = False
     """Replace runs that are there."""
     resume: bool = False

@@ -123,7 +123,8 @@ class Run:
         compile_teacher: let ``torch.compile`` compile the teacher, at its first call.
         device: ``"cpu"``, ``"cuda"`` or one of several GPUs (``"cuda:1"``); ``"auto"`` takes a GPU if there is one.
         graph: on a CUDA GPU, record a step once as one CUDA graph and play it again. It has never run on one yet.
-        threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice.
+        threads: CPU threads; a fixed number gives the same numbers everywhere. ``None`` leaves torch's choice, of which
+            several processes (``--workers``) take equal shares.
         evaluate_every: measure on the test images after every so many epochs, and after the last; 0 = after the last
             alone. ``best`` in the summary is then the best of those measured.
         save_every: write ``last.ckpt`` after every so many epochs; 0 = at the end only.

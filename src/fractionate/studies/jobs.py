@@ -158,8 +158,7 @@ def _in_processes(jobs: Sequence[Job], units: Sequence[Unit], options: Options, 
     with Stop(options.deadline) as stop:
         try:
             with without_interrupts():  # Ctrl-C reaches every process of a terminal; this one passes it on
-                for _ in range(workers):
-                    crew.hire()
+                crew.hire(workers)
             crew.work(stop)
         except KeyboardInterrupt:  # the second one
             crew.kill()

@@ -141,8 +141,7 @@ def train_to(
         crew = Crew(jobs, [(n,) for n in range(len(jobs))], options, listen, _train_unit)
         try:
             with without_interrupts():
-                for _ in range(min(workers, len(jobs))):
-                    crew.hire()
+                crew.hire(min(workers, len(jobs)))
             crew.work(stop)
         except KeyboardInterrupt:
             crew.kill()
