@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -107,11 +109,12 @@ def test_sources_that_differ_are_refused() -> None:
 # -- folders -----------------------------------------------------------------------------------
 
 
-def labelled_folder(root: Path, train: int = 4) -> None:
+def labelled_folder(root: Path, train: int = 4) -> Path:
     for part, count in (("train", train), ("test", 2)):
         for label, name in enumerate(("ant", "bee", "cow")):
             for i in range(count):
                 trees.picture(root / part / name / f"{i}.png", label, kind="PNG")
+    return root
 
 
 def loose(root: Path, count: int = 9) -> None:
@@ -174,6 +177,19 @@ def test_a_folder_joins_the_labelled_images_of_a_run(tmp_path: Path) -> None:
     assert (len(train), train.batch_size, unlabelled_count(train), test.count) == (2, 16, 20, 6)
     with pytest.raises(ValueError, match="no folder"):
         sources(Data("folder", root=str(tmp_path / "few"), unlabelled=str(tmp_path / "none")), 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_images_that_are_measured_on_are_not_learnt_from_without_labels(
+    workers: int | None, part: Literal["test", "validation"], tmp_path: Path
+) -> None:
+    root = labelled_folder(tmp_path / "few", train=20)
+    data = Data("folder", root=str(root), size=8, batch_size=6, shift=0, workers=workers, unlabelled=str(root))
+    with pytest.raises(ValueError, match=r"holds \d+ of the images that are measured on .*data.unlabelled=all"):
+        sources(replace(data, evaluate_on=part), 0, torch.device("cpu"))
+    apart = replace(data, unlabelled=str(root / "train"), evaluate_on="test")
+    assert unlabelled_count(sources(apart, 0, torch.device("cpu"))[0]) == len(list((root / "train").rglob("*.*")))
 
 
 def test_all_training_images_join_the_few_with_labels() -> None:

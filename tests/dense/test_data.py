@@ -72,6 +72,39 @@ def test_any_folder_of_pairs_is_cut_into_parts_that_never_change(tmp_path: Path)
     assert 2 not in named[0][1]
 
 
+@pytest.mark.parametrize(
+    ("file", "held", "says"),
+    [
+        ("classes.json", b'{"road": 1, "sky": 0}', "must be a list of names in the order of their labels.*got dict"),
+        ("classes.json", b'[{"id": 0, "name": "road"}]', "must be a list of names.*a list of other things"),
+        ("classes.json", b"5", "must be a list of names.*got int"),
+        (
+            "classes.txt",
+            b"\n".join(b"c%d" % i for i in range(257)),
+            "names 257 classes; a mask holds",
+        ),
+        (
+            "classes.txt",
+            b"\n".join(b"c%d" % i for i in range(256)),
+            "names 256 classes; a mask holds",
+        ),
+    ],
+)
+def test_a_file_of_names_that_is_none_is_refused(file: str, held: bytes, says: str, tmp_path: Path) -> None:
+    root = trees.masks(tmp_path)
+    (root / file).write_bytes(held)
+    with pytest.raises(ValueError, match=says):
+        listed("masks", root, "train")
+
+
+def test_names_may_begin_with_the_mark_of_an_editor(tmp_path: Path) -> None:
+    root = trees.masks(tmp_path)
+    (root / "classes.txt").write_bytes("void\nroad\nsky\n".encode("utf-8-sig"))
+    assert listed("masks", root, "train").classes == ("road", "sky")
+    (root / "classes.json").write_text('["road", "sky", "void"]')
+    assert listed("masks", root, "train").classes == ("road", "sky")
+
+
 def test_a_crop_is_a_window_of_the_image_and_its_labels(tmp_path: Path) -> None:
     image, mask = (torch.from_numpy(x) for x in trees.pair(1))
     image, black = image.permute(2, 0, 1), Normalization.none(3)

@@ -71,8 +71,12 @@ def _process(rank: int, run: Run, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one_and_count_the_same_pixels(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [None, "dist(temperature=1)"])  # row by row, and one that compares rows
+def test_two_processes_take_the_steps_of_one_and_count_the_same_pixels(
+    method: str | None, run: Run, tmp_path: Path
+) -> None:
     run = replace(run, data=replace(run.data, batch_size=5))
+    run = run if method is None else replace(run, method=MethodSpec.parse(method))
     weights, numbers = _trained(run)
     multiprocessing.spawn(_process, (run, str(tmp_path)), nprocs=2)
     for rank in range(2):

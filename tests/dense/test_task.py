@@ -252,6 +252,17 @@ def test_windows_cover_every_pixel_and_a_network_of_single_pixels_sees_no_differ
     torch.testing.assert_close(slid(net, x, window, 2 / 3), net(x).log_softmax(1), rtol=1e-4, atol=1e-5)
 
 
+def test_windows_of_a_confident_network_are_finite_and_name_the_same_classes() -> None:
+    net = nn.Conv2d(3, C, 1)
+    nn.init.zeros_(net.weight)
+    with torch.no_grad():
+        assert net.bias is not None
+        net.bias.copy_(torch.linspace(90, -90, C))
+    found = slid(net, torch.randn(1, 3, 8, 12), (5, 7), 2 / 3)
+    assert bool(found.isfinite().all())
+    assert bool((found.argmax(1) == 0).all())
+
+
 def test_the_task_survives_yaml_and_configs_of_before_are_read() -> None:
     run = Run(student=Network("resnet8"), method=MethodSpec("ce"), task=Settings(auxiliary=0.4, logits="head"))
     assert from_yaml(to_yaml(run)) == run

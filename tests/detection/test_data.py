@@ -23,6 +23,15 @@ def source(root: Path, part: Any = "train", **options: Any) -> BoxImages:
     return BoxImages(annotated(str(root), part), 3, **{"side": 64, **options}).read()
 
 
+def test_pictures_of_more_than_8_bits_are_refused_and_not_shown_white(tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco")
+    picture = next(iter(sorted((root / "train2017").iterdir())))
+    deep = np.linspace(2000, 30000, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(deep).save(picture, format="PNG")
+    with pytest.raises(ValueError, match="more than 8 bits per channel"):
+        source(root)
+
+
 def test_ids_with_gaps_become_labels_from_one_and_boxes_keep_their_objects(tmp_path: Path) -> None:
     found = source(trees.coco(tmp_path / "coco"), "test")
     assert found.classes == trees.NAMES

@@ -14,6 +14,7 @@ from fractionate.config import SGD, Data, MethodSpec, Network, Run, from_yaml, t
 from fractionate.config import Detection as Settings
 from fractionate.data import Batch
 from fractionate.data.boxes import BoxImages, Known, annotated, packed
+from fractionate.models.detection import classified
 from fractionate.tasks import Detection
 from fractionate.tasks.proposals import balanced
 from fractionate.teachers import LiveTeacher
@@ -79,6 +80,24 @@ def test_distillation_is_the_mean_over_the_student_s_regions_through_both_heads(
         rows.append(sum(float(p[c] * (p[c] / q[c]).log()) for c in range(4)))
     kd = fr.methods.kd(temperature=1, kd_weight=1, ce_weight=0)
     assert float(kd.loss(lg).detach()) == pytest.approx(sum(rows) / len(rows), rel=1e-4)
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize("before", [None, [0.5, 0.25]])
+def test_a_region_is_read_where_it_lies_whatever_was_measured_before(before: Any) -> None:
+    """The network's features are its places across, in pixels; the images fill the upper part of their square."""
+    detector: Any = net(0)
+    detector.roi_heads.box_head, detector.roi_heads.box_predictor = nn.Flatten(), Twice()
+    detector.roi_heads.box_roi_pool.scales = before
+    places = {level: torch.arange(64.0 / s) * s for level, s in (("0", 4), ("1", 8))}
+    features = {level: x.expand(1, 1, len(x), len(x)) for level, x in places.items()}
+    boxes = [torch.tensor([[20.0, 4.0, 44.0, 28.0], [8.0, 8.0, 16.0, 16.0]])]
+    read, _ = classified(detector, features, boxes, torch.zeros(1, 3, 64, 64))
+    torch.testing.assert_close(read.mean(1), torch.tensor([32.0, 12.0]), rtol=0, atol=1.0)
 
 
 def test_only_regions_with_objects_are_distilled_if_that_is_asked_for_and_the_detector_learns_from_all() -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from fractionate.report import print_table, read_runs, table
+from fractionate.report.table import teachers
 from fractionate.report.words import Estimate, paired_difference
 from tests.report.synthetic import epoch_rows, write_run, write_study
 
@@ -159,6 +160,15 @@ def test_rows_with_other_epochs_or_teachers_are_pointed_out(tmp_path):
     folders = [write_run(tmp_path / "a", "kd", epochs=5), write_run(tmp_path / "b", epochs=9)]
     notes = table(read_runs(folders)).notes
     assert "The number of epochs differs between rows: 5 in kd; 9 in dkd." in notes
+
+
+def test_two_teachers_of_one_name_are_told_by_their_scores(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"kd{seed}", "kd", seed, teacher_top1=98.0)
+        write_run(tmp_path / f"dkd{seed}", "dkd", seed, teacher_top1=90.0)
+    found = table(read_runs([tmp_path]))
+    assert "Rows learnt from 2 teachers large: 98.00, 90.00 top-1." in found.notes
+    assert [one.score.mean for one in teachers(found.rows)] == [98.0, 90.0]
 
 
 def test_settings_besides_the_method_that_rows_do_not_share_are_pointed_out(tmp_path):

@@ -37,6 +37,12 @@ def test_one_seed_claims_no_difference(tmp_path):
     assert "from one seed" in found[1]
 
 
+def test_who_leads_is_not_said_of_rows_that_cannot_be_judged(tmp_path):
+    found = sentences(tmp_path, labels=[80.0, 80.2, 80.1], kd=[90.0, 90.3, 90.2], gdkd=[97.0])
+    assert found[-1].startswith("Of the rows with common seeds kd has the highest mean (90.17")
+    assert found[-1].endswith("its lead over labels exceeds the seeds’ spread; gdkd cannot be judged.")
+
+
 def test_seeds_that_differ_by_the_same_amount_give_no_spread_to_judge_by(tmp_path):
     found = sentences(tmp_path, labels=[80.1, 80.3], kd=[81.4, 81.6])
     assert found[0] == "The seeds at hand give no spread by which to judge a difference to labels."

@@ -18,11 +18,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fractionate.cli import main
+from fractionate.config.data import Data
 from fractionate.config.files import read_config
-from fractionate.config.run import Run
+from fractionate.config.run import Network, Run
 from fractionate.models import create
 from fractionate.recipes import RECIPES
 from fractionate.report import read_study
+from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
 from fractionate.studies import conduct as conductor
 from fractionate.studies.certainty import certainty
@@ -32,6 +34,8 @@ from fractionate.studies.plan import Arm, Contrast, Study, against, beside, cost
 from fractionate.studies.questions import STUDIES
 from fractionate.studies.sides import TUNING, Setting
 from fractionate.train.sources import sources
+from tests.data import photo_trees as trees
+from tests.train.runs import tiny
 
 TOY = Study(
     "toy",
@@ -226,6 +230,30 @@ def test_the_certainty_of_a_teacher_is_the_mean_over_the_plain_training_images(d
     assert found["label_at_t"] == pytest.approx(math.fsum(at_4) / len(rows), abs=1e-5)
     assert found["train"] == pytest.approx(100 * sum(right) / len(rows))
     assert found["sure"] == pytest.approx(sum(p > 0.99 for p in at_1) / len(rows), abs=2 / len(rows))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers": 0, "resized_crop": True},
+        {"workers": 0, "erasing": 1.0},
+        {"workers": 0, "repeats": 3, "shift": 0},
+        {"unlabelled": "all", "labels_per_class": 2, "unlabelled_batch": 4},
+    ],
+)
+def test_the_certainty_of_a_teacher_does_not_depend_on_how_students_see_the_images(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    for label, name in enumerate(("ant", "bee", "cow")):
+        for part, count in (("train", 5), ("test", 2)):
+            for i in range(count):
+                trees.picture(tmp_path / part / name / f"{i}.png", label, kind="PNG")
+    plain = Data("folder", root=str(tmp_path), size=8, batch_size=4, shift=0, workers=changes.get("workers"))
+    plain = replace(plain, labels_per_class=changes.get("labels_per_class"))
+    save_weights(create("resnet8", num_classes=3), tmp_path / "teacher.safetensors")
+    base = tiny("kd", teacher=Network("resnet8", checkpoint=str(tmp_path / "teacher.safetensors")))
+    found = [certainty(replace(base, data=data)) for data in (plain, replace(plain, **changes))]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
 def test_the_best_mean_is_chosen_and_of_equal_ones_the_first() -> None:

@@ -270,3 +270,13 @@ def test_a_folder_of_images_in_place_of_a_recipe_is_answered_with_the_command(
     for words in (["my"], ["folder", "my"]):
         assert train(*words) == 2
         assert "to train on images of your own: fractionate train folder --data my" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+@pytest.mark.parametrize("field", ["method=dkd", "method.name=dkd"])
+def test_a_method_by_a_field_is_refused_as_its_run_would_bear_another_name(
+    command: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "digits", field, "--epochs", "1", "--teacher-epochs", "1", "--out", str(tmp_path / "x")]) == 2
+    assert "write --method dkd" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -338,3 +338,14 @@ def test_a_budget_that_is_too_small_says_what_is_enough(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="11 runs of 3 epochs are the least"):
         tuned(replace(WISH, budget=Budget(5, "runs"), only_published=True), tmp_path)
     assert not list(tmp_path.rglob("config.yaml")), "a teacher was trained before the budget was looked at"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(("--budget", "3"), "is too small"), (("evaluate_every=0",), "evaluate_every")]
+)
+def test_a_search_that_is_refused_leaves_nothing_in_the_way_of_the_next(
+    words: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "digits", *words, "--epochs", "1", "--out", str(tmp_path / "t")]) == 2
+    assert says in capsys.readouterr().err
+    assert not list((tmp_path / "t").glob("*.sqlite3"))

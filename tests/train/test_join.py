@@ -12,6 +12,7 @@ import torch
 from fractionate.combine import Rule
 from fractionate.config.optimizers import AdamW, Optimizer
 from fractionate.config.run import Network, Parallel, Run
+from fractionate.runs.runner import run_in_folder
 from fractionate.tasks import Diverged
 from fractionate.train.build import Training, prepare
 from fractionate.train.loop import Record, fit
@@ -56,6 +57,14 @@ def test_every_rule_trains_in_one_buffer_and_notes_the_weights_down(rule: Any, m
     assert [name for name in columns if name.startswith("combine/")] == [f"combine/{name}" for name in streams]
     assert sum(columns[f"combine/{name}"] for name in streams) > 0
     assert bool(weights(training).isfinite().all())
+
+
+def test_every_component_is_a_backward_pass_in_the_summary(taught: Network, tmp_path: Path) -> None:
+    run = tiny("dkd", teacher=taught, epochs=1)
+    passes = [
+        run_in_folder(replace(run, combine=rule), tmp_path / rule)["backward_passes"] for rule in ("none", "pcgrad")
+    ]
+    assert passes == [1, 3]
 
 
 def test_factors_on_losses_change_nothing_of_logarithms(taught: Network) -> None:

@@ -15,7 +15,7 @@ from fractionate.config.optimizers import SGD, AdamW, LearningRate
 from fractionate.config.run import Monitors, Network
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
-from fractionate.train.optimizer import depths, grouped
+from fractionate.train.optimizer import depths, grouped, merging, streams_of
 from tests.train.runs import tiny
 
 Optimizer = SGD | AdamW
@@ -158,3 +158,24 @@ def test_the_size_of_updates_is_observed_of_adamw_alone() -> None:
 def test_a_layer_decay_lies_between_0_and_1(value: float) -> None:
     with pytest.raises(ValueError, match="layer_decay"):
         AdamW(layer_decay=value)
+
+
+@pytest.mark.parametrize("method", ["kd", "kd+deepkd(delta=0.0)", "dkd+deepkd"])
+def test_a_bound_on_streams_does_the_same_whether_they_are_watched_or_not(method: str) -> None:
+    run = tiny(method, optimizer=SGD(lr=0.05, clip_streams=0.3), epochs=1)
+    seen = []
+    for monitors in (Monitors(), Monitors(norms=True)):
+        training = prepare(replace(run, monitors=monitors))
+        list(Loop(training).records())
+        seen.append([p.detach().clone() for p in training.student.parameters()])
+    for a, b in zip(*seen, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bound_on_streams_keeps_them_apart_and_refuses_their_merging() -> None:
+    run = tiny("kd+deepkd(delta=0.0)", optimizer=SGD(lr=0.05, clip_streams=0.3))
+    method = run.method.build()
+    assert merging(run, method) is False
+    assert len(streams_of(run, method, False)[2]) == len(method.streams) > 1
+    with pytest.raises(ValueError, match="leave merge out"):
+        replace(run, merge=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,10 @@ from fractionate.config.method import ce
 from fractionate.data import Batch
 from fractionate.tasks import make_rows
 from fractionate.teachers.live import LiveTeacher
-from fractionate.train.build import parameters
+from fractionate.train.build import parameters, prepare
+from fractionate.train.loop import Loop
 from fractionate.train.step import train_step
+from tests.train.runs import tiny
 
 
 def batch(strong: bool = False, dtype: torch.dtype = torch.float32) -> Batch:
@@ -111,3 +115,15 @@ def test_parameters_that_a_method_learns_are_trained_too() -> None:
     before = [p.detach().clone() for p in trained]
     train_step(trained, method, optimizer, make_rows(student, LiveTeacher(net()), batch()), fr.Progress(epoch=5))
     assert all(not torch.equal(a, b) for a, b in zip(before, trained, strict=True))
+
+
+@pytest.mark.parametrize(("method", "reads"), [("ce", False), ("kd", False), ("mlkd", True)])
+def test_a_strong_view_that_no_term_reads_changes_nothing(method: str, reads: bool) -> None:
+    ends = []
+    for strong in ("none", "cutout"):
+        run = tiny(method if strong != "none" or not reads else "kd", epochs=1)
+        training = prepare(replace(run, data=replace(run.data, strong=strong)))
+        list(Loop(training).records())
+        ends.append({k: v.clone() for k, v in training.student.state_dict().items()})
+    same = all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+    assert same is not reads

@@ -22,7 +22,7 @@ class SGD:
         layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
             having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
         clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
-        clip_streams: largest norm of each stream's gradient, before ``clip``.
+        clip_streams: largest norm of each stream's gradient, before ``clip``; streams are not merged then.
     """
 
     name: Literal["sgd"] = field(default="sgd", kw_only=True)

@@ -172,6 +172,8 @@ def check_run(run: Run) -> None:
         raise ValueError("monitors.update_rms observes adamw's updates; leave it off, or use optimizer.name=adamw")
     if run.combine != "none":
         _check_combine(run)
+    if run.merge and run.optimizer.clip_streams is not None:
+        raise ValueError("optimizer.clip_streams bounds every stream alone, which merge=true joins; leave merge out")
     _check_task(run)
     if run.teacher_table != "off" and run.method.distils and (why := _untabled(run)):
         raise ValueError(f"teacher_table={run.teacher_table}: {why}; use teacher_table=off")

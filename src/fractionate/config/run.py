@@ -46,7 +46,7 @@ class Monitors:
     """What is observed about the gradient streams.
 
     Streams stay unmerged meanwhile, which changes no update beyond rounding; a method with a single stream is watched
-    component by component.
+    component by component (not under ``optimizer.clip_streams``, where that would be other streams to clip).
 
     Args:
         gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.

@@ -12,9 +12,9 @@ from .._files import expanded
 from ..pictures.heads import need_pillow, printable, suffixes, told_unread
 from ..pictures.layout import ASIDE, NO_CLASS
 from .decoded import read_kept
-from .folder import Files
+from .folder import Files, Layout
 from .images import read_images
-from .labelled import Labelled, digest
+from .labelled import Labelled, Part, digest
 from .stl10 import stl10_unlabelled
 
 STL10 = ("unlabeled_X.bin", "stl10_binary/unlabeled_X.bin")
@@ -72,3 +72,25 @@ def pictures_below(root: Path) -> list[Path]:
     if left_out := told_unread(unread):
         warnings.warn(f"{printable(root)}: {left_out}", stacklevel=3)
     return found
+
+
+def check_apart(root: Path, labelled: Layout, part: Part) -> None:
+    """Refuse to learn from images that are measured on, or that are kept for a test at the end.
+
+    Args:
+        root: folder of the images without labels.
+        labelled: those with labels, by part.
+        part: the one that is measured on.
+
+    Raises:
+        ValueError: some images are in both.
+    """
+    if any((root / name).is_file() for name in STL10):
+        return
+    held = {path.resolve() for one in ("test", part) for path in labelled.parts[one].paths}
+    if seen := [path for path in pictures_below(root) if path.resolve() in held]:
+        raise ValueError(
+            f"data.unlabelled={printable(root)} holds {len(seen)} of the images that are measured on "
+            f"({printable(seen[0].name)}, ...): name a folder without them, or write data.unlabelled=all for the "
+            f"training images whose labels are not used"
+        )

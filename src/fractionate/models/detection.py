@@ -178,11 +178,15 @@ def features_of(net: nn.Module, images: Float[Tensor, "n ch h w"]) -> Features:
 
 
 def classified(
-    net: nn.Module, features: Features, boxes: Sequence[Float[Tensor, "_ 4"]], sizes: Sizes
+    net: nn.Module, features: Features, boxes: Sequence[Float[Tensor, "_ 4"]], images: Float[Tensor, "n ch h w"]
 ) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r d"]]:
     """Class logits and box offsets that the head gives regions, those of all images one after the other."""
     heads: Any = net.roi_heads
-    logits, offsets = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, list(boxes), sizes)))
+    pool = heads.box_roi_pool
+    if getattr(pool, "scales", None) is not None:  # torchvision keeps those of its first call, whatever that was given
+        pool.scales = None
+    canvas = [tuple(images.shape[2:])] * len(boxes)  # images without their padding would give other scales
+    logits, offsets = heads.box_predictor(heads.box_head(pool(features, list(boxes), canvas)))
     return logits, offsets
 
 
@@ -238,7 +242,7 @@ def detected(net: nn.Module, images: Float[Tensor, "n ch h w"], sizes: Sizes) ->
     heads: Any = check_detector(net).roi_heads
     features = features_of(net, images)
     boxes = proposed(net, images, sizes, features).boxes
-    logits, offsets = (x if x.dtype == torch.float64 else x.float() for x in classified(net, features, boxes, sizes))
+    logits, offsets = (x if x.dtype == torch.float64 else x.float() for x in classified(net, features, boxes, images))
     sound = torch.stack([x.flatten(1).isfinite().all(1) for x in features.values()]).all(0)
     counts = [len(b) for b in boxes]
     fine = [bool(s & x.isfinite().all()) for s, x in zip(sound, logits.split(counts), strict=True)]
@@ -257,7 +261,7 @@ def whole_logits(net: nn.Module, images: Float[Tensor, "n ch h w"], what: str = 
     features = features_of(check_detector(net, what), images)
     height, width = images.shape[2:]
     box = torch.tensor([[0.0, 0.0, width, height]], dtype=next(iter(features.values())).dtype, device=images.device)
-    return classified(net, features, [box] * len(images), [(height, width)] * len(images))[0][:, 1:]
+    return classified(net, features, [box] * len(images), images)[0][:, 1:]
 
 
 def are_detections(output: Any) -> bool:

@@ -13,7 +13,7 @@ from fractionate.report.groups import PER_RUN, Group, choose_baselines, group_ru
 from fractionate.report.runs import RunRecord
 from fractionate.report.summary import Summary
 from fractionate.report.weights import Weights, uncontrolled
-from fractionate.report.words import Difference, Estimate, paired_difference
+from fractionate.report.words import Difference, Estimate, number, paired_difference
 
 T = TypeVar("T")
 # Settings that belong to a method, or have a note or a column of their own, or change no number.
@@ -100,19 +100,32 @@ def teachers(rows: Iterable[Row]) -> list[Teacher]:
         >>> teachers([])
         []
     """
-    found: dict[tuple[str, int | None], dict[int, float]] = {}
-    for facts in (summary for row in rows for summary in row.group.summaries):
-        if facts.teacher_params is not None or facts.teacher_last is not None:
-            by_seed = found.setdefault((facts.teacher or "", facts.teacher_params), {})
-            if facts.teacher_last is not None:
-                by_seed[facts.seed] = facts.teacher_last
+    found: list[tuple[tuple[str, int | None], dict[int, float]]] = []
+    for row in rows:
+        for key, ours in _taught(row).items():
+            alike = (one for k, one in found if k == key and all(one.get(s, x) == x for s, x in ours.items()))
+            if (there := next(alike, None)) is not None:
+                there.update(ours)
+            else:
+                found.append((key, ours))
     result = []
-    for (name, params), by_seed in found.items():
+    for (name, params), by_seed in found:
         values = tuple(by_seed.values())
         same = len(set(values)) == 1
         score = Estimate(values[:1] if same else values) if values else None
         result.append(Teacher(name, params, score))
     return result
+
+
+def _taught(row: Row) -> dict[tuple[str, int | None], dict[int, float]]:
+    """Name and size of a row's teachers, with the score of each by seed; rows that disagree learnt from two."""
+    found: dict[tuple[str, int | None], dict[int, float]] = {}
+    for facts in row.group.summaries:
+        if facts.teacher_params is not None or facts.teacher_last is not None:
+            by_seed = found.setdefault((facts.teacher or "", facts.teacher_params), {})
+            if facts.teacher_last is not None:
+                by_seed[facts.seed] = facts.teacher_last
+    return found
 
 
 def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
@@ -215,6 +228,12 @@ def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
             found.pop(None, None)
             if len(found) > 1:
                 yield f"The {what} differs between rows: {_listed(found)}."
+        known = teachers(here)
+        for name in dict.fromkeys(one.name for one in known):
+            scores = [number(one.score.mean) for one in known if one.name == name and one.score]
+            if len(scores) > 1:
+                metric = here[0].headline
+                yield f"Rows learnt from {len(scores)} teachers {name}: {', '.join(scores)} {metric.label}."
         yield from _ahead(here)
         yield from _mixed(here)
 

@@ -277,11 +277,18 @@ def _leader(rows: Sequence[Row]) -> list[str]:
         if len(seeds) > 1:
             lead = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
             (ahead if lead.verdict == _better(metric) else level).append(row.label)
-    best = "highest" if metric.higher else "lowest"
-    text = f"{first.label} has the {best} mean ({measured(first.last.mean, metric)}); "
+    judged = {first.label, *ahead, *level}
+    apart = [row.label for row in rows if row.label not in judged]
+    best = f"{'Of the rows with common seeds ' if apart else ''}{first.label} has the {_most(metric)}"
+    text = f"{best} mean ({measured(first.last.mean, metric)}); "
+    end = f"; {listing(apart)} cannot be judged." if apart else "."
     if level and ahead:
-        more = f"its lead exceeds the seeds’ spread over {listing(ahead)}, "
-        return [f"{text}{more}not over {listing(level)}."]
+        return [f"{text}its lead exceeds the seeds’ spread over {listing(ahead)}, not over {listing(level)}{end}"]
     if level:
-        return [f"{text}its lead over {listing(level)} stays within the seeds’ spread."]
-    return [f"{text}its lead over every other row exceeds the seeds’ spread."] if ahead else []
+        return [f"{text}its lead over {listing(level)} stays within the seeds’ spread{end}"]
+    whom = listing(ahead) if apart else "every other row"
+    return [f"{text}its lead over {whom} exceeds the seeds’ spread{end}"] if ahead else []
+
+
+def _most(metric: Headline) -> str:
+    return "highest" if metric.higher else "lowest"

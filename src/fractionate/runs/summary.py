@@ -51,6 +51,7 @@ def summarize(
     training = loop.training
     run, key = training.run, test.headline
     method = method_of(run, training.task)
+    trained = method if run.combine == "none" else training.method  # in components of their own, all the same momentum
     return {
         "schema": SCHEMA,
         "headline": key,
@@ -65,9 +66,9 @@ def summarize(
         **_measured(test, _best(metrics, key)),
         "params": sum(p.numel() for p in training.student.parameters()),
         **_teacher(training, key),
-        "streams": {s.name: list(s.components) for s in method.streams},
+        "streams": {s.name: list(s.components) for s in trained.streams},
         "effective_weights": _weights(training, method),
-        "backward_passes": len(method.momenta(run.optimizer.base, merging(run, method))),
+        "backward_passes": len(trained.momenta(run.optimizer.base, merging(run, trained))),
         "seconds": sum(row["seconds"] for row in metrics),
         "device": _device(training),
         "processes": loop.world.size,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._headlines import headline
+from ..config.data import Data
 from ..config.run import Run
 from ..data import Batch, Source
 from ..data.boxes import BoxImages, unpacked
@@ -81,9 +82,10 @@ def certainty(run: Run, temperature: float = 4.0) -> dict[str, Any]:
     """
     if run.teacher is None:
         raise ValueError("how certain a teacher is, is measured of a run with a teacher")
-    plain = replace(
-        run.data, shift=0, flip=False, augment="none", strong="none", mixup=0.0, cutmix=0.0, passes=1, unlabelled=None
-    )
+    plain = replace(run.data, shift=0, flip=False, augment="none", strong="none", mixup=0.0, cutmix=0.0, passes=1)
+    plain = replace(plain, unlabelled=None, unlabelled_batch=None)
+    if run.data.workers is not None:
+        plain = replace(plain, resized_crop=False, crop_scale=Data.crop_scale, erasing=0.0, repeats=1)
     device, sums = place(run.device), Sums(temperature)
     train, test = sources(plain, run.seed, device)
     net = switched(build_for(run.teacher, train, test, "teacher").to(device), False)
@@ -139,5 +141,5 @@ def _pixels(net: nn.Module, batch: Batch, ignore: int, sums: Sums) -> None:
 def _objects(net: nn.Module, batch: Batch, sums: Sums) -> None:
     known = unpacked(batch.target)
     boxes, labels = zip(*(one.trained for one in known), strict=True)
-    logits, _ = classified(net, features_of(net, batch.images), boxes, [one.size for one in known])
+    logits, _ = classified(net, features_of(net, batch.images), boxes, batch.images)
     sums.add(logits, torch.cat(labels))

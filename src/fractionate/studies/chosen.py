@@ -83,6 +83,16 @@ class Choice:
     changes: Sequence[str] = ()
 
 
+def _check_method(changes: Sequence[str]) -> None:
+    """Refuse another method by a field: the run would lie in the folder, and bear the name, of the option's."""
+    fields = {path.strip(): text.strip() for path, _, text in (change.partition("=") for change in changes)}
+    if name := fields.get("method", fields.get("method.name")):
+        raise ValueError(
+            f"method={name} would train {name} under the name of another method: write --method {name} (with compare, "
+            f"--methods {name} ...)"
+        )
+
+
 def chosen_jobs(
     choice: Choice,
     specs: Sequence[MethodSpec],
@@ -110,6 +120,7 @@ def chosen_jobs(
     Raises:
         ValueError: an unknown name, settings that do not fit each other, or a folder that is taken.
     """
+    _check_method(choice.changes)
     found = placed(choice.recipe, choice.root, validation=choice.validation)
     first, changes = _first_seed(choice.changes)
     choice = replace(choice, changes=changes)

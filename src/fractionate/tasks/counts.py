@@ -252,7 +252,8 @@ def slid(net: nn.Module, images: Float[Tensor, "n ch h w"], window: tuple[int, i
             total[:, :, rows, columns] += said
             count[rows, columns] += 1
     assert total is not None
-    return (total / count).log()[:, :, :height, :width]
+    least = torch.finfo(total.dtype).tiny  # of a class far below the best float32 keeps no probability
+    return (total / count).clamp_min(least).log()[:, :, :height, :width]
 
 
 def _starts(length: int, window: int, stride: float) -> list[int]:

@@ -103,12 +103,12 @@ class Detection:
         said = proposed(student, batch.images, sizes, features)
         objectness, proposal_box = anchor_losses(student, said, known, generators)
         regions = sampled_regions(student, said.boxes, known, generators)
-        logits, offsets = (as_float(x) for x in classified(student, features, regions.boxes, sizes))
+        logits, offsets = (as_float(x) for x in classified(student, features, regions.boxes, batch.images))
         extra = {"box": offset_losses(offsets, regions)}
         extra |= {"objectness": objectness[regions.image], "proposal_box": proposal_box[regions.image]}
         given = logits.detach()
         if teacher is not None:
-            given, theirs = _taught(teacher, batch, regions, sizes, self.settings.features > 0)
+            given, theirs = _taught(teacher, batch, regions, self.settings.features > 0)
             given = _checked(given.to(logits.dtype), logits)
             if self.settings.features:
                 extra[FEATURES] = features_apart(features, theirs).to(logits.dtype)[regions.image]
@@ -144,9 +144,7 @@ def _share(labels: Tensor, own: bool) -> Float[Tensor, " n"]:
 
 
 @torch.no_grad()
-def _taught(
-    teacher: Teacher, batch: Batch, regions: Regions, sizes: list[tuple[int, int]], features: bool
-) -> tuple[Tensor, Features]:
+def _taught(teacher: Teacher, batch: Batch, regions: Regions, features: bool) -> tuple[Tensor, Features]:
     """The teacher's class logits of the student's regions, and its feature maps if they are asked for."""
     live = getattr(teacher, "teacher", teacher)  # behind what students side by side share
     if not isinstance(live, LiveTeacher):
@@ -154,7 +152,7 @@ def _taught(
     net = check_detector(live.net, "teacher")
     once: Callable[[Batch, Callable[[], Features]], Features] = getattr(teacher, "once", lambda batch, make: make())
     maps = once(batch, lambda: features_of(net, batch.images))
-    return as_float(classified(net, maps, regions.boxes, sizes)[0]), maps if features else {}
+    return as_float(classified(net, maps, regions.boxes, batch.images)[0]), maps if features else {}
 
 
 def _checked(given: Tensor, own: Tensor) -> Tensor:

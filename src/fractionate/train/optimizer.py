@@ -64,7 +64,8 @@ def streams_of(run: Run, method: Method, watched: bool) -> tuple[Method, bool | 
     """The method in the form that is trained, whether its streams are merged, and the optimizer's momenta."""
     if run.combine != "none":
         return unmerged(method), False, Momenta({STREAM: run.optimizer.base}, base=run.optimizer.base)
-    method, merge = (unmerged(method), False) if watched else (method, merging(run, method))
+    apart = watched and run.optimizer.clip_streams is None  # what is clipped is not to depend on who looks
+    method, merge = (unmerged(method), False) if apart else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
 
 
@@ -99,6 +100,8 @@ def merging(run: Run, method: Method) -> bool | None:
     """Whether to join streams with equal momentum: as the config says, else wherever the optimizer says it is exact."""
     if run.merge is not None:
         return run.merge
+    if run.combine != "none" or run.optimizer.clip_streams is not None:  # of a sum is another direction, another norm
+        return False
     apart = method.momenta(run.optimizer.base, merge=False)
     return stream_optimizer(run, [nn.Parameter(torch.zeros(1, 1))], apart).merges_exactly
 

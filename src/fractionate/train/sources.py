@@ -37,6 +37,8 @@ from ..data import (
     unlabelled,
 )
 from ..data.cifar import NORMALIZATION
+from ..data.folder import layout
+from ..data.unlabelled import check_apart
 from .room import check_images_fit
 
 if TYPE_CHECKING:
@@ -149,6 +151,8 @@ def beside(train: SmallImages, images: Labelled, data: Data, read: Callable[[Dat
 
 def _pictures(like: Labelled, data: Data) -> Labelled:
     root, cache = expanded(str(data.unlabelled)), cache_folder() / "pictures" if data.cache else None
+    if data.name == "folder":
+        check_apart(root, layout(folder_root(data)), data.evaluate_on)
     size = like.images.shape[-1]
     return unlabelled(root, size, like.num_classes, skip_broken=data.skip_broken, cache=cache)
 

@@ -236,11 +236,13 @@ class Stepper:
 
     def _rows(self, batch: Batch) -> Logits | PixelMaps:
         t = self.training
+        if t.method.views == 1 and batch.strong is not None:  # nothing reads it, and batch norms would average over it
+            batch = replace(batch, strong=None)
         with self.autocast:
             lg = taken(t.task, t.method, t.student, self.teacher, batch)
         if t.method.row_wise or isinstance(lg, PixelMaps):
             return lg
-        return gathered(lg, self.world, len(batch) if batch.share else 0)
+        return gathered(lg, self.world, lg.rows if batch.share else 0)
 
     def _tell(self, own: Diverged, reduce: AllReduce, batch: Batch, progress: Progress) -> None:
         """Let the other processes hear of an error here, or they would wait for these gradients."""

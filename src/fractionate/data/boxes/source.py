@@ -66,6 +66,9 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
 
 def _rgb(image: object) -> Tensor:
     """``[3, h, w]`` uint8 as it lies in the file: boxes do not turn with what a camera notes beside it."""
+    mode = image.mode  # type: ignore[attr-defined]
+    if mode.startswith(("I", "F")):
+        raise ValueError(f"mode {mode} has more than 8 bits per channel")
     plain = image.convert("RGB")  # type: ignore[attr-defined]
     width, height = plain.size
     return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)

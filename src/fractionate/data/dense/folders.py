@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,3 +88,23 @@ def no_mask(mask: Place, missing: int, count: int) -> str:
 def other_layout(root: Place, kind: str, wanted: str) -> str:
     """The message for a folder that is another set."""
     return f"{name(root)} is not laid out as {kind}: expected {wanted}"
+
+
+def text_of(file: Place) -> str:
+    """What a text file holds."""
+    return file.read_bytes().decode("utf-8-sig")  # editors of Windows begin a file with a mark
+
+
+def names_in(file: Place) -> list[str]:
+    """The names of the classes in a JSON file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    found = json.loads(text_of(file))
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(
+            f'{name(file)} must be a list of names in the order of their labels, ["road", "car"]; got '
+            f"{type(found).__name__ if not isinstance(found, list) else 'a list of other things'}"
+        )
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,13 @@ from .folders import (
     folder_named,
     folders_in,
     has_folder,
+    names_in,
     no_mask,
     opened,
     other_layout,
     paired,
     pictures_in,
+    text_of,
 )
 from .pairs import VOID, Pairs, identity, largest_label, mapped
 from .reading import Place, name
@@ -267,18 +268,20 @@ def _classes(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Tens
     """From ``classes.json``, ``classes.txt`` or ``label_colors.txt``; else as many as the masks' largest label says."""
     colours: dict[tuple[int, int, int], int] = {}
     if (root / "label_colors.txt").is_file():
-        rows = [line.split() for line in (root / "label_colors.txt").read_text(encoding="utf-8").splitlines()]
+        rows = [line.split() for line in text_of(root / "label_colors.txt").splitlines()]
         names = [" ".join(row[3:]) for row in rows if len(row) > 3]
         painted = [(int(row[0]), int(row[1]), int(row[2])) for row in rows if len(row) > 3]
     elif (root / "classes.json").is_file():
-        names, painted = list(map(str, json.loads((root / "classes.json").read_text(encoding="utf-8")))), []
+        names, painted = names_in(root / "classes.json"), []
     elif (root / "classes.txt").is_file():
-        lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
+        lines = text_of(root / "classes.txt").splitlines()
         names, painted = [line.strip() for line in lines if line.strip()], []
     else:
         highest = largest_label(masks)
         return tuple(str(c) for c in range(highest + 1)), identity(highest + 1), {}
     kept = [n for n in names if n.lower() not in VOIDS]
+    if len(kept) > VOID or len(names) > 256:
+        raise ValueError(f"{name(root)} names {len(names)} classes; a mask holds the labels 0..254, and 255 is void")
     labels = [VOID if n.lower() in VOIDS else kept.index(n) for n in names]
     colours = dict(zip(painted, labels, strict=True)) if painted else {}
     return tuple(kept), mapped(dict(enumerate(labels))), colours

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SEARCHED, CONFIRMED, PAGE, FOUND = "search", "confirmed", "tune.html", "tune.json"
-OWN = ("seed", "method", "data.evaluate_on", "monitors", "save_every")  # fields that the command sets itself
+OWN = (
+    "seed",
+    "method",
+    "data.evaluate_on",
+    "monitors",
+    "save_every",
+    "evaluate_every",
+)  # fields that the command sets itself
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ def tune(wish: Wish, out: Path, console: Console, options: Options, workers: int
     _check(wish.choice)
     usual = [Setting(str(MethodSpec.parse(m))) for m in wish.methods] or published(wish.choice.recipe)
     usual = list(dict.fromkeys([Setting(BASELINE), *usual]))
+    _check_budget(wish, usual)
     if options.overwrite:
         _clear(out)
     options = replace(options, overwrite=False, resume=True)
@@ -90,14 +98,19 @@ def tune(wish: Wish, out: Path, console: Console, options: Options, workers: int
             store.beat(now=True)
 
 
+def _check_budget(wish: Wish, usual: Sequence[Setting]) -> None:
+    """Refuse a number of runs that is too small, for which nothing has to be measured, before anything is written."""
+    if wish.budget.unit == "runs":
+        learned = replace(wish.choice, validation=True)
+        found = placed(learned.recipe, learned.root, validation=True)
+        epochs = drafts(learned, found.teacher().student)(MethodSpec(BASELINE), 0).epochs
+        first_size(wish.budget, divided(wish.budget.amount, wish.seeds), len(usual), epochs)
+
+
 def _tuned(
     wish: Wish, usual: Sequence[Setting], store: Store, out: Path, console: Console, options: Options, workers: int
 ) -> Path:
     learned = replace(wish.choice, validation=True)
-    if wish.budget.unit == "runs":  # nothing has to be measured: refused before a teacher is trained
-        found = placed(learned.recipe, learned.root, validation=True)
-        epochs = drafts(learned, found.teacher().student)(MethodSpec(BASELINE), 0).epochs
-        first_size(wish.budget, divided(wish.budget.amount, wish.seeds), len(usual), epochs)
     with store.spending(TEACHER, 0.0):
         teacher = _teacher(learned, out / SEARCHED, console, options)
     draft = drafts(learned, teacher)
