@@ -203,12 +203,13 @@ def test_on_the_validation_part_the_title_says_so_and_a_pilot_sees_its_share() -
 def test_a_teacher_s_run_has_its_changes_its_length_and_its_folder() -> None:
     weak = Teaching("weak", "w", ("optimizer.lr=1",), 0.3)
     plan = study(Arm("a", "kd"), Arm("b", "kd", teacher="weak"), teachers=(Teaching(), weak))
-    first, second = side(plan).teachers()
+    first, second = side(plan).teachers(plan.arms)
     assert [(j.folder.as_posix(), j.run.epochs, j.run.optimizer.lr) for j in (first, second)] == [
         ("out/teacher", 8, 0.1),
         ("out/teacher-weak", 2, 1.0),
     ]
-    assert side(plan, setting=Setting(teacher_epochs=1)).teachers()[1].run.epochs == 1
+    assert side(plan, setting=Setting(teacher_epochs=1)).teachers(plan.arms)[1].run.epochs == 1
+    assert [job.folder.name for job in side(plan).teachers(plan.arms[:1])] == ["teacher"]
     assert side(plan, setting=Setting(epochs=1)).job(plan.arms[0], "", 0).run.epochs == 1
     assert _folder(Arm("labels alone (x)", "ce"), "") == "labels_alone__x"
 
