@@ -171,6 +171,10 @@ class Layout:
     unread: list[Path]
     labelled: bool = True
 
+    def measured(self, part: Part) -> list[Path]:
+        """The files that are measured on: of the part that is asked for, and of the test at the end."""
+        return [*self.parts["test"].paths, *self.parts[part].paths]
+
 
 def layout(root: Path) -> Layout:
     """The classes of a folder and the files of every part; no picture is opened.

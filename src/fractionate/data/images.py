@@ -126,8 +126,7 @@ def _whole(path: Path, change: Callable[[Image.Image], Image.Image], draft: int 
 
     try:
         with Image.open(opened(path), formats=formats()) as found:
-            if found.mode.startswith(DEEP):
-                raise ValueError(f"mode {found.mode} has more than 8 bits per channel")
+            check_depth(found)
             if draft:
                 found.draft(None, (draft, draft))
             image = upright(found)
@@ -139,6 +138,16 @@ def _whole(path: Path, change: Callable[[Image.Image], Image.Image], draft: int 
     except Exception as error:  # a damaged file raises nearly anything
         check_machine(error, path)
         raise ValueError(f"{printable(path)} cannot be read: {printable(error)}") from error
+
+
+def check_depth(image: Image.Image) -> None:
+    """Refuse a picture of more than 8 bits per channel.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if image.mode.startswith(DEEP):
+        raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
 
 
 def _square(image: Image.Image, size: int, view: View) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,16 +13,22 @@ from .._files import expanded
 from ..pictures.heads import need_pillow, printable, suffixes, told_unread
 from ..pictures.layout import ASIDE, NO_CLASS
 from .decoded import read_kept
-from .folder import Files, Layout
+from .folder import Files
 from .images import read_images
-from .labelled import Labelled, Part, digest
+from .labelled import Labelled, digest
 from .stl10 import stl10_unlabelled
 
 STL10 = ("unlabeled_X.bin", "stl10_binary/unlabeled_X.bin")
 
 
 def unlabelled(
-    root: Path, size: int, num_classes: int, *, skip_broken: bool = False, cache: Path | None = None
+    root: Path,
+    size: int,
+    num_classes: int,
+    *,
+    skip_broken: bool = False,
+    cache: Path | None = None,
+    measured: Sequence[Path] = (),
 ) -> Labelled:
     """Pictures anywhere below a folder, read into memory at one size; or STL-10's, from the folder of its files.
 
@@ -30,6 +37,7 @@ def unlabelled(
         size: the shorter side is resized to it, then the centre is cut out.
         num_classes: of the labelled images beside them.
         skip_broken, cache: as in :func:`folder`.
+        measured: as in :func:`pictures_below`.
 
     Returns:
         The images; every label is -1.
@@ -41,7 +49,7 @@ def unlabelled(
     if any((root / name).is_file() for name in STL10):
         images = stl10_unlabelled(root, size)
         return Labelled(images, torch.full((len(images),), -1), num_classes)
-    paths = pictures_below(root)
+    paths = pictures_below(root, measured)
     if cache is None:
         images, kept = read_images(paths, size, skip_broken=skip_broken)
     else:
@@ -50,8 +58,15 @@ def unlabelled(
     return Labelled(images, torch.tensor(files.labels), num_classes, (), digest(size, files.listed(root)))
 
 
-def pictures_below(root: Path) -> list[Path]:
+def pictures_below(root: Path, measured: Sequence[Path] = ()) -> list[Path]:
     """Every picture below a folder in the order of the paths; hidden files and folders are passed over.
+
+    Args:
+        root: the folder.
+        measured: images that are measured on, now or at the end: none of them may be learnt from.
+
+    Raises:
+        ValueError: no folder, no picture in it, or one that is measured on.
 
     Warns:
         UserWarning: files that are no pictures, or none that can be read here, counted by their endings.
@@ -71,26 +86,11 @@ def pictures_below(root: Path) -> list[Path]:
         raise ValueError(f"{printable(root)} holds no image; images end with .jpg, .png and the like")
     if left_out := told_unread(unread):
         warnings.warn(f"{printable(root)}: {left_out}", stacklevel=3)
-    return found
-
-
-def check_apart(root: Path, labelled: Layout, part: Part) -> None:
-    """Refuse to learn from images that are measured on, or that are kept for a test at the end.
-
-    Args:
-        root: folder of the images without labels.
-        labelled: those with labels, by part.
-        part: the one that is measured on.
-
-    Raises:
-        ValueError: some images are in both.
-    """
-    if any((root / name).is_file() for name in STL10):
-        return
-    held = {path.resolve() for one in ("test", part) for path in labelled.parts[one].paths}
-    if seen := [path for path in pictures_below(root) if path.resolve() in held]:
+    held = {path.resolve() for path in measured}
+    if seen := [path for path in found if held and path.resolve() in held]:
         raise ValueError(
             f"data.unlabelled={printable(root)} holds {len(seen)} of the images that are measured on "
             f"({printable(seen[0].name)}, ...): name a folder without them, or write data.unlabelled=all for the "
             f"training images whose labels are not used"
         )
+    return found

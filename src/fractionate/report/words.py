@@ -279,8 +279,9 @@ def _leader(rows: Sequence[Row]) -> list[str]:
             (ahead if lead.verdict == _better(metric) else level).append(row.label)
     judged = {first.label, *ahead, *level}
     apart = [row.label for row in rows if row.label not in judged]
-    best = f"{'Of the rows with common seeds ' if apart else ''}{first.label} has the {_most(metric)}"
-    text = f"{best} mean ({measured(first.last.mean, metric)}); "
+    among = "Of the rows with common seeds " if apart else ""
+    best = "highest" if metric.higher else "lowest"
+    text = f"{among}{first.label} has the {best} mean ({measured(first.last.mean, metric)}); "
     end = f"; {listing(apart)} cannot be judged." if apart else "."
     if level and ahead:
         return [f"{text}its lead exceeds the seeds’ spread over {listing(ahead)}, not over {listing(level)}{end}"]
@@ -288,7 +289,3 @@ def _leader(rows: Sequence[Row]) -> list[str]:
         return [f"{text}its lead over {listing(level)} stays within the seeds’ spread{end}"]
     whom = listing(ahead) if apart else "every other row"
     return [f"{text}its lead over {whom} exceeds the seeds’ spread{end}"] if ahead else []
-
-
-def _most(metric: Headline) -> str:
-    return "highest" if metric.higher else "lowest"

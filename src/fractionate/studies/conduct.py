@@ -138,12 +138,13 @@ class Conductor:
 
     def _teach(self, tuned: Side, tested: Side) -> None:
         """Train the teachers of both parts at the same time, if there are processes for that; nothing else can wait."""
-        left = self._left(self._teachers_of(tuned, tested))
-        if min(self.workers, len(left)) < 2:
+        every = self._teachers_of(tuned, tested)
+        left, at_once = self._left(every), min(self.workers, len(every))
+        if at_once < 2 or not left:
             return
         tuned.check(self._open_arms())
         tested.check(self.study.arms)
-        threads = max(1, (os.cpu_count() or 1) // min(self.workers, len(left)))
+        threads = max(1, (os.cpu_count() or 1) // at_once)  # of all, so that one that goes on alone keeps its number
         jobs = [replace(j, run=replace(j.run, threads=min(j.run.threads or threads, threads))) for j in left]
         with display(self.console, jobs, "teachers", ends=False) as listen:
             run_jobs(jobs, self.options, Foretold(listen, self.console, f"each of {len(jobs)} teachers"), self.workers)

@@ -18,7 +18,7 @@ from ..data.images import View
 from ..data.kept import Bounded, Pictures, Squared, keep, readable
 from ..data.labelled import digest
 from ..data.layouts import SIZES
-from ..data.unlabelled import check_apart, pictures_below
+from ..data.unlabelled import pictures_below
 from ..pictures.heads import need_pillow, printable, told_unread
 from .sources import APART, data_root, folder_root, train_part
 
@@ -53,8 +53,7 @@ def _unlabelled(data: Data, found: Layout, root: Path, size: int, seed: int, dev
         paths = found.parts[part].paths
     else:
         root = expanded(str(data.unlabelled))
-        check_apart(root, found, data.evaluate_on)
-        paths = pictures_below(root)
+        paths = pictures_below(root, found.measured(data.evaluate_on))
     apart = replace(data, labels_per_class=None, passes=1, batch_size=data.unlabelled_batch or data.batch_size)
     files = Files(paths, [-1] * len(paths))
     return _trained_on(apart, replace(found, parts={part: files}), root, size, seed, device)

@@ -38,7 +38,6 @@ from ..data import (
 )
 from ..data.cifar import NORMALIZATION
 from ..data.folder import layout
-from ..data.unlabelled import check_apart
 from .room import check_images_fit
 
 if TYPE_CHECKING:
@@ -151,10 +150,9 @@ def beside(train: SmallImages, images: Labelled, data: Data, read: Callable[[Dat
 
 def _pictures(like: Labelled, data: Data) -> Labelled:
     root, cache = expanded(str(data.unlabelled)), cache_folder() / "pictures" if data.cache else None
-    if data.name == "folder":
-        check_apart(root, layout(folder_root(data)), data.evaluate_on)
+    measured = layout(folder_root(data)).measured(data.evaluate_on) if data.name == "folder" else ()
     size = like.images.shape[-1]
-    return unlabelled(root, size, like.num_classes, skip_broken=data.skip_broken, cache=cache)
+    return unlabelled(root, size, like.num_classes, skip_broken=data.skip_broken, cache=cache, measured=measured)
 
 
 def resident(images: Images, data: Data, seed: int, device: torch.device) -> tuple[SmallImages, SmallImages]:

@@ -16,7 +16,7 @@ from ..._typing import Float
 from ...pictures.heads import memory
 from ..batch import BORROWED, Batch, Normalization, bounds
 from ..dense.pairs import KEPT, SHARE, THREADS
-from ..dense.reading import name, read
+from ..dense.reading import name, read, rgb
 from ..dense.source import IMAGENET, PRIME, coloured
 from .coco import Picture, Pictures
 from .target import DRAWS, Known, packed
@@ -50,7 +50,7 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
     Raises:
         ValueError: a file that cannot be read, or one of another size than the annotations say.
     """
-    pixels: Tensor = read(picture.place, _rgb)
+    pixels: Tensor = read(picture.place, rgb)  # boxes do not turn with what a camera notes
     if tuple(pixels.shape[1:]) != picture.size:
         raise ValueError(
             f"{name(picture.place)} is {pixels.shape[1]} x {pixels.shape[2]} pixels and the annotations say "
@@ -62,16 +62,6 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
     down, across = (there / of_file for there, of_file in zip(size, picture.size, strict=True))
     boxes = picture.boxes * torch.tensor([1.0, across, down, across, down, 1.0, 1.0])
     return pixels, boxes, factor
-
-
-def _rgb(image: object) -> Tensor:
-    """``[3, h, w]`` uint8 as it lies in the file: boxes do not turn with what a camera notes beside it."""
-    mode = image.mode  # type: ignore[attr-defined]
-    if mode.startswith(("I", "F")):
-        raise ValueError(f"mode {mode} has more than 8 bits per channel")
-    plain = image.convert("RGB")  # type: ignore[attr-defined]
-    width, height = plain.size
-    return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...pictures.heads import check_machine, formats, printable
-from ..images import orientation_of, upright
+from ..images import check_depth, orientation_of, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,12 +100,19 @@ def _size(image: Image.Image) -> tuple[int, int]:
 
 
 def _rgb(image: Image.Image, mask: Place, size: tuple[int, int]) -> Tensor:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode} has more than 8 bits per channel")
+    check_depth(image)
     turned = upright(image)
-    if turned is not image and _drawn_before(image, turned, mask, size):
-        turned = image
-    plain = turned.convert("RGB")
+    return rgb(image if turned is not image and _drawn_before(image, turned, mask, size) else turned)
+
+
+def rgb(image: Image.Image) -> Tensor:
+    """``[3, h, w]`` uint8 as it lies in the file, whatever a camera notes beside it.
+
+    Raises:
+        ValueError: more than 8 bits per channel.
+    """
+    check_depth(image)
+    plain = image.convert("RGB")
     width, height = plain.size
     return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
 

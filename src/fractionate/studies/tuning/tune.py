@@ -32,14 +32,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SEARCHED, CONFIRMED, PAGE, FOUND = "search", "confirmed", "tune.html", "tune.json"
-OWN = (
-    "seed",
-    "method",
-    "data.evaluate_on",
-    "monitors",
-    "save_every",
-    "evaluate_every",
-)  # fields that the command sets itself
+# Fields that the command sets itself.
+OWN = ("seed", "method", "data.evaluate_on", "monitors", "save_every", "evaluate_every")
 
 
 @dataclass(frozen=True)
