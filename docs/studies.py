@@ -38,8 +38,8 @@ Whatever is chosen (a learning rate, a temperature, a share of the classes) is c
 of the training images, with seeds of their own, and confirmed on the test part. Every DeepKD and DOT arm stands beside
 its controls: `reweighted`, which is plain SGD with the gains of the streams as loss weights at one backward pass, and
 (DeepKD) `normalize_gain`, which divides the gains out and keeps the streams. Differences are paired by seed, with their
-95 % Student interval; where it includes zero, the two cannot be told apart by these seeds, and where all seeds differ by
-the same amount they give no interval. Intervals are not corrected for the number of comparisons.
+95 % Student interval; where it includes zero, the two cannot be told apart by these seeds, and where all seeds differ
+by the same amount they give no interval. Intervals are not corrected for the number of comparisons.
 
 A momentum m multiplies a constant gradient by 1 / (1 - m). `reweighted` keeps that and drops the memory behind it; so a
 study that shows DeepKD above its base, and not above `reweighted`, speaks for the weights and not for the streams.
