@@ -53,7 +53,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train", "digits", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["train", "digits", "--teacher-epochs", "0"], "--teacher-epochs must be at least 1, got 0"),
         (["train", "digits", "--teacher-at-least", "nan"], "is an accuracy in percent, 0..100, got nan"),
-        (["train", "digits", "--method", "gdkd(k=10)"], "k must be an integer in 1..9 for these classes, got 10"),
+        (
+            ["train", "digits", "--method", "gdkd(k=10)"],
+            "gdkd: by_top: k must be an integer in 1..9 for these classes, got 10; give another one behind the name: "
+            "'gdkd(k=4)'",
+        ),
+        (["train", "digits", "--method", "kd+deepkd(keep=12)"], "behind the name: 'deepkd(keep="),
         (["train", "--resume", "nowhere"], "there is no folder nowhere"),
         (["train", "--resume", "nowhere", "--method", "kd"], "in place of --method, write method=NAME"),
         (["train", "--config", "a.yaml", "--out", "x", "--method", "kd"], "in place of --method, write method=NAME"),

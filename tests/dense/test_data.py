@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fractionate.data import Normalization, part
 from fractionate.data.dense import Crop, DenseImages, Kept, Pairs, cropped, listed, ready, whole
@@ -255,6 +256,40 @@ def test_painted_masks_are_read_with_a_table_of_colours(tmp_path: Path) -> None:
     place = next(i for i, (_, m) in enumerate(listed("masks", root, "train").files) if m.name == "0.png")
     labels = listed("masks", root, "train")[place][1]
     assert (int(labels[5, 0]), int(labels[5, 20]), int(labels[0, 0])) == (0, 1, 255)
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_painted_masks_of_one_number_per_pixel_are_read_by_their_colours(mode: str, tmp_path: Path) -> None:
+    """An adaptive palette numbers its colours as it likes; so do masks of black and white."""
+    root = trees.masks(tmp_path, classes=2)
+    away = (0, 128, 192) if mode == "P" else (255, 255, 255)
+    painted = np.zeros((20, 28, 3), np.uint8)
+    painted[:, 14:] = away
+    (root / "label_colors.txt").write_text(f"{away[0]} {away[1]} {away[2]}\tsky\n0 0 0\troad\n")
+    for file in (root / "masks").iterdir():
+        whole = Image.fromarray(painted)
+        (whole.quantize(2) if mode == "P" else whole.convert("L")).save(file)
+    pairs = listed("masks", root, "train")
+    for i in range(len(pairs)):
+        labels = pairs[i][1]
+        assert set(labels[:, 0].tolist()) == {1}
+        assert set(labels[:, -1].tolist()) == {0}
+
+
+def test_numbers_stay_numbers_beside_a_table_of_colours(tmp_path: Path) -> None:
+    root = trees.masks(tmp_path, classes=2)
+    before = [listed("masks", root, "train")[i][1] for i in range(2)]
+    (root / "label_colors.txt").write_text("9 0 0\troad\n0 128 192\tsky\n0 0 0\tvoid\n")
+    assert all(torch.equal(listed("masks", root, "train")[i][1], before[i]) for i in range(2))
+
+
+def test_masks_that_were_smoothed_are_refused_and_have_no_255_classes(tmp_path: Path) -> None:
+    root = trees.masks(tmp_path, classes=2)
+    for n, file in enumerate(sorted((root / "masks").iterdir())):
+        levels = np.linspace(n, 255, 20 * 28).astype(np.uint8).reshape(20, 28)
+        Image.fromarray(levels).save(file)
+    with pytest.raises(ValueError, match=r"levels of grey.*smoothing.*nearest pixel"):
+        listed("masks", root, "train")
 
 
 @pytest.mark.parametrize("kind", ["camvid", "cityscapes", "ade20k", "voc", "masks"])

@@ -32,6 +32,40 @@ def test_pictures_of_more_than_8_bits_are_refused_and_not_shown_white(tmp_path: 
         source(root)
 
 
+def _turned(root: Path, orientation: int) -> Path:
+    """The first training picture with a camera's mark, and stored so that it is shown as it was."""
+    picture = next(iter(sorted((root / "train2017").iterdir())))
+    mark = Image.Exif()
+    mark[0x0112] = orientation
+    Image.open(picture).save(picture, exif=mark)
+    return root
+
+
+def test_a_mirroring_mark_of_a_camera_is_said_because_the_boxes_may_know_it_or_not(tmp_path: Path) -> None:
+    plain = source(trees.coco(tmp_path / "plain")).kept
+    with pytest.warns(UserWarning, match=r"EXIF.*taken as drawn on the images as they are stored"):
+        marked = source(_turned(trees.coco(tmp_path / "marked"), 2)).kept
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(plain, marked, strict=True))
+
+
+def test_boxes_that_were_drawn_on_the_turned_picture_find_their_objects(tmp_path: Path) -> None:
+    def swapped(part: str, said: dict[str, Any]) -> None:
+        if part == "train2017":  # annotated as shown: stored 48 x 64, shown 64 x 48
+            first = said["images"][0]
+            first["height"], first["width"] = first["width"], first["height"]
+            for one in said["annotations"]:
+                if one["image_id"] == first["id"]:
+                    left, top, width, height = one["bbox"]
+                    one["bbox"] = [48 - top - height, left, height, width]  # a quarter turn clockwise
+
+    root = _turned(trees.coco(tmp_path / "coco", change=swapped), 6)
+    pixels, boxes, _ = source(root).kept[0]
+    assert tuple(pixels.shape[1:]) == (64, 48)
+    last = boxes[-1].tolist()
+    colour = pixels[:, int(last[2] + last[4]) // 2, int(last[1] + last[3]) // 2]
+    assert int(colour.argmax()) + 1 == int(last[0])
+
+
 def test_ids_with_gaps_become_labels_from_one_and_boxes_keep_their_objects(tmp_path: Path) -> None:
     found = source(trees.coco(tmp_path / "coco"), "test")
     assert found.classes == trees.NAMES

@@ -17,7 +17,7 @@ from .directed import FORWARD, Direction, as_direction, directed_split, divergen
 from .fused import anchored, torch_split
 from .fused_directed import directed_fused, directed_serves
 from .plain import KL, KLS, Group, Partition, Parts, kl_rows, plain_split, transformed, widen
-from .ranking import need_k, top_classes, top_set
+from .ranking import OtherK, need_k, top_classes, top_set
 
 __all__ = [
     "FORWARD",
@@ -32,6 +32,7 @@ __all__ = [
     "KL",
     "KLS",
     "Group",
+    "OtherK",
     "Parts",
     "Partition",
     "has_split_mean",

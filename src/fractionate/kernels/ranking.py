@@ -95,7 +95,20 @@ def ranked_by_blocks(logits: Float[Tensor, "n c"], k: int, largest: bool) -> Int
     return classes.gather(1, order[:, :k])
 
 
+class OtherK(ValueError):
+    """A number of classes that these rows do not have; ``usable`` is one that they have."""
+
+    def __init__(self, said: str, usable: int) -> None:
+        super().__init__(said)
+        self.usable = usable
+
+
 def need_k(where: str, k: int, low: int, high: int) -> None:
-    """Refuse a number of classes outside low..high."""
+    """Refuse a number of classes outside low..high.
+
+    Raises:
+        OtherK: a ValueError.
+    """
     if isinstance(k, bool) or not isinstance(k, int) or not low <= k <= high:
-        raise ValueError(f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}")
+        said = f"{where}: k must be an integer in {low}..{high} for these classes, got {k!r}"
+        raise OtherK(said, max(low, high // 2))

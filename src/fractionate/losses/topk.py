@@ -13,7 +13,7 @@ from torch import Tensor
 from .._choices import choose
 from .._spoken import spoken
 from .._typing import Float, Int
-from ..kernels import top_classes, widen
+from ..kernels import need_k, top_classes, widen
 
 Scaling = Literal["sign_safe", "literal"]
 SCALINGS: tuple[Scaling, ...] = ("sign_safe", "literal")
@@ -62,8 +62,7 @@ def scale_top(
     """
     choose("scaling", scaling, SCALINGS)
     c = teacher.shape[1]
-    if not 1 <= k < c:
-        raise ValueError(f"scale_top: k must be an integer in 1..{c - 1} for these classes, got {k!r}")
+    need_k("scale_top", k, 1, c - 1)
     v = widen(teacher)
     best = top_classes(teacher if ranking is None else ranking, k)
     label = target[:, None]

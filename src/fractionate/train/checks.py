@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
+from ..kernels import OtherK
 from ..models import Ask, classes_of, copy_of, switched
 from ..rows import Progress
 from ..tasks import Guessed
@@ -201,7 +202,11 @@ def check_shares(training: Training, processes: int | None = None) -> None:
 
 
 def check_method(training: Training) -> None:
-    """Let the method compute its components once: a missing view or a k beyond the classes is found here."""
+    """Let the method compute its components once: a missing view or a k beyond the classes is found here.
+
+    Raises:
+        ValueError: the method does not suit the rows.
+    """
     batch = next(iter(training.train.batches(1)))
     student, state = training.student, random_state()
     student.eval()
@@ -210,6 +215,11 @@ def check_method(training: Training) -> None:
             lg = training.task.rows(student, training.teacher, batch.at(slice(0, FEW)))
         with torch.no_grad():
             training.method.components(lg, Progress())
+    except OtherK as error:
+        method = training.run.method
+        masked = next((w.name for w in method.wrappers if "keep" in w.args), "")
+        example = f"{masked}(keep={error.usable})" if masked else f"{method.name}(k={error.usable})"
+        raise ValueError(f"{method.title}: {error}; give another one behind the name: '{example}'") from error
     finally:
         student.train()
         set_random_state(state)

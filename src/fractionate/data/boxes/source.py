@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +21,12 @@ from ..batch import BORROWED, Batch, Normalization, bounds
 from ..dense.pairs import KEPT, SHARE, THREADS
 from ..dense.reading import name, read, rgb
 from ..dense.source import IMAGENET, PRIME, coloured
+from ..images import upright
 from .coco import Picture, Pictures
 from .target import DRAWS, Known, packed
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 640  # pixels of the longer side where nothing else is said
 MIXED = 40_503  # spreads seeds over the draws of an epoch
@@ -49,8 +56,11 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
 
     Raises:
         ValueError: a file that cannot be read, or one of another size than the annotations say.
+
+    Warns:
+        UserWarning: a camera turned the picture, and the size does not say if the boxes were drawn before or after that.
     """
-    pixels: Tensor = read(picture.place, rgb)  # boxes do not turn with what a camera notes
+    pixels: Tensor = read(picture.place, partial(_as_drawn, size=picture.size))
     if tuple(pixels.shape[1:]) != picture.size:
         raise ValueError(
             f"{name(picture.place)} is {pixels.shape[1]} x {pixels.shape[2]} pixels and the annotations say "
@@ -62,6 +72,20 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
     down, across = (there / of_file for there, of_file in zip(size, picture.size, strict=True))
     boxes = picture.boxes * torch.tensor([1.0, across, down, across, down, 1.0, 1.0])
     return pixels, boxes, factor
+
+
+def _as_drawn(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """``[3, h, w]`` of the file; turned as its camera wrote down where only so it has the size of the annotations."""
+    turned = upright(image)
+    as_shown, as_stored = (one.size[::-1] == size for one in (turned, image))
+    if as_shown and as_stored and turned is not image:
+        warnings.warn(
+            "images are turned by a mark of their camera (EXIF), and the annotations do not say if boxes were drawn "
+            "before or after that; they are taken as drawn on the images as they are stored; if that is wrong, save the "
+            "images turned and without such marks",
+            stacklevel=2,
+        )
+    return rgb(turned if as_shown and not as_stored else image)
 
 
 @dataclass(frozen=True, eq=False)

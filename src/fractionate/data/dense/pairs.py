@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,10 +15,8 @@ from ...pictures.heads import memory
 from ..labelled import digest
 from .reading import Place, marks_of, name, other_size, pixels_of, sides_of, values_of
 
-if TYPE_CHECKING:
-    pass
-
 SHOWN = 5  # labels in a message
+MANY = 199  # labels beyond it are taken for levels of grey where nothing names the classes; COCO-Stuff ends at 181
 VOID = 255  # the label of a pixel that has none
 WRONG = -1  # in a table of labels: no mask may hold this value
 THREADS = 8
@@ -92,7 +89,7 @@ class Pairs:
         return digest(marks, list(self.classes))
 
     def _labels(self, mask: Place) -> Tensor:
-        values = values_of(mask)
+        values = values_of(mask, self.colours)
         if values.ndim == 3:
             return self._painted(mask, values)
         low, high = (int(v) for v in values.aminmax()) if values.numel() else (0, 0)
@@ -216,7 +213,7 @@ def largest_label(masks: Sequence[Place]) -> int:
     """The largest label that any mask holds, void apart; 0 where one is painted.
 
     Raises:
-        ValueError: a mask that cannot be read, one label beyond 254, one label in all, or grey levels.
+        ValueError: a mask that cannot be read, one label beyond 254, one label in all, or levels of grey.
     """
     found: set[int] = set()
     for mask in masks:
@@ -239,6 +236,12 @@ def largest_label(masks: Sequence[Place]) -> int:
         raise ValueError(
             f"{len(masks)} masks hold {len(labels)} labels up to {highest} ({some}, ...): number the classes without "
             f"gaps, or name all of them, those without a pixel too, in classes.txt"
+        )
+    if highest > MANY:
+        raise ValueError(
+            f"{len(masks)} masks hold {len(labels)} labels up to {highest}, as levels of grey do: smoothing, where masks "
+            f"are made smaller, puts numbers between those of the classes; take the nearest pixel there, and number the "
+            f"classes 0, 1, ...; if all these are classes, name them in classes.txt"
         )
     return highest
 

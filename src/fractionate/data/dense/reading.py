@@ -6,7 +6,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Place = Path | zipfile.Path
+Colour = tuple[int, int, int]
 LOSSY = ("JPEG", "MPO")  # formats that change numbers a little, which a mask does not survive
 
 
@@ -36,9 +37,15 @@ def pixels_of(image: Place, mask: Place, size: tuple[int, int]) -> Tensor:
     return read(image, partial(_rgb, mask=mask, size=size))
 
 
-def values_of(mask: Place) -> Tensor:
-    """``[h, w]`` int64 as they stand in the file, or ``[h, w, 3]`` of a painted one."""
-    return read(mask, _values)
+def values_of(mask: Place, colours: Collection[Colour] = ()) -> Tensor:
+    """``[h, w]`` int64 as they stand in the file, or ``[h, w, 3]`` of a painted one.
+
+    Args:
+        mask: a file.
+        colours: those that stand for classes. A file of a palette or of grey levels that shows one of them is painted:
+            the numbers behind its colours are whatever the program chose that saved it.
+    """
+    return read(mask, partial(_values, colours=colours))
 
 
 def sides_of(image: Place, mask: Place) -> tuple[int, int]:
@@ -131,13 +138,24 @@ def _drawn_before(image: Image.Image, turned: Image.Image, mask: Place, size: tu
     return False
 
 
-def _values(image: Image.Image) -> Tensor:
+def _values(image: Image.Image, colours: Collection[Colour]) -> Tensor:
     import numpy as np
 
     if image.format in LOSSY:
         raise ValueError("a mask holds numbers, which JPEG changes; save masks as PNG, from what they were made of")
-    if image.mode in ("RGB", "RGBA"):
+    if image.mode in ("RGB", "RGBA") or _shows(image, colours):
         return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.int64))
     if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(f"a mask has one number per pixel, and mode {image.mode} is something else")
     return torch.from_numpy(np.asarray(image).astype(np.int64))
+
+
+def _shows(image: Image.Image, colours: Collection[Colour]) -> bool:
+    """Whether a picture of one number per pixel stands for these colours, by its palette or by levels of grey."""
+    if image.mode not in ("1", "L", "P") or not colours:
+        return False
+    palette = image.getpalette() or []
+    plain = all(level == i // 3 for i, level in enumerate(palette))  # what programs write beside numbers
+    if plain and not all(r == g == b for r, g, b in colours):
+        return False
+    return any(colour in colours for _, colour in image.convert("RGB").getcolors(256) or ())
