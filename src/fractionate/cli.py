@@ -243,6 +243,8 @@ def _sentence(box: str) -> str:
             paragraphs[-1].append(words)
     first, *more = [" ".join(p) for p in paragraphs if p]
     meant = next((re.findall(r"--[\w-]+", p) for p in more if p.startswith("Perhaps you meant")), [])
+    if re.search(rf"{meant[0]}(?![\w-])" if meant else "$^", first):  # an option of other commands
+        return f"{first}; --help shows the options of this command"
     return f"{first}; did you mean {meant[0]}?" if meant else first
 
 

@@ -23,7 +23,7 @@ def step(method: str, settings: Settings, accumulate: int = 1, labels: bool = Tr
     stepper, b = Stepper(t, parameters(t.student, t.method)), batch()
     if not labels:
         b.target.fill_(255)
-    return stepper, stepper(b, fr.Progress(0, 1, 2, 4))
+    return stepper, stepper(b, fr.Progress(epochs=2, steps=4))
 
 
 @pytest.fixture

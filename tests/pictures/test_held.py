@@ -101,7 +101,7 @@ def test_a_survey_says_what_it_counts() -> None:
         (Networks("a", "b"), "first the teacher a is trained on the labels (and kept), then b learns from it"),
         (Networks("timm:a", "b"), "from nothing: teacher.pretrained=true begins with its library's weights"),
         (Networks("timm:a", "b", pretrained=True), "the teacher timm:a begins with its library's weights (if"),
-        (Networks("timm:a", "b", Path("w"), pretrained=True), "begins with the library's weights out of w (if"),
+        (Networks("timm:a", "b", Path("w"), pretrained=True), "begins with the weights in w (if"),
     ],
 )
 def test_who_teaches_whom_and_what_comes_first_is_said(networks: Networks, words: str) -> None:

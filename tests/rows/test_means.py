@@ -135,6 +135,12 @@ def test_weights_multiply() -> None:
 # -- Progress --------------------------------------------------------------------------------------
 
 
+def test_progress_takes_no_numbers_without_names() -> None:
+    """``Progress(1, 3)`` looks like epoch 1 of 3, and was step 1 of epoch 3."""
+    with pytest.raises(TypeError, match="positional"):
+        Progress(1, 3)  # type: ignore[misc]
+
+
 def test_progress_runs_from_zero_to_one() -> None:
     assert [Progress(epoch=e, epochs=5).fraction for e in (1, 3, 5, 6)] == [0.0, 0.5, 1.0, 1.0]
     assert [Progress(step=s, steps=11).step_fraction for s in (0, 5, 10)] == [0.0, 0.5, 1.0]

@@ -186,6 +186,28 @@ def test_a_folder_without_a_summary_is_no_finished_run(tmp_path: Path) -> None:
         RunFolder(tmp_path).summary()
 
 
+def test_where_no_finished_run_is_the_sentence_says_what_there_is_and_what_to_do(run: Run, tmp_path: Path) -> None:
+    pictures, exported, several, stopped = (tmp_path / n for n in ("photos", "exported", "several", "stopped"))
+    (pictures / "cat").mkdir(parents=True)
+    exported.mkdir()
+    (exported / "model.safetensors").touch()
+    (several / "pair" / "kd" / "seed-0").mkdir(parents=True)
+    (several / "pair" / "kd" / "seed-0" / "summary.json").touch()
+    (several / "teacher").mkdir()
+    (several / "teacher" / "summary.json").touch()
+    interrupted(run, stopped, after=1)
+    for folder, words in (
+        (tmp_path / "nowhere", "there is no such folder"),
+        (pictures, "a folder of pictures stands behind --data"),
+        (exported, f"--student NAME --checkpoint {exported / 'model.safetensors'} --data SET"),
+        (several, f"such as {several / 'pair' / 'kd' / 'seed-0'}"),
+        (stopped, f"fractionate train --resume {stopped} goes on with it"),
+    ):
+        with pytest.raises(ValueError, match="holds no finished run") as caught:
+            RunFolder(folder).summary()
+        assert str(caught.value).endswith(words)
+
+
 def test_a_folder_that_went_away_while_a_run_trains_is_named(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 

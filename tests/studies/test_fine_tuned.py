@@ -179,3 +179,22 @@ def test_transformers_are_fine_tuned_by_adamw_and_others_by_sgd() -> None:
         ("timm:convnext_atto", "adamw"),
     ):
         assert fine_tuning(folder.teacher(name=name), Network(name, pretrained=True), 100).optimizer.name == kind
+
+
+def test_own_weights_for_other_classes_are_fine_tuned_as_the_error_says(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy of the first sentence is followed to the letter, and leads to a student."""
+    monkeypatch.chdir(tmp_path)
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(768, num_classes))"
+    Path("mine.py").write_text(f"from torch import nn\n\ndef net(num_classes):\n    return {network}\n")
+    torch.save(create("mine.py:net", num_classes=7).state_dict(), "seven.pth")
+    words = ["train", "folder", "--data", str(photos), "--teacher", "mine.py:net", "--teacher-checkpoint", "seven.pth"]
+    words += ["--student", "mine.py:net", "--epochs", "1", "--teacher-epochs", "1", "--out", "out"]
+    assert main(words) == 2
+    assert "teacher.pretrained=true fine-tunes such weights first" in capsys.readouterr().err
+    assert main([*words, "teacher.pretrained=true"]) == 0
+    said = capsys.readouterr().out
+    assert "begins with the weights in seven.pth" in said
+    assert "your own network, taken for a convolutional one" in said
+    assert "is fine-tuned first" in said

@@ -187,7 +187,7 @@ def test_no_step_of_students_side_by_side_asks_the_host(
     for step, mode in enumerate((nullcontext(), nullcontext(), Hostless())):
         given = [next(own) for own in batches]
         assert all(one is given[0] for one in given)
-        places = [Noted(step, 1, 2, 14) for _ in loops]
+        places = [Noted(step=step, epochs=2, steps=14) for _ in loops]
         for branch, place in zip(group.branches, places, strict=True):
             branch.numbers.set(place)
         with mode:

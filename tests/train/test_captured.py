@@ -228,7 +228,7 @@ def test_no_step_asks_the_host_for_anything(method: str, monkeypatch: pytest.Mon
         captured = Captured(training, trained, guard, Operations(training))
         batches = captured.batches(1)
         for step, mode in enumerate((nullcontext(), nullcontext(), Hostless())):
-            progress = Noted(step, 1, 2, 14)
+            progress = Noted(step=step, epochs=2, steps=14)
             captured.numbers.set(progress)
             given = next(batches)
             progress.read.clear()
@@ -334,7 +334,7 @@ def test_a_run_that_goes_on_with_an_epoch_s_small_last_batch_records_the_whole_o
     assert len(last) < len(whole[0])
     with loop.guard:
         for step, draw in enumerate([last, *whole]):
-            loop.captured(draw, Progress(step, 1, 2, 14))
+            loop.captured(draw, Progress(step=step, epochs=2, steps=14))
             assert recorder.recordings == (step > 3)  # three whole ones as usual, the fourth recorded
 
 

@@ -115,7 +115,7 @@ class Doctor:
     def look(self, console: Console) -> Doctor:
         """Say what was found in a folder of pictures, before anything heavy is imported, also in a folder alone."""
         what, length = settled(
-            self.what if self.data is None or names_and_changes(self.what)[0] else ("folder", *self.what),
+            _with_folder(self.what, self.data),
             console,
             data=self.data,
             teacher=self.teacher,
@@ -146,17 +146,35 @@ class Profile:
     """Config file, run folder, recipe (digits, cifar100 ...) or a paper's recipe id; then field=value."""
     method: MethodOf = "kd"
     """Method, with a recipe's name."""
+    data: Folder = None
+    """Folder of the data set, with a recipe's name, or of your images."""
+    teacher: Name = None
+    """Network of the teacher, with a recipe's name; default: the recipe's."""
+    student: Name = None
+    """Network of the student, with a recipe's name; default: the recipe's."""
     steps: int = 10
     """Steps that are timed."""
     own_code: bool = False
     """Run the module or file that a run folder's config names for its network; only for runs of people you trust."""
 
+    def look(self, console: Console) -> Profile:
+        """Say what was found in a folder of pictures, before anything heavy is imported, also in a folder alone."""
+        what, _ = settled(
+            _with_folder(self.what, self.data),
+            console,
+            data=self.data,
+            teacher=self.teacher,
+            student=self.student,
+            method=self.method,
+        )
+        return replace(self, what=what)
+
     def __call__(self, console: Console, command: Words) -> None:
         """Run it."""
         from ..probe.profile import profile
 
-        run = chosen_run(self.what, self.method, own_code=self.own_code)
-        profile(run, console, steps=self.steps)
+        named = Named(self.teacher, student=self.student, data=self.data)
+        profile(chosen_run(self.what, self.method, named, own_code=self.own_code), console, steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -207,6 +225,11 @@ def chosen_run(words: Words, method: str = "kd", named: Named | None = None, *, 
     if "/" in names[0] and names[0] not in RECIPES:
         return paper(names[0]).run(changes)
     return override(_of_recipe(names[0], method, named or Named()), changes)
+
+
+def _with_folder(what: Words, data: Path | None) -> Words:
+    """The words, with the recipe for folders where ``--data`` stands alone."""
+    return what if data is None or names_and_changes(what)[0] else ("folder", *what)
 
 
 def _of_recipe(name: str, method: str, named: Named) -> Run:

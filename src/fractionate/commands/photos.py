@@ -13,14 +13,13 @@ from .._choices import not_installed
 from .._files import cache_folder
 from .._terminal import in_bytes
 from ..pictures.heads import printable
-from ..pictures.kinds import batch_for, epochs_for
+from ..pictures.kinds import LIBRARIES, batch_for, epochs_for
 from ..pictures.plan import STUDENT, TEACHER, Networks, Plan, planned
 from .options import Words, names_and_changes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}  # whose networks NAME:... are
 SEVERAL = "several"  # methods, as a comparison and a search have
 ON_LABELS = re.compile(r"ce\b")  # the method that has no teacher
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}  # packages whose networks NAME:... are
 Kind = Literal["small", "photo", "light", "transformer"]
 RATES = {"small": 0.05, "photo": 0.02, "light": 0.01}  # of SGD, per 64 images
 TRANSFORMER_RATE = 3e-4  # of AdamW
@@ -43,13 +44,17 @@ def solver(name: str) -> str:
     Example:
         >>> solver("timm:vit_tiny_patch16_224")
         'AdamW at 0.0003 (SGD hardly trains transformers, ConvNeXt and MLPs)'
+        >>> solver("my_nets:small")
+        'SGD at 0.02 (your own network, taken for a convolutional one)'
     """
     kind = kind_of(name)
     if kind == "transformer":
         return f"AdamW at {TRANSFORMER_RATE:g} (SGD hardly trains transformers, ConvNeXt and MLPs)"
+    library, colon, _ = name.partition(":")
+    own = bool(colon) and library not in LIBRARIES
     why = {
         "small": "as networks for small pictures are trained",
-        "photo": "a library's convolutional network",
+        "photo": "your own network, taken for a convolutional one" if own else "a library's convolutional network",
         "light": "light networks want smaller steps",
     }
     return f"SGD at {RATES[kind]:g} ({why[kind]})"

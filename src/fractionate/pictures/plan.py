@@ -88,9 +88,7 @@ class Plan:
         if n.teacher is None:
             return f"{n.student} learns from the labels alone"
         if n.pretrained:
-            weights = (
-                f"the library's weights out of {printable(n.checkpoint)}" if n.checkpoint else "its library's weights"
-            )
+            weights = f"the weights in {printable(n.checkpoint)}" if n.checkpoint else "its library's weights"
             return (
                 f"the teacher {n.teacher} begins with {weights} (if they are for other classes it is fine-tuned first, "
                 f"and kept), then {n.student} learns from it"

@@ -140,7 +140,7 @@ def step(take: Stepper, batches: Iterator[Batch]) -> int:
     batch = next(batches)
     if take.lap:
         take.lap(DATA)
-    take(batch, Progress(t.step, 1, t.run.epochs, t.run.epochs * len(t.train)))
+    take(batch, Progress(step=t.step, epochs=t.run.epochs, steps=t.run.epochs * len(t.train)))
     return len(batch)
 
 

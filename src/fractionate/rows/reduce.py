@@ -53,11 +53,12 @@ def chunked(loss: Callable[[Logits], dict[str, Tensor]], lg: Logits, size: int) 
 _LAST = 2**31 - 1  # an epoch and a step behind every schedule of a real run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where training stands; every schedule is a function of it.
 
-    A loss that is given no progress takes :meth:`end`: every schedule at its end, no warm-up.
+    A loss that is given no progress takes :meth:`end`: every schedule at its end, no warm-up. Arguments go by name:
+    two numbers in a row could be an epoch and how many there are, or a step and an epoch.
 
     Args:
         step: optimizer steps done, from 0.

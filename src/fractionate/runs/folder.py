@@ -22,7 +22,7 @@ from ..train.checks import teacher_net
 from .checkpoint import load_state, read_checkpoint, save_checkpoint, save_weights, write_state
 from .lock import locked
 from .origin import CHECKPOINT, SAID, STUDENT, Origin, file_digest, origin_of, replaced
-from .summary import finite, summarize
+from .summary import finite, summarize, unfinished
 
 if TYPE_CHECKING:
     from ..train.loop import Loop, Record
@@ -229,7 +229,7 @@ class RunFolder:
             ValueError: the run is not finished, there is none, or the file is damaged or of a newer release.
         """
         if not self.finished:
-            raise ValueError(f"{self.path} holds no finished run (no {SUMMARY})")
+            raise ValueError(f"{self.path} holds no finished run (no {SUMMARY}): {unfinished(self.path)}")
         from ..report.summary import read_summary  # with it comes all that draws pages
 
         return read_summary(self.path / SUMMARY)[0]

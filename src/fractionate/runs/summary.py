@@ -29,6 +29,8 @@ from .taught import taught_by
 if TYPE_CHECKING:
     from ..train.loop import Loop
 
+DEEP = 3  # folders below one that are looked into for runs: OUT/PAIR/METHOD/seed-N
+
 
 def summarize(
     loop: Loop,
@@ -188,3 +190,30 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def unfinished(folder: Path) -> str:
+    """What a folder without a summary is, and what to do with it, in words.
+
+    Example:
+        >>> unfinished(Path("nowhere"))
+        'there is no such folder'
+    """
+    if not folder.exists():
+        return "there is no such folder"
+    if (folder / "config.yaml").is_file():
+        return f"it was stopped before its end: fractionate train --resume {folder} goes on with it"
+    if (weights := folder / "model.safetensors").is_file():
+        return f"it is an exported network; its weights are named so: --student NAME --checkpoint {weights} --data SET"
+    if run := _below(folder):
+        return f"name one of those below it, such as {run}"
+    return "give the folder that fractionate train named at its end; a folder of pictures stands behind --data"
+
+
+def _below(folder: Path) -> Path | None:
+    """A finished run below a folder; students lie deeper than their teachers."""
+    try:
+        found = (p.parent for depth in range(DEEP, 0, -1) for p in folder.glob("*/" * depth + "summary.json"))
+        return next(found, None)
+    except OSError:
+        return None

@@ -86,9 +86,10 @@ def pace(run: Run) -> Pace:
 def _step(training: Training) -> tuple[float, float]:
     """Seconds of a step, and of asking the teacher in it. The first step, which also builds kernels, does not count."""
     loop, times = Loop(training), []
+    epochs = training.run.epochs
     batches = chain.from_iterable(training.train.batches(epoch) for epoch in (1, 2))  # an epoch may be one step
     for number, batch in enumerate(islice(batches, 1 + STEPS)):
-        loop.stepper(batch, Progress(number, 1, training.run.epochs, training.run.epochs * len(training.train)))
+        loop.stepper(batch, Progress(step=number, epochs=epochs, steps=epochs * len(training.train)))
         times.append(time.perf_counter())
         if number and times[-1] - times[0] > SECONDS:
             break

@@ -13,7 +13,7 @@ from .._headlines import headline, headline_of
 from .._terminal import in_bytes, in_time, one_line
 from ..config.files import differences
 from ..config.run import Network, Run
-from ..models import OtherHead
+from ..models import OtherHead, is_own_code
 from ..probe.sample import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
@@ -199,7 +199,8 @@ def fine_tuned_teacher(
         how = f"{run.optimizer.name} at {run.optimizer.lr:g}, {run.epochs} epochs, kept in {folder}"
         why = f"{one_line(error)}: the teacher gets a new last layer and is fine-tuned first ({how})"
         console.print(why, markup=False, highlight=False, soft_wrap=True)
-    blank = Network(teacher.name, stem=run.student.stem, preprocessing=teacher.preprocessing or "library")
+    way = teacher.preprocessing or (None if is_own_code(teacher.name) else "library")  # own networks say it themselves
+    blank = Network(teacher.name, stem=run.student.stem, preprocessing=way)
     return trained_teacher(
         run, folder, console, options, students=lambda: [replace(one, teacher=blank) for one in students]
     )

@@ -44,7 +44,7 @@ class Noted(Progress):
     @classmethod
     def of(cls, progress: Progress) -> Noted:
         """The same position, of which nothing has been read yet."""
-        return cls(progress.step, progress.epoch, progress.epochs, progress.steps)
+        return cls(**{name: getattr(progress, name) for name in POSITION})
 
     def __getattribute__(self, name: str) -> Any:
         if name in POSITION:

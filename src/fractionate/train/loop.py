@@ -150,7 +150,7 @@ class Loop:
     def place(self) -> Progress:
         """The next step's position in training."""
         t = self.training
-        return Progress(t.step, t.epoch + 1, t.run.epochs, t.run.epochs * self.steps)
+        return Progress(step=t.step, epoch=t.epoch + 1, epochs=t.run.epochs, steps=t.run.epochs * self.steps)
 
     def check(self) -> None:
         """Look at everything that is kept on the device: numbers of the epoch under way, and weights.

@@ -92,7 +92,8 @@ def ranks_seen(training: Training, steps: int) -> dict[str, float]:
     with torch.no_grad():
         lg = t.task.rows(t.student, t.teacher, next(iter(t.train.batches(1))))
     t.student.train(mode)
-    progress = Progress(max(0, t.step - 1), max(1, t.epoch), t.run.epochs, t.run.epochs * steps)
+    done, epoch = max(0, t.step - 1), max(1, t.epoch)
+    progress = Progress(step=done, epoch=epoch, epochs=t.run.epochs, steps=t.run.epochs * steps)
     return {f"rank/{name}": x for name, x in sizes_by_rank(t.method, lg, progress).items()}
 
 

@@ -58,7 +58,7 @@ def shown(picture: Picture, size: tuple[int, int], factor: float) -> Shown:
         ValueError: a file that cannot be read, or one of another size than the annotations say.
 
     Warns:
-        UserWarning: a camera turned the picture, and the size does not say if the boxes were drawn before or after that.
+        UserWarning: a camera turned it, and the size does not say if boxes were drawn before or after that.
     """
     pixels: Tensor = read(picture.place, partial(_as_drawn, size=picture.size))
     if tuple(pixels.shape[1:]) != picture.size:
@@ -81,8 +81,8 @@ def _as_drawn(image: Image.Image, size: tuple[int, int]) -> Tensor:
     if as_shown and as_stored and turned is not image:
         warnings.warn(
             "images are turned by a mark of their camera (EXIF), and the annotations do not say if boxes were drawn "
-            "before or after that; they are taken as drawn on the images as they are stored; if that is wrong, save the "
-            "images turned and without such marks",
+            "before or after that; they are taken as drawn on the images as they are stored; if that is wrong, save "
+            "the images turned and without such marks",
             stacklevel=2,
         )
     return rgb(turned if as_shown and not as_stored else image)
