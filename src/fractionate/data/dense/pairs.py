@@ -240,8 +240,8 @@ def largest_label(masks: Sequence[Place]) -> int:
     if highest > MANY:
         raise ValueError(
             f"{len(masks)} masks hold {len(labels)} labels up to {highest}, as levels of grey do: smoothing, where "
-            f"masks are made smaller, puts numbers between those of the classes; take the nearest pixel there, and number "
-            f"the classes 0, 1, ...; if all these are classes, name them in classes.txt"
+            f"masks are made smaller, puts numbers between those of the classes; take the nearest pixel there, and "
+            f"number the classes 0, 1, ...; if all these are classes, name them in classes.txt"
         )
     return highest
 
