@@ -113,13 +113,19 @@ def labelled_folder(root: Path, train: int = 4) -> Path:
     for part, count in (("train", train), ("test", 2)):
         for label, name in enumerate(("ant", "bee", "cow")):
             for i in range(count):
-                trees.picture(root / part / name / f"{i}.png", label, kind="PNG")
+                own(root / part / name / f"{i}.png", label)
     return root
+
+
+def own(path: Path, label: int) -> None:
+    """A picture whose file is a copy of no other: its name is written behind it."""
+    trees.picture(path, label, kind="PNG")
+    path.write_bytes(path.read_bytes() + str(path).encode())
 
 
 def loose(root: Path, count: int = 9) -> None:
     for i in range(count):
-        trees.picture(root / f"{i}.png", i % 3, kind="PNG")
+        own(root / f"{i}.png", i % 3)
 
 
 def test_pictures_anywhere_below_a_folder_have_no_labels(tmp_path: Path) -> None:
@@ -190,6 +196,23 @@ def test_images_that_are_measured_on_are_not_learnt_from_without_labels(
         sources(replace(data, evaluate_on=part), 0, torch.device("cpu"))
     apart = replace(data, unlabelled=str(root / "train"), evaluate_on="test")
     assert unlabelled_count(sources(apart, 0, torch.device("cpu"))[0]) == len(list((root / "train").rglob("*.*")))
+
+
+def test_copies_of_images_that_are_measured_on_are_refused_under_other_names_and_no_others(tmp_path: Path) -> None:
+    """Pictures of one size in bytes, of one beginning, and links to nowhere are no copies."""
+    for folder_name in ("test", "more"):
+        (tmp_path / folder_name).mkdir()
+    held = [tmp_path / "test" / f"{i}.ppm" for i in range(3)]
+    for tone, path in enumerate([*held, tmp_path / "more" / "other.ppm"]):
+        path.write_bytes(b"P6 64 64 255\n" + bytes(64 * 64 * 3 - 1) + bytes([tone]))
+    (tmp_path / "more" / "gone.ppm").symlink_to(tmp_path / "nowhere.ppm")
+    (tmp_path / "more" / "empty.ppm").touch()
+    assert len(pictures_below(tmp_path / "more", held)) == 3
+    (tmp_path / "more" / "renamed.ppm").write_bytes(held[1].read_bytes())
+    with pytest.raises(
+        ValueError, match=r"holds 1 of the images that are measured on, as copies of them \(renamed\.ppm, \.\.\.\)"
+    ):
+        pictures_below(tmp_path / "more", held)
 
 
 def test_all_training_images_join_the_few_with_labels() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fractionate.data import folder
 from fractionate.data.folder import layout
+from fractionate.data.unlabelled import pictures_below
 from fractionate.pictures.heads import told_unread
 from fractionate.pictures.names import KINDS, kind_of
 
@@ -204,6 +205,13 @@ def test_many_endings_do_not_make_a_long_sentence() -> None:
     assert len(told_unread([Path(f"cat/{i}.x{i}") for i in range(999)])) < 300
 
 
+@pytest.mark.parametrize("name", ["unlabeled", "Unlabelled"])
+def test_a_folder_of_unlabelled_images_beside_the_classes_is_no_further_class(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "cat", tmp_path / "dog", tmp_path / name, count=4)
+    with pytest.raises(ValueError, match=rf"{name} beside the folders of classes.*data\.unlabelled=DIR"):
+        layout(tmp_path)
+
+
 @pytest.mark.parametrize(("given", "bare"), [("labeled", "unlabeled"), ("Labelled", "Unlabelled")])
 def test_a_folder_of_unlabelled_images_is_no_class(given: str, bare: str, tmp_path: Path) -> None:
     write(tmp_path / given / "cat", tmp_path / given / "dog", tmp_path / bare / "all")
@@ -234,3 +242,48 @@ def test_arrays_and_pages_in_place_of_pictures_are_counted(ending: str, tmp_path
     write(tmp_path / "cat", tmp_path / "dog", count=12)
     (tmp_path / "cat" / f"13{ending}").write_bytes(b"x")
     assert [path.suffix for path in layout(tmp_path).unread] == [ending]
+
+
+LEFT = ("@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "lost+found", ".thumbnails")
+
+
+def test_what_disks_and_servers_leave_is_no_class_and_no_picture(tmp_path: Path) -> None:
+    write(tmp_path / "cat", tmp_path / "dog", count=12)
+    write(*(tmp_path / name / "inside" for name in LEFT), *(tmp_path / "cat" / name / "0.jpg" for name in LEFT))
+    found = layout(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert (len(found.train.paths), len(found.parts["test"].paths)) == (20, 4)
+    assert len(pictures_below(tmp_path)) == 24
+
+
+def test_what_disks_leave_beside_the_parts_is_no_part(tmp_path: Path) -> None:
+    write(*(tmp_path / part / name for part in ("train", "test") for name in ("cat", "dog")))
+    write(*(tmp_path / name for name in LEFT))
+    assert layout(tmp_path).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "summary.json"])
+def test_runs_beside_the_classes_are_no_class(file: str, tmp_path: Path) -> None:
+    """``--data .`` trains the teacher into ./runs, and looks at the folder again."""
+    write(tmp_path / "cat", tmp_path / "dog", count=12)
+    run = tmp_path / "runs" / "folder" / "teacher-resnet8"
+    run.mkdir(parents=True)
+    for name in (file, "metrics.jsonl", "student.safetensors"):
+        (run / name).write_text("{}")
+    found = layout(tmp_path)
+    assert (found.classes, found.unread) == (("cat", "dog"), [])
+
+
+def test_a_class_with_a_config_beside_its_pictures_stays_one(tmp_path: Path) -> None:
+    write(tmp_path / "cat", tmp_path / "dog" / "inside", count=12)
+    (tmp_path / "dog" / "config.yaml").write_text("{}")
+    assert layout(tmp_path).classes == ("cat", "dog")
+
+
+def test_a_class_of_pictures_that_cannot_be_read_here_is_refused_and_not_taken_for_runs(tmp_path: Path) -> None:
+    write(tmp_path / "cat", tmp_path / "dog", tmp_path / "eel", count=12)
+    for file in (tmp_path / "eel").iterdir():
+        file.rename(file.with_suffix(".jxl"))
+    (tmp_path / "eel" / "config.yaml").write_text("{}")
+    with pytest.raises(ValueError, match="eel holds no image"):
+        layout(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._choices import check_scale
 from .._typing import Bool, Float, Int
 
 CHUNK = 4096  # images at a time
@@ -129,6 +130,7 @@ class Normalization:
                 f"Normalization: mean and std need one number per channel and std > 0, got "
                 f"mean={self.mean}, std={self.std}"
             )
+        check_scale("Normalization", self.mean, self.std)
 
     @classmethod
     def of(cls, images: Tensor) -> Normalization:

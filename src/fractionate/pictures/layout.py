@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .heads import printable, suffixes, told_loose
-from .names import WORDS, Kind, kind_of, kinds_in, plain_name, shown
+from .heads import PLUGINS, printable, suffixes, told_loose
+from .names import WORDS, Kind, kind_of, kinds_in, plain_name, shown, unseen
 
 # Files that lie beside pictures and are none; whatever else is not read is counted and named.
 _ASIDE = (
@@ -18,7 +18,7 @@ _ASIDE = (
     ".sha1 .sha256 .md5 .lnk .url .rtf .doc .docx .xls .xlsx"
 )
 ASIDE = frozenset(_ASIDE.split())
-NO_CLASS = ("__MACOSX", "__pycache__")  # what programs leave; other names with underlines may be classes
+RUN_FILES = frozenset(("config.yaml", "summary.json"))  # of a run, which the command puts into ./runs
 SHOWN = 3
 TEST_SHARE = 1 / 5  # of every class, where a folder has no test part
 
@@ -51,7 +51,7 @@ def parts_of(root: Path) -> dict[Kind, Path]:
         name, a_file = printable(root), os.path.isfile(root)
         told = f"{name} is a file (unpack it)" if a_file else f"there is no folder {name}"
         raise ValueError(f"{told}; give the folder that holds one folder of images per class")
-    names = folders(root)
+    names = class_folders(root)
     kinds = {name: kind for name in names if (kind := kind_of(name))}
     if not kinds:
         _check_alike(root, names)
@@ -89,6 +89,11 @@ def _check_alike(root: Path, names: list[str]) -> None:
     if with_classes := bare.get("labeled") if "unlabeled" in bare else None:
         how = f"--data {printable(with_classes)} data.unlabelled={printable(bare['unlabeled'])}"
         raise ValueError(f"{printable(root)} holds images with labels and without: give both, {how}")
+    if len(names) > 2 and (without := bare.get("unlabeled")):
+        raise ValueError(
+            f"{printable(without)} beside the folders of classes holds images without labels, by its name: move it out "
+            f"and name it, data.unlabelled=DIR; if it is a class, give it another name"
+        )
     if len(names) < 2:
         return
     said = [kinds_in(name) for name in names]
@@ -131,7 +136,7 @@ def classes_of(split: Path) -> tuple[str, ...]:
     Raises:
         ValueError: fewer than two, two that are the same word, or folders in which further parts lie.
     """
-    names = folders(split)
+    names = class_folders(split)
     if len(names) < 2:
         raise ValueError(_too_few(split, names))
     if len({kind_of(name) for name in names} - {None}) == len(names):
@@ -191,7 +196,7 @@ def find(split: Path, classes: tuple[str, ...], *, aside: Collection[str] = ()) 
     Raises:
         ValueError: a folder that is no class, a class without pictures, links that lead out, or parts inside a class.
     """
-    names = {shown(name): name for name in folders(split) if name not in aside}
+    names = {shown(name): name for name in class_folders(split) if name not in aside}
     strange = sorted(set(names) - set(classes))
     if strange:
         raise ValueError(
@@ -244,16 +249,41 @@ def folders(root: Path) -> list[str]:
     return [entry.name for entry in _entries(root) if entry.is_dir()] if _is_dir(root) else []
 
 
+def class_folders(root: Path) -> list[str]:
+    """Those that may be classes or parts: all but the folders of runs, as ``./runs`` is beside the classes."""
+    endings = (*suffixes(), *PLUGINS)
+    return [name for name in folders(root) if not _of_runs(root / name, endings)]
+
+
+def _of_runs(root: Path, endings: tuple[str, ...]) -> bool:
+    """Whether a folder holds runs of this package and no picture."""
+    return not _holds(root, endings) and any(RUN_FILES.intersection(names) for _, _, names in os.walk(root))
+
+
 def holds_picture(root: Path) -> bool:
     """Whether any picture lies below a folder."""
-    endings = suffixes()
-    return any(name.lower().endswith(endings) for _, _, names in os.walk(root) for name in names)
+    return _holds(root, suffixes())
+
+
+def _holds(root: Path, endings: tuple[str, ...]) -> bool:
+    """Whether files of these endings lie below a folder; the first one ends the search, of a million too."""
+    inner = []
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    inner += [] if unseen(entry.name) else [root / entry.name]
+                elif entry.name.lower().endswith(endings):
+                    return True
+    except OSError:  # a folder that may not be looked into
+        return False
+    return any(_holds(place, endings) for place in inner)
 
 
 def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
     """What is visible in a folder, in the order of the names, whatever Unicode form they have."""
     with os.scandir(root) as entries:
-        found = [entry for entry in entries if not (entry.name.startswith(".") or entry.name in NO_CLASS)]
+        found = [entry for entry in entries if not unseen(entry.name)]
     yield from sorted(found, key=lambda entry: (shown(entry.name), entry.name))
 
 

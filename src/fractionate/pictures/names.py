@@ -8,6 +8,12 @@ from typing import Literal
 
 Kind = Literal["train", "validation", "test"]
 
+# What programs, disks and servers leave, in small letters; other names with underlines may be classes.
+NO_CLASS = (
+    *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "system volume information"),
+    "lost+found",
+)
+
 # Names of a part, as people write them; capitals, accents, numbers and words such as "set" or "images" do not count.
 WORDS: dict[Kind, str] = {
     "train": "train training trainings trn trainieren lernen lerndaten entrainement apprentissage entrenamiento "
@@ -54,6 +60,16 @@ def kind_of(name: str) -> Kind | None:
         if joined not in KINDS:
             joined = joined.removesuffix(filler).removeprefix(filler)
     return KINDS.get(joined)
+
+
+def unseen(name: str) -> bool:
+    """Whether a file or folder is passed over wherever pictures are searched: hidden, or a bin, index or thumbnails.
+
+    Example:
+        >>> [unseen(name) for name in (".git", "@eaDir", "$Recycle.Bin", "cat", "_other")]
+        [True, True, True, False, False]
+    """
+    return name.startswith(".") or name.lower() in NO_CLASS
 
 
 def shown(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from .heads import TAR, content, look_again, members, printable, suffixes
-from .layout import ASIDE, Found, folders, found_in, parts_of
+from .layout import ASIDE, Found, class_folders, found_in, parts_of
 from .names import Kind, shown
 
 LABELS = (".cls", ".json")
@@ -38,7 +38,7 @@ def shards_in(root: Path) -> tuple[tuple[str, ...], dict[Kind, Found]] | None:
     look_again()
     places = parts_of(root)
     tars = {kind: _archives(path) for kind, path in places.items()}
-    if not tars["train"] or folders(places["train"]):
+    if not tars["train"] or class_folders(places["train"]):
         return None
     labels: dict[Kind, dict[Path, str]] = {}
     found = {kind: Found(places[kind]) for kind in places}

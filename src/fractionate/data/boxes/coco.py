@@ -15,10 +15,11 @@ from torch import Tensor
 from ..._files import expanded
 from ..._typing import Float
 from ...pictures.heads import printable
-from ...pictures.layout import NO_CLASS
+from ...pictures.names import unseen
 from ..dense.folders import opened
 from ..dense.reading import Place, name
 from ..labelled import Part, held_out
+from .checks import check_boxes
 
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
@@ -78,11 +79,11 @@ def annotated(root: str, part: Part) -> Pictures:
         part: which images.
 
     Raises:
-        ValueError: no such folder or annotations, other categories in another part, a missing image, or an annotation
-            that names no image, no category or no box.
+        ValueError: no such folder or annotations, two files of them for one part, other categories in another part, a
+            missing image, an annotation that names no image, no category or no box, or boxes as corners or shares.
     """
     base = _base(opened(expanded(root)))
-    files = {split: _file(base, names) for split, names in SPLITS.items()}
+    files = {split: _file(base, split, names) for split, names in SPLITS.items()}
     if files["train"] is None:
         raise ValueError(
             f"{name(base)} holds no annotations in COCO's format: expected annotations/instances_train*.json or "
@@ -104,28 +105,25 @@ def annotated(root: str, part: Part) -> Pictures:
 
 def _base(root: Place) -> Place:
     """The folder that holds the annotations: this one, or the only one in it (as in a zip file)."""
-    inner = [
-        place
-        for place in root.iterdir()
-        if place.is_dir() and not (place.name.startswith(".") or place.name in NO_CLASS)
-    ]
+    inner = [place for place in root.iterdir() if place.is_dir() and not unseen(place.name)]
     if len(inner) == 1 and not (root / "annotations").is_dir() and inner[0].name != "train":
         return inner[0]
     return root
 
 
-def _file(base: Place, names: Sequence[str]) -> Place | None:
-    """The annotations of a part."""
+def _file(base: Place, split: str, names: Sequence[str]) -> Place | None:
+    """The annotations of a part; of two files nobody can say which one is meant."""
     folder = base / "annotations"
     there: list[Place] = sorted(folder.iterdir(), key=_name) if folder.is_dir() else []
-    for word in names:
-        for place in there:
-            if place.name.startswith((f"instances_{word}", f"{word}.")) and place.name.endswith(".json"):
-                return place
-        beside = base / word / "_annotations.coco.json"
-        if beside.is_file():
-            return beside
-    return None
+    starts = tuple(start for word in names for start in (f"instances_{word}", f"{word}."))
+    found = [place for place in there if place.name.startswith(starts) and place.name.endswith(".json")]
+    found += [beside for word in names if (beside := base / word / "_annotations.coco.json").is_file()]
+    if len(found) > 1:
+        raise ValueError(
+            f"{name(base)} holds {' and '.join(map(name, found[:2]))}, both for the {split} images; keep one of them, "
+            f"and move the other out of the folder"
+        )
+    return found[0] if found else None
 
 
 def _name(place: Place) -> str:
@@ -158,6 +156,7 @@ def _read(base: Place, file: Place) -> Pictures:
     if len(sizes) != len(images) or len(names) != len(categories):
         raise ValueError(f"{name(file)}: two images or two categories have the same id; ids must differ")
     lines, empty = _lines(file, annotations, label, sizes)
+    check_boxes(file, annotations, sizes)
     places = _places(base, file, files)
     none = torch.zeros(0, 7)
     found = [Picture(places[i], sizes[i], torch.tensor(lines[i]) if i in lines else none) for i in sorted(sizes)]

@@ -18,8 +18,8 @@ from torch import Tensor
 from ..._typing import Float
 from ...pictures.heads import memory
 from ..batch import BORROWED, Batch, Normalization, bounds
-from ..dense.pairs import KEPT, SHARE, THREADS
-from ..dense.reading import name, read, rgb
+from ..dense.pairs import CHECKED, KEPT, SHARE, THREADS
+from ..dense.reading import marks_of, name, read, rgb
 from ..dense.source import IMAGENET, PRIME, coloured
 from ..images import upright
 from .coco import Picture, Pictures
@@ -237,12 +237,18 @@ class BoxImages:
         return values, Known(boxes, lines[:, 0].long(), lines[:, 5], lines[:, 6] > 0, size, factor, draw)
 
     def fingerprint(self) -> str:
-        """A digest of the images' names, sizes and boxes, of their pixels where they are kept, and of the classes."""
+        """A digest of the images' names, sizes and boxes, of their pixels where they are kept, and of the classes.
+
+        Of images that are not kept, the sizes of the files, and the bytes of some, evenly spread.
+        """
         found = hashlib.sha256(repr((self.classes, self.normalization, self.side)).encode())
         if self.shorter:
             found.update(repr(self.shorter).encode())
-        for picture in self.pictures.found:
+        step = -(-self.count // CHECKED)
+        for i, picture in enumerate(self.pictures.found):
             found.update(repr((picture.place.name, picture.size, picture.boxes.tolist())).encode())
+            if not self.kept:
+                found.update(repr(marks_of(picture.place, whole=i % step == 0)).encode())
         for pixels, *_ in self.kept:
             found.update(pixels.contiguous().numpy().tobytes())
         return found.hexdigest()

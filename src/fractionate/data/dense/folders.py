@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...pictures.heads import suffixes
+from ...pictures.heads import printable, suffixes, told_unread
+from ...pictures.layout import ASIDE, SHOWN
+from ...pictures.names import unseen
 from .reading import Place, name
 
 Files = list[tuple[Place, Place]]
@@ -46,38 +48,107 @@ def base_of(root: Place, *names: str, has: Sequence[str], archives: str = "") ->
 
 
 def folder_named(base: Place, names: Sequence[str]) -> Place | None:
-    """The first of these folders that is there, in letters of any size."""
-    there = {place.name.lower(): place for place in base.iterdir() if place.is_dir()}
-    return next((there[n] for n in names if n in there), None)
+    """The folder that has one of these names, in letters of any size.
+
+    Raises:
+        ValueError: two hold pictures, and nobody can say which one is meant.
+    """
+    there = [place for place in folders_in(base) if place.name.lower() in names]
+    if len(there) > 1:
+        there = [place for place in there if next(pictures_below(place), None) is not None] or there
+        there.sort(key=lambda place: names.index(place.name.lower()))
+        if next(pictures_below(there[-1]), None) is not None and len(there) > 1:
+            both = " and ".join(f"{printable(place.name)}/" for place in there[:2])
+            raise ValueError(f"{name(base)} holds {both}, which stand for the same; keep one, and move the other away")
+    return there[0] if there else None
+
+
+def images_of(base: Place) -> Place | None:
+    """The folder of the images."""
+    return folder_named(base, ("images", "image", "imgs"))
 
 
 def folders_in(base: Place) -> list[Place]:
-    """All folders in one, by name."""
-    return sorted((p for p in base.iterdir() if p.is_dir()), key=lambda p: p.name) if base.is_dir() else []
+    """All folders in one, by name; bins, indices and hidden ones are none."""
+    ends = suffixes()  # thousands of pictures need not be asked
+    there = [p for p in base.iterdir() if not unseen(p.name)] if base.is_dir() else []
+    return sorted((p for p in there if not p.name.lower().endswith(ends) and p.is_dir()), key=lambda p: p.name)
 
 
 def pictures_in(folder: Place) -> list[Place]:
     """Picture files, by name; hidden ones are none."""
     ends = suffixes()
-    there = [
-        p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower().endswith(ends) and p.is_file()
-    ]
+    there = [p for p in folder.iterdir() if not unseen(p.name) and p.name.lower().endswith(ends) and p.is_file()]
     return sorted(there, key=lambda p: p.name)
 
 
+def pictures_below(folder: Place) -> Iterator[Place]:
+    """Picture files in a folder and in those inside of it."""
+    yield from pictures_in(folder)
+    for inner in folders_in(folder):
+        yield from pictures_below(inner)
+
+
 def paired(images: Place, masks: Place) -> Files:
-    """Images with the masks of the same name, whatever their endings."""
+    """Images with the masks of the same name, whatever their endings.
+
+    Raises:
+        ValueError: no folder of masks, an image without a mask, or two for one.
+
+    Warns:
+        UserWarning: files that cannot be read here, or images in folders inside, are left out.
+    """
     if not images.is_dir():
         return []
     if not masks.is_dir():
         raise ValueError(f"{name(images)} has no folder {name(masks)} with its masks beside it")
-    there = {place.name.rpartition(".")[0]: place for place in pictures_in(masks)}
-    found = pictures_in(images)
-    missing = [image for image in found if image.name.rpartition(".")[0] not in there]
+    found, there = _by_stem(images), _by_stem(masks)
+    missing = sorted(set(found) - set(there))
     if missing:
-        wanted = masks / f"{missing[0].name.rpartition('.')[0]}.png"
-        raise ValueError(no_mask(wanted, len(missing), len(found)))
-    return [(image, there[image.name.rpartition(".")[0]]) for image in found]
+        raise ValueError(no_mask(masks / f"{missing[0]}.png", len(missing), len(found)))
+    for stem in found:
+        for files, what, other in ((found, "images", "mask"), (there, "masks", "image")):
+            if len(files[stem]) > 1:
+                both = " and ".join(name(place) for place in files[stem][:2])
+                raise ValueError(f"{both} are two {what} for one {other}; keep one of them")
+    _tell_unread(images)
+    tell_left_out(images, folders_in(images), "lay them, and their masks, beside the others")
+    return [(one, there[stem][0]) for stem, (one, *_) in found.items()]
+
+
+def _by_stem(folder: Place) -> dict[str, list[Place]]:
+    found: dict[str, list[Place]] = {}
+    for place in pictures_in(folder):
+        found.setdefault(place.name.rpartition(".")[0], []).append(place)
+    return found
+
+
+def _tell_unread(images: Place) -> None:
+    ends = suffixes()
+    there = [p for p in images.iterdir() if not (unseen(p.name) or p.name.lower().endswith(ends)) and p.is_file()]
+    unread = [path for path in (Path(images.name, p.name) for p in there) if path.suffix.lower() not in ASIDE]
+    if told := told_unread(sorted(unread)):
+        warnings.warn(f"{name(images)}: {told}", stacklevel=3)
+
+
+def tell_left_out(base: Place, others: Sequence[Place], remedy: str) -> None:
+    """Say how many images lie in folders that are not read."""
+    some = ", ".join(printable(folder.name) for folder in others[:SHOWN])
+    more = f" and {len(others) - SHOWN} other folders" if len(others) > SHOWN else ""
+    places = [images_of(folder) or folder for folder in others]  # not the masks beside them
+    _tell(base, [one for place in places for one in pictures_below(place)], f"in {some}{more}", remedy)
+
+
+def tell_loose(base: Place, remedy: str) -> None:
+    """Say how many images lie beside the folders of the parts."""
+    _tell(base, pictures_in(base), "beside the folders of the parts", remedy)
+
+
+def _tell(base: Place, found: Sequence[Place], where: str, remedy: str) -> None:
+    if found:
+        lie, are = ("1 image lies", "is") if len(found) == 1 else (f"{len(found)} images lie", "are")
+        told = f"{name(base)}: {lie} {where} and {are} left out, for example {name(found[0])}; to use them, {remedy}"
+        warnings.warn(told, stacklevel=4)
 
 
 def no_mask(mask: Place, missing: int, count: int) -> str:
@@ -88,23 +159,3 @@ def no_mask(mask: Place, missing: int, count: int) -> str:
 def other_layout(root: Place, kind: str, wanted: str) -> str:
     """The message for a folder that is another set."""
     return f"{name(root)} is not laid out as {kind}: expected {wanted}"
-
-
-def text_of(file: Place) -> str:
-    """What a text file holds."""
-    return file.read_bytes().decode("utf-8-sig")  # editors of Windows begin a file with a mark
-
-
-def names_in(file: Place) -> list[str]:
-    """The names of the classes in a JSON file.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    found = json.loads(text_of(file))
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError(
-            f'{name(file)} must be a list of names in the order of their labels, ["road", "car"]; got '
-            f"{type(found).__name__ if not isinstance(found, list) else 'a list of other things'}"
-        )
-    return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..._choices import choose
 from ..._files import expanded
 from ..labelled import PARTS, Part, held_out
+from .classes import COLOURS, classes_of
 from .folders import (
     Files,
     archive,
@@ -20,20 +21,21 @@ from .folders import (
     folder_named,
     folders_in,
     has_folder,
-    names_in,
+    images_of,
     no_mask,
     opened,
     other_layout,
     paired,
     pictures_in,
-    text_of,
+    tell_left_out,
+    tell_loose,
 )
-from .pairs import VOID, Pairs, identity, largest_label, mapped
-from .reading import Place, name
+from .pairs import LOOKED, VOID, Pairs, identity, mapped
+from .reading import Place, check_palettes, name
 
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
-VOIDS = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
+MASKS = ("masks", "mask", "labels", "annotations")
 
 CAMVID = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian"),
@@ -81,7 +83,10 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
         part: which pairs.
 
     Raises:
-        ValueError: no such folder, another layout, or images without masks.
+        ValueError: no such folder, another layout, images without masks, or two files or folders for one.
+
+    Warns:
+        UserWarning: images are left out: of unknown parts, in folders inside, or of a format that is not read here.
     """
     choose("dense data set", kind, LAYOUTS)
     choose("part of the images", part, PARTS)
@@ -132,6 +137,7 @@ def _camvid(root: Place) -> Layout:
     base = base_of(root, "CamVid", "camvid", has=("images/train", "trainannot"), archives="camvid*.zip")
     if (base / "images").is_dir():
         parts = [paired(base / "images" / part, base / "masks" / part) for part in ("train", "val", "test")]
+        _tell_others(base / "images", ("train", "val", "test"))
     elif (base / "trainannot").is_dir():
         parts = [paired(base / part, base / f"{part}annot") for part in ("train", "val", "test")]
     else:
@@ -227,19 +233,26 @@ def _named(base: Place, file: Place) -> Files:
 
 def _masks(root: Place) -> Layout:
     """Any images with masks of the same names: see the page on dense tasks."""
-    images = folder_named(root, ("images", "image", "imgs"))
+    images = images_of(root)
+    folders = {part: folder_named(images or root, names) for part, names in SPLITS.items()}
+    taken = [base.name for base in folders.values() if base is not None]
     if images is None:  # train/images and train/masks
-        folders = {part: folder_named(root, names) for part, names in SPLITS.items()}
         if folders["train"] is None:
             raise ValueError(other_layout(root, "image and mask pairs", "images and masks, or train with both in it"))
         parts = {part: [] if base is None else _both(base) for part, base in folders.items()}
-    elif any(folder_named(images, names) for names in SPLITS.values()):
+    elif taken:
         masks = _mask_folder(root)
-        found = {part: folder_named(images, names) for part, names in SPLITS.items()}
-        parts = {p: [] if base is None else paired(base, masks / base.name) for p, base in found.items()}
+        parts = {p: [] if base is None else paired(base, masks / base.name) for p, base in folders.items()}
+        _tell_others(images, taken)
     else:
         parts = {"train": _both(root), "validation": [], "test": []}
-    classes, table, colours = _classes(root, [mask for files in parts.values() for _, mask in files])
+    own = taken if images is None else [images.name, *MASKS]
+    others = [folder for folder in folders_in(root) if folder.name not in own]
+    tell_left_out(root, [folder for folder in others if images_of(folder)], INTO_A_PART)
+    files = [mask for pairs in parts.values() for _, mask in pairs]
+    if not (root / COLOURS).is_file():
+        check_palettes(files[:: max(1, len(files) // LOOKED)])
+    classes, table, colours = classes_of(root, files)
     return Layout(parts["train"], parts["validation"], parts["test"], classes, table, colours)
 
 
@@ -248,43 +261,27 @@ SPLITS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+INTO_A_PART = "put them, and their masks, into one of the parts train, val and test"
+
+
+def _tell_others(images: Place, taken: Sequence[str]) -> None:
+    """Say which folders beside those of the parts are not read, and which images lie in none."""
+    tell_left_out(images, [folder for folder in folders_in(images) if folder.name not in taken], INTO_A_PART)
+    tell_loose(images, INTO_A_PART)
 
 
 def _both(base: Place) -> Files:
-    images = folder_named(base, ("images", "image", "imgs"))
+    images = images_of(base)
     if images is None:
         raise ValueError(f"{name(base)} has no folder images beside its masks")
     return paired(images, _mask_folder(base))
 
 
 def _mask_folder(base: Place) -> Place:
-    found = folder_named(base, ("masks", "mask", "labels", "annotations"))
+    found = folder_named(base, MASKS)
     if found is None:
         raise ValueError(f"{name(base)} has a folder of images, and none named masks (or labels, annotations)")
     return found
-
-
-def _classes(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Tensor, dict[tuple[int, int, int], int]]:
-    """From ``classes.json``, ``classes.txt`` or ``label_colors.txt``; else as many as the masks' largest label says."""
-    colours: dict[tuple[int, int, int], int] = {}
-    if (root / "label_colors.txt").is_file():
-        rows = [line.split() for line in text_of(root / "label_colors.txt").splitlines()]
-        names = [" ".join(row[3:]) for row in rows if len(row) > 3]
-        painted = [(int(row[0]), int(row[1]), int(row[2])) for row in rows if len(row) > 3]
-    elif (root / "classes.json").is_file():
-        names, painted = names_in(root / "classes.json"), []
-    elif (root / "classes.txt").is_file():
-        lines = text_of(root / "classes.txt").splitlines()
-        names, painted = [line.strip() for line in lines if line.strip()], []
-    else:
-        highest = largest_label(masks)
-        return tuple(str(c) for c in range(highest + 1)), identity(highest + 1), {}
-    kept = [n for n in names if n.lower() not in VOIDS]
-    if len(kept) > VOID or len(names) > 256:
-        raise ValueError(f"{name(root)} names {len(names)} classes; a mask holds the labels 0..254, and 255 is void")
-    labels = [VOID if n.lower() in VOIDS else kept.index(n) for n in names]
-    colours = dict(zip(painted, labels, strict=True)) if painted else {}
-    return tuple(kept), mapped(dict(enumerate(labels))), colours
 
 
 LAYOUTS: dict[str, Callable[[Place], Layout]] = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..._typing import Int
 from ...pictures.heads import memory
 from ..labelled import digest
-from .reading import Place, marks_of, name, other_size, pixels_of, sides_of, values_of
+from .reading import Place, check_palettes, marks_of, name, other_size, pixels_of, sides_of, values_of
 
 SHOWN = 5  # labels in a message
 MANY = 199  # labels beyond it are taken for levels of grey where nothing names the classes; COCO-Stuff ends at 181
@@ -161,18 +161,21 @@ def ready(pairs: Pairs, what: str) -> Pairs | Kept:
         what: of the messages, such as ``"the training images of my/data"``.
 
     Raises:
-        ValueError: there are none; as for a pair; or no pixel of all the masks has a label.
+        ValueError: there are none; as for a pair; no pixel of all the masks has a label; or their palettes differ.
     """
     if not len(pairs):
         raise ValueError(f"{what}: there are none; look at the folder")
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         sizes = list(pool.map(pairs.size, range(len(pairs))))
         needed = sum(4 * height * width for height, width in sizes)
-        if needed <= min(KEPT, SHARE * (memory() or KEPT)):
+        few = needed <= min(KEPT, SHARE * (memory() or KEPT))
+        some = range(0, len(pairs), 1 if few else max(1, len(pairs) // LOOKED))
+        if not pairs.colours:
+            check_palettes([pairs.files[i][1] for i in some])
+        if few:
             images, masks = zip(*pool.map(pairs.__getitem__, range(len(pairs))), strict=True)
             _check_labelled(masks, pairs, what)
             return Kept(pairs, images, masks)
-        some = range(0, len(pairs), max(1, len(pairs) // LOOKED))
         _check_labelled([mask for _, mask in pool.map(pairs.__getitem__, some)], pairs, what)
     return pairs
 

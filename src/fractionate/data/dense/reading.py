@@ -6,7 +6,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,54 @@ def values_of(mask: Place, colours: Collection[Colour] = ()) -> Tensor:
             the numbers behind its colours are whatever the program chose that saved it.
     """
     return read(mask, partial(_values, colours=colours))
+
+
+def check_palettes(masks: Sequence[Place]) -> None:
+    """Refuse masks whose palettes give one number several colours: a program numbered the colours of every file anew.
+
+    Palettes lie in the heads of the files. Only where they differ are pixels looked at, for the numbers in use.
+
+    Raises:
+        ValueError: two masks have a pixel of one number and of different colours.
+    """
+    palettes = [(mask, palette) for mask in masks if (palette := read(mask, _palette))]
+    if _conflict((mask, _colours(palette)) for mask, palette in palettes) is None:
+        return
+    used = ((mask, _colours(palette, set(values_of(mask).unique().tolist()))) for mask, palette in palettes)
+    if (found := _conflict(used)) is not None:
+        first, second, number, one, other = found
+        raise ValueError(
+            f"{name(first)} and {name(second)} have palettes of their own, in which {number} is the colour {one} and "
+            f"{other}, so that their numbers are no labels: put label_colors.txt with lines 'RED GREEN BLUE NAME' "
+            f"beside the images, or save the labels themselves, as masks of mode L"
+        )
+
+
+def _palette(image: Image.Image) -> bytes:
+    """Red, green and blue of every number; empty where the numbers stand for themselves."""
+    if image.mode != "P" or image.palette is None:
+        return b""
+    plain = image.palette.rawmode == "RGB"
+    return bytes(image.palette.palette if plain else image.getpalette() or ())  # the latter reads the pixels too
+
+
+def _colours(palette: bytes, used: Collection[int] = range(256)) -> dict[int, Colour]:
+    """The colours of numbers, as far as the palette goes."""
+    rows = zip(palette[::3], palette[1::3], palette[2::3], strict=False)
+    return {number: colour for number, colour in enumerate(rows) if number in used}
+
+
+def _conflict(
+    masks: Iterable[tuple[Place, Mapping[int, Colour]]],
+) -> tuple[Place, Place, int, Colour, Colour] | None:
+    """Two masks that disagree about a number, which one, and its colours."""
+    seen: dict[int, tuple[Place, Colour]] = {}
+    for mask, colours in masks:
+        for number, colour in colours.items():
+            first, known = seen.setdefault(number, (mask, colour))
+            if known != colour:
+                return first, mask, number, known, colour
+    return None
 
 
 def sides_of(image: Place, mask: Place) -> tuple[int, int]:

@@ -1,0 +1,96 @@
+"""Annotations that seem right and are not: boxes in other forms, two files for one part, pictures that were changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fractionate.data.boxes import BoxImages, annotated
+from tests.detection import trees
+
+Change = Callable[[list[float]], list[float]]
+
+
+def with_boxes(root: Path, changed: Change) -> Path:
+    """The set with every bbox in another form."""
+
+    def change(part: str, said: dict[str, Any]) -> None:
+        for one in said["annotations"]:
+            one["bbox"] = changed(one["bbox"])
+
+    return trees.coco(root, train=12, change=change)
+
+
+def corners(box: list[float]) -> list[float]:
+    return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+
+
+def shares(box: list[float]) -> list[float]:
+    return [box[0] / 64, box[1] / 48, box[2] / 64, box[3] / 48]
+
+
+def centres(box: list[float]) -> list[float]:
+    return [box[0] + box[2] / 2, box[1] + box[3] / 2, 2 * box[2], 2 * box[3]]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (
+            corners,
+            r"\d+ of \d+ boxes reach beyond .*must be \[left, top, width, height\] in pixels; .*take",
+        ),
+        (centres, r"\d+ of \d+ boxes reach beyond .*must be \[left, top, width, height\] in pixels$"),
+        (shares, r"no bbox of \d+ has a number above 1.*must be \[left, top, width, height\] in pixels; multiply"),
+    ],
+)
+def test_boxes_in_another_form_are_refused_with_the_one_of_coco(form: Change, said: str, tmp_path: Path) -> None:
+    root = with_boxes(tmp_path / "coco", form)
+    with pytest.raises(ValueError, match=said) as caught:
+        annotated(str(root), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_boxes_beyond_the_edge_and_rounded_edges_are_cut_as_before(tmp_path: Path) -> None:
+    rounded = with_boxes(tmp_path / "rounded", lambda box: [box[0], box[1], 64 - box[0] + 1.0, 48 - box[1] + 1.0])
+    assert len(annotated(str(rounded), "train")) == 11
+    left = [[-9.0, -9.0, 30.0, 30.0]] * 2  # the first two boxes
+    few = with_boxes(tmp_path / "few", lambda box: left.pop() if left else box)
+    assert len(annotated(str(few), "train")) == 11
+
+
+@pytest.mark.parametrize("more", ["instances_train-mini.json", "train.json", "instances_val2014.json"])
+def test_two_files_of_annotations_for_one_part_are_refused(more: str, tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco")
+    part = "train" if "train" in more else "val"
+    shutil.copy(root / "annotations" / f"instances_{part}2017.json", root / "annotations" / more)
+    with pytest.raises(ValueError, match=rf"{more} and|and annotations/{more}, both for the .*; keep one of them"):
+        annotated(str(root), "train")
+
+
+def test_bins_and_thumbnails_beside_the_set_in_a_folder_are_passed_over(tmp_path: Path) -> None:
+    trees.coco(tmp_path / "coco")
+    for name in ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"):
+        (tmp_path / name).mkdir()
+    assert len(annotated(str(tmp_path), "test")) == 4
+
+
+def test_pictures_that_are_not_kept_are_known_by_their_bytes(tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco")
+
+    def known() -> str:
+        found = BoxImages(annotated(str(root), "train"), 3, 80, (24, 36), training=True).read()
+        assert not found.kept
+        return found.fingerprint()
+
+    before = known()
+    assert known() == before
+    first = min((root / "train2017").iterdir())
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(first)
+    assert known() != before
