@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ._choices import unknown
 from ._spoken import spoken
 from .optim import StreamGrads
+from .optim.alike import apart
 from .optim.grads import Grads
 from .optim.products import block, columns, first, log_scales, products, projection_weights, random_orders, shortest
 from .optim.sharded import is_sharded
@@ -196,6 +197,8 @@ def weights(grads: Streams, rule: Rule, losses: Losses | None = None, *, seed: i
 def into_grad(params: nn.Module | Iterable[Tensor], gradient: Iterable[Tensor | None]) -> None:
     """Write a combined gradient to ``p.grad``, where any torch optimizer, clipping and gradient scaler look for it.
 
+    Gradients that lie in each other's memory are copied, as those tools write to it.
+
     Args:
         params: the student, or its parameters, as given to ``stream_grads``.
         gradient: one per parameter; ``None`` stays ``None``.
@@ -216,8 +219,10 @@ def into_grad(params: nn.Module | Iterable[Tensor], gradient: Iterable[Tensor | 
     for p, g in zip(listed, given, strict=True):
         if g is not None and g.shape != p.shape:
             raise ValueError(f"into_grad: a gradient of shape {list(g.shape)} for a parameter of {list(p.shape)}")
-    for p, g in zip(listed, given, strict=True):
-        p.grad = None if g is None else g.to(p.dtype)
+    typed = [(p, g.to(p.dtype)) for p, g in zip(listed, given, strict=True) if g is not None]
+    found = dict(zip([id(p) for p, _ in typed], apart([g for _, g in typed]), strict=True))
+    for p in listed:
+        p.grad = found.get(id(p))
 
 
 @torch.no_grad()

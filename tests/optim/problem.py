@@ -57,3 +57,19 @@ def trained(
 def buffer_sum(opt: StreamSGD, p: Tensor) -> Tensor:
     """The buffers of all streams of one parameter, added up."""
     return torch.stack(list(opt.state[p].values())).sum(0)
+
+
+class Shifted(nn.Module):
+    """A weight that is the sum of two parameters, whose gradients autograd lays into one memory.
+
+    Args:
+        shape: of the second parameter.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.base, self.delta = nn.Parameter(torch.randn(5, 6)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.base + self.delta.view(5, 6))

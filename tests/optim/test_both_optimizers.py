@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler
 import fractionate as fr
 from fractionate import Method
 from fractionate.optim import StreamGrads
+from fractionate.optim.momenta import fit_state
 from tests.asserts import assert_equal
 from tests.optim.kinds import EACH, Kind, assert_same
 from tests.optim.problem import DKD, network, rows, step_once
@@ -446,3 +447,46 @@ def test_options_below_zero_are_refused_in_groups_too(kind: Kind, option: str) -
     with pytest.raises(ValueError, match=f"{option} must not be negative, got -1"):
         opt.add_param_group({"params": [q], option: -1.0})
     assert len(opt.param_groups) == 1
+
+
+# -- names with a plus -----------------------------------------------------------------------------
+
+
+@EACH
+@pytest.mark.parametrize("names", [("kd+ce", "kd"), ("kd", "kd+ce"), ("ce+kd", "kd+ce")])
+def test_streams_whose_names_contain_each_other_keep_their_own_buffers(kind: Kind, names: tuple[str, str]) -> None:
+    """In a step, and when they are loaded."""
+    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    for x, called in ((p, ("a", "b")), (q, names)):
+        opt = kind.make([x], dict(zip(called, (0.9, 0.8), strict=True)))
+        opt.step({called[0]: [torch.ones(3)], called[1]: [torch.full((3,), -5.0)]})
+        again = kind.make([x], dict(zip(called, (0.9, 0.8), strict=True)))
+        again.load_state_dict(opt.state_dict())
+        assert again.state[x].keys() == opt.state[x].keys()
+        for name, value in opt.state[x].items():
+            torch.testing.assert_close(again.state[x][name], value, rtol=0, atol=0)
+        again.step({called[0]: [torch.ones(3)], called[1]: [torch.full((3,), 2.0)]})
+    assert torch.equal(p, q)
+
+
+@EACH
+def test_a_stream_with_a_plus_may_share_its_coefficient_with_its_part(kind: Kind) -> None:
+    p, q = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    for x, called in ((p, ("a", "b")), (q, ("kd+ce", "kd"))):
+        opt = kind.make([x], dict.fromkeys(called, 0.9))
+        opt.step({called[0]: [torch.ones(3)], called[1]: [torch.full((3,), -5.0)]})
+    assert torch.equal(p, q)
+
+
+def test_buffers_that_were_merged_are_loaded_into_the_narrowest_stream_that_has_them_all() -> None:
+    saved = {"a+b": torch.ones(1), "c": torch.full((1,), 2.0)}
+    assert fit_state("StreamSGD", saved, ["a+b+c+d", "b+a", "c"]).keys() == {"b+a", "c"}
+    assert fit_state("StreamSGD", saved, ["d", "a+b+c"])["a+b+c"].item() == 3
+
+
+def test_streams_whose_joined_names_are_a_third_s_are_refused_in_words() -> None:
+    p = nn.Parameter(torch.ones(3))
+    with pytest.raises(
+        ValueError, match=r"streams 'kd', 'ce' share a first moment called 'kd\+ce', as another .*renam"
+    ):
+        fr.StreamAdamW([p], betas={"kd": 0.9, "ce": 0.9, "kd+ce": 0.8})

@@ -15,7 +15,7 @@ import fractionate as fr
 from fractionate.optim import StreamGrads
 from fractionate.optim.products import BrokenGradient, log_scales, products, projection_weights, shortest
 from tests import golden
-from tests.optim.problem import DKD, network, rows
+from tests.optim.problem import DKD, Shifted, network, rows
 from tests.reference import combine as slow
 
 GOLDEN = [golden.Case(record) for record in golden.table("combine.json")["cases"]]
@@ -200,6 +200,7 @@ def test_frozen_parameters_stay_without_gradient_and_keep_it_out_of_the_products
     net, part = network(), network()
     net[0].requires_grad_(False)
     grads = fr.stream_grads(DOT.stream_losses(rows(net, 0), merge=False), net)
+    part[0].requires_grad_(False)
     alone = fr.stream_grads(DOT.stream_losses(rows(part, 0), merge=False), part[2].parameters())
     gradient = fr.combine.min_norm(grads)
     assert gradient[:2] == (None, None)
@@ -298,6 +299,39 @@ def test_a_gradient_that_does_not_fit_is_refused_before_any_is_written() -> None
     with pytest.raises(ValueError, match=r"shape \[2\] for a parameter of \[1\]"):
         fr.combine.into_grad(net, [torch.ones(1, 2), torch.ones(2)])
     assert net.weight.grad is None
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (30,)])
+def test_gradients_of_two_parameters_in_one_memory_are_clipped_and_unscaled_once(shape: tuple[int, ...]) -> None:
+    """Of a weight that is base + delta; and where one gradient is given for both."""
+    net, wanted = Shifted(*shape), Shifted(*shape)
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    for scale in (1.0, 1024.0):
+        scaler, plain = (torch.amp.GradScaler("cpu", init_scale=scale) for _ in range(2))
+        optimizers = [torch.optim.SGD(n.parameters(), lr=1.0) for n in (net, wanted)]
+        loss = scaler.scale(net(x).square().mean())
+        fr.combine.into_grad(net, fr.combine.total(fr.stream_grads({"loss": loss}, net)))
+        wanted.zero_grad()
+        plain.scale(wanted(x).square().mean()).backward()
+        for n, s, o in zip((net, wanted), (scaler, plain), optimizers, strict=True):
+            s.unscale_(o)
+            nn.utils.clip_grad_norm_(n.parameters(), 0.1)
+        for p, q in zip(net.parameters(), wanted.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad)
+
+
+def test_gradients_are_copied_where_they_lie_in_one_memory_and_nowhere_else() -> None:
+    """Rows of one tensor, as AllReduce gives them, do not overlap; one number shown many times cannot be scaled."""
+    params = [nn.Parameter(torch.zeros(3)) for _ in range(5)]
+    flat, one = torch.arange(6.0), torch.ones(1).expand(3)
+    given = [flat[:3], flat[3:], flat[1:4], one, flat[:3]]
+    fr.combine.into_grad(params, given)
+    kept = [p.grad.data_ptr() == g.data_ptr() for p, g in zip(params, given, strict=True)]
+    assert kept == [True, True, False, False, False]
+    expected = [(0.5 * g).tolist() for g in given]
+    for p in params:
+        p.grad.mul_(0.5)
+    assert [p.grad.tolist() for p in params] == expected
 
 
 @pytest.mark.parametrize("make", [fr.StreamSGD, fr.StreamAdamW])

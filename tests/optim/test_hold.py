@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import fractionate as fr
 from fractionate.optim import StreamGrads, StreamOptimizer, clip_total, unscale
 from tests.optim.kinds import EACH, Kind, assert_same
-from tests.optim.problem import DKD, network, rows
+from tests.optim.problem import DKD, Shifted, network, rows
 
 DEEPKD = fr.methods.deepkd(DKD)
 
@@ -108,6 +108,35 @@ def test_released_gradients_may_be_clipped_and_held_again(kind: Kind) -> None:
     opts[1].hold(clip_total(opts[1].release(), 0.01))
     opts[1].step()
     assert_same(*nets)
+
+
+@EACH
+def test_what_is_released_is_added_onto_whatever_the_order_of_the_groups(kind: Kind) -> None:
+    """Weights with decay and biases without it are the usual groups; or the head first, layers being of one shape."""
+    for split in (lambda n, p: p.ndim > 1, lambda n, p: n.startswith("2")):
+        nets = [network(), network()]
+        for net in nets:
+            net[0], net[2] = (nn.Linear(6, 6).double() for _ in range(2))
+        nets[1].load_state_dict(nets[0].state_dict())
+        opts = []
+        for net in nets:
+            one, two = ([p for n, p in net.named_parameters() if split(n, p) is first] for first in (True, False))
+            groups = [{"params": one, "weight_decay": 0.1}, {"params": two, "weight_decay": 0.0}]
+            opts.append(kind.make(groups, {"a": 0.9, "b": 0.8}))
+        for step in range(3):
+            parts = [[parts_of(net, step + i) for net in nets] for i in (0, 1)]
+            opts[0].hold(fr.stream_grads(parts[0][0], nets[0]))
+            opts[0].hold(fr.stream_grads(parts[1][0], nets[0]))
+            opts[1].hold(fr.stream_grads(parts[0][1], nets[1]))
+            opts[1].hold(fr.stream_grads(parts[1][1], nets[1], onto=opts[1].release()))
+            for opt in opts:
+                opt.step()
+        assert_same(*nets)
+
+
+def parts_of(net: nn.Module, seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    z = net(torch.randn(4, 6, generator=torch.Generator().manual_seed(seed)).to(dtype))
+    return {"a": z.square().mean(), "b": z[:, :3].sigmoid().sum()}
 
 
 @EACH
@@ -218,6 +247,18 @@ def test_unscaling_leaves_the_optimizer_s_groups_alone() -> None:
     with pytest.raises(RuntimeError, match="already been called"):
         unscale(grads_of(net, 1), scaler, opt)
     assert opt.param_groups is groups
+
+
+@EACH
+@pytest.mark.parametrize("shape", [(5, 6), (30,)])
+def test_gradients_of_two_parameters_in_one_memory_are_divided_once(kind: Kind, shape: tuple[int, ...]) -> None:
+    net, scaler = Shifted(*shape), scaler_of()
+    opt = kind.make(net.parameters(), {"a": 0.9, "b": 0.8})
+    losses = parts_of(net, 0, torch.float32)
+    plain = fr.stream_grads(losses, net, retain_graph=True)
+    found = unscale(fr.stream_grads({k: scaler.scale(v) for k, v in losses.items()}, net), scaler, opt)
+    for stream, row in found.items():
+        assert all(torch.equal(g, wanted) for g, wanted in zip(row, plain[stream], strict=True))
 
 
 @EACH

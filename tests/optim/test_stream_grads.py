@@ -132,6 +132,52 @@ def test_the_graph_is_gone_afterwards_unless_kept() -> None:
         fr.stream_grads(kept, net)
 
 
+# -- parts of a batch ------------------------------------------------------------------------------
+
+
+def test_earlier_gradients_are_added_by_parameter_and_not_by_place() -> None:
+    """The parameters of a module, in another order, and without frozen ones, have the sum all the same."""
+    net = network()
+    net[2] = nn.Linear(5, 5).double()  # two biases of one shape
+    net[0].weight.requires_grad_(False)
+    first, second = (net(torch.full((2, 6), x).double()).square().sum() for x in (1.0, 2.0))
+    listed = [p for p in net.parameters() if p.requires_grad][::-1]
+    before = fr.stream_grads({"a": first}, listed, retain_graph=True)
+    found = fr.stream_grads({"a": second}, net, onto=before, retain_graph=True)
+    expected = torch.autograd.grad(first + second, listed)
+    assert found.parameters == tuple(net.parameters())
+    assert found["a"][0] is None
+    for g, wanted in zip(found["a"][:0:-1], expected, strict=True):
+        assert_equal(g, wanted, "sum", 1e-12)
+
+
+def test_earlier_gradients_of_other_parameters_are_refused_in_words() -> None:
+    net, other = network(), network()
+    with pytest.raises(ValueError, match=r"onto lacks 4 of the 4 parameters, the first number 0 of shape \[5, 6\]"):
+        fr.stream_grads(losses(net), net, onto=fr.stream_grads(losses(other), other))
+    net[2].requires_grad_(False)
+    before = fr.stream_grads(losses(net), net[0])
+    net[2].requires_grad_(True)
+    with pytest.raises(ValueError, match=r"onto lacks 2 of the 4 parameters, the first number 2 of shape \[7, 5\]"):
+        fr.stream_grads(losses(net), net, onto=before)
+    before = fr.stream_grads(losses(net), net)
+    net[2].requires_grad_(False)
+    with pytest.raises(
+        ValueError, match=r"onto has gradients of 2 parameters that were not given, the first of shape \[7, 5\]"
+    ):
+        fr.stream_grads(losses(net), net[0], onto=before)
+
+
+def test_earlier_gradients_of_other_streams_are_refused_in_words() -> None:
+    net = network()
+    before = fr.stream_grads(losses(net), net)
+    for lacking in before:
+        with pytest.raises(ValueError, match=r"onto holds the streams .*, and the losses are \['"):
+            fr.stream_grads({k: v for k, v in losses(net).items() if k != lacking}, net, onto=before)
+    with pytest.raises(ValueError, match="onto holds the streams"):
+        fr.stream_grads({**losses(net), "more": net(torch.ones(1, 6).double()).sum()}, net, onto=before)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from .held import (
     parameters,
     refuse_group_momentum,
 )
-from .momenta import SHARED, Momenta, as_momenta, entries, fitted
+from .momenta import SHARED, Momenta, as_momenta, by_coefficient, entries, fitted
 from .sharded import is_sharded
 
 Gain = Literal["normalised", "heavy-ball"]
@@ -85,7 +85,7 @@ class StreamAdamW(torch.optim.Optimizer):
     ) -> None:
         self.momenta: Momenta = _checked(betas, gain)
         self.gain: Gain = gain
-        self._held = Held()
+        self._held = Held(self)
         super().__init__(
             checked_params("StreamAdamW", params),
             {"lr": lr, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "clip_rms": clip_rms},
@@ -126,7 +126,7 @@ class StreamAdamW(torch.optim.Optimizer):
         Raises:
             ValueError: as in :meth:`step`, or gradients that have overwritten those held.
         """
-        self._held.add("StreamAdamW", aligned("StreamAdamW", self.momenta, self.param_groups, grads))
+        self._held.add("StreamAdamW", aligned("StreamAdamW", self._held, self.momenta, self.param_groups, grads))
 
     def release(self) -> StreamGrads | None:
         """The gradients held, which are then held no longer: to clip or to weigh them before they are held again."""
@@ -156,9 +156,9 @@ class StreamAdamW(torch.optim.Optimizer):
             ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
         found, loss = closure_of(grads, closure)
-        given = None if found is None else aligned("StreamAdamW", self.momenta, self.param_groups, found)
+        given = None if found is None else aligned("StreamAdamW", self._held, self.momenta, self.param_groups, found)
         moments = self._moments()
-        by_parameter = _summed(self._held.take("StreamAdamW", given), moments, parameters(self.param_groups))
+        by_parameter = _summed(self._held.take("StreamAdamW", given), self.momenta, parameters(self.param_groups))
         self._held.warn_of_grad("StreamAdamW", self.param_groups)
         for group in self.param_groups:
             refuse_group_momentum("StreamAdamW", "betas", group)
@@ -197,11 +197,8 @@ class StreamAdamW(torch.optim.Optimizer):
         return {**super().__getstate__(), "momenta": self.momenta, "gain": self.gain, "_held": self._held}
 
     def _moments(self) -> dict[str, float]:
-        """Names of the first moments and their coefficients: streams of one coefficient, joined with ``+``."""
-        streams: dict[float, list[str]] = {}
-        for name, b in self.momenta.items():
-            streams.setdefault(b, []).append(name)
-        return {"+".join(names): b for b, names in streams.items()}
+        """Names of the first moments and their coefficients."""
+        return {name: self.momenta[streams[0]] for name, streams in by_coefficient(self.momenta).items()}
 
     def _alike(self, params: list[Tensor], by_parameter: Mapping[int, Mapping[str, Tensor]]) -> list[list[Tensor]]:
         """Parameters that have gradients, one step further, by count and by moments: each list moves in one call."""
@@ -252,9 +249,9 @@ class StreamAdamW(torch.optim.Optimizer):
         )
 
 
-def _summed(rows: Rows, moments: Mapping[str, float], own: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+def _summed(rows: Rows, momenta: Momenta, own: list[Tensor]) -> dict[int, dict[str, Tensor]]:
     """Per parameter the gradient of every first moment: that of its stream, or the sum over its streams."""
-    home = {stream: name for name in moments for stream in (name, *name.split("+"))}
+    home = {stream: name for name, streams in by_coefficient(momenta).items() for stream in streams}
     found: dict[int, dict[str, Tensor]] = {}
     for stream, row in rows.items():
         name = home[stream]
@@ -282,6 +279,7 @@ def _checked(betas: Any, gain: str) -> Momenta:
             "StreamAdamW: the momenta carry gains (normalize_gain=True), but first moments have gain 1 already; leave "
             "normalize_gain out"
         )
+    by_coefficient(momenta)
     if taken := {part for name in momenta for part in (name, *name.split("+"))} & set(SHARED):
         raise ValueError(f"StreamAdamW: a stream cannot be called {min(taken)!r}, a name of the optimizer's own state")
     return momenta

@@ -1,4 +1,4 @@
-"""Which tensors lie in memory alike, so that one kernel can read them all in a row."""
+"""Which tensors lie in memory alike, so that one kernel can read them all in a row; and which in each other's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from .sharded import local
 
 FUSED_ON = ("cpu", "cuda")  # devices with the kernels of torch.optim.SGD and AdamW(fused=True)
 
@@ -59,6 +61,43 @@ def relaid(x: Tensor, like: Tensor) -> Tensor:
 def laid_alike(params: Sequence[Tensor], row: Sequence[Tensor]) -> bool:
     """Whether every tensor of a row has the strides and the type of its parameter."""
     return all(x.stride() == p.stride() and x.dtype == p.dtype for x, p in zip(row, params, strict=True))
+
+
+def apart(grads: Sequence[Tensor]) -> list[Tensor]:
+    """The same gradients, each in memory of its own that can be written to; copies of those that are not, no others.
+
+    Autograd gives one memory to all terms of a sum, such as a weight that is base + delta, and shows the one number of
+    a sum's gradient many times.
+
+    Example:
+        >>> flat = torch.arange(4.0)
+        >>> [x.data_ptr() == y.data_ptr() for x, y in zip(apart([flat[:2], flat[2:], flat[1:3]]), flat.split(2))]
+        [True, True]
+    """
+    found, here = list(grads), local(grads)
+    places = [(x.get_device(), x.data_ptr(), i) for i, x in enumerate(here) if x.layout is torch.strided]
+    device, end = None, 0
+    for where, start, i in sorted(place for place in places if place[1]):  # what has no memory has no place in it
+        x = here[i]
+        size = x.nbytes if x.is_contiguous() else _extent(x)
+        if size and where == device and start < end:
+            found[i] = _copied(found[i]) if x is found[i] else found[i].clone()
+        elif size:
+            device, end = where, start + size
+        else:
+            found[i] = found[i].clone()
+    return found
+
+
+def _extent(x: Tensor) -> int:
+    """Bytes from the first to the last number; 0 if one is shown many times."""
+    shown = [(n, step) for n, step in zip(x.shape, x.stride(), strict=True) if n > 1]
+    return all(step for _, step in shown) * x.element_size() * (1 + sum((n - 1) * step for n, step in shown))
+
+
+def _copied(x: Tensor) -> Tensor:
+    """With the same strides, by which kernels are chosen; clone() closes gaps."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
 
 
 def _dense(x: Tensor) -> bool:

@@ -63,8 +63,8 @@ def stream_grads(
 ) -> StreamGrads:
     """Differentiate every stream once; ``p.grad`` is neither read nor written.
 
-    Sparse gradients (``nn.Embedding(sparse=True)``) become dense ones. At the first call for a student, a warning names
-    the trained parameters that no stream reaches.
+    Sparse gradients (``nn.Embedding(sparse=True)``) become dense ones. At the first call for a student, warnings name
+    the trained parameters that no stream reaches, and those that the losses depend on and that were not given.
 
     A student sharded by FSDP2 (``torch.distributed.fsdp.fully_shard``) reduces its gradients in ``loss.backward()``
     only: there every stream is one such pass, after which the shards are taken from ``p.grad``, which is left at
@@ -75,7 +75,8 @@ def stream_grads(
         parameters: the student, or its parameters. Frozen ones get ``None``, as do those a stream
             does not reach.
         retain_graph: keep the graph after the last stream too.
-        onto: gradients of the same streams from earlier parts of the batch, to which these are added.
+        onto: gradients of the same streams and parameters, in any order, from earlier parts of the batch, to which
+            these are added; ``optimizer.release()`` is such.
         reduce: sums every stream over several processes, while the next one is differentiated.
 
     Returns:
@@ -85,7 +86,7 @@ def stream_grads(
         ValueError: a module wrapped in DistributedDataParallel (it reduces only the first of several
             backward passes; bare parameters of one cannot be recognised) or in FSDP1, one tensor in place of
             losses by name, a loss that is not a scalar, no stream that depends on any parameter, earlier gradients
-            of other streams, or reentrant activation checkpointing, whose layers streams cannot reach.
+            of other streams or parameters, or reentrant activation checkpointing, whose layers streams cannot reach.
             With sharded parameters: ``reduce``, parameters that are not sharded, or gradients that FSDP was told to
             keep.
 
@@ -101,6 +102,7 @@ def stream_grads(
     sharded = is_sharded(given)
     params = _listed(given)
     _check_losses(losses, [p for p in params if p.requires_grad])
+    _check_streams(onto, losses)
     if sharded and reduce is not None:
         raise ValueError(
             "stream_grads: reduce= was given with sharded parameters, whose gradients FSDP averages over the processes "
@@ -151,14 +153,32 @@ def all_dense(grads: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _sum(name: str, onto: StreamGrads, grads: Grads, params: list[Tensor]) -> Grads:
-    """Earlier gradients of a stream plus these."""
-    if name not in onto or len(onto.parameters) != len(params):
+    """Earlier gradients of a stream plus these, parameter by parameter: an optimizer's groups have another order."""
+    before = {id(p): g for p, g in zip(onto.parameters, onto[name], strict=True)}
+    lacking = [
+        i for i, (p, new) in enumerate(zip(params, grads, strict=True)) if id(p) not in before and new is not None
+    ]
+    if lacking:
         raise ValueError(
-            f"stream_grads: onto holds the streams {list(onto)} of {len(onto.parameters)} parameters, which are not "
-            f"those of stream {name!r} ({len(params)} parameters)"
+            f"stream_grads: onto lacks {len(lacking)} of the {len(params)} parameters, the first number {lacking[0]} "
+            f"of shape {list(params[lacking[0]].shape)}; differentiate the same parameters in every part, and where "
+            f"onto is optimizer.release(), make the optimizer with all of them"
         )
-    pairs = zip(onto[name], grads, strict=True)
-    return tuple(new if old is None else old if new is None else old + new for old, new in pairs)
+    found = [(before.pop(id(p), None), new) for p, new in zip(params, grads, strict=True)]
+    if dropped := [g for g in before.values() if g is not None]:
+        raise ValueError(
+            f"stream_grads: onto has gradients of {len(dropped)} parameters that were not given, the first of shape "
+            f"{list(dropped[0].shape)}; differentiate the same parameters in every part"
+        )
+    return tuple(new if old is None else old if new is None else old + new for old, new in found)
+
+
+def _check_streams(onto: StreamGrads | None, losses: Mapping[str, Tensor]) -> None:
+    if onto is not None and set(onto) != set(losses):
+        raise ValueError(
+            f"stream_grads: onto holds the streams {list(onto)}, and the losses are {list(losses)}; give the same "
+            f"streams in every part"
+        )
 
 
 def _given(parameters: nn.Module | Iterable[Tensor]) -> nn.Module | list[Tensor]:

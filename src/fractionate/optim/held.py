@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .._choices import unknown
 from .._spoken import spoken
+from .alike import apart
 from .grads import Grads, StreamGrads, all_dense
 from .momenta import Momenta
-from .reach import look_at_optimizer
+from .reach import look_at_optimizer, look_at_strangers, optimizers
 from .sharded import local
 
 Groups = Sequence[Mapping[str, Any]]
@@ -42,10 +43,13 @@ class Held:
     """Gradients that wait for a step; an object of its own, so that wrappers which copy attributes share it."""
 
     looked = False  # whether p.grad was looked at, once
+    compared = False  # whether its parameters were compared with those that were differentiated, once
+    said = False  # that gradients were given which belong to no optimizer
     unscaled = False  # whether unscale has seen the gradients of the step to come
 
-    def __init__(self) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.rows: Rows = {}
+        optimizers.add(optimizer)  # which is not kept here: copies have another
 
     def add(self, who: str, rows: Rows) -> None:
         """Add gradients to those held, as ``loss.backward()`` adds to ``p.grad``.
@@ -83,6 +87,15 @@ class Held:
         found = self.rows if rows is None else rows
         self.rows = {}
         return found
+
+    def compare(self, who: str, own: Sequence[Tensor], grads: StreamGrads, strange: bool) -> None:
+        """Say once which parameters were not differentiated, and once which are not an optimizer's, if some are."""
+        if not self.compared:
+            self.compared = True
+            look_at_optimizer(who, own, grads.parameters)
+        if strange and not self.said:
+            self.said = True
+            look_at_strangers(who, grads.parameters, grads.streams)
 
     def warn_of_grad(self, who: str, groups: Groups) -> None:
         """Say at the first step that ``p.grad`` holds gradients which nobody reads, clipped or not."""
@@ -135,7 +148,7 @@ def parameters(groups: Groups) -> list[Tensor]:
     return [p for group in groups for p in group["params"]]
 
 
-def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Mapping[str, Any]) -> Rows:
+def aligned(who: str, held: Held, momenta: Momenta, groups: Groups, grads: StreamGrads | Mapping[str, Any]) -> Rows:
     """Gradients of every stream by the place of their parameter, dense and without history.
 
     Raises:
@@ -154,12 +167,14 @@ def aligned(who: str, momenta: Momenta, groups: Groups, grads: StreamGrads | Map
             f"{who}.step: the gradients belong to none of the optimizer's parameters; "
             "was the model copied after the optimizer was made?"
         )
+    rows, strange = {}, False
+    for name, row in streams.items():
+        pairs = _pairs(who, name, row, given)
+        rows[name] = {place[id(p)]: g for p, g in pairs if id(p) in place}
+        strange = strange or len(rows[name]) < len(pairs)
     if isinstance(grads, StreamGrads):
-        look_at_optimizer(who, own, given)
-    return {
-        name: {place[id(p)]: g for p, g in _pairs(who, name, row, given) if id(p) in place}
-        for name, row in streams.items()
-    }
+        held.compare(who, own, grads, strange)
+    return rows
 
 
 def checked_params(who: str, params: Any) -> Any:
@@ -228,7 +243,8 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
         >>> scaler.step(optimizer)
         >>> scaler.update()
     """
-    once = {id(g): _apart(g) for row in grads.values() for g in row if g is not None}  # parameters may share one
+    given = {id(g): g for row in grads.values() for g in row if g is not None}  # parameters may share one
+    once = dict(zip(given, apart(list(given.values())), strict=True))
     carriers = [_carrier(g) for g in once.values()]
     groups = optimizer.param_groups
     optimizer.param_groups = [{"params": carriers}]  # the scaler reads .grad of these, and files what it finds
@@ -238,7 +254,7 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
         optimizer.param_groups = groups
     if isinstance(held := getattr(optimizer, "_held", None), Held):
         held.unscaled = True
-    if all(id(g) == key for key, g in once.items()):
+    if all(g is given[key] for key, g in once.items()):
         return grads
     found = {name: tuple([None if g is None else once[id(g)] for g in row]) for name, row in grads.items()}
     return StreamGrads(found, grads.parameters)
@@ -247,11 +263,6 @@ def unscale(grads: StreamGrads, scaler: torch.amp.GradScaler, optimizer: torch.o
 def _same_memory(a: Tensor, b: Tensor) -> bool:
     one, two = (x.data_ptr() for x in local([a, b]))
     return one == two != 0
-
-
-def _apart(g: Tensor) -> Tensor:
-    """The gradient in memory that can be written to: that of a sum is one number, shown many times."""
-    return g.clone() if any(n > 1 and step == 0 for n, step in zip(g.shape, g.stride(), strict=True)) else g
 
 
 def _carrier(g: Tensor) -> Tensor:

@@ -165,6 +165,27 @@ def _lender(stream: str, reached_by: frozenset[str]) -> str:
     return "target" if stream == "nontarget" else "nontarget"
 
 
+def by_coefficient(momenta: Mapping[str, float]) -> dict[str, list[str]]:
+    """Streams of one coefficient, under their names joined with ``+``.
+
+    Raises:
+        ValueError: two of these have one name.
+    """
+    groups: dict[float, list[str]] = {}
+    for stream, value in momenta.items():
+        groups.setdefault(value, []).append(stream)
+    found: dict[str, list[str]] = {}
+    for streams in groups.values():
+        if (name := "+".join(streams)) in found:
+            several = max(streams, found[name], key=len)
+            raise ValueError(
+                f"StreamAdamW: the streams {', '.join(map(repr, several))} share a first moment called {name!r}, as "
+                f"another is called already; rename one of them"
+            )
+        found[name] = streams
+    return found
+
+
 def entries(who: str, state_dict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What an optimizer's state holds of every parameter.
 
@@ -219,13 +240,19 @@ def fit_state(who: str, saved: Mapping[str, Any], streams: list[str]) -> dict[st
     """
     found: dict[str, Any] = {}
     for name, buffer in saved.items():
-        home = name if name in SHARED else next((s for s in streams if set(name.split("+")) <= set(s.split("+"))), None)
+        home = name if name in SHARED or name in streams else _home(name, streams)
         if home is None and streams == ["loss"]:
             home = "loss"  # one stream holds everything
         if home is None:
             raise ValueError(f"{who}.load_state_dict: {_why(name, streams)}")
         found[home] = found[home] + buffer if home in found else buffer
     return found
+
+
+def _home(name: str, streams: list[str]) -> str | None:
+    """The stream with the fewest parts that has all of a saved one's."""
+    able = [s for s in streams if set(name.split("+")) <= set(s.split("+"))]
+    return min(able, key=lambda s: len(set(s.split("+"))), default=None)
 
 
 def _why(name: str, streams: list[str]) -> str:

@@ -1,12 +1,19 @@
-"""Which trained parameters the streams do not reach, and why: looked at once, said in words."""
+"""Which trained parameters stay as they are, and why: looked at once, said in words.
+
+The streams do not reach them, nobody asked for their gradients, or no optimizer holds them.
+"""
 
 from __future__ import annotations
 
+import operator
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
 CHECKPOINTED = "CheckpointFunctionBackward"  # torch.utils.checkpoint(use_reentrant=True) in a graph
@@ -15,8 +22,9 @@ REMEDY = (
     "reaches, so that no stream would train them; checkpoint with use_reentrant=False (of a Hugging Face model: "
     'gradient_checkpointing_kwargs={"use_reentrant": False})'
 )
-_seen = WeakTensorKeyDictionary()  # first trained parameters of students that were looked at
-_held = WeakTensorKeyDictionary()  # first parameters of optimizers that were looked at
+LEAF = "torch::autograd::AccumulateGrad"  # a trained tensor in a graph
+_seen = WeakTensorKeyDictionary()  # first trained parameter of a student -> gaps in its gradients, ids of the unreached
+optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # of streams, where a parameter may be held
 
 
 def said_of_checkpoints(error: RuntimeError) -> ValueError | None:
@@ -30,9 +38,10 @@ def look_once(
     parameters: Sequence[Tensor],
     found: Mapping[str, Sequence[Tensor | None]],
 ) -> None:
-    """At the first step: refuse graphs that hide layers, and name the trained parameters that no stream reaches.
+    """At the first step: refuse graphs that hide layers, and name the trained parameters that will not move.
 
-    Later steps are not looked at, so that a graph is walked once and a parameter named once.
+    Those are the ones that no stream reaches, and those in the graph that were not given. Later a graph is walked only
+    for a parameter that has lost its gradients, and once for each: reentrant checkpointing may have been switched on.
 
     Args:
         losses: of every stream, with their graph.
@@ -44,35 +53,74 @@ def look_once(
         ValueError: a part of the graph is checkpointed in the reentrant way.
     """
     trained = [p for p in parameters if p.requires_grad]
-    if trained[0] in _seen:
+    gaps = (len(trained), *[tuple(map(operator.is_, row, repeat(None))) for row in found.values()])
+    before, known = _seen.get(trained[0], (None, None))
+    if gaps == before:
+        return  # nearly always
+    columns = zip(parameters, zip(*found.values(), strict=True), strict=True)
+    missed = [i for i, (p, grads) in enumerate(columns) if p.requires_grad and all(g is None for g in grads)]
+    if known is not None and all(id(parameters[i]) in known for i in missed):
+        _seen[trained[0]] = (gaps, known)
         return
-    if any(node.name() == CHECKPOINTED for node in _nodes(losses.values())):
+    nodes = list(_nodes(losses.values()))
+    if any(node.name() == CHECKPOINTED for node in nodes):
         raise ValueError(REMEDY)
-    _seen[trained[0]] = True
+    _seen[trained[0]] = (gaps, {*(known or ()), *(id(parameters[i]) for i in missed)})
+    if known is None:
+        _name_missed(losses, given, parameters, missed)
+        _name_forgotten(nodes, parameters)
+
+
+def _name_missed(
+    losses: Mapping[str, Tensor], given: nn.Module | Iterable[Tensor], parameters: Sequence[Tensor], missed: list[int]
+) -> None:
     if idle := [name for name, loss in losses.items() if not loss.requires_grad]:
         warnings.warn(
             f"stream_grads: the loss of {', '.join(map(repr, idle))} depends on no parameter, so it trains nothing; "
             f"was it detached, or computed under no_grad?",
-            stacklevel=3,
+            stacklevel=5,
         )
-    columns = zip(parameters, zip(*found.values(), strict=True), strict=True)
-    missed = [i for i, (p, grads) in enumerate(columns) if p.requires_grad and all(g is None for g in grads)]
     if missed:
         names = [name for name, _ in given.named_parameters()] if isinstance(given, nn.Module) else []
         told = [names[i] if names else f"number {i} of shape {list(parameters[i].shape)}" for i in missed[:5]]
         more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
         warnings.warn(
-            f"stream_grads: {len(missed)} of {len(trained)} trained parameters are reached by no stream and stay as "
-            f"they are ({', '.join(told)}{more}); freeze them if that is meant",
-            stacklevel=3,
+            f"stream_grads: {len(missed)} of {sum(p.requires_grad for p in parameters)} trained parameters are reached "
+            f"by no stream and stay as they are ({', '.join(told)}{more}); freeze them if that is meant",
+            stacklevel=5,
+        )
+
+
+def _name_forgotten(nodes: Iterable[Any], parameters: Sequence[Tensor]) -> None:
+    """Only what is declared as a parameter: images and embeddings that require a gradient are no weights."""
+    there = {id(p) for p in parameters}
+    leaves = {id(p): p for node in nodes if node.name() == LEAF for p in [node.variable] if isinstance(p, nn.Parameter)}
+    if lost := [list(p.shape) for key, p in leaves.items() if key not in there]:
+        told = f"{', '.join(map(str, lost[:3]))}{', ...' if lost[3:] else ''}"
+        warnings.warn(
+            f"stream_grads: {len(lost)} of {len(leaves)} parameters that the losses depend on were not given, and stay "
+            f"as they are (of shape {told}); give the student's and a method's own (method.module.parameters()) to "
+            f"stream_grads and to the optimizer, or freeze by requires_grad_(False) what shall stay",
+            stacklevel=5,
+        )
+
+
+def look_at_strangers(who: str, parameters: Sequence[Tensor], streams: Mapping[str, Sequence[Tensor | None]]) -> None:
+    """Name the parameters that were differentiated and that no stream optimizer holds, this one or another."""
+    held = {id(p) for o in optimizers for group in getattr(o, "param_groups", ()) for p in group["params"]}
+    columns = zip(parameters, zip(*streams.values(), strict=True), strict=True)
+    there = [(i, p) for i, (p, grads) in enumerate(columns) if any(g is not None for g in grads)]
+    if strange := [f"number {i} of shape {list(p.shape)}" for i, p in there if id(p) not in held]:
+        warnings.warn(
+            f"{who}: {len(strange)} of {len(there)} differentiated parameters are in no stream optimizer and stay as "
+            f"they are ({', '.join(strange[:3])}{', ...' if strange[3:] else ''}); make the optimizer with them, or "
+            f"add them (add_param_group), or freeze by requires_grad_(False) what shall stay",
+            stacklevel=5,
         )
 
 
 def look_at_optimizer(who: str, own: Sequence[Tensor], given: Sequence[Tensor]) -> None:
     """At the first gradients: name the optimizer's trained parameters that were not differentiated at all."""
-    if own[0] in _held:
-        return
-    _held[own[0]] = True
     there = {id(p) for p in given}
     missing = [i for i, p in enumerate(own) if p.requires_grad and id(p) not in there]
     if missing:
@@ -81,7 +129,7 @@ def look_at_optimizer(who: str, own: Sequence[Tensor], given: Sequence[Tensor]) 
             f"{who}: {len(missing)} of {len(own)} parameters of the optimizer are not among those that stream_grads "
             f"was given, and stay as they are ({told}{', ...' if len(missing) > 3 else ''}); give stream_grads all of "
             f"them (a method's own, method.module.parameters(), too), and make the optimizer after layers are replaced",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -92,6 +140,6 @@ def _nodes(losses: Iterable[Tensor]) -> Iterator[Any]:
     while waiting:
         node = waiting.pop()
         yield node
-        new = {following for following, _ in node.next_functions if following is not None} - known
-        known |= new
+        new = [f for f in dict.fromkeys(f for f, _ in node.next_functions) if f is not None and f not in known]
+        known.update(new)
         waiting.extend(new)

@@ -73,7 +73,7 @@ class StreamSGD(torch.optim.Optimizer):
         nesterov: bool = False,
     ) -> None:
         self.momenta: Momenta = as_momenta(momentum)
-        self._held = Held()
+        self._held = Held(self)
         super().__init__(
             checked_params("StreamSGD", params),
             {"lr": lr, "weight_decay": weight_decay, "dampening": dampening, "nesterov": nesterov},
@@ -122,7 +122,7 @@ class StreamSGD(torch.optim.Optimizer):
         Raises:
             ValueError: as in :meth:`step`, or gradients that have overwritten those held.
         """
-        self._held.add("StreamSGD", aligned("StreamSGD", self.momenta, self.param_groups, grads))
+        self._held.add("StreamSGD", aligned("StreamSGD", self._held, self.momenta, self.param_groups, grads))
 
     def release(self) -> StreamGrads | None:
         """The gradients held, which are then held no longer: to clip or to weigh them before they are held again."""
@@ -153,7 +153,7 @@ class StreamSGD(torch.optim.Optimizer):
             ValueError: an unknown stream name, gradients that belong to other parameters, or none at all.
         """
         found, loss = closure_of(grads, closure)
-        given = None if found is None else aligned("StreamSGD", self.momenta, self.param_groups, found)
+        given = None if found is None else aligned("StreamSGD", self._held, self.momenta, self.param_groups, found)
         by_stream = _by_identity(self._held.take("StreamSGD", given), parameters(self.param_groups))
         self._held.warn_of_grad("StreamSGD", self.param_groups)
         sequential = bool(self.momenta.sequence)
