@@ -1,11 +1,12 @@
-"""One sentence for a wrong name: what was given, what exists, what is nearest."""
+"""One sentence for a wrong name or number: what was given, what exists, what is nearest."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 EXTRAS = {"torchvision": "models", "timm": "models", "segmentation_models_pytorch": "dense"}
+LARGEST = 2.0  # mean or deviation of pixel values in 0..1, however they were measured
 SHOWN = 100  # as many names are one line that somebody reads
 
 
@@ -42,3 +43,12 @@ def choose(kind: str, given: str, choices: Iterable[str]) -> str:
     if given not in names:
         raise ValueError(unknown(kind, given, names))
     return given
+
+
+def check_scale(where: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse means and deviations of pixel values in 0..255, which would make all pictures nearly the same."""
+    if not all(-LARGEST <= x <= LARGEST for x in (*mean, *std)):
+        raise ValueError(
+            f"{where}: mean and std are of pixel values in 0..1, got mean={tuple(mean)}, std={tuple(std)}; divide "
+            f"those of values in 0..255 by 255"
+        )

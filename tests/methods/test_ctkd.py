@@ -164,3 +164,10 @@ def test_a_method_without_such_a_temperature_is_refused(inner: Method) -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"ctkd: {next(iter(arguments))}"):
         M.ctkd(**arguments)
+
+
+def test_what_is_learnt_stays_the_same_parameters_where_arguments_change_or_a_wrapper_needs_them_changed() -> None:
+    method = learned(M.kd(), theta=-2.0)
+    for other in (method.with_args(ce_weight=0.5), M.lskd(method), method.with_args(ce_weight=0.5).with_args(warmup=2)):
+        assert other.module is not None
+        assert other.module.theta is method.module.theta

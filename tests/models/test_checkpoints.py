@@ -259,3 +259,38 @@ def test_safetensors_are_read_under_any_name(tmp_path: Path) -> None:
     save_file(one.state_dict(), tmp_path / "a.pt")
     load_checkpoint(two, tmp_path / "a.pt")
     assert torch.equal(one.state_dict()["fc.weight"], two.state_dict()["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
+        lambda s, t: {"student": s, "teacher": t},
+        lambda s, t: {"model": {"student": s, "teacher": t}, "epoch": 3},
+        lambda s, t: {"state_dict": prefixed(s, "student.") | prefixed(t, "teacher.")},
+        lambda s, t: prefixed(s, "module.student.") | prefixed(t, "module.teacher."),
+    ],
+    ids=["keys", "nested", "prefixes", "in DataParallel"],
+)
+def test_of_a_distillation_s_file_each_role_takes_its_own_network(
+    both: Callable[[State, State], Any], tmp_path: Path
+) -> None:
+    student, teacher = net().state_dict(), net().state_dict()
+    torch.save(both(student, teacher), tmp_path / "both.pth")
+    for role, expected in (("student", student), ("teacher", teacher)):
+        found = net()
+        load_checkpoint(found, tmp_path / "both.pth", role=role)  # type: ignore[arg-type]
+        assert all(torch.equal(v, expected[k]) for k, v in found.state_dict().items())
+
+
+def test_a_teacher_s_weights_alone_need_no_name_of_its_role(tmp_path: Path) -> None:
+    weights = net().state_dict()
+    torch.save({"model": weights}, tmp_path / "a.pth")
+    found = net()
+    load_checkpoint(found, tmp_path / "a.pth", role="teacher")
+    assert all(torch.equal(v, weights[k]) for k, v in found.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_that_were_cast_with_their_counters_load(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.save({k: v.to(dtype) for k, v in net().state_dict().items()}, tmp_path / "cast.pth")
+    load_checkpoint(net(), tmp_path / "cast.pth")

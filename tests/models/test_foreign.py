@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fractionate import models
-from fractionate.models import classes_of, copy_of, logits_of, pick_logits
+from fractionate.models import classes_of, copy_of, create, logits_of, pick_logits
 
 Aux = namedtuple("Aux", ["logits", "aux_logits"])
 Z, H = torch.randn(4, 3), torch.randn(4, 8, 2, 2)
@@ -315,3 +315,10 @@ def test_code_of_somebody_else_does_not_run_unless_it_may(file: Path) -> None:
 def test_a_network_is_built_without_values_where_the_caller_asks_for_that(file: Path) -> None:
     with torch.device("meta"):
         assert models.create(f"{file}:good", num_classes=3).weight.is_meta
+
+
+@pytest.mark.parametrize(("name", "channels", "other"), [("convnet_4_8", 3, "resnet8"), ("resnet8", 1, "convnet")])
+def test_pictures_of_other_channels_are_called_so(name: str, channels: int, other: str) -> None:
+    takes, given = ("grey", "colour") if channels == 3 else ("colour", "grey")
+    with pytest.raises(ValueError, match=rf"it takes {takes} pictures, and these are {given} pictures; .*{other}"):
+        logits_of(create(name, num_classes=2), torch.zeros(2, channels, 8, 8))

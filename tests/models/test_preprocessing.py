@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fractionate.data import Normalization
 from fractionate.models import Preprocessing, create, preprocessing_of
 from tests.asserts import assert_equal
 
@@ -144,3 +146,48 @@ def test_a_folder_of_transformers_says_it_in_its_processor_s_file(
     (tmp_path / "preprocessor_config.json").write_text("[" * 5000)
     with pytest.raises(ValueError, match=r"preprocessor_config\.json does not say"):
         preprocessing_of(nn.Identity(), name, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"do_rescale": False, "image_mean": [127.5, 127.5, 127.5], "image_std": [127.5, 127.5, 127.5]},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]},
+        {"rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False},
+        {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]},
+        {"rescale_factor": 1 / 127.5, "do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3},
+    ],
+    ids=["none", "by its factor", "and shifted", "usual", "factor unused"],
+)
+def test_a_processor_s_own_scale_of_pixels_is_read(said: dict[str, Any], tmp_path: Path) -> None:
+    """Five ways to say that pixels lie in -1..1."""
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 2, **said}))
+    found = preprocessing_of(nn.Identity(), f"hf:{tmp_path}", pretrained=True)
+    assert found is not None
+    assert found.mean == pytest.approx([0.5] * 3)
+    assert found.std == pytest.approx([0.5] * 3)
+
+
+def test_processors_that_do_more_than_their_file_says_are_known(tmp_path: Path) -> None:
+    def of(**said: Any) -> Preprocessing | None:
+        content = {"size": {"height": 224, "width": 224}, "image_mean": [0.4] * 3, "image_std": [0.2] * 3, **said}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+        return preprocessing_of(nn.Identity(), f"hf:{tmp_path}", pretrained=True)
+
+    twice = of(image_processor_type="EfficientNetImageProcessor")
+    once = of(image_processor_type="EfficientNetImageProcessor", include_top=False)
+    levit = of(image_processor_type="LevitImageProcessor", size={"shortest_edge": 224})
+    assert twice is not None
+    assert once is not None
+    assert levit is not None
+    assert (twice.std, once.std) == (pytest.approx([0.04] * 3), (0.2, 0.2, 0.2))
+    assert (levit.size, levit.shorter_side) == ((224, 224), 256)
+    with pytest.raises(ValueError, match=r"blue, green, red in place of red, green, blue"):
+        of(do_flip_channel_order=True)
+
+
+@pytest.mark.parametrize("make", [lambda m, s: Preprocessing(None, m, s), Normalization], ids=["network", "data"])
+def test_numbers_of_pixels_in_0_to_255_are_refused(make: Callable[[Any, Any], object]) -> None:
+    make((0.5, 0.5, 0.4), (0.25, 0.25, 0.25))
+    with pytest.raises(ValueError, match=r"mean and std are of pixel values in 0\.\.1, got .*by 255"):
+        make((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))

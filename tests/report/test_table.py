@@ -213,3 +213,13 @@ def test_a_teacher_per_seed_is_averaged_and_two_teachers_of_one_seed_are_told_ap
     assert [(row.label, row.n) for row in table(read_runs([tmp_path / "0", tmp_path / "1"])).rows] == [("kd", 2)]
     both = {row.label: row.n for row in table(read_runs([tmp_path])).rows}
     assert both == {"kd (checkpoint: a)": 2, "kd (checkpoint: b)": 2}
+
+
+def test_runs_that_were_measured_on_other_pictures_are_told_apart(tmp_path):
+    for seed, digests in ((0, ("a", "b", "a")), (1, ("c", "c", "c"))):  # a set may be cut by the seed
+        for method, digest in zip(("kd", "dkd", "gdkd"), digests, strict=True):
+            write_run(tmp_path / f"{method}{seed}", method, seed, made_of={"test": digest})
+    (note,) = table(read_runs([tmp_path])).notes
+    assert (
+        note == "The test images of kd, gdkd and dkd are not the same: their difference may come from the images alone."
+    )

@@ -340,3 +340,31 @@ def test_a_loss_that_is_not_finite_names_the_input() -> None:
     z, t = random(3, C), random(3, C)
     with pytest.raises(ValueError, match=r"'kd' is nan in row 1; the teacher logits are not finite in row 1"):
         fr.methods.kd().loss(Logits(z, broken(t, 1, float("nan")), labels(3)))
+
+
+# -- labels of views -------------------------------------------------------------------------------
+
+
+def test_a_second_view_with_other_soft_labels_is_refused() -> None:
+    z, t, soft = random(3, C), random(3, C, seed=1), random(3, C, seed=2).softmax(1)
+    Logits(z, t, soft, strong=Logits(z, t, soft.clone()))
+    with pytest.raises(ValueError, match=r"row 0 of the strong view has other soft labels than here"):
+        Logits(z, t, soft, strong=Logits(z, t, soft.roll(1, 0)))
+
+
+def test_regions_whose_own_labels_lie_in_another_order_are_refused() -> None:
+    y, r = torch.arange(3), 2
+    Logits(random(3, C), random(3, C), y, regions=Logits(random(6, C), random(6, C), y.repeat_interleave(r)))
+    with pytest.raises(ValueError, match=r"region 1 has the label 1 and its row 0: regions lie row by row"):
+        Logits(random(3, C), random(3, C), y, regions=Logits(random(6, C), random(6, C), y.repeat(r)))
+
+
+def test_the_field_s_label_of_void_is_refused_where_it_is_a_class() -> None:
+    y = torch.full((1, 2, 2), 255)
+    z = torch.randn(1, 300, 2, 2)
+    with pytest.raises(ValueError, match=r"ignore_index=255 is one of these 300 classes"):
+        pixels(z, z, y)
+    with pytest.raises(ValueError, match=r"ignore_index=255 is one of these 300 classes"):
+        fr.pixel_losses(fr.methods.kd(), z, z, y)
+    assert pixels(z, z, y, ignore_index=-1).rows == 4
+    assert pixels(z[:, :255], z[:, :255], y).rows == 0

@@ -135,6 +135,18 @@ def test_weights_multiply() -> None:
 # -- Progress --------------------------------------------------------------------------------------
 
 
+def test_a_loop_that_counts_in_steps_alone_stands_where_one_that_counts_epochs_does() -> None:
+    z, t = torch.randn(4, 10), torch.randn(4, 10)
+    lg, method = Logits(z, t, torch.arange(4)), fr.methods.gdkd(ce_weight=0)
+    for step in (0, 40, 500, 999):
+        epoch = 1 + step * 240 // 1000
+        by_epochs = method.loss(lg, Progress(epoch=epoch, epochs=240))
+        assert torch.equal(method.loss(lg, Progress(step=step, steps=1000)), by_epochs)
+    assert [Progress(step=s, steps=4, epochs=2).epoch for s in (0, 1, 2, 3, 4, 9)] == [1, 1, 2, 2, 2, 2]
+    assert Progress(step=3, steps=4, epoch=7).epoch == 7
+    assert Progress(step=3).epoch == 1
+
+
 def test_progress_takes_no_numbers_without_names() -> None:
     """``Progress(1, 3)`` looks like epoch 1 of 3, and was step 1 of epoch 3."""
     with pytest.raises(TypeError, match="positional"):
@@ -156,3 +168,20 @@ def test_progress_outside_training_is_refused(wrong: dict[str, int]) -> None:
 def test_a_step_wise_schedule_needs_the_number_of_steps() -> None:
     with pytest.raises(ValueError, match=r"needs Progress\(steps=number of steps\)"):
         _ = Progress(step=3).step_fraction
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_row_weights_of_half_precision_count_as_the_same_numbers_in_float32(dtype: torch.dtype) -> None:
+    """The sum of 70,000 ones is infinite in float16, and 256 stays 256 in bfloat16."""
+    n = 70_000
+    z, t, y = torch.randn(n, 3), torch.randn(n, 3), torch.randint(3, (n,))
+    weight = torch.rand(n).to(dtype)
+    for given in (weight, torch.ones(n, dtype=dtype)):
+        found, expected = (fr.methods.kd().loss(Logits(z, t, y, weight=w)) for w in (given, given.float()))
+        assert torch.equal(found, expected)
+        maps = [x.T.reshape(1, 3, 280, 250) for x in (z, t)]
+        two = [
+            fr.methods.kd().loss(fr.rows.pixels(*maps, y.reshape(1, 280, 250), weight=w.reshape(1, 280, 250)))
+            for w in (given, given.float())
+        ]
+        assert torch.equal(*two)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fractionate.config.data import Data
 from fractionate.config.run import Network, Run
+from fractionate.export.folder import export_run
 from fractionate.probe.measure import evaluate_run
 from fractionate.runs import origin
 from fractionate.runs.checkpoint import read_checkpoint, sealed
@@ -269,6 +270,29 @@ def test_code_of_ones_own_network_that_changed_is_said_and_recorded(tmp_path: Pa
     with pytest.warns(UserWarning, match="other code of its networks"):
         summary = run_in_folder(run, tmp_path / "run", resume=True)
     assert [list(change["fields"]) for change in summary["changes"]] == [["code"]]
+
+
+def test_code_that_changed_behind_a_finished_run_is_said_and_not_shipped_under_its_numbers(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "from fractionate.models import create\n\n\ndef net(num_classes):\n"
+        "    return create('convnet_8_16', num_classes=num_classes)\n"
+    )
+    run, folder, out = tiny("ce", student=Network(f"{code}:net")), tmp_path / "run", StringIO()
+    run_in_folder(run, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_in_folder(run, folder, resume=True)
+    evaluate_run(folder, Console(file=out, width=500))
+    assert "the code of" not in out.getvalue()
+    code.write_text(code.read_text() + "\n# another activation\n")
+    with pytest.warns(UserWarning, match=r"taken as it is, but the code of .*mine\.py:net is not what it was"):
+        run_in_folder(run, folder, resume=True)
+    evaluate_run(folder, Console(file=out, width=500))
+    assert "mine.py:net is not what it was trained with" in out.getvalue()
+    with pytest.raises(ValueError, match=r"is not what it was trained with.*put the code back"):
+        export_run(folder, tmp_path / "exported", console=Console(file=out))
+    assert not (tmp_path / "exported").exists()
 
 
 def test_weights_in_a_teachers_folder_are_known_again(tmp_path: Path) -> None:

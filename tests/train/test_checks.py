@@ -20,7 +20,7 @@ from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
-from fractionate.train.checks import check_classes, check_rates
+from fractionate.train.checks import check_answers, check_rates
 from tests.train.runs import teacher_file, tiny
 
 
@@ -186,15 +186,6 @@ def test_checking_draws_nothing_and_moves_nothing(run: Run) -> None:
     assert training.student.training
 
 
-@pytest.mark.parametrize(("last", "said"), [(nn.Sigmoid(), "sigmoids"), (nn.Identity(), "")])
-def test_a_teacher_whose_answers_all_lie_between_0_and_1_is_said(
-    last: nn.Module, said: str, run: Run, recwarn: pytest.WarningsRecorder
-) -> None:
-    check_classes(really_prepare(run, teacher=nn.Sequential(linear(10), last)))
-    words = [str(warning.message) for warning in recwarn if "between 0 and 1" in str(warning.message)]
-    assert (len(words) == 1 and said in words[0]) if said else not words
-
-
 def test_a_run_whose_rate_is_0_from_beginning_to_end_is_refused(run: Run, tmp_path: Path) -> None:
     """A warm-up from 0 that lasts for the whole of a run of one epoch."""
     rate = LearningRate(warmup_epochs=1, warmup_start=0.0)
@@ -223,3 +214,43 @@ def test_a_course_of_the_rate_that_fits_the_run_is_not_spoken_of(run: Run, rate:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))
+
+
+class InPlace(nn.Module):
+    """Normalises the batch that it is given, and not a copy of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(x.sub_(1).div_(0.25))
+        return logits
+
+
+@pytest.mark.parametrize("what", ["student", "teacher"])
+def test_a_network_that_changes_the_pictures_of_the_other_one_is_refused(
+    what: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, **{what: InPlace()})
+    refused(run, tmp_path, r"changes the pictures that it is given, in place .*x = x\.clone\(\) first")
+
+
+def ending_in(layer: nn.Module, scale: float) -> nn.Module:
+    net = linear(10)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(scale)
+    return nn.Sequential(net, layer)
+
+
+def test_a_teacher_that_ends_in_sigmoids_is_said_and_an_untrained_one_is_not(run: Run) -> None:
+    def said(teacher: nn.Module) -> bool:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            check_answers(really_prepare(run, teacher=teacher))
+        return any("seems to end in sigmoids" in str(one.message) for one in found)
+
+    assert said(ending_in(nn.Sigmoid(), 50.0))
+    assert not said(ending_in(nn.Identity(), 50.0))
+    assert not said(ending_in(nn.Hardsigmoid(), 1e-3))  # all near a half, as untrained logits may be

@@ -26,7 +26,7 @@ from ..models import Description, Preprocessing, switched
 from ..models.preprocessing import Shown
 from ..report.summary import summary_of
 from ..runs.folder import CONFIG, SUMMARY, RunFolder
-from ..runs.origin import student_problem
+from ..runs.origin import code_problem, student_problem
 from ..train.networks import build
 from ..train.pixels import said_by
 from ..train.sources import evaluation_source
@@ -229,6 +229,8 @@ def export_run(
     facts, run = target.summary(), target.config()
     if problem := student_problem(facts, folder):
         raise ValueError(f"{problem}, and the numbers of its model card would not be theirs: put that file back")
+    if problem := code_problem(facts, run):
+        raise ValueError(f"{problem}, and the numbers of its model card would not be its own: put the code back")
     net, description, images = _network(run, target, said_by(facts))
     with _whole(out) as draft:
         written = [FORMATS[format][0](net, description, images, draft) for format in chosen]

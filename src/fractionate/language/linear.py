@@ -15,7 +15,7 @@ from ..losses import SampledLogits, TopLogits
 from ..methods.method import Method
 from ..methods.streams import merged_streams
 from ..rows import Logits, Progress, can_look
-from ..rows.checks import check_tensor, check_weight, labels_from, values_from
+from ..rows.checks import check_tensor, check_weight, labels_from, weights_from
 from .sums import linear_sums
 from .teachers import Head, Teacher, check_teacher, flat_teacher, on_sampled_logits, on_top_logits
 
@@ -40,7 +40,7 @@ class LinearRows:
         for name, x in (("hidden", hidden), ("weight", weight)):
             check_tensor("linear loss", name, x)
         target = labels_from(target, hidden)
-        row_weight = None if row_weight is None else values_from("row_weight", row_weight, hidden)
+        row_weight = None if row_weight is None else weights_from("row_weight", row_weight, hidden)
         _check_shapes(hidden, weight, bias, target, row_weight)
         self.method, self.head = method, head
         self.weight = head.cut("the student's", weight)

@@ -206,7 +206,8 @@ def adkd(
     """
     check_positive("adkd", temperature=temperature)
     check_not_negative("adkd", alpha=alpha)
-    check_numbers("adkd", gamma_start=gamma_start, gamma_end=gamma_end, beta_max=beta_max)
+    check_not_negative("adkd", gamma_start=gamma_start, gamma_end=gamma_end)
+    check_numbers("adkd", beta_max=beta_max)
     if beta_max < 1:
         raise ValueError(f"adkd: beta_max limits a ratio of at least 1, got {beta_max!r}")
     choose("kl direction", kl, KLS)

@@ -231,6 +231,8 @@ class Method:
     def with_args(self, **changes: Any) -> Method:
         """The same method built with some arguments changed, its own or those of the method it wraps.
 
+        What it learns (``module``) stays the same parameters, as trained as they are.
+
         Example:
             >>> import fractionate as fr
             >>> fr.methods.dkd(beta=2).with_args(temperature=2)
@@ -243,7 +245,12 @@ class Method:
                 f"{self.name}: was not made by a function of fractionate.methods, so its arguments are not known "
                 f"here; call the function that made it again, with {', '.join(changes) or 'other arguments'} changed"
             )
-        return self.origin.again(changes)
+        made = self.origin.again(changes)
+        if self.module is not None and made.module is not None:
+            for name, parameter in self.module.named_parameters():
+                place, _, last = name.rpartition(".")
+                made.module.get_submodule(place)._parameters[last] = parameter
+        return made
 
 
 def sum_of(values: list[Tensor]) -> Tensor:

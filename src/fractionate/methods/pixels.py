@@ -65,7 +65,8 @@ def pixel_losses(
     """
     where = "pixel_losses"
     _check(where, method, chunk)
-    maps = fitted_maps(where, student, teacher, target, resize=resize, labels=labels, weight=weight)
+    options: dict[str, Any] = {"ignore_index": ignore_index, "resize": resize, "labels": labels, "weight": weight}
+    maps = fitted_maps(where, student, teacher, target, **options)
     if maps[2] is None:
         raise ValueError(f"{where}: target is None; for pixels without labels take method.loss(fr.rows.pixels(...))")
     return _losses(method, PixelMaps(maps[0], maps[1].detach(), maps[2], ignore_index, maps[3]), progress, merge, chunk)

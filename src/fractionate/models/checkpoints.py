@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import is_zipfile
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._files import expanded
 
+Role = Literal["student", "teacher"]
 # Keys under which files keep their state dict. Where several are there the first counts: the weights themselves before
 # their average, the student before other networks.
 WRAPPERS = (
@@ -40,7 +41,7 @@ class OtherHead(ValueError):
     """Weights whose last layer knows another number of classes, while all others fit."""
 
 
-def load_checkpoint(net: nn.Module, path: str | Path, *, new_head: bool = False) -> None:
+def load_checkpoint(net: nn.Module, path: str | Path, *, new_head: bool = False, role: Role = "student") -> None:
     """Fill ``net`` with the weights of a file; every tensor must find its place.
 
     Understands ``.safetensors``; and others, read by ``torch.load(weights_only=True)``: a bare state dict, or one under
@@ -53,6 +54,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_head: bool = False)
         net: network to fill, in place.
         path: file.
         new_head: leave the last layer as it is where the file's knows another number of classes.
+        role: whose weights are taken where a file of a distillation holds both networks.
 
     Raises:
         FileNotFoundError: no such file.
@@ -72,7 +74,7 @@ def load_checkpoint(net: nn.Module, path: str | Path, *, new_head: bool = False)
     """
     path = expanded(path)
     own = net.state_dict()
-    state = _fitted(own, _unwrap(_read(path), path), path)
+    state = _fitted(own, _of(role, _unwrap(_read(path), path, role)), path)
     heads = _heads(own, state)
     if not (new_head and heads):
         _check(own, state, path)
@@ -135,11 +137,12 @@ def _not_weights(head: bytes) -> str:
     return ""
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(content: Any, path: Path, role: Role) -> dict[str, Tensor]:
     """The tensors of the innermost mapping that a known key, or the only one with tensors alone, leads to."""
     given = content
+    keys = WRAPPERS if role == "student" else ("teacher", "teacher_state_dict", *WRAPPERS)
     for _ in range(DEEPEST):
-        inner = _inside(content) if isinstance(content, Mapping) else None
+        inner = _inside(content, keys) if isinstance(content, Mapping) else None
         content = content if inner is None else inner
     tensors = _tensors(content)
     if not tensors:
@@ -148,8 +151,15 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _inside(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    for key in WRAPPERS:
+def _of(role: Role, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A teacher's tensors alone, where their keys tell them from a student's; else all of them."""
+    bare = _bare(state)
+    own = {bare[k].removeprefix("teacher."): v for k, v in state.items() if bare[k].startswith("teacher.")}
+    return own if own and role == "teacher" else state
+
+
+def _inside(content: Mapping[Any, Any], keys: Sequence[str]) -> Mapping[Any, Any] | None:
+    for key in keys:
         if isinstance(content.get(key), Mapping) and content[key]:
             return content[key]
     for depth in (0, DEEPEST):  # what holds tensors itself comes before what holds them further down
@@ -273,6 +283,8 @@ def _check_kind(name: str, own: Tensor, given: Tensor, path: Path) -> None:
     """Numbers that copying would bend (complex to real, whole to fractional), or that are not there."""
     if given.layout != torch.strided or given.is_meta:
         raise ValueError(f"{path}: {name!r} is no plain tensor ({given.layout}, {given.device}); save it as one")
+    if name.endswith(COUNTED):
+        return  # cast with the weights, and read by no network that has a momentum
     if given.is_floating_point() != own.is_floating_point():
         raise ValueError(f"{path}: {name!r} is {given.dtype}, expected {own.dtype}; save floating-point weights")
 

@@ -60,8 +60,20 @@ def run_on(net: nn.Module, images: Tensor, what: str = "network") -> Any:
             raise  # a sentence already
         raise ValueError(
             f"the {what} {name_of(net)}{_precision(net)}{', in training mode,' if net.training else ''} cannot take "
-            f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): {in_words(error)}"
+            f"images {list(images.shape)} ({str(images.dtype).removeprefix('torch.')}): "
+            f"{_other_channels(net, images) or in_words(error)}"
         ) from error
+
+
+def _other_channels(net: nn.Module, images: Tensor) -> str:
+    """In words, that a network's first convolution takes pictures of another kind; empty if it does not."""
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or images.ndim != 4 or first.in_channels == images.shape[1]:
+        return ""
+    kinds = {1: "grey pictures", 3: "colour pictures"}
+    takes, given = (kinds.get(n, f"{n} channels") for n in (first.in_channels, images.shape[1]))
+    others = {1: "convnet_16_32_64", 3: "resnet8, vgg8, timm:NAME"}.get(images.shape[1])
+    return f"it takes {takes}, and these are {given}; name another network{f' ({others})' if others else ''}"
 
 
 def pick_logits(output: Any, what: str = "network") -> Float[Tensor, "n c"]:

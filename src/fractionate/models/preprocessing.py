@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._choices import choose
+from .._choices import check_scale, choose
 from .._files import expanded
 from .._typing import Float
+from .processors import processor
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 INTERPOLATIONS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
@@ -62,6 +62,7 @@ class Preprocessing:
         choose("interpolation", self.interpolation, INTERPOLATIONS)
         if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(f"Preprocessing: one mean and one std > 0 per channel, got {self.mean} and {self.std}")
+        check_scale("Preprocessing", self.mean, self.std)
         if (self.size and (len(self.size) != 2 or min(self.size) < 1)) or not 0 < self.crop_pct <= 1:
             raise ValueError(
                 f"Preprocessing: size is (height, width) and crop_pct in (0, 1], got {self.size}, {self.crop_pct}"
@@ -246,32 +247,12 @@ def _of_transformers(net: nn.Module, folder: str) -> Preprocessing | None:
     path = expanded(folder) / "preprocessor_config.json"
     if not path.is_file():
         return None
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        resized, cropped = _size(said.get("size")), _size(said.get("crop_size"))
-        size = cropped if cropped and said.get("do_center_crop", True) else resized
-        normalised = said.get("do_normalize", True)
-        return Preprocessing(
-            size=size,
-            mean=tuple(said["image_mean"]) if normalised else (0.0, 0.0, 0.0),
-            std=tuple(said["image_std"]) if normalised else (1.0, 1.0, 1.0),
-            interpolation=_interpolation(said.get("resample", 2)),
-            crop_pct=min(1.0, said.get("crop_pct") or (min(size) / min(resized) if size and resized else 1.0)),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} does not say how pictures are prepared ({type(error).__name__}: {error})") from error
+    said = processor(path)
+    return Preprocessing(**{**said, "interpolation": _interpolation(said["interpolation"])})
 
 
 # A new library is one more row; the function takes the network and its name there.
 OF_LIBRARIES = {"timm": _of_timm, "torchvision": _of_torchvision, "hf": _of_transformers}
-
-
-def _size(said: Any) -> tuple[int, int] | None:
-    """Height and width in any of the forms that transformers writes."""
-    if isinstance(said, Mapping):
-        side = said.get("shortest_edge")
-        return (int(said.get("height", side)), int(said.get("width", side)))
-    return (int(said), int(said)) if said else None
 
 
 def _interpolation(said: Any) -> Interpolation:

@@ -26,7 +26,7 @@ from ..models.foreign import pick_logits, run_on
 from ..models.preprocessing import Shown, shown
 from ..optim import stream_grads
 from ..runs.folder import RunFolder
-from ..runs.origin import student_problem
+from ..runs.origin import code_problem, student_problem
 from ..tasks import Evaluation
 from ..tasks.classification import measure
 from ..train.device import fixed_threads, place
@@ -125,7 +125,7 @@ def probe_run(folder: Path, settings: Run, console: Console) -> Probed:
     """
     target = RunFolder(folder)
     facts, trained = target.summary(), target.config()
-    if problem := student_problem(facts, folder):
+    for problem in filter(None, (student_problem(facts, folder), code_problem(facts, trained))):
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     seen = facts.get("images") or {}
     classes = len(seen.get("classes") or ()) or _classes_of(target, trained)

@@ -21,7 +21,7 @@ from ..models import logits_of, preprocessing_of, switched
 from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
-from ..runs.origin import student_problem, teacher_problem
+from ..runs.origin import code_problem, student_problem, teacher_problem
 from ..train.device import autocast, fixed_threads, place
 from ..train.health import check_weights
 from ..train.networks import build
@@ -115,7 +115,8 @@ def predict_pictures(
         if not picture.is_file():
             raise FileNotFoundError(f"there is no picture {picture}")
     without = _no_teacher(run)
-    problems = [problem for problem in (student_problem(facts, folder), teacher_problem(facts, run)) if problem]
+    asked = (student_problem(facts, folder), code_problem(facts, run), teacher_problem(facts, run))
+    problems = [problem for problem in asked if problem]
     student = _net(replace(run.student, checkpoint=str(target.student)), said_by(facts), frame, run)
     teacher = None
     if run.teacher is not None and without is None:

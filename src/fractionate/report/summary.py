@@ -54,7 +54,8 @@ class Summary:
     ``last``, ``best`` and ``teacher_last`` are values of the headline; ``agreement`` is in percent, ``ece`` a fraction,
     ``seconds`` wall-clock time of training, ``backward_passes`` the number per step. None stands for "not recorded".
     ``schema`` numbers the layout of the folder, 0 where none was written down. ``weights`` and ``sureness`` are what
-    the run's momenta made of its weights, and what its teacher said about training images.
+    the run's momenta made of its weights, and what its teacher said about training images. ``measured_on`` is a digest
+    of the test images.
     """
 
     method: str
@@ -83,6 +84,7 @@ class Summary:
     schema: int = 0
     weights: Weights | None = None
     sureness: Sureness | None = None
+    measured_on: str | None = None
 
 
 def read_text(file: Path, most: int) -> str:
@@ -142,7 +144,13 @@ def summary_of(file: Path, raw: Mapping[str, Any]) -> Summary:
         schema=read.whole("schema") or 0,
         weights=weights_of(raw.get("effective_weights")),
         sureness=sureness_of(raw.get("teacher_facts")),
+        measured_on=_measured_on(raw.get("made_of")),
     )
+
+
+def _measured_on(made: object) -> str | None:
+    found = made.get("test") if isinstance(made, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def parse_object(file: Path, text: str, line: int | None = None) -> dict[str, Any]:

@@ -235,6 +235,7 @@ def _notes(rows: Sequence[Row], taught: Sequence[RunRecord]) -> Iterable[str]:
                 metric = here[0].headline
                 yield f"Rows learnt from {len(scores)} teachers {name}: {', '.join(scores)} {metric.label}."
         yield from _ahead(here)
+        yield from _measured_apart(here)
         yield from _mixed(here)
 
 
@@ -255,6 +256,18 @@ def _ahead(rows: Sequence[Row]) -> Iterable[str]:
             f"The cosine of the learning rate was an epoch ahead before schema 1, its last epoch at rate 0: so it was "
             f"in {', '.join(old[True])}, and not in {', '.join(old[False])}. Compare runs of one release."
         )
+
+
+def _measured_apart(rows: Sequence[Row]) -> Iterable[str]:
+    """Runs of one seed whose test images were others: of folders that grew or changed between them."""
+    seen: dict[int, dict[str, list[str]]] = {}
+    for row in rows:
+        for one in row.group.summaries:
+            if one.measured_on is not None:
+                seen.setdefault(one.seed, {}).setdefault(one.measured_on, []).append(row.label)
+    if apart := next((found for found in seen.values() if len(found) > 1), None):
+        sides = " and ".join(", ".join(labels) for labels in apart.values())
+        yield f"The test images of {sides} are not the same: their difference may come from the images alone."
 
 
 def _mixed(rows: Sequence[Row]) -> Iterable[str]:

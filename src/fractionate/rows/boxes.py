@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._spoken import spoken
 from .._typing import Float
-from .checks import can_look, check_tensor, labels_from, values_from
+from .checks import can_look, check_tensor, labels_from, values_from, weights_from
 from .logits import Logits
 
 SIDES = 4  # left, top, right, bottom
@@ -124,7 +124,7 @@ def _check_same(where: str, student: Tensor, teacher: Tensor) -> None:
 
 
 def _per_anchor(where: str, weight: Any, shape: torch.Size, student: Tensor) -> Tensor:
-    found = values_from("weight", weight, student)
+    found = weights_from("weight", weight, student)
     if found.shape != shape:
         raise ValueError(f"{where}: weight must be {list(shape)}, one per anchor, got {list(found.shape)}")
     return found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+SAME = 1e-3  # by which soft labels of two views may differ: rounding, in half precision too
 # How deep we are in torch.func's transforms, None outside; inside vmap no tensor has values of its own.
 _level = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", lambda: None)
 
@@ -54,6 +55,12 @@ def values_from(name: str, values: Any, like: Tensor) -> Tensor:
         raise ValueError(
             f"Logits: {name} must be a tensor or an array of numbers, got {_kind(values)}; give torch.as_tensor(...)"
         ) from error
+
+
+def weights_from(name: str, values: Any, like: Tensor) -> Tensor:
+    """As :func:`values_from`; in float32 where they are of half precision, in which their sum would overflow."""
+    weights = values_from(name, values, like)
+    return weights.float() if weights.dtype in (torch.float16, torch.bfloat16) else weights
 
 
 def check_tensor(where: str, name: str, logits: Any) -> None:
@@ -166,22 +173,34 @@ def check_like(name: str, logits: Tensor, student: Tensor) -> None:
 
 
 def check_view(name: str, labels: Tensor | None, target: Tensor | None) -> None:
-    """A second view has the labels of the rows, where both have hard ones (looked at on CPU only)."""
-    if labels is None or target is None or labels is target or labels.shape != target.shape or labels.ndim != 1:
+    """A second view has the labels of the rows (looked at on CPU only)."""
+    if labels is None or target is None or labels is target or labels.shape != target.shape:
         return
-    if can_look(labels) and can_look(target) and not torch.equal(labels, target):
-        row = int((labels != target).nonzero()[0, 0])
-        raise ValueError(
-            f"Logits: row {row} of the {name} has the label {int(labels[row])}, and {int(target[row])} here; both "
-            f"views are of the same images in the same order"
-        )
+    if not can_look(labels) or not can_look(target) or torch.equal(labels, target):
+        return
+    row = int((labels != target).nonzero()[0, 0])
+    if labels.ndim == 1:
+        differ = f"has the label {int(labels[row])}, and {int(target[row])} here"
+    elif float((labels[row] - target[row]).abs().max()) > SAME:
+        differ = "has other soft labels than here"
+    else:
+        return
+    raise ValueError(f"Logits: row {row} of the {name} {differ}; both views are of the same images in the same order")
 
 
-def check_regions(regions: Tensor, student: Tensor) -> None:
-    """Every row has the same number of regions, at least one."""
+def check_regions(regions: Tensor, student: Tensor, labels: Tensor | None = None, target: Tensor | None = None) -> None:
+    """Every row has the same number of regions, at least one, and they have its label."""
     (rows, classes), (n, c) = regions.shape, student.shape
     if classes != c or (n and (rows % n or not rows)) or (rows and not n):
         raise ValueError(f"Logits: regions must be [n * r, c] with n={n}, c={c}, got {[rows, classes]}")
+    if labels is None or target is None or not n or labels.ndim != target.ndim or len(labels) != rows:
+        return
+    if can_look(labels) and can_look(target) and labels.ndim == 1:
+        wanted = target.repeat_interleave(rows // n)
+        if not torch.equal(labels, wanted):
+            row = int((labels != wanted).nonzero()[0, 0])
+            differ = f"has the label {int(labels[row])} and its row {int(wanted[row])}"
+            raise ValueError(f"Logits: region {row} {differ}: regions lie row by row, all of the first row first")
 
 
 # -- values ----------------------------------------------------------------------------------
@@ -248,7 +267,7 @@ def weights_for(where: str, weight: Any, target: Tensor | None, student: Tensor)
     """One weight per label, or per position of the student where there are no labels."""
     if weight is None:
         return None
-    weight = values_from("weight", weight, student)
+    weight = weights_from("weight", weight, student)
     shape = _positions(student) if target is None else target.shape
     if weight.shape != shape:
         raise ValueError(f"{where}: weight must be {list(shape)}, one per label, got {list(weight.shape)}")

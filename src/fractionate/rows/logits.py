@@ -22,8 +22,8 @@ from .checks import (
     labels_from,
     plain,
     same_memory,
-    values_from,
     warn_of_probabilities,
+    weights_from,
 )
 
 
@@ -87,8 +87,8 @@ class Logits:
         target = labels_from(self.target, self.student)
         if target is not None:
             check_target(target, self.student)
-        weight = None if self.weight is None else values_from("weight", self.weight, self.student)
-        known = None if self.label_weight is None else values_from("label_weight", self.label_weight, self.student)
+        weight = None if self.weight is None else weights_from("weight", self.weight, self.student)
+        known = None if self.label_weight is None else weights_from("label_weight", self.label_weight, self.student)
         for name, values in {"weight": weight, "label_weight": known, **self.extra}.items():
             check_per_row(name, values, self.student)
         check_weight(weight)
@@ -98,7 +98,7 @@ class Logits:
                 check_like(name, view.student, self.student)
                 check_view(name, view.target, target)
         if self.regions is not None:
-            check_regions(self.regions.student, self.student)
+            check_regions(self.regions.student, self.student, self.regions.target, target)
         teacher, ranking = plain(self.teacher.detach()), None if self.ranking is None else plain(self.ranking)
         teachers = tuple(map(plain, map(Tensor.detach, self.teachers)))
         warn_of_probabilities("student", self.student)

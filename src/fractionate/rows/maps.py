@@ -17,6 +17,7 @@ from .checks import check_classes, check_same, labels_for, weights_for
 from .logits import Logits, without
 
 Labels = Literal["aligned", "published"]
+VOID = 255  # the field's label of a pixel that has none, and no class where there are fewer
 
 
 @spoken
@@ -46,7 +47,7 @@ def pixels(
 
     Raises:
         ValueError: teacher or labels are not of the student's images or classes, or of another shape than the scaling
-            of a picture makes: turned round, cut or padded.
+            of a picture makes: turned round, cut or padded; more than 255 classes under ``ignore_index=255``.
 
     Example:
         >>> import torch
@@ -54,7 +55,9 @@ def pixels(
         >>> pixels(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), y).rows
         3
     """
-    maps = fitted_maps("rows.pixels", student, teacher, target, resize=resize, labels=labels, weight=weight)
+    maps = fitted_maps(
+        "rows.pixels", student, teacher, target, ignore_index=ignore_index, resize=resize, labels=labels, weight=weight
+    )
     flat = [x.movedim(1, -1).flatten(0, 2) for x in maps[:2]]
     small = [None if x is None else x.flatten() for x in maps[2:]]
     return without(ignore_index, flat[0], flat[1], small[0], small[1])
@@ -66,6 +69,7 @@ def fitted_maps(
     teacher: Float[Tensor, "b c h2 w2"],
     target: Any,
     *,
+    ignore_index: int | None,
     resize: bool,
     labels: Labels,
     weight: Tensor | None,
@@ -76,6 +80,11 @@ def fitted_maps(
         raise ValueError(
             f"{where}: expected logits [b, c, h, w] twice and labels [b, h, w], got "
             f"{list(student.shape)}, {list(teacher.shape)}, {None if target is None else list(target.shape)}"
+        )
+    if ignore_index == VOID < student.shape[1] and target is not None:
+        raise ValueError(
+            f"{where}: ignore_index={VOID} is one of these {student.shape[1]} classes; give pixels without a label "
+            f"another number, such as -1, and name it: ignore_index=-1 (None, if all have one)"
         )
     check_same(where, "images", student.shape[:1], teacher.shape[:1], None if target is None else target.shape[:1])
     check_classes(where, student.shape[1], teacher.shape[1], "[:, :{}]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -62,22 +63,28 @@ class Progress:
 
     Args:
         step: optimizer steps done, from 0.
-        epoch: current epoch, from 1 (as in the published schedules).
+        epoch: current epoch, from 1 (as in the published schedules); if not given, that in which ``step`` of ``steps``
+            lies, and 1 where there are no ``steps``.
         epochs: number of epochs of the run.
-        steps: number of steps of the run, if known (needed by step-wise schedules only).
+        steps: number of steps of the run, if known; a loop that counts in steps alone gives it and ``step``.
 
     Example:
+        >>> Progress(step=500, steps=1000).epoch  # of 240, as published runs have
+        121
         >>> Progress(epoch=121, epochs=241).fraction
         0.5
     """
 
     step: int = 0
-    epoch: int = 1
+    epoch: int = cast("int", None)  # an int from here on
     epochs: int = 240
     steps: int | None = None
 
     @spoken
     def __post_init__(self) -> None:
+        if cast("int | None", self.epoch) is None:
+            among = min(self.step * self.epochs // self.steps, self.epochs - 1) if self.steps else 0
+            object.__setattr__(self, "epoch", 1 + max(0, among))
         if self.step < 0 or self.epoch < 1 or self.epochs < 1:
             raise ValueError(
                 f"Progress: step counts from 0, epoch from 1 and epochs is at least 1, got "

@@ -192,7 +192,7 @@ def check_teacher(facts: Any, run: Run, folder: Path) -> None:
 
 
 def say_other_images(facts: Any, run: Run, summary: Path) -> None:
-    """Warn where a finished run is taken as it is though its folder of images holds others by now.
+    """Warn where a finished run is taken as it is though its own code, or its folder of images, is another by now.
 
     The images are read only where a file or a folder is younger than the run, so that this costs a look at the files.
 
@@ -201,6 +201,8 @@ def say_other_images(facts: Any, run: Run, summary: Path) -> None:
         run: the config that is asked for.
         summary: the file that was written last.
     """
+    if problem := code_problem(facts, run):
+        warnings.warn(f"{summary.parent} is finished and taken as it is, but {problem}", stacklevel=4)
     folder, then = summary.parent, {name: _made_of(facts, name) for name in ("train", "test")}
     if not run.data.root or not all(then.values()):
         return
@@ -264,6 +266,15 @@ def teacher_problem(facts: Any, run: Run) -> str | None:
         return None
     where = run.teacher.checkpoint or run.teacher.name
     return f"{where} is not the teacher of this run any more (its SHA-256 is another one)"
+
+
+def code_problem(facts: Any, run: Run) -> str | None:
+    """In words, that the networks' own code has changed since the run was finished; ``None`` if it has not."""
+    then, now = _made_of(facts, "code"), _code_digest(run)
+    if then is None or now in (None, then):
+        return None
+    names = " or ".join(n.name for n in (run.student, run.teacher) if n and code_of(n.name))
+    return f"the code of {names} is not what it was trained with: the same weights may be another network by now"
 
 
 def images_problem(facts: Any, source: Source) -> str | None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._terminal import one_line
 from ..runs.folder import RunFolder
 from ..runs.stop import Stop, Stopped
 
@@ -230,6 +232,7 @@ def _send(pipe: Connection, what: object) -> None:
 def _serve(pipe: Connection, options: Options, train: Train, threads: int) -> None:
     """What a worker process does: train one unit after the other."""
     torch.set_num_threads(threads)
+    warnings.showwarning = _said
     orders: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     stopping = threading.Event()
     threading.Thread(target=_follow, args=(pipe, orders, stopping), daemon=True).start()
@@ -239,6 +242,11 @@ def _serve(pipe: Connection, options: Options, train: Train, threads: int) -> No
                 train(order, options, pipe.send, stop)
         except BaseException as error:
             _send(pipe, Failure.of(error))
+
+
+def _said(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as the command itself would say it."""
+    print(f"fractionate: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def _next(orders: queue.SimpleQueue[Unit | None]) -> Unit | None:

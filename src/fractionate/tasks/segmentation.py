@@ -116,7 +116,7 @@ class Segmentation:
         target = batch.target.where(labelled(batch.target, s.ignore, main.shape[1]), s.ignore)
         resize = s.logits == "labels"
         own, other, truth, _ = fitted_maps(
-            "task.maps", main, given, target, resize=resize, labels=s.labels, weight=None
+            "task.maps", main, given, target, ignore_index=None, resize=resize, labels=s.labels, weight=None
         )
         assert truth is not None
         return PixelMaps(own, other.detach(), truth, s.ignore)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
 from ..kernels import OtherK
-from ..models import Ask, classes_of, copy_of, switched
+from ..models import classes_of, copy_of, switched
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
@@ -23,6 +23,7 @@ from .optimizer import factor
 from .pixels import check_seen
 
 FEW = 8  # images that a method is tried on
+SPREAD = 0.5  # of the answers of sigmoids that have learnt; logits of a network that has not lie closer together
 SURE = 3.0  # standard deviations below chance from which a teacher is not just unlucky
 
 Need = Literal["config", "data", "networks", "teacher"]
@@ -43,11 +44,15 @@ def check_finite(training: Training) -> None:
         check_weights("teacher", teacher)
 
 
-def _say_probabilities(teacher: nn.Module, images: Tensor, ask: Ask) -> None:
+def check_answers(training: Training) -> None:
     """Warn of a teacher that ends in a softmax or sigmoids; rows of a softmax on a CPU are named by the losses."""
-    with torch.no_grad():
-        logits = ask(switched(teacher, False), images, "teacher")
-    if not bool(((logits > 0) & (logits < 1)).all()):
+    if (teacher := teacher_net(training)) is None:
+        return
+    images, state = next(iter(training.test.batches(1))).at(slice(0, FEW)).images, random_state()
+    with torch.no_grad(), autocast(training.run, images.device):  # its weights may be kept for that alone
+        logits = asking(training.task)(switched(teacher, False), images, "teacher")
+    set_random_state(state)
+    if not bool(((logits >= 0) & (logits <= 1)).all()) or float(logits.max() - logits.min()) < SPREAD:
         return
     summed = bool(((logits.double().sum(1) - 1).abs() < 2e-2).all())
     if summed and images.device.type == "cpu":
@@ -63,15 +68,18 @@ def _say_probabilities(teacher: nn.Module, images: Tensor, ask: Ask) -> None:
 def check_classes(training: Training) -> None:
     """Refuse networks whose number of logits is not the data's number of classes."""
     classes = training.train.num_classes
-    batch = next(iter(training.test.batches(1)))
-    few = batch.at(slice(0, 2))
-    state, ask = random_state(), asking(training.task)
+    few = next(iter(training.test.batches(1))).at(slice(0, 2))
+    state, ask, before = random_state(), asking(training.task), few.images._version
     found = {"student": classes_of(training.student, few.images, "student", trained=True, ask=ask)}
     if (teacher := teacher_net(training)) is not None:
         with autocast(training.run, few.images.device):  # its weights may be kept for that alone
             found["teacher"] = classes_of(teacher, few.images, "teacher", ask=ask)
-            _say_probabilities(teacher, batch.at(slice(0, FEW)).images, ask)
     set_random_state(state)
+    if few.images._version != before:
+        raise ValueError(
+            "student or teacher changes the pictures that it is given, in place (x.sub_(...), x[:] = ...), so that the "
+            "other network would see what it left: let it work on a copy (x = x.sub(...), or x = x.clone() first)"
+        )
     for what, count in found.items():
         if count != classes:
             raise ValueError(f"the {what} gives {count} logits per image, the data have {classes} classes")
@@ -230,7 +238,7 @@ BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
     "config": (check_accumulation, check_rates),
     "data": (check_labels, check_unlabelled, check_batches, check_shares),
     "networks": (check_finite, check_classes, check_method),
-    "teacher": (check_seen, check_teacher),
+    "teacher": (check_seen, check_answers, check_teacher),
 }
 BEFORE_A_TEACHER: tuple[Need, ...] = ("config", "data", "networks")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
@@ -18,7 +19,14 @@ REMEDY = (
 )
 
 
-def build(config: Network, num_classes: int, *, new_head: bool = False, classes: Sequence[str] = ()) -> nn.Module:
+def build(
+    config: Network,
+    num_classes: int,
+    *,
+    new_head: bool = False,
+    classes: Sequence[str] = (),
+    role: Literal["student", "teacher"] = "student",
+) -> nn.Module:
     """The network, filled from its checkpoint if it has one.
 
     Args:
@@ -27,6 +35,7 @@ def build(config: Network, num_classes: int, *, new_head: bool = False, classes:
         new_head: pretrained weights for other classes get a new last layer, which knows nothing yet.
         classes: their names; a detector's weights for all of COCO's categories are taken for those of them that the
             data have (:func:`fractionate.models.categories.of_coco`).
+        role: whose weights are taken where a checkpoint holds a student's and a teacher's.
 
     Raises:
         OtherHead: a ValueError: weights for another number of classes.
@@ -47,7 +56,7 @@ def build(config: Network, num_classes: int, *, new_head: bool = False, classes:
     )
     if config.checkpoint:
         try:
-            load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained)
+            load_checkpoint(net, config.checkpoint, new_head=new_head and config.pretrained, role=role)
         except OtherHead:
             if not of_coco(net, config.checkpoint, classes):
                 raise
@@ -57,7 +66,7 @@ def build(config: Network, num_classes: int, *, new_head: bool = False, classes:
 def build_teacher(config: Network, num_classes: int, classes: Sequence[str] = ()) -> nn.Module:
     """As :func:`build`; weights for other classes teach nothing, and what makes teachers of them is said."""
     try:
-        return build(config, num_classes, classes=classes)
+        return build(config, num_classes, classes=classes, role="teacher")
     except OtherHead as error:
         raise OtherHead(f"{error}; {REMEDY}") from error
 
