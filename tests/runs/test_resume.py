@@ -38,9 +38,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 
 def stop_after(steps: int) -> Stop:
-    """Asks to stop after so many steps; the first question is asked before training."""
+    """Asks to stop after so many steps; the first two questions are asked before training."""
     questions = itertools.count()
-    return Stop(elsewhere=lambda: next(questions) >= steps)
+    return Stop(elsewhere=lambda: next(questions) > steps)
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], bytes, dict[str, Any]]:

@@ -68,6 +68,15 @@ def test_a_signal_after_the_last_step_lets_the_run_finish(tmp_path: Path) -> Non
     assert facts["epochs"] == 1
 
 
+def test_who_asks_to_stop_while_the_pictures_are_read_finds_nothing_written(tmp_path: Path) -> None:
+    """The same command begins anew then; a folder with a run of no step would have been in its way."""
+    asked = iter((False, True))
+    with pytest.raises(Stopped) as stopped:
+        run_in_folder(tiny("ce"), tmp_path / "run", stop=Stop(elsewhere=lambda: next(asked)))
+    assert stopped.value.reason == "SIGTERM"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_used_up_budget_stops_between_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     clock = sys.modules["fractionate.runs.stop"].time

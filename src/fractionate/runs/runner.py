@@ -140,6 +140,8 @@ def in_turns(
     loop = Loop(prepare(run, common=common), common) if common else Loop(prepare(run))
     run = loop.training.run
     check_training(loop.training, teacher_at_least)
+    if reason := _first(world.everyones(stop.reason)):  # asked while pictures were read: nothing is written yet
+        raise Stopped(reason)
     with ExitStack() as held:
         world.on_main(lambda: held.enter_context(target.locked()))
         if resume and (done := world.on_main(lambda: _finished(target, run))):  # by another run meanwhile
