@@ -35,6 +35,7 @@ def _allocation() -> Study:
         "is chosen for every arm alone, on the validation part.",
         retuned(arms, "optimizer.lr", RATES),
         tuple(contrasts),
+        tuning_seeds=5,
     )
 
 
