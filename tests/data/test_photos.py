@@ -6,9 +6,11 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -252,6 +254,20 @@ def test_broken_photos_are_named_or_counted(root: Path, tmp_path: Path) -> None:
         both(tmp_path / "photos", skip_broken=True)
     with pytest.raises(ValueError, match=r"00\.jpg"):
         readable([bad], Bounded(8), keep([bad], Bounded(8), tmp_path / "cache"))
+
+
+def test_a_worker_that_ends_without_a_word_is_told_all_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that ends raises an EOFError, which has no text."""
+
+    class Ends:
+        def __iter__(self) -> Iterator[Any]:
+            yield from ()
+            raise EOFError
+
+    source, _ = both(root, workers=1, batch_size=2)
+    monkeypatch.setattr(source._loading, "_started", Ends)
+    with pytest.raises(ChildProcessError, match=r"loads photos has ended \(EOFError\)"):
+        list(source.batches(1))
 
 
 def test_a_worker_that_is_killed_ends_the_epoch_in_one_line(root: Path) -> None:

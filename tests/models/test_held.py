@@ -17,7 +17,8 @@ from fractionate.models.dense import OnlyMaps, is_dense, main_and_auxiliary, pic
 from fractionate.models.exported import Description, Exported
 from fractionate.models.libraries import _fits, _three_by_three, _with_head_of
 from fractionate.models.plain import small_linear
-from fractionate.models.preprocessing import Preprocessing, Shown, _of_transformers, _size, from_plain, shown, shown_of
+from fractionate.models.preprocessing import Preprocessing, Shown, _of_transformers, from_plain, shown, shown_of
+from fractionate.models.processors import _size
 from fractionate.models.token import token_logits
 
 RULE = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))

@@ -242,9 +242,9 @@ class _Loading:
             yield from coming
         except (RuntimeError, OSError, EOFError) as error:
             self.loader = None
+            said = next(iter(printable(error).splitlines()), type(error).__name__)  # EOFError has no words
             raise ChildProcessError(
-                f"a process that loads photos has ended ({printable(error).splitlines()[0]}); if memory ran out, take "
-                f"fewer of them (data.workers)"
+                f"a process that loads photos has ended ({said}); if memory ran out, take fewer of them (data.workers)"
             ) from error
 
     def _started(self) -> Any:
