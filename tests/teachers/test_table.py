@@ -191,6 +191,21 @@ def test_kept_logits_may_enter_a_backward_pass() -> None:
     assert torch.equal(z.grad, weak)
 
 
+class Noisy(nn.Module):
+    """Drops what it likes, in evaluation too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+@pytest.mark.parametrize("first", [nn.BatchNorm2d(1, track_running_stats=False), Noisy()])
+def test_a_teacher_whose_answer_hangs_on_more_than_the_image_is_not_kept(first: nn.Module) -> None:
+    """Of an image the table has one answer, for whatever batch it comes in."""
+    net = nn.Sequential(first, nn.Flatten(), nn.Linear(SIDE * SIDE, CLASSES))
+    with pytest.raises(ValueError, match=r"depends on the others in its batch.*use teacher_table=off"):
+        TeacherTable(net, source())
+
+
 def test_without_a_variant_there_is_nothing_to_read() -> None:
     batch, said = next(source().batches(1)), "are augmented by more than that; use teacher_table=off"
     with pytest.raises(ValueError, match=f"the images of this batch {said}"):

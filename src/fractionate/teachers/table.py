@@ -159,7 +159,15 @@ class TeacherTable:
         return logits.float().clone()
 
     def _classes(self) -> int:
-        return self._live(self.source.form(torch.tensor([0]), 0)).shape[1]
+        """The number of logits, of a teacher that answers to an image alone as it does beside others."""
+        few = self.source.form(torch.arange(min(PROBES, self.source.count)), 0)
+        alone, beside = self._live(few[:1]), self._live(few)[:1]
+        if float((alone - beside).abs().max()) > 1e-2 * float(beside.abs().max()):
+            raise ValueError(
+                "the teacher's answer to an image depends on the others in its batch, as that of batch norms without "
+                "running statistics does, or on chance: its logits cannot be kept; use teacher_table=off"
+            )
+        return alone.shape[1]
 
     def _probe(self) -> None:
         """Compare a few rows that were there with the network: code can change where weights and layers do not."""
