@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,11 @@ def printable(text: str, encoding: str = "utf-8", *, terminal: bool = False) -> 
 def one_line(text: object) -> str:
     """The text on one line, harmless on any terminal."""
     return printable(" ".join(str(text).split()))
+
+
+def say(message: object, *_: object, **__: object) -> None:
+    """One line on standard error; also as ``warnings.showwarning``, which gives more than the message."""
+    print(f"fractionate: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def in_time(seconds: float) -> str:

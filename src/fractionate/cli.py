@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from ._choices import unknown
-from ._terminal import Steady, one_line
+from ._terminal import Steady, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,18 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if out.failure is not None and not lasting and code == 0:
             code = NO_READER if out.failure.errno == errno.EPIPE else BAD_INPUT
             if code == BAD_INPUT:
-                _say(f"standard output cannot be written: {out.failure.strerror}")
+                say(f"standard output cannot be written: {out.failure.strerror}")
         err.end()
     return code
 
 
 def _goes_on(failure: OSError) -> None:
-    _say(f"standard output cannot be written ({failure.strerror}); the work goes on without it")
-
-
-def _say(message: object) -> None:
-    """One line on standard error."""
-    print(f"fractionate: {one_line(message)}", file=sys.stderr, flush=True)
+    say(f"standard output cannot be written ({failure.strerror}); the work goes on without it")
 
 
 def _answer(words: list[str]) -> int:
@@ -88,14 +83,14 @@ def _answer(words: list[str]) -> int:
         command = _parse(words)
         return 0 if command is None else _run(command, ("fractionate", *words))
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return 130
     except (ValueError, ArithmeticError, ImportError, OSError) as error:
-        _say(error)
+        say(error)
     except SystemExit as end:  # of a module that was imported for its network
-        _say(f"a module that this command has loaded ends the program (sys.exit, code {end.code})")
+        say(f"a module that this command has loaded ends the program (sys.exit, code {end.code})")
     except BaseException as error:  # of somebody else's code, which may raise what it likes
-        _say(_fault(error, words))
+        say(_fault(error, words))
     return BAD_INPUT
 
 
@@ -114,9 +109,6 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     if timeout is None and launched() > 1:
         raise ValueError(f"{words[1]} runs in one process; of all commands only train divides its work over many")
 
-    def say(message: Warning | str, *_: object, **__: object) -> None:
-        _say(message)
-
     try:
         with warnings.catch_warnings():
             warnings.showwarning = say
@@ -125,11 +117,11 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
     except Elsewhere:
         return BAD_INPUT
     except PeerLost as lost:
-        _say(lost)
+        say(lost)
         return PEER_LOST
     except Stopped as stopped:
         if speaks():
-            _say(stopped.told(hasattr(command, "resume")))
+            say(stopped.told(hasattr(command, "resume")))
         return 0 if restarts() else stopped.exit_code  # torchrun would take any other code for a failure
     return 0
 

@@ -24,15 +24,16 @@ def processor(path: Path) -> dict[str, Any]:
         mean, std = _normalised(said)
         enlarged = 256 / 224 if _kind(said).startswith("Levit") else 1.0  # what its processor makes of its size
         share = said.get("crop_pct") or (min(size) / (enlarged * min(resized)) if size and resized else 1.0)
-        how = said.get("resample", 2)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = {"size": size, "mean": mean, "std": std, "crop_pct": min(1.0, share)}
+        found["interpolation"] = said.get("resample", 2)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} does not say how pictures are prepared ({type(error).__name__}: {error})") from error
     if said.get("do_flip_channel_order"):
         raise ValueError(
             f"{path} wants blue, green, red in place of red, green, blue, which is not done here: name a function of "
             f"yours, module:function, whose network turns the channels round"
         )
-    return {"size": size, "mean": mean, "std": std, "interpolation": how, "crop_pct": min(1.0, share)}
+    return found
 
 
 def _kind(said: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from ..methods import effective_weights
 from ..methods.catalog import METHODS, WRAPPERS, describe
 from ..methods.effective import said
 from ..runs.folder import RunFolder
-from ..runs.origin import code_problem, images_problem, student_problem, teacher_problem
+from ..runs.origin import images_problem, problems
 from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
@@ -146,8 +146,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
     """
     target = RunFolder(folder)
     facts, run = target.summary(), target.config()
-    asked = (student_problem(facts, folder), code_problem(facts, run), teacher_problem(facts, run))
-    for problem in filter(None, asked):
+    for problem in problems(facts, run, folder):
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     teacher = run.teacher
     if teacher is not None and (missing := no_weights(teacher)):

@@ -21,7 +21,7 @@ from ..models import logits_of, preprocessing_of, switched
 from ..models.preprocessing import Shown, shown
 from ..pictures.heads import need_pillow
 from ..runs.folder import RunFolder
-from ..runs.origin import code_problem, student_problem, teacher_problem
+from ..runs.origin import problems
 from ..train.device import autocast, fixed_threads, place
 from ..train.health import check_weights
 from ..train.networks import build
@@ -115,8 +115,7 @@ def predict_pictures(
         if not picture.is_file():
             raise FileNotFoundError(f"there is no picture {picture}")
     without = _no_teacher(run)
-    asked = (student_problem(facts, folder), code_problem(facts, run), teacher_problem(facts, run))
-    problems = [problem for problem in asked if problem]
+    told = problems(facts, run, folder)
     student = _net(replace(run.student, checkpoint=str(target.student)), said_by(facts), frame, run)
     teacher = None
     if run.teacher is not None and without is None:
@@ -124,12 +123,12 @@ def predict_pictures(
     with fixed_threads(run.threads):
         found = list(_asked(student, teacher, pictures, frame, run, min(top, len(frame.classes))))
     if as_json:
-        for problem in problems:
+        for problem in told:
             warnings.warn(problem, stacklevel=2)
         text = json.dumps([said.plain() for said in found], indent=1)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
-        _print(found, [*problems, *([without] if without else [])], console)
+        _print(found, [*told, *([without] if without else [])], console)
     return found
 
 

@@ -277,6 +277,11 @@ def code_problem(facts: Any, run: Run) -> str | None:
     return f"the code of {names} is not what it was trained with: the same weights may be another network by now"
 
 
+def problems(facts: Any, run: Run, folder: Path) -> list[str]:
+    """In words, what of a finished run's networks is not what it was: weights, own code, the teacher's weights."""
+    return [*filter(None, (student_problem(facts, folder), code_problem(facts, run), teacher_problem(facts, run)))]
+
+
 def images_problem(facts: Any, source: Source) -> str | None:
     """In words, why test images are not those that the finished run was measured on; ``None`` if they are."""
     then, now = _made_of(facts, "test"), fingerprint_of(source)

@@ -29,6 +29,7 @@ SIGNALS: dict[int, Reason] = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM"
 if hasattr(signal, "SIGHUP"):  # systems without terminals of this kind have none
     SIGNALS[signal.SIGHUP] = "SIGHUP"
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+UNBEGUN = "before training began"
 NOTICE = b"\nfractionate: stopping after this step; once more ends it at once\n"
 
 
@@ -40,7 +41,7 @@ class Stopped(Exception):
         where: how far it got, in words.
     """
 
-    def __init__(self, reason: Reason, where: str = "before training began") -> None:
+    def __init__(self, reason: Reason, where: str = UNBEGUN) -> None:
         super().__init__(reason, where)
         self.reason, self.where = reason, where
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import traceback
 import warnings
@@ -22,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._terminal import one_line
+from .._terminal import say
 from ..runs.folder import RunFolder
-from ..runs.stop import Stop, Stopped
+from ..runs.stop import UNBEGUN, Stop, Stopped
 
 if TYPE_CHECKING:
     from .jobs import Job, Listener, Options
@@ -134,9 +133,10 @@ class Crew:
             worker.pipe.close()
 
     def judge(self, stop: Stop) -> None:
-        """Raise the first failure; a stop has the reason that this process knows."""
+        """Raise the first failure; a stop has the reason that this process knows, and a place if any run has one."""
+        stops = [error for error in self.failures if isinstance(error, Stopped)]
         faults = [error for error in self.failures if not isinstance(error, Stopped)]
-        for error in [*faults, *self.failures][:1]:
+        for error in [*faults, *sorted(stops, key=lambda stop: stop.where == UNBEGUN)][:1]:
             if isinstance(error, Stopped):
                 raise Stopped(stop.reason or error.reason, error.where)
             raise error
@@ -232,7 +232,7 @@ def _send(pipe: Connection, what: object) -> None:
 def _serve(pipe: Connection, options: Options, train: Train, threads: int) -> None:
     """What a worker process does: train one unit after the other."""
     torch.set_num_threads(threads)
-    warnings.showwarning = _said
+    warnings.showwarning = say
     orders: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
     stopping = threading.Event()
     threading.Thread(target=_follow, args=(pipe, orders, stopping), daemon=True).start()
@@ -242,11 +242,6 @@ def _serve(pipe: Connection, options: Options, train: Train, threads: int) -> No
                 train(order, options, pipe.send, stop)
         except BaseException as error:
             _send(pipe, Failure.of(error))
-
-
-def _said(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as the command itself would say it."""
-    print(f"fractionate: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def _next(orders: queue.SimpleQueue[Unit | None]) -> Unit | None:

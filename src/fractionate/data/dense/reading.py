@@ -155,7 +155,6 @@ def _size(image: Image.Image) -> tuple[int, int]:
 
 
 def _rgb(image: Image.Image, mask: Place, size: tuple[int, int]) -> Tensor:
-    check_depth(image)
     turned = upright(image)
     return rgb(image if turned is not image and _drawn_before(image, turned, mask, size) else turned)
 
