@@ -219,6 +219,33 @@ def test_crowds_boxes_without_area_and_images_without_boxes_are_counted(tmp_path
     assert all(bool((p.boxes[:, 6] == 0).any()) for p in pictures.found)
 
 
+def _as_text(part: str, said: dict[str, Any]) -> None:
+    for one in said["annotations"]:
+        one["image_id"], one["category_id"] = str(one["image_id"]), f"{one['category_id']:03d}"
+    if part == "train":
+        for one in said["images"]:
+            one["id"] = str(one["id"])
+
+
+def test_ids_that_a_tool_wrote_as_text_are_the_numbers_they_spell(tmp_path: Path) -> None:
+    plain, text = trees.coco(tmp_path / "plain"), trees.coco(tmp_path / "text", change=_as_text)
+    for part in ("train", "test"):
+        one, two = annotated(str(plain), part), annotated(str(text), part)
+        assert [p.place.name for p in one.found] == [p.place.name for p in two.found]
+        assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(one.found, two.found, strict=True))
+
+
+def test_images_with_numbers_and_with_names_as_ids_may_stand_in_one_file(tmp_path: Path) -> None:
+    def named(part: str, said: dict[str, Any]) -> None:
+        number, said["images"][0]["id"] = said["images"][0]["id"], "first"
+        for one in said["annotations"]:
+            one["image_id"] = "first" if one["image_id"] == number else one["image_id"]
+
+    plain, mixed = trees.coco(tmp_path / "plain"), trees.coco(tmp_path / "mixed", change=named)
+    boxes = [{p.place.name: p.boxes.tolist() for p in annotated(str(root), "train").found} for root in (plain, mixed)]
+    assert boxes[0] == boxes[1]
+
+
 def _set(path: str, value: Any) -> Any:
     def change(part: str, said: dict[str, Any]) -> None:
         *parents, last = path.split(".")
@@ -237,6 +264,8 @@ def _set(path: str, value: Any) -> Any:
         ("images.0.height", 47, "48 x 64 pixels and the annotations say 47 x 64"),
         ("images.1.id", 0, "same id"),
         ("annotations.0.image_id", 77, "names the image 77"),
+        ("annotations.0.image_id", [0], "names the image"),
+        ("annotations.0.category_id", {"id": 1}, "names the category"),
         ("annotations.0.category_id", 2, "names the category 2"),
         ("annotations.0.bbox", [1, 2, 3], "has the bbox"),
         ("annotations.0.bbox", [1, 2, float("nan"), 4], "has the bbox"),

@@ -147,22 +147,37 @@ def _read(base: Place, file: Place) -> Pictures:
     try:
         names = {int(c["id"]): str(c["name"]) for c in categories}
         label = {known: i + 1 for i, known in enumerate(sorted(names))}
-        sizes = {im["id"]: (int(im["height"]), int(im["width"])) for im in images}
-        files = {im["id"]: str(im["file_name"]) for im in images}
+        sizes = {_id(im["id"]): (int(im["height"]), int(im["width"])) for im in images}
+        files = {_id(im["id"]): str(im["file_name"]) for im in images}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name(file)}: an image or a category lacks a field or has a wrong one ({error!r})"
         ) from error
     if len(sizes) != len(images) or len(names) != len(categories):
         raise ValueError(f"{name(file)}: two images or two categories have the same id; ids must differ")
+    for one in annotations:
+        one["image_id"], one["category_id"] = _id(one.get("image_id")), _id(one.get("category_id"))
     lines, empty = _lines(file, annotations, label, sizes)
     check_boxes(file, annotations, sizes)
     places = _places(base, file, files)
     none = torch.zeros(0, 7)
-    found = [Picture(places[i], sizes[i], torch.tensor(lines[i]) if i in lines else none) for i in sorted(sizes)]
+    found = [
+        Picture(places[i], sizes[i], torch.tensor(lines[i]) if i in lines else none) for i in sorted(sizes, key=_by_id)
+    ]
     if not found:
         raise ValueError(f"{name(file)} names no image; look at the file")
     return Pictures(tuple(found), tuple(names[k] for k in sorted(names)), {"boxes without area": empty})
+
+
+def _id(said: Any) -> int | str:
+    """An id as it is compared: some tools write the numbers as text, in one of the lists or in all."""
+    text = str(said)
+    return int(text) if text.isdecimal() else text
+
+
+def _by_id(known: int | str) -> tuple[bool, int | str]:
+    """Numbers in their order, and text after them."""
+    return isinstance(known, str), known
 
 
 def _lines(
@@ -172,7 +187,7 @@ def _lines(
     lines: dict[Any, list[list[float]]] = {}
     empty = 0
     for one in annotations:
-        box, image, category = one.get("bbox"), one.get("image_id"), one.get("category_id")
+        box, image, category = one.get("bbox"), one["image_id"], one["category_id"]
         which = f"{name(file)}: annotation {printable(one.get('id'))}"
         if image not in sizes:
             raise ValueError(f"{which} names the image {printable(image)}, which is not in the list of images")
