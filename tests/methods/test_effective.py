@@ -155,3 +155,27 @@ def test_the_default_presses_twice_as_hard_as_anything_released_and_is_warned_of
 def test_the_line_says_weights_and_where_decay_is():
     line = said(fr.methods.effective_weights(fr.methods.deepkd(fr.methods.dkd(beta=8))))
     assert all(words in line for words in ("nontarget 320 (base 80)", "task 40 (base 10)", "buffer of task"))
+
+
+@pytest.mark.parametrize(
+    ("method", "warned"),
+    [
+        (fr.methods.deepkd(fr.methods.dkd()), True),
+        (fr.methods.reweighted(fr.methods.deepkd(fr.methods.dkd())), True),
+        (fr.methods.deepkd(fr.methods.kd(nontarget=8.0)), True),
+        (fr.methods.deepkd(fr.methods.kd()), False),
+        (fr.methods.dkd(beta=40.0), False),  # heavy, and no stream's doing
+        (fr.methods.deepkd(fr.methods.dkd(), normalize_gain=True), False),
+    ],
+    ids=str,
+)
+def test_streams_and_their_control_are_warned_of_where_they_press_harder_than_what_was_released(method, warned):
+    text = warning_of(fr.methods.effective_weights(method), lr=0.05)
+    assert (text is not None) == warned
+    if text is not None and len(method.streams) == 1:
+        assert "give a weight of at most" in text
+
+
+def test_what_kd_adds_to_its_non_targets_counts():
+    plain, heavy = (fr.methods.effective_weights(fr.methods.deepkd(fr.methods.kd(nontarget=x))) for x in (0.0, 8.0))
+    assert heavy.pressure(0.05)[0] == pytest.approx(9 * plain.pressure(0.05)[0])

@@ -50,6 +50,29 @@ def test_facts_are_those_of_the_formula(temperature, k):
     assert found.weights("dkd")["beta"] == pytest.approx(1 - found.label_soft + share * found.relations, rel=1e-3)
 
 
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_the_group_of_the_smallest_has_the_mass_of_the_smallest(k):
+    logits = 3 * torch.randn(17, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    small, rest = (fr.teacher_facts(logits, k=n, largest=x) for n, x in ((k, False), (8 - k, True)))
+    assert small.top_mass == pytest.approx(1 - rest.top_mass)
+    assert small.top_relations == pytest.approx(rest.rest_relations)
+
+
+def test_on_z_scores_all_but_what_is_at_temperature_1_is_of_z_scores():
+    logits = 3 * torch.randn(17, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 5
+    target = torch.arange(17) % 8
+    scores = (logits - logits.mean(1, keepdim=True)) / logits.std(1, keepdim=True)
+    raw, there, found = (
+        fr.teacher_facts(z, target, temperature=2, k=3, standardized=s)
+        for z, s in ((logits, False), (scores, False), (logits, True))
+    )
+    for name in ("label", "modes", "accuracy"):
+        assert getattr(found, name) == getattr(raw, name)
+    for name in ("label_soft", "relations", "top_mass", "top_relations", "rest_relations"):
+        assert getattr(found, name) == pytest.approx(getattr(there, name), rel=1e-5)
+    assert "at T 2 of z-scores" in str(found)
+
+
 def certain(classes, rest=0.0):
     """A teacher that interpolates: label at 200, the others at ``rest``."""
     y = torch.arange(classes)
@@ -93,8 +116,18 @@ def test_weights_are_divided_by_the_gain_of_the_stream():
 
 
 def test_facts_refuse_what_they_cannot_read():
-    for wrong in ({"logits": torch.zeros(0, 5)}, {"logits": torch.zeros(2, 2)}, {"temperature": 0.0}, {"k": 0}):
-        with pytest.raises(ValueError, match="teacher_facts"):
+    for wrong in (
+        {"logits": torch.zeros(0, 5)},
+        {"logits": torch.zeros(2, 2)},
+        {"logits": torch.full((2, 5), torch.nan)},
+        {"temperature": 0.0},
+        {"k": 0},
+        {"k": 2.5},
+        {"k": "auto", "largest": False},
+        {"target": torch.tensor([0, 5])},
+        {"target": torch.tensor([0, -1])},
+    ):
+        with pytest.raises((ValueError, TypeError), match="teacher_facts"):
             fr.teacher_facts(**{"logits": torch.zeros(2, 5), **wrong})
     with pytest.raises(ValueError, match="give numbers"):
         fr.teacher_facts(torch.zeros(2, 5)).weights("dist")

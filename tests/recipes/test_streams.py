@@ -9,11 +9,13 @@ from fractionate.config.files import override
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network
 from fractionate.methods.effective import LARGEST
+from fractionate.papers.method import read_method
 from fractionate.papers.rows import rows
 from fractionate.papers.weights import pressure, released, remark
 from fractionate.recipes import RECIPES, placed
 from fractionate.recipes.streams import usual
 from fractionate.studies.usual import controls
+from fractionate.train.allocation import allocation, check_control
 
 
 def made(text, recipe="cifar100", teacher="resnet32x4", student=None, changes=()):
@@ -50,6 +52,22 @@ def test_elsewhere_the_streams_add_no_weight_to_the_non_targets(recipe, teacher,
     heavy, light = ({e.component: e.effective for e in x.components}["nontarget"] for x in (found, plain))
     assert heavy == pytest.approx(light, rel=1e-3)
     assert "divided by 4" in remark
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: f"{row.teacher}-{row.student}")
+def test_the_rule_of_the_published_code_has_the_released_configuration(row):
+    run, remark = made("deepkd(rule=published-code)", teacher=row.teacher, student=row.student)
+    wanted, found = read_method(row).spec.build(), run.method.build()
+    assert found.momenta(0.9, merge=False) == wanted.momenta(0.9, merge=False)
+    for name in ("temperature", "ce_weight", "alpha", "beta"):
+        assert found.origin.core.value(name) == wanted.origin.core.value(name)
+    assert "target's momentum" not in remark
+
+
+def test_on_imagenet_the_temperature_comes_with_the_weights_that_were_released_for_it():
+    run, _ = made("deepkd", "imagenet", "torchvision:resnet34", "torchvision:resnet18")
+    assert (run.method.args["beta"], run.method.args["temperature"]) == (1, 1)
+    assert run.method.build().momenta(0.9, merge=False)["nontarget"] == pytest.approx(0.95)
 
 
 def test_a_shift_that_is_given_decides_the_divisor():
@@ -95,10 +113,52 @@ def test_no_recipe_shows_streams_that_press_harder_than_anything_released():
                 assert pressure(run) <= LARGEST * 1.001 or name == "imagenet"
 
 
+def drafts(*changes):
+    """A function of a method that returns its run, with changes."""
+    return lambda spec: override(placed("cifar100").student(spec, Network("resnet32x4")), changes)
+
+
 def test_every_streamed_method_has_its_controls_once():
     specs = [MethodSpec.parse(t) for t in ("kd", "kd+deepkd", "kd+deepkd+reweighted", "dkd(beta=2)+dot")]
-    assert [str(s) for s in controls(specs)] == ["kd+deepkd(normalize_gain=True)", "dkd(beta=2)+dot+reweighted"]
-    assert controls(controls(specs)) == []
+    found = controls(specs, drafts())
+    assert [str(s) for s in found] == ["kd+deepkd(normalize_gain=True)", "dkd(beta=2)+dot+reweighted"]
+    assert controls(found, drafts()) == []
+
+
+@pytest.mark.parametrize("text", ["dkd+deepkd", "kd+deepkd", "kd+dot", "dkd+deepkd(rule=published-code)"])
+@pytest.mark.parametrize("momentum", [0.9, 0.8])
+def test_a_control_has_the_weights_of_its_streams_at_the_momentum_of_the_run(text, momentum):
+    draft = drafts(f"optimizer.momentum={momentum}")
+    control = controls([MethodSpec.parse(text)], draft)[0]
+    streams, plain = (
+        {e.component: e.effective for e in allocation(draft(spec)).components}
+        for spec in (MethodSpec.parse(text), control)
+    )
+    assert plain == pytest.approx(streams)
+    check_control(draft(control))
+
+
+def test_a_control_for_another_momentum_is_refused_with_the_words_for_this_one():
+    draft = drafts("optimizer.momentum=0.8")
+    with pytest.raises(ValueError, match=r"write dkd\+deepkd\+reweighted\(momentum=0.8\)"):
+        check_control(draft(MethodSpec.parse("dkd+deepkd+reweighted")))
+
+
+def test_under_adamw_the_method_without_streams_is_the_control():
+    draft = lambda spec: placed("vit").student(spec, Network("torchvision:resnet50"))  # noqa: E731
+    assert [str(s) for s in controls([MethodSpec.parse("dkd+deepkd")], draft)] == ["dkd"]
+    with pytest.raises(ValueError, match="momentum of a stream changes no weight"):
+        check_control(draft(MethodSpec.parse("dkd+deepkd+reweighted")))
+
+
+@pytest.mark.parametrize(
+    "pair", [("deepkd", "deepkd+reweighted"), ("deepkd(delta=0.05)", "deepkd(delta=0.05)+reweighted")]
+)
+def test_deepkd_and_its_control_are_given_the_same_weights_by_a_recipe(pair):
+    for teacher, student in (("vgg13", "vgg8"), ("resnet56", "resnet8")):
+        streams, control = (made(text, teacher=teacher, student=student)[0] for text in pair)
+        assert control.method.args == streams.method.args
+        check_control(control)
 
 
 def test_reconstructed_rows_say_that_nobody_published_their_weights():

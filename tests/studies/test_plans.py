@@ -30,7 +30,7 @@ from fractionate.studies.display import Lines, _place
 from fractionate.studies.jobs import Event, Job, Options, run_jobs
 from fractionate.studies.pace import Pace, paced
 from fractionate.studies.plan import Arm, Contrast, Study, Teaching, against, beside, cost, retuned
-from fractionate.studies.questions import announced
+from fractionate.studies.questions import STUDIES, announced
 from fractionate.studies.shipped import _make_room, _newer
 from fractionate.studies.sides import TUNING, Setting, Side, _folder
 from fractionate.studies.turns import Surroundings, _note, _turn_of
@@ -114,8 +114,11 @@ def test_controls_take_over_what_validation_chose() -> None:
 
 
 def test_controls_beside_methods_are_those_that_are_missing() -> None:
+    def run_of(spec: MethodSpec) -> Run:
+        return Run(student=Network("resnet8"), teacher=Network("resnet20"), method=spec)
+
     def of(*texts: str) -> list[str]:
-        return [str(spec) for spec in controls([MethodSpec.parse(text) for text in texts])]
+        return [str(spec) for spec in controls([MethodSpec.parse(text) for text in texts], run_of)]
 
     assert of("kd", "dkd+lskd") == []
     assert of("kd+deepkd(normalize_gain=True)") == []
@@ -219,6 +222,21 @@ def test_an_arm_begins_with_the_weights_of_the_value_that_was_chosen() -> None:
     here = side(study(*arms))
     here.chosen["a"] = "4"
     assert here.job(arms[1], "", 3).run.student.checkpoint == "out/a=4/seed-3/student.safetensors"
+
+
+def test_the_study_of_ratios_states_the_windows_that_its_runs_fill() -> None:
+    plan = STUDIES["gsnr"]
+    here = side(plan, setting=Setting())
+    filled: dict[str, set[tuple[int, int]]] = {}
+    for arm in plan.arms:
+        run = here.job(arm, "", 0).run
+        alone = replace(run, student=tiny().student, teacher=None, method=tiny("ce").method)
+        steps = run.epochs * len(prepare(alone).train)
+        assert run.monitors.gsnr_window
+        phase = next(word for word in ("frozen", "early", "middle", "late") if word in arm.name)
+        filled.setdefault(phase, set()).add((steps // run.monitors.gsnr_window, run.monitors.gsnr_window))
+    assert filled == {"early": {(1, 10)}, "middle": {(5, 20)}, "late": {(15, 20)}, "frozen": {(2, 20)}}
+    assert "1 window of 10 steps early, 5 of 20 in the middle, 15 late, and 2 where frozen" in plan.about
 
 
 # -- times -----------------------------------------------------------------------------------------

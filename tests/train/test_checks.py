@@ -20,7 +20,7 @@ from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
-from fractionate.train.checks import check_answers, check_rates
+from fractionate.train.checks import check_answers, check_ema, check_rates
 from tests.train.runs import teacher_file, tiny
 
 
@@ -214,6 +214,20 @@ def test_a_course_of_the_rate_that_fits_the_run_is_not_spoken_of(run: Run, rate:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))
+
+
+@pytest.mark.parametrize(("ema", "spoken"), [(0.9999, True), (0.5, False), (None, False)])
+def test_an_average_that_will_hold_the_untrained_weights_still_is_spoken_of(
+    run: Run, ema: float | None, spoken: bool
+) -> None:
+    training = really_prepare(replace(run, ema=ema))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_ema(training)
+    assert bool(caught) == spoken
+    if caught:
+        usable = float(str(caught[0].message).partition("at most ema=")[2].split(",")[0])
+        assert 0 < usable ** (len(training.train) * run.epochs) <= 0.05
 
 
 class InPlace(nn.Module):

@@ -13,7 +13,8 @@ from fractionate.models import logits_of
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.train import facts as module
-from fractionate.train.facts import facts_of, plain_batches
+from fractionate.train.allocation import allocation, gain_of_rest
+from fractionate.train.facts import facts_of, plain_batches, settled
 
 PIXELS = torch.arange(40 * 36, dtype=torch.int64).remainder(251).to(torch.uint8).view(40, 1, 6, 6)
 
@@ -27,6 +28,34 @@ def tiny(method="dkd(weights=auto)", **changes):
     data = Data(labels_per_class=4, batch_size=20, shift=1)
     net, spec = Network("convnet_4_8"), MethodSpec.parse(method)
     return Run(student=net, teacher=net, method=spec, data=data, epochs=1, device="cpu", threads=1, **changes)
+
+
+READ = {
+    "kd+lskd": (2.0, True),
+    "dkd(temperature=3)+lskd(temperature=null)": (3.0, True),
+    "kd+lskd+dot": (2.0, True),
+    "dkd(temperature=3)+deepkd": (3.0, False),
+}
+
+
+@pytest.mark.parametrize("text", READ)
+def test_the_facts_are_at_the_temperature_and_of_the_rows_that_the_method_reads(text):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))
+    found = facts_of(tiny(text), net, images(), logits_of)
+    assert (found.temperature, found.standardized) == READ[text]
+
+
+@pytest.mark.parametrize("text", ["dkd(weights=auto)+deepkd", "dkd(weights=auto)+dot", "kd(weights=auto)+dot"])
+def test_weights_from_the_teacher_are_as_effective_in_streams_as_in_their_control(text):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))
+    found = facts_of(tiny(text), net, images(), logits_of)
+    runs = [settled(tiny(method), found) for method in (text, f"{text}+reweighted")]
+    assert runs[0].method.args == runs[1].method.args
+    heavy, plain = ({e.component: e.effective for e in allocation(run).components} for run in runs)
+    assert plain == pytest.approx(heavy)
+    alone = settled(tiny(text.partition("+")[0]), found).method.args
+    for name in MethodSpec.parse(text).unsettled:
+        assert runs[0].method.args[name] == pytest.approx(alone[name] / gain_of_rest(runs[0]), rel=1e-3)
 
 
 def test_images_are_shown_without_augmentation_whatever_training_does():

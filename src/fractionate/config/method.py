@@ -139,6 +139,19 @@ class MethodSpec:
         """
         return tuple(name for name in AUTO[self.name] if name not in self.args) if self._auto else ()
 
+    @property
+    def in_streams(self) -> MethodSpec:
+        """Without ``reweighted`` around it: the method whose gains that control takes for weights.
+
+        Example:
+            >>> str(MethodSpec.parse("kd+deepkd+reweighted").in_streams)
+            'kd+deepkd'
+        """
+        last = len(self.wrappers)
+        while last and self.wrappers[last - 1].name == "reweighted":
+            last -= 1
+        return replace(self, wrappers=self.wrappers[:last])
+
     def with_usual(self, usual: Mapping[str, Value]) -> MethodSpec:
         """With the usual arguments where none are given, and none are left to ``weights="auto"``.
 

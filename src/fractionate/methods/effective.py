@@ -31,7 +31,7 @@ class Effective:
         component: its name.
         stream: the gradient stream that it is in.
         role: task, target or nontarget, where it has one.
-        weight: largest weight during training.
+        weight: largest weight of a row during training.
         momentum: coefficient of the stream.
         gain: steps of a constant gradient, in multiples of the learning rate times the gradient.
         base_weight: weight in the method without streams.
@@ -91,10 +91,14 @@ class Allocation:
 
         Where no component says that it is about the non-targets, all but the task's count.
         """
-        given = [e for e in self.components if e.role == "nontarget"]
-        found = given or [e for e in self.components if e.role is None and e.component != "task"]
-        largest = max(found, key=lambda e: e.weight * e.ratio, default=None)
+        largest = max(self.distilled, key=lambda e: e.weight * e.ratio, default=None)
         return None if largest is None else (largest.weight * largest.ratio * lr, largest)
+
+    @property
+    def distilled(self) -> list[Effective]:
+        """The components about the non-targets; where none says that it is, all but the task's."""
+        given = [e for e in self.components if e.role == "nontarget"]
+        return given or [e for e in self.components if e.role is None and e.component != "task"]
 
 
 def effective_weights(
@@ -171,8 +175,11 @@ def _of_stream(momenta: Momenta, stream: str, base: float, update: Update, dampe
 
 
 def _largest(method: Method, component: str) -> float:
-    weight = method.parts[component].weight
-    return max(weight(p) for p in (Progress.end(), *(Progress(epoch=e) for e in SEEN)))
+    part, call = method.parts[component], method.origin
+    weight = max(part.weight(p) for p in (Progress.end(), *(Progress(epoch=e) for e in SEEN)))
+    # kd(nontarget=x) weighs its rows by 1 - a + x inside of the component.
+    added = call.core.value("nontarget") if call is not None and part.role == "nontarget" else None
+    return weight * (1 + float(added)) if isinstance(added, int | float) else weight
 
 
 def _plain_weights(method: Method) -> Mapping[str, float]:
@@ -203,20 +210,25 @@ def said(found: Allocation) -> str:
 
 
 def warning_of(found: Allocation, lr: float) -> str | None:
-    """One sentence where the streams press harder than any released CIFAR-100 configuration; else ``None``.
+    """One sentence where streams, or their gains as weights, press harder than any released CIFAR-100 configuration.
 
     Args:
         found: of SGD; a rate of AdamW is not comparable.
         lr: learning rate.
+
+    Returns:
+        ``None`` where they do not, or weigh no more than the method without streams does.
     """
     pressed = found.pressure(lr)
-    if pressed is None or pressed[1].ratio <= 1 or pressed[0] <= LARGEST * (1 + 1e-9):
+    if pressed is None or pressed[0] <= LARGEST * (1 + 1e-9):
         return None
     value, e = pressed
+    if e.effective <= e.base * (1 + 1e-9):  # no stream weighs it more than its method without streams does
+        return None
     smaller = e.weight * LARGEST / value
-    remedy = "normalize_gain=true" if e.stream == "nontarget" else "a smaller delta"
+    remedy = "" if e.ratio <= 1 else "normalize_gain=true, or " if e.stream == "nontarget" else "a smaller delta, or "
     return (
         f"the weight of {e.component} ({e.weight:g}) x the gain of its momentum ({e.ratio:.3g}) x the learning rate "
         f"({lr:g}) is {value:.3g}, above the largest of DeepKD's released CIFAR-100 configurations ({LARGEST:g}); give "
-        f"{remedy}, or a weight of at most {smaller:.2g}"
+        f"{remedy}a weight of at most {smaller:.2g}"
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Float, Int
-from ..losses import knee_k
+from ..losses import knee_k, standardize
 from ..rows.checks import warn_of_probabilities
 
 AUTO: dict[str, tuple[str, ...]] = {"kd": ("nontarget",), "dkd": ("beta",), "gdkd": ("w1", "w2")}
@@ -38,6 +38,8 @@ class TeacherFacts:
         relations: among the classes beside the label, at T: exp(H) - 1.
         top_mass: probability of the k best classes at T.
         top_relations, rest_relations: inside the k best, and inside the others, at T.
+        standardized: whether everything at T is of rows that were z-scored first, as :func:`fractionate.methods.lskd`
+            reads them; what is at temperature 1 is of raw logits in any case.
         spread: of ``label``, ``label_soft`` and ``modes`` over the images, the least, every twentieth part and the
             largest: 21 numbers each, what a page draws.
 
@@ -60,6 +62,7 @@ class TeacherFacts:
     top_mass: float
     top_relations: float
     rest_relations: float
+    standardized: bool = False
     spread: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
     @property
@@ -122,10 +125,10 @@ class TeacherFacts:
 
     def __str__(self) -> str:
         """Confidence in one line."""
-        of = "best class" if self.accuracy is None else "label"
+        of, scored = "best class" if self.accuracy is None else "label", " of z-scores" if self.standardized else ""
         return (
             f"mean probability of the {of} on {self.images} training images {self.label:.3f} at T 1"
-            + (f", {self.label_soft:.3f} at T {self.temperature:g}" if self.temperature != 1 else "")
+            + (f", {self.label_soft:.3f} at T {self.temperature:g}{scored}" if self.temperature != 1 or scored else "")
             + f"; {self.modes:.2f} of {self.classes} classes considered"
         )
 
@@ -137,6 +140,8 @@ def teacher_facts(
     *,
     temperature: float = 4.0,
     k: int | Literal["auto"] = 5,
+    largest: bool = True,
+    standardized: bool = False,
 ) -> TeacherFacts:
     """Facts about a teacher from its logits of training images.
 
@@ -145,21 +150,19 @@ def teacher_facts(
         target: ``[n]`` labels; ``None``: the teacher's best class stands for them.
         temperature: T of the method.
         k: size of gdkd's top group, at most c - 1, or ``"auto"`` for the knee of every row.
+        largest: ``False``: that group has the k smallest logits, as with ``gdkd(largest=False)``.
+        standardized: z-score the rows before T, as ``lskd`` does.
 
     Raises:
-        ValueError: no image, fewer than 3 classes, labels of another length, or k or T out of range.
+        ValueError: no image, fewer than 3 classes, logits that are not finite, labels of another length or that are no
+            classes, or k or T out of range.
 
     Example:
         >>> facts = teacher_facts(torch.zeros(4, 10), torch.tensor([0, 1, 2, 3]))
         >>> round(facts.label, 4), round(facts.modes, 4), facts.confidence
         (0.1, 10.0, 0.0)
     """
-    if logits.ndim != 2 or not len(logits) or logits.shape[1] < 3:
-        raise ValueError(f"teacher_facts: needs logits [n, c] of at least 1 image and 3 classes, got {[*logits.shape]}")
-    if target is not None and target.shape != logits.shape[:1]:
-        raise ValueError(f"teacher_facts: needs one label per row [{len(logits)}], got {[*target.shape]}")
-    if not temperature > 0 or (k != "auto" and k < 1):
-        raise ValueError(f"teacher_facts: needs temperature > 0 and k >= 1, got {temperature!r} and {k!r}")
+    _check(logits, target, temperature, k, largest)
     warn_of_probabilities("logits", logits.detach(), "teacher_facts")
     z, classes = logits.detach().double().cpu(), logits.shape[1]
     k = k if k == "auto" else min(k, classes - 1)
@@ -167,7 +170,8 @@ def teacher_facts(
     inside = torch.arange(classes) < sizes
     best = z.argmax(1)
     y = best if target is None else target.detach().cpu().long()
-    soft, ranked = z / temperature, z.sort(1, descending=True).values / temperature
+    soft = (standardize(z) if standardized else z) / temperature
+    ranked = soft.gather(1, z.argsort(1, descending=largest))  # in groups of the raw teacher
     others = torch.ones_like(z, dtype=torch.bool).scatter(1, y[:, None], False)
     label, label_soft = (x.softmax(1).gather(1, y[:, None])[:, 0] for x in (z, soft))
     modes = _effective(z)
@@ -184,8 +188,29 @@ def teacher_facts(
         top_mass=_mean((ranked.softmax(1) * inside).sum(1)),
         top_relations=_mean(_effective(ranked.masked_fill(~inside, -torch.inf))) - 1,
         rest_relations=_mean(_effective(ranked.masked_fill(inside, -torch.inf))) - 1,
+        standardized=standardized,
         spread={"label": _quantiles(label), "label_soft": _quantiles(label_soft), "modes": _quantiles(modes)},
     )
+
+
+def _check(logits: Tensor, target: Tensor | None, temperature: float, k: int | Literal["auto"], largest: bool) -> None:
+    """Refuse what has no facts."""
+    if k == "auto" and not largest:
+        raise ValueError(
+            "teacher_facts: k='auto' is the knee above the largest logits; with largest=False give a number"
+        )
+    if logits.ndim != 2 or not len(logits) or logits.shape[1] < 3:
+        raise ValueError(f"teacher_facts: needs logits [n, c] of at least 1 image and 3 classes, got {[*logits.shape]}")
+    if target is not None and target.shape != logits.shape[:1]:
+        raise ValueError(f"teacher_facts: needs one label per row [{len(logits)}], got {[*target.shape]}")
+    if not temperature > 0 or (k != "auto" and not (isinstance(k, int) and k >= 1)):
+        raise ValueError(f"teacher_facts: needs temperature > 0 and a whole k >= 1, got {temperature!r} and {k!r}")
+    if target is not None and (int(target.min()) < 0 or int(target.max()) >= logits.shape[1]):
+        raise ValueError(
+            f"teacher_facts: labels must lie in 0..{logits.shape[1] - 1}, got {int(target.min())}..{int(target.max())}"
+        )
+    if not bool(logits.isfinite().all()):
+        raise ValueError("teacher_facts: some logits of the teacher are NaN or infinite")
 
 
 def _effective(z: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..config.method import Wrapper
 from ..config.run import Run
-from ..train.optimizer import allocation
+from ..train.allocation import allocation
 from .draft import draft, obstacle
 from .method import read_method
 from .rows import Row, rows

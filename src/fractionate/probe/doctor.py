@@ -20,10 +20,10 @@ from ..kernels import state
 from ..methods.effective import said, warning_of
 from ..monitors import norms
 from ..rows import Progress
+from ..train.allocation import allocation
 from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
 from ..train.device import fixed_threads, place
-from ..train.optimizer import allocation
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, kept_bytes
 from .dense import classes_said, measured_on

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..config.run import Monitors, Run
 from ..data import Batch, Source
-from ..methods.effective import said
 from ..rows import Progress
 from ..teachers.live import Teacher
+from ..train.allocation import weighed
 from ..train.build import Training, parameters, prepare
 from ..train.device import fixed_threads
 from ..train.log import BACKWARD, ROWS, UPDATE, Lap
-from ..train.optimizer import allocation
 from ..train.step import Stepper
 from .cost import Cost, Machine, measure_machine, wait
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 UNCOUNTED = 2  # steps before the first that is timed
 DATA, TEACHER, FORWARD = "data", "teacher", "student, forward"
 NAMES = {ROWS: FORWARD}  # the teacher apart, rows and losses are the student's forward pass
@@ -99,7 +98,7 @@ def profile(run: Run, console: Console, *, steps: int = 10) -> Profile:
     with fixed_threads(run.threads):
         training = prepare(replace(run, monitors=Monitors()))
         found = measure(training, steps)
-    _print(found, run, console)
+    _print(found, training.run, console)
     return found
 
 
@@ -128,9 +127,8 @@ def measure(training: Training, steps: int) -> Profile:
 def stepper(training: Training, lap: Lap) -> Stepper:
     """The trainer's steps, which tell ``lap`` the name of every part when it is over."""
     teacher = training.teacher
-    with_student = training.method.regions or training.run.task.name == "detection"  # read off its feature maps
-    if teacher is not None and not with_student:
-        training = replace(training, teacher=partial(_ask, teacher, lap))
+    if teacher is not None and not training.method.regions:  # those are read off the network's own feature maps
+        training = replace(training, teacher=_Apart(teacher, lap))
     return Stepper(training, parameters(training.student, training.method), lap=lambda name: lap(NAMES.get(name, name)))
 
 
@@ -144,12 +142,29 @@ def step(take: Stepper, batches: Iterator[Batch]) -> int:
     return len(batch)
 
 
-def _ask(teacher: Teacher, lap: Lap, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """The teacher's logits, apart from what the student has done before."""
-    lap(FORWARD)
-    logits = teacher(batch)
-    lap(TEACHER)
-    return logits
+class _Apart:
+    """A teacher whose work is told apart from what the student has done before, by whichever door it is asked.
+
+    Tasks that take more from its network than logits of images find that as ``teacher``.
+    """
+
+    def __init__(self, teacher: Teacher, lap: Lap) -> None:
+        self.teacher, self.lap = teacher, lap
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Its logits."""
+        return self.apart(lambda: self.teacher(batch))
+
+    def once(self, batch: Batch, make: Callable[[], T]) -> T:
+        """What a task computes of it for a batch."""
+        return self.apart(make)
+
+    def apart(self, make: Callable[[], T]) -> T:
+        """What ``make`` computes."""
+        self.lap(FORWARD)
+        found = make()
+        self.lap(TEACHER)
+        return found
 
 
 def _endless(source: Source) -> Iterator[Batch]:
@@ -204,9 +219,8 @@ def _print(found: Profile, run: Run, console: Console) -> None:
         f"{found.images / found.seconds:,.0f} images/s. Best speeds seen here: "
         f"{found.machine.flops / 1e9:,.0f} GFLOP/s, {found.machine.bytes / 1e9:,.0f} GB/s."
     )
-    weights = allocation(run)
-    if weights.streamed:
-        console.print(f"{run.method.title}: {said(weights)}", markup=False, highlight=False, soft_wrap=True)
+    for line in weighed(run):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if found.passes:
         console.print(f"The student's part takes {found.passes:.2f} times as long as with one backward pass.")
 

@@ -21,8 +21,9 @@ from ..methods import Method
 from ..methods.effective import said, warning_of
 from ..tasks import Result
 from ..tasks.classification import SCHEMA
+from ..train.allocation import allocation
 from ..train.build import Training, method_of
-from ..train.optimizer import allocation, merging
+from ..train.optimizer import merging
 from ..train.pixels import recorded, seen_by, seen_images
 from .taught import taught_by
 

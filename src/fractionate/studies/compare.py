@@ -16,7 +16,7 @@ from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
 from .units import said, together
-from .usual import controls, every_method, methods_of, say_settled, say_weights
+from .usual import controls, drafted, every_method, methods_of, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def compare(
     specs = methods_of(chosen, methods or found.methods, console)
     if twice := [str(spec) for spec in specs if specs.count(spec) > 1]:
         raise ValueError(f"{twice[0]} is named twice; name every method once")
-    if missing := controls(specs):
+    if missing := controls(specs, lambda spec: drafted(chosen, spec)):
         if with_controls:
             specs += missing
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,11 @@ import torch
 from ..config.files import override
 from ..config.method import METHODS, WRAPPERS, MethodSpec
 from ..config.run import Run
-from ..methods.effective import said, warning_of
 from ..recipes import placed
 from ..recipes.streams import usual
 from ..rows import Logits, Progress
 from ..runs.folder import RunFolder
-from ..train.optimizer import allocation
+from ..train.allocation import allocation, weighed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 STREAMS = ("deepkd", "dot")
+MOMENTUM = 0.9  # that reweighted counts with unless it is told another
 
 
 def methods_of(choice: Choice, texts: Sequence[str], console: Console) -> list[MethodSpec]:
@@ -58,14 +58,10 @@ def say_weights(runs: Iterable[Run], console: Console) -> None:
     """A line for every method whose streams weigh its losses otherwise than without them, and a warning if too much."""
     told = set()
     for run in runs:
-        if (key := (run.method.title, str(run.method))) in told:
-            continue
+        if (key := (run.method.title, str(run.method))) not in told:
+            for line in weighed(run):
+                _print(console, line)
         told.add(key)
-        found = allocation(run)
-        if found.streamed:
-            _print(console, f"{run.method.title}: {said(found)}")
-        if run.optimizer.name == "sgd" and (warning := warning_of(found, run.optimizer.lr)):
-            _print(console, f"{run.method.title}: {warning}")
 
 
 def say_settled(jobs: Iterable[Job], console: Console) -> None:
@@ -76,19 +72,28 @@ def say_settled(jobs: Iterable[Job], console: Console) -> None:
         if not job.run.method.unsettled or str(job.run.method) in told or not folder.finished:
             continue
         told.add(str(job.run.method))
-        facts = folder.summary().get("teacher_facts") or {}
+        facts, run = folder.summary().get("teacher_facts") or {}, folder.config()
         sure = f"; the teacher gives the label {facts['label']:.3f} on training images" if "label" in facts else ""
-        _print(console, f"{job.run.method} became {folder.config().method}{sure}")
+        _print(console, f"{job.run.method} became {run.method}{sure}")
+        for line in weighed(run):
+            _print(console, line)
 
 
-def controls(specs: Sequence[MethodSpec]) -> list[MethodSpec]:
+def controls(specs: Sequence[MethodSpec], draft: Callable[[MethodSpec], Run]) -> list[MethodSpec]:
     """The controls that stand beside every method in DeepKD's or DOT's streams, without those that are there.
 
     ``+reweighted`` keeps the streams' weights in one backward pass, ``normalize_gain`` keeps their memory and takes the
-    weights back (DOT has no such option).
+    weights back (DOT has no such option). Where momentum weighs nothing, as under AdamW, there is nothing to keep or to
+    take back: the method without streams is the control.
+
+    Args:
+        specs: methods.
+        draft: function of a method that returns the run it would be trained in.
 
     Example:
-        >>> [str(spec) for spec in controls([MethodSpec.parse("kd+deepkd"), MethodSpec.parse("kd+dot")])]
+        >>> from fractionate.config.run import Network
+        >>> draft = lambda spec: Run(student=Network("resnet8"), teacher=Network("resnet20"), method=spec)
+        >>> [str(spec) for spec in controls([MethodSpec.parse("kd+deepkd"), MethodSpec.parse("kd+dot")], draft)]
         ['kd+deepkd+reweighted', 'kd+deepkd(normalize_gain=True)', 'kd+dot+reweighted']
     """
     found: list[MethodSpec] = []
@@ -98,8 +103,11 @@ def controls(specs: Sequence[MethodSpec]) -> list[MethodSpec]:
         *inner, last = spec.wrappers
         if last.args.get("normalize_gain"):
             continue
-        wanted = [MethodSpec.parse(f"{spec}+reweighted")]
-        if last.name == "deepkd":
+        run = draft(spec)
+        streamed, momentum = allocation(run).streamed, run.optimizer.base
+        around = "" if momentum == MOMENTUM else f"(momentum={momentum:g})"
+        wanted = [MethodSpec.parse(f"{spec}+reweighted{around}") if streamed else replace(spec, wrappers=tuple(inner))]
+        if streamed and last.name == "deepkd":
             memory = replace(last, args={**last.args, "normalize_gain": True})
             wanted.append(replace(spec, wrappers=(*inner, memory)))
         found += [each for each in wanted if each not in (*specs, *found)]

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 
 from ..models import copy_of, switched
+
+START = 0.05  # share of the weights that it began with, from which an average is not that of the training
+
+
+def check_average(decay: float, steps: int) -> None:
+    """Warn of an average that will hold the untrained network still when the last step is over.
+
+    Args:
+        decay: per step.
+        steps: of the whole run; the average then holds decay^steps of its start.
+
+    Warns:
+        UserWarning: more than a twentieth is left of it.
+    """
+    if (left := decay**steps) <= START:
+        return
+    usable = START ** (1 / steps)
+    warnings.warn(
+        f"ema={decay:g} still holds {100 * left:.0f} % of the untrained weights after the {steps:,} steps of this run, "
+        f"and it is what is measured and kept: give at most ema={int(usable * 1e4) / 1e4:g}, a longer run, or ema=null",
+        stacklevel=3,
+    )
 
 
 class Average:

@@ -16,6 +16,8 @@ from ..models import classes_of, copy_of, switched
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
+from .allocation import check_control
+from .average import check_average
 from .build import Training, asking
 from .device import autocast, random_state, set_random_state
 from .health import check_weights
@@ -190,6 +192,12 @@ def check_rates(training: Training) -> None:
         )
 
 
+def check_ema(training: Training) -> None:
+    """Warn of an average of the weights that is too slow for the run."""
+    if training.run.ema is not None and stated(training.train):
+        check_average(training.run.ema, len(training.train) * training.run.epochs)
+
+
 def check_shares(training: Training, processes: int | None = None) -> None:
     """Refuse batches that cannot be divided among the processes, all of them if no number is given."""
     run, source = training.run, training.train
@@ -235,8 +243,8 @@ def check_method(training: Training) -> None:
 
 # Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
 BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
-    "config": (check_accumulation, check_rates),
-    "data": (check_labels, check_unlabelled, check_batches, check_shares),
+    "config": (check_accumulation, lambda training: check_control(training.run), check_rates),
+    "data": (check_labels, check_unlabelled, check_batches, check_ema, check_shares),
     "networks": (check_finite, check_classes, check_method),
     "teacher": (check_seen, check_answers, check_teacher),
 }

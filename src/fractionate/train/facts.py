@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from ..data.augment.photo import Shown
 from ..data.joined import Joined
 from ..methods import TeacherFacts, teacher_facts
 from ..models import Ask
-from .optimizer import allocation
+from .allocation import gain_of_rest
 
 SAMPLE = 512  # images; a mean probability over so many is known to .022 at worst (its standard error)
 DECODED = 128  # of photos, which have to be decoded for it
@@ -51,8 +51,7 @@ def facts_of(run: Run, net: nn.Module, train: object, ask: Ask, most: int = SAMP
     logits, target = torch.cat(rows), torch.cat(labels)
     if logits.ndim != 2 or logits.shape[1] < 3:
         return None
-    temperature, k = _settings(run.method)
-    return teacher_facts(logits, None if int(target.min()) < 0 else target, temperature=temperature, k=k)
+    return teacher_facts(logits, None if int(target.min()) < 0 else target, **_settings(run.method))
 
 
 def plain_batches(source: object, most: int = SAMPLE) -> Iterator[tuple[Tensor, Tensor]] | None:
@@ -89,12 +88,23 @@ def _decoded(source: Photos, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(first.images.split(AT_ONCE), first.target.split(AT_ONCE), strict=True)
 
 
-def _settings(spec: MethodSpec) -> tuple[float, int | Literal["auto"]]:
-    """Temperature and k of a method; the field's usual ones where it has none, or several."""
+def _settings(spec: MethodSpec) -> dict[str, Any]:
+    """How a method reads its teacher: the field's usual T and k where it has none, or several."""
     origin = spec.build().origin
-    temperature, k = (None, None) if origin is None else (origin.core.value(name) for name in ("temperature", "k"))
-    warmth = float(temperature) if isinstance(temperature, int | float) else 4.0
-    return warmth, "auto" if k == "auto" else k if isinstance(k, int) else 5
+    temperature, k, largest = (
+        None if origin is None else origin.core.value(n) for n in ("temperature", "k", "largest")
+    )
+    call = origin
+    while call is not None and call.function.__name__ != "lskd":
+        call = call.inner
+    if call is not None:  # its T, where it has one, is that of the method inside
+        temperature = call.value("temperature")
+    return {
+        "temperature": float(temperature) if isinstance(temperature, int | float) else 4.0,
+        "k": k if k == "auto" or isinstance(k, int) else 5,
+        "largest": largest is not False,
+        "standardized": call is not None,
+    }
 
 
 def settled(run: Run, facts: TeacherFacts | None) -> Run:
@@ -115,8 +125,8 @@ def settled(run: Run, facts: TeacherFacts | None) -> Run:
             f"method {spec.title}: weights=auto reads the teacher's logits of training images with one label each, in "
             f"memory or as photos, and 3 classes at least; give {', '.join(spec.unsettled)} as numbers"
         )
-    gain = next((e.ratio for e in allocation(run).components if e.role == "nontarget"), 1.0)
-    found = {name: x for name, x in facts.weights(spec.name, gain).items() if name in spec.unsettled}
+    weights = facts.weights(spec.name, gain_of_rest(run))
+    found = {name: x for name, x in weights.items() if name in spec.unsettled}
     return replace(run, method=replace(spec, args={**spec.args, **found}))
 
 

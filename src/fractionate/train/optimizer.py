@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..combine import STREAM
 from ..config.optimizers import SGD, AdamW, LearningRate
 from ..config.run import Run
-from ..methods import Allocation, Method, effective_weights, resplit
-from ..methods.effective import Update
+from ..methods import Method, resplit
 from ..optim import Momenta, StreamAdamW, StreamSGD
 
 TOKENS = ("pos_embed", "position_embed", "pos_encoding", "_token", "relative_position_bias_table")
@@ -67,33 +66,6 @@ def streams_of(run: Run, method: Method, watched: bool) -> tuple[Method, bool | 
     apart = watched and run.optimizer.clip_streams is None  # what is clipped is not to depend on who looks
     method, merge = (unmerged(method), False) if apart else (method, merging(run, method))
     return method, merge, method.momenta(run.optimizer.base, merge)
-
-
-def allocation(run: Run, method: Method | None = None) -> Allocation:
-    """What the run's momenta make of the weights of its losses.
-
-    Args:
-        run: config.
-        method: its method, if it is there already.
-
-    Example:
-        >>> from fractionate.config.method import MethodSpec
-        >>> from fractionate.config.run import Network
-        >>> spec = MethodSpec.parse("dkd(beta=2)+deepkd")
-        >>> run = Run(student=Network("resnet8"), teacher=Network("resnet20"), method=spec)
-        >>> round(allocation(run).pressure(lr=0.1)[0], 2)
-        0.8
-    """
-    o, update = run.optimizer, "sgd"
-    if o.name == "adamw":
-        update = "adamw" if o.gain == "normalised" else "adamw-heavy-ball"
-    return effective_weights(
-        method or run.method.build(),
-        o.base,
-        update=cast(Update, update),
-        dampening=getattr(o, "dampening", 0.0),
-        one_buffer=run.combine != "none",
-    )
 
 
 def merging(run: Run, method: Method) -> bool | None:
