@@ -116,8 +116,10 @@ def test_what_the_user_says_is_not_chosen(photos: Path) -> None:
     words = ("folder", "data.size=16", "data.batch_size=4", "epochs=2")
     assert settled(words, quiet, data=photos) == (words, None)
     assert settled(("folder",), quiet, data=photos, epochs=7)[1] is None
-    few = settled(("folder", "data.labels_per_class=3"), quiet, data=photos)[0]
+    told = Console(file=StringIO(), width=400)
+    few = settled(("folder", "data.labels_per_class=3"), told, data=photos)[0]
     assert few[-1] == "data.batch_size=3"
+    assert "few because there are 6" in told.file.getvalue()
     tuned = Train(("folder", "teacher.pretrained=true"), data=photos).look(quiet)
     assert tuned.teacher_epochs is None
 

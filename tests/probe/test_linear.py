@@ -186,6 +186,7 @@ def test_the_pixels_are_normalised_as_the_student_saw_them(
         (["RUN", "--on", "stl11"], "did you mean"),
         (["nowhere"], "nowhere"),
         (["RUN", "--on", "digits"], "images of 3 channels, those of digits have 1"),
+        (["RUN", "--on", "folder", "--data", "x", "data.workers=0"], "leave out data.workers"),
     ],
 )
 def test_what_cannot_be_probed_is_said_in_one_line(

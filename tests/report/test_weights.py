@@ -51,6 +51,20 @@ def test_a_row_in_streams_needs_a_control_beside_it(name):
     assert control_note([]) is None
 
 
+def test_a_teacher_without_labels_is_not_said_to_know_them():
+    known, guessed = (str(sureness_of(FACTS | more)) for more in ({"accuracy": 0.5}, {"accuracy": None}))
+    assert "the label's mean probability" in known
+    assert "the best class's mean probability" in guessed
+    assert str(sureness_of(FACTS)) == known  # folders of before
+
+
+def test_where_momentum_weighs_nothing_no_control_is_missed(tmp_path):
+    same = {name: part | {"gain": 10.0} for name, part in RAW["components"].items()}
+    still = RAW | {"components": same, "decay": {"in": None, "gain": 1.0, "base": 1.0}}
+    run_folder(tmp_path / "streams", "dkd+deepkd", effective_weights=still)
+    assert without_control(table(read_runs([tmp_path / "streams"])).rows) == []
+
+
 def test_the_page_marks_rows_without_control_and_shows_their_weights(tmp_path):
     runs = [
         run_folder(tmp_path / "kd", "kd", effective_weights=RAW | {"warning": None}, teacher_facts=FACTS),

@@ -60,6 +60,7 @@ class Plan:
         networks: who teaches whom.
         why: where the size comes from, in words.
         batch_size, epochs: what was chosen by the number of pictures; ``None`` where the user said it.
+        images: how many are trained on, where that is not all of them.
     """
 
     survey: Survey
@@ -67,6 +68,7 @@ class Plan:
     why: str
     batch_size: int | None = None
     epochs: int | None = None
+    images: int | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -102,7 +104,7 @@ class Plan:
 
     def _settings(self) -> list[str]:
         """Solver, length and method, and why."""
-        images, n = sum(self.survey.train), self.networks
+        images, n = self.images or sum(self.survey.train), self.networks
         few = "" if self.batch_size == USUAL_BATCH else f", few because there are {images:,}"
         told = (
             [f"batches of {self.batch_size} pictures{few}; data.batch_size=N takes another"] if self.batch_size else []

@@ -121,8 +121,13 @@ def probe_run(folder: Path, settings: Run, console: Console) -> Probed:
         console: where a line goes.
 
     Raises:
-        ValueError: no finished run, or images of other channels.
+        ValueError: no finished run, images of other channels, or images that are loaded one by one or have no labels.
     """
+    if settings.data.workers is not None or settings.data.unlabelled is not None:
+        raise ValueError(
+            "a linear probe reads its images into memory, all with labels: leave out data.workers, what goes with it "
+            "(data.crop_pct ...) and data.unlabelled"
+        )
     target = RunFolder(folder)
     facts, trained = target.summary(), target.config()
     for problem in filter(None, (student_problem(facts, folder), code_problem(facts, trained))):

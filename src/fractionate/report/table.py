@@ -157,13 +157,16 @@ def table(runs: Iterable[RunRecord], baseline: str | None = None) -> Table:
 
 
 def without_control(rows: Iterable[Row]) -> list[str]:
-    """Labels of the rows in DeepKD's or DOT's streams beside which no control stands.
+    """Labels of the rows in DeepKD's or DOT's streams beside which no control stands, where momentum weighs anything.
 
     Example:
         >>> without_control([])
         []
     """
-    return uncontrolled([(row.label, row.group.summaries[0].method, row.group.runs[0].settings) for row in rows])
+    rows = list(rows)
+    still = {row.label for row in rows if row.weights is not None and not row.weights.moved}
+    found = uncontrolled([(row.label, row.group.summaries[0].method, row.group.runs[0].settings) for row in rows])
+    return [label for label in found if label not in still]
 
 
 def row_of(group: Group, reference: Group | None) -> Row:

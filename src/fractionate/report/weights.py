@@ -37,12 +37,17 @@ class Weights:
     decay: Weight
     warning: str | None
 
+    @property
+    def moved(self) -> bool:
+        """Whether momentum weighs anything here: under AdamW a stream's does not."""
+        return any(w.value != w.base and not math.isclose(w.value, w.base) for w in (*self.components, self.decay))
+
 
 @dataclass(frozen=True)
 class Sureness:
     """A teacher's mean probability of the label on ``images`` training images, and how many classes it considers.
 
-    ``spread`` has :data:`SPREAD` over the images, from the least to the largest in equal steps; None in older folders.
+    Without labels (``labelled`` false) it is that of the class it finds most probable. ``spread`` has :data:`SPREAD` over the images, from the least to the largest in equal steps; None in older folders.
     """
 
     images: int
@@ -52,11 +57,17 @@ class Sureness:
     modes: float
     classes: int
     spread: Mapping[str, tuple[float, ...]] | None = None
+    labelled: bool = True
+
+    @property
+    def of(self) -> str:
+        """Whose probability it is."""
+        return "label" if self.labelled else "best class"
 
     def __str__(self) -> str:
         warm = f", {self.label_soft:.3f} at T {self.temperature:g}" if self.temperature != 1 else ""
         return (
-            f"{self.label:.3f} at T 1{warm}, the label's mean probability on {self.images} training images; "
+            f"{self.label:.3f} at T 1{warm}, the {self.of}'s mean probability on {self.images} training images; "
             f"{self.modes:.2f} of {self.classes} classes considered"
         )
 
@@ -97,7 +108,8 @@ def sureness_of(raw: object) -> Sureness | None:
         images, classes, several = int(found["images"]), int(found["classes"]), found.get("spread") or {}
         spread = {name: tuple(float(v) for v in several[name]) for name in SPREAD if name in several}
         whole = all(len(spread.get(name, ())) > 1 and all(map(math.isfinite, spread[name])) for name in SPREAD)
-        return Sureness(images, label, label_soft, temperature, modes, classes, spread if whole else None)
+        labelled = found.get("accuracy", 0) is not None
+        return Sureness(images, label, label_soft, temperature, modes, classes, spread if whole else None, labelled)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
 
