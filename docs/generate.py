@@ -21,9 +21,12 @@ import fractionate as fr  # noqa: E402
 from fractionate.methods import Method, catalog, deepkd, dot, point_of  # noqa: E402
 from fractionate.methods.map import AXES, PARTITIONS  # noqa: E402
 from fractionate.papers.audit import TWINS, UNSAID  # noqa: E402
+from fractionate.report.study import read_study  # noqa: E402
+from fractionate.report.words import gap  # noqa: E402
 
 NAMES = [*dict.fromkeys([*catalog.METHODS, *catalog.WRAPPERS])]
 NOTES = tomllib.loads((DOCS / "methods" / "notes.toml").read_text(encoding="utf-8"))
+RECORDS = DOCS.parent / "benchmarks" / "results" / "studies"
 TRAINERS = ("dot", "deepkd", "reweighted")  # wrappers that decide about streams
 
 
@@ -64,6 +67,7 @@ def method_page(name: str) -> str:
         "## What to know",
         note(name, doc),
         point(name),
+        measured() if name == "deepkd" else "",
         "## Example",
         f"```python\n{inspect.cleandoc(doc.sections['Example'])}\n```",
         "## Arguments",
@@ -89,6 +93,22 @@ def point(name: str) -> str:
     """Where the method lies on the map."""
     axes = [f"{AXES[axis]} {_code(value)}" for axis, value in vars(point_of(name)).items() if value]
     return f"On the [map](map.md): {'; '.join(axes)}." if axes else ""
+
+
+def measured() -> str:
+    """What the kept studies say of DeepKD by the paper's rule, against its base and its controls."""
+    rows = []
+    for file in sorted(RECORDS.glob("*.json")):
+        study = read_study(file)
+        methods = {arm.name: arm.method for arm in study.arms}
+        for one in study.answers:
+            core, _, around = methods.get(one.left, "").partition("+")
+            if around == "deepkd" and methods.get(one.right, "").partition("+")[0] == core:
+                name, seeds = study.raw["name"], str(len(one.difference.values))
+                found = gap(one.difference, one.digits)
+                rows.append([f"[{name}](../studies.md#{name})", one.left, one.right, found, seeds])
+    head = "Differences of the headline in points, paired by seed, with their 95 % interval, out of the records."
+    return f"## Measured\n\n{head}\n\n{table(['study', 'this', 'against', 'difference', 'seeds'], rows)}"
 
 
 def _code(value: str) -> str:

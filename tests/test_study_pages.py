@@ -12,6 +12,7 @@ from benchmarks.keep import keep_record, measure
 from rich.console import Console
 
 from fractionate.config.method import MethodSpec
+from fractionate.report.study import read_study
 from fractionate.studies.conduct import Conductor
 from fractionate.studies.jobs import Options
 from fractionate.studies.plan import Arm, Study, Teaching, against
@@ -51,6 +52,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_of_studies_is_written_from_the_records_at_hand() -> None:
     assert studies.PAGE.read_text(encoding="utf-8") == studies.page(), "run: python docs/studies.py"
+
+
+def test_a_choice_at_the_edge_of_what_was_tried_is_said_and_no_other() -> None:
+    for file in sorted(studies.RECORDS.glob("*.json")):
+        record = read_study(file)
+        told = [sentence for sentence in record.sentences if "at the edge of" in sentence]
+        edges = {
+            arm.name
+            for arm in record.arms
+            if len(arm.tried) > 1 and float(arm.value) in (f(map(float, arm.tried)) for f in (min, max))
+        }
+        named = {name for sentence in told for name in sentence.partition(" by ")[2].partition(":")[0].split("; ")}
+        assert named == edges
 
 
 def test_a_kept_record_names_no_run_folder(out: Path) -> None:

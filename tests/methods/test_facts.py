@@ -187,3 +187,8 @@ def test_the_spread_runs_from_the_least_to_the_largest_and_its_middle_is_the_med
     assert set(spread) == {"label", "label_soft", "modes"}
     assert len(spread["label"]) == 21
     torch.testing.assert_close(torch.tensor(spread["label"]).double(), label[::2], rtol=1e-5, atol=1e-8)
+
+
+def test_who_gives_weights_auto_to_a_method_is_told_what_does_it_there():
+    with pytest.raises(TypeError, match=r"\*\*fr.teacher_facts\(logits, labels\).weights\('dkd'\)"):
+        fr.methods.dkd(weights="auto")

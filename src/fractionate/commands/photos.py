@@ -131,5 +131,5 @@ def _by_number(plan: Plan, fields: Mapping[str, str], epochs: int | None) -> Pla
         plan,
         batch_size=None if "data.batch_size" in fields else batch_for(images),
         epochs=epochs_for(images) if asked else None,
-        images=images,
+        images=images if each.isdecimal() else None,
     )

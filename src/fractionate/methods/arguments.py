@@ -157,6 +157,10 @@ def with_common(ce_weight: float = 1.0, warmup: float = 1) -> Callable[[Callable
     return decorate
 
 
+_OF_RUNS = (
+    "{0} has no argument 'weights': runs and commands ask their teacher (weights=auto, for kd, dkd and gdkd); in your "
+    "own loop: **fr.teacher_facts(logits, labels).weights('{0}')"
+)
 _ANNOTATIONS = {"ce_weight": "float", "warmup": "float", "label_smoothing": "float", "hard": "Hard"}
 
 
@@ -170,7 +174,11 @@ def _remembering(
     def build(*args: P.args, **kwargs: P.kwargs) -> Method:
         for key in kwargs:
             if key not in signature.parameters:
-                raise TypeError(unknown(f"argument of {name}", key, signature.parameters))
+                raise TypeError(
+                    _OF_RUNS.format(name)
+                    if key == "weights"
+                    else unknown(f"argument of {name}", key, signature.parameters)
+                )
             if key in flags and not isinstance(kwargs[key], bool):  # "no" would pass for True
                 raise ValueError(f"{name}: {key} must be True or False, got {kwargs[key]!r}")
         given = dict(signature.bind(*args, **kwargs).arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,10 +100,10 @@ class StudyRecord:
 
     @property
     def sentences(self) -> list[str]:
-        """The answer, a sentence per comparison and per pair of choices."""
+        """The answer: a sentence per comparison and per pair of choices, and which choices lie at an edge."""
         names = {arm.name: arm for arm in self.arms}
         pilots = [_pilot(names[whole], names[part]) for whole, part in self.raw["pilots"]]
-        return [*pilots, *(f"{one.sentence}." for one in self.answers)]
+        return [*pilots, *(f"{one.sentence}." for one in self.answers), *_edges(self.arms)]
 
 
 def read_study(folder: Path) -> StudyRecord:
@@ -166,6 +166,22 @@ def _pilot(whole: StudyArm, part: StudyArm) -> str:
     apart = "the same value" if not steps else "one step of the grid apart" if steps == 1 else f"{steps} steps apart"
     share = f"{100 * part.pilot:g} % of the training images choose {part.value}"
     return f"{share}, all of them {whole.value}: {apart}."
+
+
+def _edges(arms: Iterable[StudyArm]) -> list[str]:
+    """Which arms chose the least or the largest value that was tried, a sentence per value."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        try:
+            grid = sorted(arm.tried, key=float)
+        except ValueError:  # names, no numbers
+            continue
+        if len(grid) > 1 and arm.value in (grid[0], grid[-1]):
+            found.setdefault((arm.value, *grid), []).append(arm.name)
+    return [
+        f"{value} was chosen at the edge of {', '.join(grid)} by {'; '.join(names)}: a better value may lie beyond."
+        for (value, *grid), names in found.items()
+    ]
 
 
 def rows_of(record: StudyRecord, folder: Path) -> list[Row]:

@@ -47,7 +47,8 @@ class Weights:
 class Sureness:
     """A teacher's mean probability of the label on ``images`` training images, and how many classes it considers.
 
-    Without labels (``labelled`` false) it is that of the class it finds most probable. ``spread`` has :data:`SPREAD` over the images, from the least to the largest in equal steps; None in older folders.
+    Without labels (``labelled`` false) it is that of the class it finds most probable. ``spread`` has :data:`SPREAD`
+    over the images, from the least to the largest in equal steps; None in older folders.
     """
 
     images: int
