@@ -22,9 +22,15 @@ from fractionate.commands.recipes import print_recipes, recipe_run, show_recipe
 from fractionate.commands.study import Study
 from fractionate.commands.train import OF_A_CHOICE, Train, _images_at
 from fractionate.commands.tune import Tune
+from fractionate.config.data import Data
+from fractionate.config.files import to_yaml
+from fractionate.config.method import MethodSpec
+from fractionate.config.run import Network, Run
 from fractionate.papers.recipes import papers
 from fractionate.pictures.plan import Networks, Plan
 from fractionate.pictures.survey import Survey
+from tests.dense import trees as masks
+from tests.detection import trees as boxes
 
 
 def quiet() -> Console:
@@ -122,6 +128,30 @@ def test_what_train_is_told_holds_for_its_runs(monkeypatch: pytest.MonkeyPatch) 
     assert Train(method="dkd")._choice("digits", []).method == "dkd"
 
 
+def test_sets_with_masks_or_boxes_are_measured_by_name_or_by_the_layout_of_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxed, dense = boxes.coco(tmp_path / "boxed", 3, 2), masks.camvid(tmp_path / "camvid", 2, 1)
+    (tmp_path / "classes" / "cat").mkdir(parents=True)
+
+    def read(data: object, **options: Any) -> tuple[str, str | None, int | None]:
+        found = Evaluate(student="x", checkpoint=Path("x"), data=str(data), **options)._images(quiet())
+        return found.name, found.root, found.size
+
+    assert read("coco", root=boxed, size=96) == ("coco", str(boxed), 96)
+    assert read(boxed) == ("coco", str(boxed), None)
+    assert read(dense) == ("camvid", str(dense), None)
+    assert read(masks.zipped(dense, tmp_path / "camvid.zip")) == ("camvid", str(tmp_path / "camvid.zip"), None)
+    assert read(tmp_path / "classes", size=32) == ("folder", str(tmp_path / "classes"), 32)
+    monkeypatch.chdir(tmp_path)
+    assert read("camvid", root=Path("camvid")) == ("camvid", "camvid", None)
+    assert read("camvid") == ("camvid", "camvid", None)
+    with pytest.raises(ValueError, match="a set that goes by name has one size"):
+        read("camvid", size=32)
+    with pytest.raises(ValueError, match="two folders; leave --root out"):
+        read(dense, root=dense)
+
+
 @pytest.mark.parametrize("option", OF_A_CHOICE)
 def test_an_option_that_would_have_no_effect_is_refused_with_what_takes_its_place(option: str) -> None:
     special: dict[str, Any] = {"data": Path("x"), "teacher_checkpoint": Path("x"), "validation": True}
@@ -201,6 +231,17 @@ def test_a_set_to_measure_on_is_a_name_or_a_folder(tmp_path: Path) -> None:
     assert (data.name, data.root, data.size, data.evaluate_on) == ("folder", str(tmp_path), 8, "validation")
     named = replace(made, data="cifar10", root=Path("r"), size=None)._images(quiet())
     assert (named.name, named.root, named.size, named.evaluate_on) == ("cifar10", "r", None, "test")
+
+
+def test_photos_are_measured_as_in_the_run_in_whose_folder_the_weights_lie(tmp_path: Path) -> None:
+    way = Data("folder", root="x", size=96, workers=0, crop_pct=0.9, interpolation="bicubic")
+    (tmp_path / "config.yaml").write_text(to_yaml(Run(Network("resnet8"), MethodSpec("ce"), data=way)))
+    console = quiet()
+    made = Evaluate(student="resnet8", checkpoint=tmp_path / "student.safetensors", data=str(tmp_path))
+    found = made._images(console)
+    assert found == replace(way, root=str(tmp_path))
+    assert "size=96 workers=0 crop_pct=0.9 interpolation=bicubic" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert replace(made, size=32)._images(quiet()) == replace(found, size=32)
 
 
 def test_a_search_needs_two_seeds_and_one_recipe() -> None:

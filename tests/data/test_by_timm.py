@@ -50,6 +50,21 @@ def test_the_pixels_are_those_of_timm(text: str) -> None:
     assert changed > 8
 
 
+@pytest.mark.parametrize("text", ["rand-n1-p1.0-m10-inc1", "rand-n1-p1.0-m2", "rand-n1-p1.0-m15-mmax20-inc1"])
+def test_posterising_to_no_bits_is_black_also_where_pillow_refuses_it(text: str) -> None:
+    """Pillow keeps the upper bits, ``value & ~(2 ** (8 - bits) - 1)``: of 0 bits, or fewer, nothing is left."""
+    image, black = photo(), 0
+    for key in range(60):
+        found = Shown(SIDE, crop="pad", flip=False, augment=text)(image, 1, key)
+        try:
+            expected = by_hand(image, text, keyed(1, key))
+        except ValueError:  # of Pillow 13
+            expected = torch.zeros_like(image)
+        assert torch.equal(found, expected)
+        black += not found.any()
+    assert black
+
+
 def test_the_images_are_moved_as_the_photo_is_resized() -> None:
     shown = Shown(SIDE, crop="pad", flip=False, augment=TEXTS[0], interpolation="bicubic")
     pairs = [(shown(photo(), k), by_hand(photo(), TEXTS[0], keyed(k), "BICUBIC")) for k in range(30)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from fractionate.config.data import Data
 from fractionate.data import Batch, Joined, Normalization, SmallImages, folder, pieces, unlabelled, unlabelled_count
 from fractionate.data.source import shares
+from fractionate.data.stl10 import stl10_unlabelled
 from fractionate.data.unlabelled import pictures_below
 from fractionate.train.sources import sources
 from tests.data import photo_trees as trees
@@ -228,6 +230,17 @@ def test_stl10s_own_images_without_labels_join(tmp_path: Path) -> None:
     data = Data("stl10", root=str(tmp_path), size=16, batch_size=20, unlabelled=str(tmp_path), unlabelled_batch=3)
     train, _ = sources(data, 0, torch.device("cpu"))
     assert (unlabelled_count(train), len(train)) == (12, 4)
+
+
+def test_stl10s_own_images_join_photos_that_are_loaded_one_by_one(tmp_path: Path) -> None:
+    labelled_folder(tmp_path / "few")
+    trees.stl_files(tmp_path, unlabelled=12)
+    data = Data("folder", root=str(tmp_path / "few"), size=96, batch_size=3, unlabelled=str(tmp_path), workers=0)
+    train, _ = sources(replace(data, unlabelled_batch=6, crop_scale=(1.0, 1.0)), 0, torch.device("cpu"))
+    assert isinstance(train, Joined)
+    held = pickle.loads(pickle.dumps(train.unlabelled.pictures))  # type: ignore[attr-defined]
+    assert torch.equal(torch.stack([held[i] for i in range(12)]), stl10_unlabelled(tmp_path))
+    assert (unlabelled_count(train), {len(batch) for batch in train.batches(1)}) == (12, {9})
 
 
 def test_pictures_of_another_kind_are_refused(tmp_path: Path) -> None:

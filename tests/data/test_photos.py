@@ -256,6 +256,16 @@ def test_broken_photos_are_named_or_counted(root: Path, tmp_path: Path) -> None:
         readable([bad], Bounded(8), keep([bad], Bounded(8), tmp_path / "cache"))
 
 
+def test_a_failure_of_the_augmentation_is_not_the_file_s_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Shown, photo: torch.Tensor, *key: int) -> torch.Tensor:
+        raise ValueError("bits must be between or equal to 1 and 8")
+
+    monkeypatch.setattr(Shown, "__call__", failing)
+    with pytest.raises(ValueError, match=r"^augmenting .*\.jpg ended in ValueError: bits must") as told:
+        next(iter(both(root)[0].batches(1)))
+    assert "remove" not in str(told.value)
+
+
 def test_a_worker_that_ends_without_a_word_is_told_all_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that ends raises an EOFError, which has no text."""
 

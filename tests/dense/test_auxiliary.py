@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 import fractionate as fr
+from fractionate.cli import main
 from fractionate.config import MethodSpec, Network, Run
 from fractionate.config.task import Segmentation as Settings
 from fractionate.data import Batch
+from fractionate.runs.folder import RunFolder
+from fractionate.studies.chosen import for_teacher
 from fractionate.tasks import Segmentation
 from fractionate.teachers import LiveTeacher
 from fractionate.train.lockstep import Answers
-from tests.dense import nets
+from tests.dense import nets, trees
 
 C, VOID, WEIGHT = 4, 255, 0.4
 
@@ -91,3 +97,41 @@ def test_labels_alone_need_no_head_of_a_teacher_and_a_teacher_without_one_is_ref
         task.rows(nets.plain(C).double(), LiveTeacher(student, task.ask), b)
     with pytest.raises(ValueError, match="auxiliary_kd must be at least 0"):
         Run(student=Network("resnet8"), method=MethodSpec("kd"), task=Settings(auxiliary_kd=-1.0))
+
+
+@pytest.mark.parametrize(
+    ("said", "weight"),
+    [
+        (["task.auxiliary=0.2", "task.auxiliary_kd=0.4"], ["task.auxiliary=0.2"]),
+        (["task.auxiliary_kd=1"], ["task.auxiliary=0.4"]),  # the published one: the head has to learn something
+        (["task.auxiliary=0.2"], []),  # the student's own head; the teacher may have none
+        (["task.auxiliary_kd=0", "task.auxiliary=0.2"], []),
+        (["task.auxiliary_kd=much"], []),  # refused where the student's run is made
+    ],
+)
+def test_a_head_that_is_distilled_is_trained_with_the_teacher(said: list[str], weight: list[str]) -> None:
+    assert for_teacher(said, "camvid") == weight
+
+
+def test_a_teacher_whose_auxiliary_head_learnt_nothing_is_refused_and_one_of_the_command_has_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, net = trees.camvid(tmp_path / "camvid"), "tests.dense.nets:with_auxiliary"
+    words = ["train", "segmentation", "--data", str(root), "--teacher", net, "--student", net, "--epochs", "1"]
+    words += ["--teacher-epochs", "1", "data.crop=[16, 16]", "data.batch_size=3", "device=cpu", "threads=1"]
+    both = [*words, "--no-export", "task.auxiliary=0.4", "task.auxiliary_kd=0.4"]
+    assert main([*both, "--out", str(tmp_path / "out")]) == 0
+    (place,) = (tmp_path / "out").glob("teacher-*")
+    taught = RunFolder(place)
+    assert taught.config().task == Settings(auxiliary=0.4)
+    again = [*both, "--teacher-checkpoint", str(taught.student)]
+    assert main([*again, "--out", str(tmp_path / "again")]) == 0
+    begun = taught.config()
+    (place / "config.yaml").write_text(fr.config.to_yaml(replace(begun, task=Settings())))
+    capsys.readouterr()
+    assert main([*again, "--out", str(tmp_path / "refused")]) == 2
+    error = capsys.readouterr().err
+    assert "task.auxiliary_kd=0.4: the auxiliary head of the teacher" in error
+    assert "was not trained" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "refused").exists()

@@ -18,6 +18,7 @@ from fractionate.report.page import render
 from fractionate.report.runs import read_runs
 from fractionate.report.table import table
 from fractionate.runs import run_in_folder
+from fractionate.runs.folder import RunFolder
 from fractionate.tasks import DenseEvaluation
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
@@ -119,6 +120,19 @@ def test_the_commands_train_measure_look_export_and_show(tmp_path: Path, capsys:
     assert fr.models.load_exported(tmp_path / "files", own_code=True)(
         torch.zeros(1, 3, 20, 28, dtype=torch.uint8)
     ).shape == (1, 11, 10, 14)
+    card = (tmp_path / "files" / "README.md").read_text()
+    assert "parts of 16 x 16 pixels in training and whole images when it was measured, padded to" in card
+    assert "A map of logits of 11 classes comes out, [n, 11, h, w]: sky" in card
+    block = (
+        card.split("```python")[1]
+        .split("```")[0]
+        .replace('"FOLDER"', repr(str(tmp_path / "files")) + ", own_code=True")
+    )
+    exec(block, told := {"images": torch.zeros(1, 3, 20, 28, dtype=torch.uint8)})
+    assert told["classes"].shape == (1, 10, 14)
+    net = ["--student", NET, "--checkpoint", str(RunFolder(folder).student), "--data", str(root), "--device", "cpu"]
+    assert main(["evaluate", *net, "--out", str(tmp_path / "net.json")]) == 0
+    assert json.loads((tmp_path / "net.json").read_text()).keys() >= {"miou", "ious", "agreement"}
     page = render(table(read_runs([out])), "Pixels")
     assert page.count("data:image/png;base64,") == 3
     assert "img-src data:" in page
@@ -157,3 +171,30 @@ def test_settings_that_do_not_fit_end_with_one_line(
     assert said in " ".join(words.split())
     assert "Traceback" not in words
     assert not (tmp_path / "out").exists()
+
+
+def test_whole_images_are_trained_on_through_the_door_by_teacher_and_student(tmp_path: Path) -> None:
+    root, out = trees.camvid(tmp_path / "camvid"), tmp_path / "runs"
+    shown = ["data.crop=[]", "data.scale=[1.0, 1.0]", "data.colour=0.0", "data.multiple=4", "data.flip=false"]
+    nets = ["--teacher", "tests.dense.nets:tiny", "--student", NET, "--epochs", "1", "--teacher-epochs", "1"]
+    words = ["train", "segmentation", *shown, "data.batch_size=3", "threads=1", "device=cpu", "--data", str(root)]
+    assert main([*words, *nets, "--no-export", "--out", str(out)]) == 0
+    (teacher,), (student,) = out.glob("teacher-*"), out.glob("*__*/kd/seed-0")
+    assert RunFolder(teacher).config().data == RunFolder(student).config().data
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whole_images_of_several_sizes_are_refused_by_name_before_anything_is_written(
+    seed: int, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind, array in zip(("images", "masks"), trees.pair(7, 24, 36), strict=True):
+        trees.save(tmp_path / "camvid" / kind / "train" / "wide.png", array)
+    (tmp_path / "run.yaml").write_text(to_yaml(replace(run, seed=seed)))
+    words = ["train", "--config", str(tmp_path / "run.yaml"), "data.scale=[1.0, 1.0]", "data.crop=[]"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "seq_000.png is 20 x 28 pixels" in error
+    assert "wide.png 24 x 36" in error
+    assert "data.crop=[HEIGHT, WIDTH]" in error
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--out", str(tmp_path / "out"), "data.multiple=64", "epochs=1"]) == 0  # padded to one size

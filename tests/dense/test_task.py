@@ -15,6 +15,8 @@ from fractionate.config import Segmentation as Settings
 from fractionate.data import Batch, Normalization
 from fractionate.data.dense import DenseImages, Kept, Pairs
 from fractionate.data.dense.pairs import identity
+from fractionate.models import create
+from fractionate.models.dense import aligned_corners, maps_of
 from fractionate.tasks import DenseEvaluation, Diverged, Segmentation
 from fractionate.tasks.counts import Counts, slid
 from fractionate.teachers import LiveTeacher
@@ -272,3 +274,29 @@ def test_the_task_survives_yaml_and_configs_of_before_are_read() -> None:
         from_yaml("student: resnet8\nmethod: ce\ntask: {name: segmentation, auxilary: 1}")
     with pytest.raises(ValueError, match="needs a class for every pixel"):
         prepare(Run(student=Network("resnet8"), method=MethodSpec("ce"), task=Settings()))
+
+
+@pytest.mark.parametrize(
+    "names", [("lraspp_mobilenet_v3_large", "fpn-resnet18"), ("fpn-resnet18", "lraspp_mobilenet_v3_large")]
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_logits_of_heads_are_compared_where_each_network_puts_them(names: tuple[str, str], chunked: bool) -> None:
+    """Torchvision's enlarge without aligned corners, segmentation-models-pytorch's with them."""
+    pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(0)
+    nets = [create(f"{'torchvision' if 'lraspp' in n else 'smp'}:{n}", num_classes=5).eval() for n in names]
+    assert [aligned_corners(net) for net in nets] == ["fpn" in n for n in names]
+    y = torch.arange(64).reshape(1, 1, 64).expand(2, 64, 64) % 5
+    batch, task = Batch(torch.randn(2, 3, 64, 64), y, torch.arange(2)), Segmentation(Settings(logits="head"))
+    lg = (task.maps if chunked else task.rows)(nets[0], LiveTeacher(nets[1], task.ask), batch)
+    lg = lg.rows if chunked else lg
+    heads = [maps_of(net, batch.images, head=True) for net in nets]
+    ways = ("fpn" in names[0], "fpn" in names[1])
+    expected = fr.rows.pixels(*heads, y, corners=ways)
+    for name in ("student", "teacher", "target"):
+        assert torch.equal(getattr(lg, name), getattr(expected, name))
+    off = fr.rows.pixels(*heads, y)
+    assert not torch.equal(lg.student, off.student)
+    for net, head, way in zip(nets, heads, ways, strict=True):  # and that is what the network does itself
+        enlarged = torch.nn.functional.interpolate(head, (64, 64), mode="bilinear", align_corners=way)
+        torch.testing.assert_close(maps_of(net, batch.images), enlarged)

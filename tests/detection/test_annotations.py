@@ -94,3 +94,27 @@ def test_pictures_that_are_not_kept_are_known_by_their_bytes(tmp_path: Path) -> 
     first = min((root / "train2017").iterdir())
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(first)
     assert known() != before
+
+
+def test_two_categories_of_one_name_are_refused_with_their_ids(tmp_path: Path) -> None:
+    def change(part: str, said: dict[str, Any]) -> None:
+        said["categories"][-1]["name"] = said["categories"][0]["name"]
+
+    root = trees.coco(tmp_path / "coco", change=change)
+    with pytest.raises(ValueError, match=rf"categories {trees.IDS[0]} and {trees.IDS[-1]} have one name, .*rename"):
+        annotated(str(root), "train")
+
+
+@pytest.mark.parametrize("said", ["0", "1", 0, 1, True, None, "false", 1.0])
+def test_a_crowd_is_one_however_its_number_is_written(said: Any, tmp_path: Path) -> None:
+    def change(part: str, found: dict[str, Any]) -> None:
+        found["annotations"][0]["iscrowd"] = said
+
+    first = annotated(str(trees.coco(tmp_path / "coco", change=change)), "train").found[0]
+    assert bool(first.boxes[0, 6]) is (said in ("1", 1))
+
+
+def test_a_mark_of_a_crowd_that_is_none_is_refused(tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco", change=lambda part, said: said["annotations"][0].update(iscrowd="maybe"))
+    with pytest.raises(ValueError, match="annotation 1 has iscrowd maybe; expected 0 or 1"):
+        annotated(str(root), "train")

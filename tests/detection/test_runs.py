@@ -19,6 +19,7 @@ from fractionate.models import create
 from fractionate.report.page import render
 from fractionate.report.runs import read_runs
 from fractionate.report.table import table
+from fractionate.runs.folder import RunFolder
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
 from tests.detection import trees
@@ -98,6 +99,21 @@ def test_the_commands_train_measure_look_export_and_show(tmp_path: Path, capsys:
     assert main(["export", str(folder), "--out", str(tmp_path / "files")]) == 0
     (said,) = fr.models.load_exported(tmp_path / "files", own_code=True)(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     assert said.keys() >= {"boxes", "labels", "scores"}
+    card, config = ((tmp_path / "files" / name).read_text() for name in ("README.md", "config.json"))
+    assert "logits" not in card.lower()
+    assert "a longer side of 64 pixels in training" in card
+    assert "label l is `classes[l - 1]` of the 3 categories: red" in " ".join(card.split())
+    assert "classes[l - 1]" in json.loads(config)["labels"]
+    block = (
+        card.split("```python")[1]
+        .split("```")[0]
+        .replace('"FOLDER"', repr(str(tmp_path / "files")) + ", own_code=True")
+    )
+    exec(block, told := {"images": torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)})
+    assert [len(one) for one in told["names"]] == [len(one["labels"]) for one in told["found"]]
+    net = ["--student", NET, "--checkpoint", str(RunFolder(folder).student), "--data", "coco", "--root", str(root)]
+    assert main(["evaluate", *net, "--size", "64", "--device", "cpu", "--out", str(tmp_path / "net.json")]) == 0
+    assert json.loads((tmp_path / "net.json").read_text())["ap"] == pytest.approx(facts["last_ap"], rel=1e-9)
     capsys.readouterr()
     assert main(["export", str(folder), "--out", str(tmp_path / "onnx"), "--format", "onnx"]) == 2
     assert "a detector returns boxes" in " ".join(capsys.readouterr().err.split())
@@ -157,3 +173,15 @@ def test_networks_go_by_name_with_a_few_options() -> None:
 def test_other_names_are_refused_in_words(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         create(name, num_classes=3)
+
+
+def test_a_teacher_is_shown_images_as_its_students_are(tmp_path: Path) -> None:
+    """A mirrored digit is none, and an object of another size another object: said of the images, it holds for both."""
+    root, out = trees.coco(tmp_path / "coco", train=5, val=3), tmp_path / "runs"
+    shown = ["data.size=80", "data.shorter=[48, 64]", "data.flip=false", "data.colour=0.1"]
+    nets = ["--teacher", OTHER, "--student", NET, "--data", str(root), "--epochs", "1", "--teacher-epochs", "1"]
+    words = ["train", "detection", *shown, "data.batch_size=2", "data.passes=2", "threads=1", "device=cpu", *nets]
+    assert main([*words, "--no-export", "--out", str(out)]) == 0
+    (teacher,), (student,) = out.glob("teacher-*"), out.glob("*__*/kd/seed-0")
+    theirs, own = (RunFolder(place).config().data for place in (teacher, student))
+    assert theirs == replace(own, passes=1)  # how long a run is, is its own

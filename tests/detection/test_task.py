@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,32 @@ def test_only_regions_with_objects_are_distilled_if_that_is_asked_for_and_the_de
     )
 
 
+@pytest.mark.parametrize("method", ["kd", "dist", "dist_gdkd(k=2, warmup=1)+deepkd", "atkd"])
+def test_what_is_distilled_of_objects_alone_is_what_they_give_without_the_others(method: str) -> None:
+    task = Detection(Settings(keep="foreground"))
+    lg = task.rows(net(0).train(), LiveTeacher(net(1)), batch())
+    there, logits = lg.target > 0, lg.student.detach().requires_grad_()
+    lg, plain = replace(lg, student=logits), MethodSpec.parse(method).build()
+    found, alone = task.completed(plain).components(lg), plain.components(lg[there])
+    parts = [name for name in plain.parts if name != "task"]
+    for name in parts:
+        torch.testing.assert_close(found[name].mean(), alone[name].mean(), rtol=1e-5, atol=1e-6)
+    (grad,) = torch.autograd.grad(sum((found[name].mean() for name in parts), torch.zeros(())), logits)
+    assert not bool(grad[~there].any())
+    assert bool(grad[there].any())
+
+
 @pytest.mark.parametrize("keep", ["all", "foreground"])
-def test_images_without_objects_give_a_finite_loss_with_a_graph(keep: Any) -> None:
-    student, task = net(0).train(), Detection(Settings(keep=keep))
+@pytest.mark.parametrize("name", ["dkd(temperature=1, warmup=1)+deepkd", "dist", "dist_gdkd(k=2)+deepkd", "atkd"])
+def test_images_without_objects_give_a_finite_loss_with_a_graph(keep: Any, name: str) -> None:
+    student, task, method = net(0).train(), Detection(Settings(keep=keep)), MethodSpec.parse(name).build()
     lg = task.rows(student, LiveTeacher(net(1)), batch(objects=False))
     assert not bool(lg.target.any())
-    streams = task.completed(fr.methods.deepkd(fr.methods.dkd(temperature=1, warmup=1))).stream_losses(lg, merge=False)
+    streams = task.completed(method).stream_losses(lg, merge=False)
     assert all(bool(x.isfinite()) and x.requires_grad for x in streams.values())
     if keep == "foreground":
-        assert float(streams["nontarget"].detach()) == 0
+        found = task.completed(method).components(lg)
+        assert not any(bool(found[part].any()) for part in method.parts if part != "task")
 
 
 def test_no_proposals_and_no_objects_give_nothing_with_a_graph() -> None:

@@ -57,6 +57,8 @@ def test_maps_of_other_sizes_and_weights_are_those_of_rows() -> None:
         assert_same_streams(M.dkd(), student, teacher, labels, chunk=9, **options)
     big = torch.nn.functional.interpolate(teacher, (10, 14), mode="bilinear", align_corners=True)
     assert_same_streams(M.dkd(), student, big, larger, chunk=9)
+    for corners in (False, (True, False), (False, True)):
+        assert_same_streams(M.dkd(), student, big, larger, chunk=9, corners=corners)
 
 
 def test_half_precision_is_that_of_rows() -> None:

@@ -56,6 +56,22 @@ def test_a_network_of_timm_sees_what_timm_s_own_transform_gives(name: str) -> No
     assert ours.shorter_side == before[0].size
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("vit_tiny_patch16_224(img_size=64, depth=1)", (64, 64)),
+        ("swin_tiny_patch4_window7_224(img_size=(112, 56), depths=(1, 1, 1, 1))", (112, 56)),
+    ],
+)
+def test_a_network_that_is_built_for_a_size_is_shown_that_size(name: str, size: tuple[int, int]) -> None:
+    pytest.importorskip("timm")
+    net = create(f"timm:{name}", num_classes=3).eval()
+    wanted = preprocessing_of(net, f"timm:{name}", pretrained=True)
+    assert wanted is not None
+    assert wanted.size == size
+    assert net(wanted(torch.rand(1, 3, 80, 90))).shape == (1, 3)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(32, 32), (160, 96)])
 def test_resizing_is_torchvision_s_and_pillow_s_up_to_a_byte_s_rounding(

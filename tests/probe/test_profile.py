@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
+from fractionate.config import SGD, Data, Detection, MethodSpec, Run, Segmentation
 from fractionate.config.optimizers import LearningRate
 from fractionate.config.run import Monitors, Network
 from fractionate.probe.cost import Cost, Machine, measure_machine
@@ -22,12 +25,15 @@ from fractionate.probe.profile import (
     Part,
     Profile,
     _endless,
+    measure,
     profile,
     step,
     stepper,
 )
 from fractionate.train.build import prepare
 from fractionate.train.loop import fit
+from tests.dense import trees as masks
+from tests.detection import trees as boxes
 from tests.train.runs import teacher_file, tiny
 
 SLOW = Machine(flops=1e9, bytes=1e9)
@@ -59,6 +65,28 @@ def test_a_run_that_watches_its_streams_is_profiled_as_one_that_does_not() -> No
     run = tiny("dkd", monitors=Monitors(norms=True))
     assert len(prepare(run).optimizer.momenta) == 3
     assert names(profile(run, Console(file=io.StringIO()), steps=1)).count(BACKWARD) == 1
+
+
+@pytest.mark.parametrize("task", [Detection(), Segmentation(auxiliary_kd=0.4)])
+def test_a_teacher_that_is_asked_for_more_than_logits_has_a_part_of_its_own(task: Any, tmp_path: Path) -> None:
+    """Its heads sleep: the time is the teacher's, not that of the student beside it."""
+    boxed = task.name == "detection"
+    folder = boxes.coco(tmp_path / "coco", 4, 2) if boxed else masks.camvid(tmp_path / "camvid", 4)
+    net = Network("tests.detection.nets:small" if boxed else "tests.dense.nets:with_auxiliary")
+    shown: dict[str, Any] = {"size": 64} if boxed else {"crop": (32, 32)}
+    data = Data("coco" if boxed else "camvid", root=str(folder), batch_size=2, **shown)
+    run = Run(
+        student=net, teacher=net, method=MethodSpec("kd"), data=data, task=task, epochs=1,
+        threads=1, device="cpu", optimizer=SGD(lr=0.01),
+    )  # fmt: skip
+    training = prepare(run)
+    teacher: Any = getattr(training.teacher, "net")  # noqa: B009
+    heads = [teacher.roi_heads.box_head] if boxed else [teacher.classifier, teacher.aux_classifier]
+    for head in heads:
+        head.register_forward_hook(lambda *_: time.sleep(0.5))
+    found = {part.name: part.seconds for part in measure(training, 1).parts}
+    assert list(found) == [DATA, TEACHER, FORWARD, BACKWARD, UPDATE]
+    assert found[TEACHER] > 0.5 * len(heads)
 
 
 @pytest.mark.parametrize("method", ["dkd+deepkd", "kd", "dkd+deepkd(rule='published-code')"])

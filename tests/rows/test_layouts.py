@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import fractionate as fr
 from fractionate.rows import images, pixels, rois, tokens
@@ -62,18 +65,59 @@ def test_a_smaller_student_is_resized_to_the_teacher_and_labels_are_picked_as_pu
     assert torch.equal(lg.target, y[:, ::2, ::2].flatten())
 
 
-def test_a_label_is_the_one_where_a_pixel_of_enlarged_logits_lies() -> None:
-    """A map whose values are its own positions, enlarged with aligned corners, tells where every pixel went."""
+@pytest.mark.parametrize("corners", [True, False])
+def test_a_label_is_the_one_where_a_pixel_of_enlarged_logits_lies(corners: bool) -> None:
+    """A map whose values are its own positions, enlarged as networks do it, tells where every pixel went."""
     rows, columns, many = 3, 5, (18, 38)
     here = torch.stack(torch.meshgrid(torch.arange(rows) * 1.0, torch.arange(columns) * 1.0, indexing="ij"))[None]
-    enlarged = F.interpolate(here, many, mode="bilinear", align_corners=True)[0]
+    enlarged = F.interpolate(here, many, mode="bilinear", align_corners=corners)[0]
     y = torch.arange(many[0] * many[1]).reshape(1, *many) % C
-    found = pixels(random(1, C, rows, columns), random(1, C, rows, columns, seed=1), y).target.reshape(rows, columns)
+    both = random(1, C, rows, columns), random(1, C, rows, columns, seed=1)
+    found = pixels(*both, y, corners=corners).target.reshape(rows, columns)
     for i in range(rows):
         for j in range(columns):
             distance = (enlarged[0] - i).abs() * (many[0] - 1) / (rows - 1)
             distance = distance.square() + ((enlarged[1] - j).abs() * (many[1] - 1) / (columns - 1)).square()
-            assert found[i, j] in y[0][distance <= distance.min() + 1e-3]
+            assert found[i, j] in y[0][distance <= distance.min() + (1e-3 if corners else 0.6)]
+
+
+def test_labels_of_networks_without_aligned_corners_lie_in_the_middle_of_what_a_logit_covers() -> None:
+    y = torch.arange(128).reshape(1, 1, 128).expand(1, 128, 128)
+    both = torch.zeros(1, 128, 16, 16), torch.zeros(1, 128, 16, 16)
+    found = pixels(*both, y, corners=False).target.reshape(16, 16)[0].double()
+    assert bool(((found - (torch.arange(16) * 8 + 3.5)).abs() <= 0.5).all())
+
+
+def ramp(few: int, corners: bool, many: int = 60) -> Tensor:
+    """``[1, 2, few, few]`` where in a picture of 60 x 60 pixels its own places lie when it is enlarged."""
+    at = torch.linspace(0, many - 1, few) if corners else (torch.arange(few) + 0.5) * many / few - 0.5
+    return torch.stack(torch.meshgrid(at, at, indexing="ij"))[None].double()
+
+
+@pytest.mark.parametrize("few", [15, 20, 60])
+@pytest.mark.parametrize("corners", [(True, False), (False, True), (True, True), (False, False)])
+def test_a_student_is_read_where_the_teacher_s_pixels_lie_however_both_are_enlarged(
+    few: int, corners: tuple[bool, bool]
+) -> None:
+    own, other = ramp(few, corners[0]), ramp(12, corners[1])
+    lg = pixels(own, other, torch.zeros(1, 60, 60).long(), corners=corners)
+    expected = lg.teacher.clamp(float(own.min()), float(own.max()))  # nothing is known beyond the outermost logits
+    torch.testing.assert_close(lg.student, expected)
+
+
+@pytest.mark.parametrize("corners", [(True, False), (False, True)])
+def test_at_the_labels_size_every_map_is_enlarged_in_its_own_way(corners: tuple[bool, bool]) -> None:
+    student, teacher, y = random(B, C, 2, 3), random(B, C, H, W, seed=2), labels(B, 2 * H, 2 * W)
+    lg = pixels(student, teacher, y, resize=True, corners=corners)
+    for found, map_, way in ((lg.student, student, corners[0]), (lg.teacher, teacher, corners[1])):
+        resized = F.interpolate(map_, (2 * H, 2 * W), mode="bilinear", align_corners=way)
+        assert_equal(found, resized.movedim(1, -1).reshape(-1, C))
+
+
+@pytest.mark.parametrize(("corners", "said"), [((True, False), "needs labels"), (1, "must be True, False")])
+def test_ways_of_enlarging_that_cannot_be_followed_are_refused(corners: Any, said: str, unchecked: None) -> None:
+    with pytest.raises(ValueError, match=said):
+        pixels(random(B, C, 2, 3), random(B, C, H, W), corners=corners)
 
 
 def test_the_published_labels_lie_up_to_a_stride_off() -> None:

@@ -15,6 +15,9 @@ from fractionate.models import OtherHead, create, load_checkpoint
 from fractionate.recipes import folder
 from fractionate.recipes.folder import fine_tuning
 from fractionate.runs.folder import RunFolder
+from fractionate.train.networks import build, build_teacher
+from tests.dense import trees as of_pixels
+from tests.detection import trees as of_boxes
 
 timm = pytest.importorskip("timm")
 NAME = "test_resnet"
@@ -198,3 +201,77 @@ def test_own_weights_for_other_classes_are_fine_tuned_as_the_error_says(
     assert "begins with the weights in seven.pth" in said
     assert "your own network, taken for a convolutional one" in said
     assert "is fine-tuned first" in said
+
+
+DETECTOR = "fasterrcnn-mobilenet_v3_small+fpn16+proposals20+anchors8"
+
+
+@pytest.fixture
+def backbones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights of ImageNet where torchvision keeps them, of the networks that dense ones are built on."""
+    library, found = pytest.importorskip("torchvision").models, {}
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (folder := tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    torch.manual_seed(0)
+    for name, kind in ("mobilenet_v3_large", "IMAGENET1K_V1"), ("mobilenet_v3_small", "IMAGENET1K_V1"):
+        found[name] = library.get_model(name).state_dict()
+        url = library.get_model_weights(name)[kind].url
+        torch.save(found[name], folder / url.rpartition("/")[2])
+    return found
+
+
+LRASPP = "torchvision:lraspp_mobilenet_v3_large"
+OF_PIXELS = ("segmentation", LRASPP, "tests.dense.nets:plain", "data.crop=[32, 32]", "data.batch_size=3")
+OF_BOXES = ("detection", DETECTOR, "tests.detection.nets:small", "data.size=64", "data.batch_size=4")
+
+
+def dense(root: Path, given: tuple[str, ...], out: Path, *words: str) -> int:
+    recipe, teacher, student, *changes = given
+    nets = ["--data", str(root), "--teacher", teacher, "--student", student, "--epochs", "1", "--teacher-epochs", "2"]
+    run = ["train", recipe, *nets, *changes, "device=cpu", "threads=1", "--out", str(out), "--no-export"]
+    return main([*run, "teacher.pretrained=true", *words])
+
+
+@pytest.mark.parametrize("given", [OF_PIXELS, OF_BOXES])
+def test_dense_weights_are_those_of_the_encoder_so_the_teacher_is_trained_first_and_kept(
+    given: tuple[str, ...], backbones: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if given is OF_BOXES:
+        pytest.importorskip("faster_coco_eval")
+    root = (of_pixels.camvid if given is OF_PIXELS else of_boxes.coco)(tmp_path / "camvid")
+    assert dense(root, given, tmp_path / "out") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    (folder,) = (tmp_path / "out").glob("teacher-*-fine-tuned")
+    rate = {"segmentation": "0.02", "detection": "0.01"}[given[0]]  # the recipe's own: decoder and head begin anew
+    assert f"the teacher is trained first, beginning with them (sgd at {rate}, 2 epochs, kept in {folder})" in said
+    tuned, (learnt,) = RunFolder(folder), (tmp_path / "out").glob("*__*/kd/seed-0")
+    assert tuned.config().student == Network(given[1], pretrained=True)
+    assert (tuned.config().method.name, tuned.config().epochs) == ("ce", 2)
+    assert RunFolder(learnt).config().teacher == Network(given[1], str(tuned.student), pretrained=True)
+    written = tuned.student.stat().st_mtime_ns
+    assert dense(root, given, tmp_path / "out", "--method", "dkd") == 0
+    assert tuned.student.stat().st_mtime_ns == written
+    file = str(tuned.student)
+    assert dense(root, given, tmp_path / "given", "--teacher-checkpoint", file) == 0  # its head knows these classes
+    assert not list((tmp_path / "given").glob("teacher-*"))
+
+
+@pytest.mark.parametrize("name", [LRASPP, DETECTOR])
+def test_a_dense_teacher_with_a_new_head_is_never_built_as_if_it_knew_something(name: str, backbones: dict) -> None:
+    with pytest.raises(OtherHead, match=r"weights are its encoder's.*a config wants the weights that came out"):
+        build_teacher(Network(name, pretrained=True), 3)
+    net = build(Network(name, pretrained=True), 3, new_head=True)
+    theirs = backbones["mobilenet_v3_large" if name == LRASPP else "mobilenet_v3_small"]["features.0.0.weight"]
+    assert torch.equal(next(iter(net.state_dict().values())), theirs)
+
+
+def test_weights_that_know_no_more_than_guessing_are_told_of_pixels_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, file = of_pixels.camvid(tmp_path / "camvid"), tmp_path / "random.pt"
+    torch.manual_seed(0)
+    torch.save(create("tests.dense.nets:plain", num_classes=11).state_dict(), file)
+    words = ["train", "segmentation", "--data", str(root), "--teacher", "tests.dense.nets:plain", "--student"]
+    words += ["tests.dense.nets:plain", "--teacher-checkpoint", str(file), "data.crop=[16, 16]", "data.batch_size=3"]
+    assert main([*words, "--epochs", "1", "device=cpu", "threads=1", "--no-export", "--out", str(tmp_path / "o")]) == 0
+    assert "that is no more than guessing gives" in " ".join(capsys.readouterr().out.split())

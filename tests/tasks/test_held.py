@@ -63,12 +63,27 @@ def test_overlays_are_pictures_of_images_spread_over_the_set_with_every_network_
 
 def test_a_colour_covers_its_share_of_the_grey_and_nothing_where_there_is_no_label() -> None:
     pixels = torch.full((3, 1, 3), 100.0)
-    found = _painted(pixels, torch.tensor([[0, 1, 255]]), 255)
+    known = torch.tensor([[True, True, False]])
+    found = _painted(pixels, torch.tensor([[0, 1, 255]]), known)
     colours = palette(2).float()
     for x in (0, 1):
         torch.testing.assert_close(found[:, 0, x], SHARE * colours[x] + (1 - SHARE) * 100)
     assert found[:, 0, 2].tolist() == [100.0] * 3
-    torch.testing.assert_close(_painted(pixels, torch.tensor([[0, 255, 255]]), 255)[:, 0, 0], found[:, 0, 0])
+    alone = _painted(pixels, torch.tensor([[0, 255, 255]]), torch.tensor([[True, False, False]]))
+    torch.testing.assert_close(alone[:, 0, 0], found[:, 0, 0])
+
+
+def test_an_ignored_class_and_void_are_grey_and_an_answer_of_that_class_has_its_colour() -> None:
+    net = nn.Conv2d(3, 2, 1)
+    nn.init.zeros_(net.weight)
+    nn.init.ones_(net.bias).data[1] = 0  # it says class 0 everywhere
+    (picture, *_) = overlays(net, None, Source(), 0, count=1).values()  # type: ignore[arg-type]
+    image, labels, said = opened(picture)[:, :24].double().split(8, 1)
+    grey = image.mean(2, keepdim=True)
+    for part, colours in ((labels, palette(2)[1]), (said, palette(2)[0])):
+        assert (part[:7, :4] - grey[:7, :4]).abs().max() <= 2  # class 0, which does not count
+        assert (part[:7, 4:] - SHARE * colours.double() - (1 - SHARE) * grey[:7, 4:]).abs().max() <= 2
+    assert len(image) == 7  # the last row is void
 
 
 def test_settings_of_a_dense_task_say_how_it_asks_and_measures() -> None:

@@ -17,7 +17,7 @@ from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training, prepare
-from fractionate.train.pixels import check_seen
+from fractionate.train.pixels import check_seen, normalised_as_trained
 from tests.train.runs import tiny
 
 HERE = {"classes": ["cat", "dog", "eel"], "mean": [0.3], "std": [0.2]}
@@ -71,3 +71,16 @@ def test_a_run_records_what_it_saw(tmp_path: Path) -> None:
     run_in_folder(run, tmp_path)
     images, rule = RunFolder(tmp_path).summary()["images"], prepare(run).train.normalization  # type: ignore[attr-defined]
     assert (images["mean"], images["std"]) == (list(rule.mean), list(rule.std))
+
+
+def test_weights_in_a_run_s_folder_are_measured_on_images_normalised_as_in_that_run(tmp_path: Path) -> None:
+    images = torch.zeros(2, 1, 4, 5, dtype=torch.uint8)
+    source = SmallImages(images, torch.arange(2), 2, Normalization((0.5,), (0.25,)), batch_size=2)
+    weights = str(tmp_path / "student.safetensors")
+    assert normalised_as_trained(source, weights) == (source, None)
+    for mean, told in ((0.505, False), (0.9, True)):
+        (tmp_path / "summary.json").write_text(json.dumps({"images": {"mean": [mean], "std": [0.25]}}))
+        found, said = normalised_as_trained(source, weights)
+        assert said is not None if told else said is None
+        expected = torch.full((2, 1, 4, 5), -mean / 0.25)
+        torch.testing.assert_close(next(iter(found.batches(1))).images, expected)

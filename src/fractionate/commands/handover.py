@@ -47,12 +47,13 @@ class Evaluate:
     checkpoint: File = None
     """File with its weights."""
     data: SetName = "digits"
-    """With --student: your folder of images, or a set by name (digits, cifar10, cifar100 ...; camvid, cityscapes,
-    ade20k, voc or masks in --root)."""
+    """With --student: your folder of images, masks or boxes (its layout tells which), or a set by name (digits,
+    cifar10, cifar100 ...; camvid, cityscapes, ade20k, voc, masks or coco in --root)."""
     root: Folder = None
     """Folder in which a set lies that goes by name; default: the environment variable FRACTIONATE_DATA, or data."""
     size: Count = None
-    """Pixels of a folder's images; default: those of the run in whose folder the weights lie, else as in training."""
+    """Pixels of a folder's images; default: those of the run in whose folder the weights lie, else as in training.
+    Of images with boxes the longer side; default: 640."""
     validation: bool = False
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
@@ -131,22 +132,46 @@ class Evaluate:
         """The set that --data names, or the folder that it is."""
         from .._choices import choose
         from ..config.data import Data
-        from ..config.ranges import DENSE
+        from ..config.ranges import BOXED, DENSE
         from ..train.sources import SETS
 
-        name, root = self.data, self.root
-        if name not in SETS and (Path(name).expanduser().is_dir() or "/" in name):
+        name, root, sets = self.data, self.root, [*SETS, *DENSE, *BOXED]
+        there = Path(name).expanduser()
+        if name not in sets and (there.exists() or "/" in name):
             if root is not None:
                 raise ValueError(f"--data {name} and --root {root} are two folders; leave --root out")
-            name, root = "folder", Path(name).expanduser()
-        choose("data set", name, [*SETS, *DENSE])
+            name, root = _kind(there), there
+        elif name in (*DENSE, *BOXED) and root is None and there.is_dir():
+            root = there
+        choose("data set", name, sets)
         size = self.size
         if name == "folder" and root is not None:
             size = self._size(root, console)
-        elif size is not None:
-            raise ValueError("--size belongs to a folder of images; a set that goes by name has one size")
+        elif size is not None and name not in BOXED:
+            raise ValueError("--size belongs to a folder of images or of boxes; a set that goes by name has one size")
         part: Literal["test", "validation"] = "validation" if self.validation else "test"
-        return Data(name, root=str(root) if root else None, evaluate_on=part, size=size)  # type: ignore[arg-type]
+        found = Data(name, root=str(root) if root else None, evaluate_on=part, size=size)  # type: ignore[arg-type]
+        return self._as_trained(found, console)
+
+    def _as_trained(self, data: Data, console: Console) -> Data:
+        """Photos resized and cropped as in the run in whose folder the weights lie; where that is another way, said."""
+        from dataclasses import replace
+
+        from .._files import expanded
+        from ..config.files import read_config
+        from ..config.ranges import FOLDERS
+
+        try:
+            theirs = read_config(expanded(str(self.checkpoint)).parent / "config.yaml").data
+        except (OSError, ValueError):
+            return data
+        if data.name not in FOLDERS or theirs.name not in FOLDERS or theirs.workers is None:
+            return data
+        how = {key: getattr(theirs, key) for key in ("size", "workers", "crop_pct", "interpolation")}
+        how |= {"size": self.size} if self.size else {}
+        told = " ".join(f"{key}={value}" for key, value in how.items() if value is not None)
+        console.print(f"photos as in the run in whose folder the weights lie: {told}", highlight=False, soft_wrap=True)
+        return replace(data, **how)
 
     def _size(self, root: Path, console: Console) -> int:
         """Of a folder's images: as it is said, as they were trained on, or as training would take them."""
@@ -161,6 +186,27 @@ class Evaluate:
             told = f"measured at {size} x {size} pixels, as {self.student} is trained where nothing is said; --size N"
             console.print(f"{told} takes another", highlight=False, soft_wrap=True)
         return size
+
+
+def _kind(place: Path) -> str:
+    """Which set the names in a folder or zip file make it: one with boxes, one with masks, or a folder of classes."""
+    import warnings
+
+    from ..data.boxes.coco import has_boxes
+    from ..data.dense.layouts import listed, recognised
+
+    if not place.exists():
+        return "folder"
+    if has_boxes(str(place)):
+        return "coco"
+    with warnings.catch_warnings():  # what is left out is said when it is read
+        warnings.simplefilter("ignore")
+        try:
+            kind = recognised(place)
+            listed(kind, place, "test")
+        except ValueError:
+            return "folder"
+    return kind
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,9 @@ def _check_dense(data: Data) -> None:
         if not 0 < data.scale[0] <= data.scale[1]:
             raise ValueError(f"scale is the smallest and the largest factor, above 0, got {list(data.scale)}")
         if not data.crop and data.scale != (1.0, 1.0):
-            raise ValueError("scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH]")
+            raise ValueError(
+                "scale needs a crop: images of random sizes make no batch; give crop=[HEIGHT, WIDTH] or scale=[1, 1]"
+            )
         if data.name in BOXED:
             left_alone(data, "would cut boxes; images with boxes are shown whole", "crop", "scale_step")
             _check_shorter(data)

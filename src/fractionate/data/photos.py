@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .._spoken import in_words
 from .._typing import Int
 from ..pictures.heads import printable
 from .augment.mixing import draw as mixture
@@ -23,6 +24,7 @@ from .augment.photo import Shown, keyed
 from .batch import Batch, Normalization, own_rows, part, sent
 from .kept import Pictures
 from .labelled import digest
+from .stl10 import Stl10Pictures
 
 AHEAD = 2  # batches that every worker makes before they are asked for
 Key = tuple[int, int, int]  # epoch, which time the image is shown in it, number of the image
@@ -60,7 +62,7 @@ class Photos:
     Source: repeated augmentation arXiv 1901.09335, in the form of DeiT (2012.12877).
     """
 
-    pictures: Pictures
+    pictures: Pictures | Stl10Pictures
     target: Tensor
     num_classes: int
     normalization: Normalization
@@ -169,7 +171,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A picture that cannot be read, in words; it comes out of a worker in place of a batch."""
+    """Why there are no pictures, in words; it comes out of a worker in place of a batch."""
 
     told: str
 
@@ -178,7 +180,7 @@ class _Unreadable:
 class _Making:
     """Makes the images of keys: a data set, as loaders of torch call it; the same in every process."""
 
-    pictures: Pictures
+    pictures: Pictures | Stl10Pictures
     shown: Shown | None
     strong: Shown | None
     seed: int
@@ -188,15 +190,21 @@ class _Making:
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor | None]:
         epoch, turn, i = key
-        photo = self.pictures[i]
-        weak = photo if self.shown is None else self.shown(photo, self.seed, epoch, turn, i, 0)
-        return weak, self.strong(photo, self.seed, epoch, turn, i, 1) if self.strong else None
+        try:
+            photo = self.pictures[i]
+        except ValueError as error:
+            raise ValueError(f"{error}; remove the file, or skip such files (data.skip_broken=true)") from error
+        try:
+            weak = photo if self.shown is None else self.shown(photo, self.seed, epoch, turn, i, 0)
+            return weak, self.strong(photo, self.seed, epoch, turn, i, 1) if self.strong else None
+        except ValueError as error:
+            raise ValueError(f"augmenting {printable(self.pictures.paths[i])} ended in {in_words(error)}") from error
 
     def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor | None] | _Unreadable:
         try:
             made = [self[key] for key in keys]
         except (ValueError, OSError, MemoryError) as error:
-            return _Unreadable(f"{error}; remove the file, or skip such files (data.skip_broken=true)")
+            return _Unreadable(str(error))
         strong = [second for _, second in made if second is not None]
         return torch.stack([first for first, _ in made]), torch.stack(strong) if strong else None
 

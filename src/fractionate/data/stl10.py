@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from .._typing import Int
 from .labelled import PARTS, Labelled, Part, part_of, resized
 from .lists import lines_of, located
 
+UNLABELLED = "unlabeled_X.bin"
 SIDE = 96
 PIXELS = 3 * SIDE * SIDE
 VALIDATION_SHARE = 0.1  # 500 of the 5,000 training images
@@ -52,7 +55,39 @@ def stl10_unlabelled(root: Path, size: int | None = None) -> Tensor:
     Raises:
         ValueError: the file is missing or of another length.
     """
-    return resized(_mapped(_here(root, "unlabeled_X.bin") / "unlabeled_X.bin"), size or SIDE)
+    return resized(_mapped(_here(root, UNLABELLED) / UNLABELLED), size or SIDE)
+
+
+@dataclass(frozen=True, eq=False)
+class Stl10Pictures:
+    """The images without labels one by one, as photos are; goes to worker processes as the name of its file.
+
+    Args:
+        root: as of :func:`stl10`.
+    """
+
+    root: Path
+    _map: list[Tensor] = field(default_factory=list, repr=False)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The file that holds each."""
+        return [_here(self.root, UNLABELLED) / UNLABELLED] * len(self)
+
+    def __len__(self) -> int:
+        return len(self._images())
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"root": self.root, "_map": []}
+
+    def __getitem__(self, i: int) -> Tensor:
+        """``[3, 96, 96]`` uint8."""
+        return self._images()[i].contiguous()
+
+    def _images(self) -> Tensor:
+        if not self._map:
+            self._map.append(stl10_unlabelled(self.root))
+        return self._map[0]
 
 
 def _here(root: Path, *needs: str) -> Path:

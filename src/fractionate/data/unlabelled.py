@@ -52,7 +52,7 @@ def unlabelled(
         ValueError: no folder, no picture in it, one that cannot be read, or more than fit into memory.
     """
     root = expanded(root)
-    if any((root / name).is_file() for name in STL10):
+    if is_stl10(root):
         images = stl10_unlabelled(root, size)
         return Labelled(images, torch.full((len(images),), -1), num_classes)
     paths = pictures_below(root, measured)
@@ -62,6 +62,11 @@ def unlabelled(
         images, kept = read_kept(paths, size, cache, skip_broken=skip_broken)
     files = Files(paths, [-1] * len(paths)).at(kept)
     return Labelled(images, torch.tensor(files.labels), num_classes, (), digest(size, files.listed(root)))
+
+
+def is_stl10(root: Path) -> bool:
+    """Whether a folder holds STL-10's images without labels, which lie in one file."""
+    return any((expanded(root) / name).is_file() for name in STL10)
 
 
 def pictures_below(root: Path, measured: Sequence[Path] = ()) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..models import Description, OnlyLogits, OnlyMaps, load_exported, pick_logits, pick_maps, save_exported
 from ..models.dense import is_dense
 from ..models.detection import are_detections, numbers_of
+from ..models.exported import CONFIG
 from ..models.foreign import run_on
 
 Format = Literal["safetensors", "onnx", "torch-export"]
@@ -51,6 +53,12 @@ Writer = Callable[[nn.Module, Description, Tensor, Path], Written]
 def safetensors(net: nn.Module, description: Description, images: Tensor, folder: Path) -> Written:
     """Weights and a config, which :func:`fractionate.models.load_exported` reads."""
     save_exported(net, description, folder)
+    with torch.no_grad():
+        boxed = are_detections(run_on(net, images[:1]))
+    if boxed:  # whoever reads the names without this package
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config["labels"] = "from 1 on: label l is classes[l - 1]; 0 is the background"
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     difference = compare(load_exported(folder, own_code=True).net, net, images, "safetensors", tolerance=0.0)
     also = '; timm.create_model("local-dir:FOLDER", pretrained=True) reads it too' if description.timm_name else ""
     return Written("safetensors", "model.safetensors", difference, len(images), f"with config.json{also}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._typing import Float, Int
-from ..rows import Labels, Logits, Progress, fitted_maps, pixels, weighted_mean
+from ..rows import Corners, Labels, Logits, Progress, fitted_maps, pixels, weighted_mean
 from .method import Method
 from .streams import merged_streams
 
@@ -27,6 +27,7 @@ def pixel_losses(
     ignore_index: int | None = 255,
     resize: bool = False,
     labels: Labels = "aligned",
+    corners: Corners = True,
     weight: Tensor | None = None,
     progress: Progress | None = None,
     merge: bool | None = None,
@@ -40,7 +41,7 @@ def pixel_losses(
 
     Args:
         method: any method whose rows are independent, with one view and no learned parameters of its own.
-        student, teacher, target, ignore_index, resize, labels, weight: as in ``fr.rows.pixels``; a student that is
+        student, teacher, target, ignore_index, resize, labels, corners, weight: as in ``fr.rows.pixels``; a map that is
             resized is held in both sizes.
         progress, merge: as in :meth:`Method.stream_losses`.
         chunk: pixels whose rows are held at once.
@@ -65,8 +66,8 @@ def pixel_losses(
     """
     where = "pixel_losses"
     _check(where, method, chunk)
-    options: dict[str, Any] = {"ignore_index": ignore_index, "resize": resize, "labels": labels, "weight": weight}
-    maps = fitted_maps(where, student, teacher, target, **options)
+    options: dict[str, Any] = {"ignore_index": ignore_index, "resize": resize, "labels": labels, "corners": corners}
+    maps = fitted_maps(where, student, teacher, target, **options, weight=weight)
     if maps[2] is None:
         raise ValueError(f"{where}: target is None; for pixels without labels take method.loss(fr.rows.pixels(...))")
     return _losses(method, PixelMaps(maps[0], maps[1].detach(), maps[2], ignore_index, maps[3]), progress, merge, chunk)

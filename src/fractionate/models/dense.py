@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from .._choices import unknown
 from .._typing import Float
+from .detection import PREFIX
 from .foreign import described, fields_of, run_on
 from .handled import name_of
 
@@ -93,6 +96,23 @@ def _heads(net: nn.Module) -> dict[str, nn.Module]:
         return {}
     found = {key: getattr(net, name, None) for key, name in names.items()}
     return {key: module for key, module in found.items() if isinstance(module, nn.Module)}
+
+
+def aligned_corners(net: nn.Module) -> bool:
+    """Whether a network enlarges its logits with aligned corners: where the logits of its head lie in the picture.
+
+    Torchvision's networks do not, those of segmentation-models-pytorch say so in their head; what others return is
+    enlarged here, with aligned corners (:func:`same_size`).
+
+    Example:
+        >>> aligned_corners(nn.Conv2d(3, 2, 1))
+        True
+    """
+    net = getattr(net, "net", net)  # behind a preparation of pixels
+    last = getattr(net, "segmentation_head", None)
+    if isinstance(last, nn.Sequential):
+        return all(m.align_corners for m in last if isinstance(m, nn.Upsample))
+    return not any(kind.__module__.startswith("torchvision.") for kind in type(net).__mro__)
 
 
 @contextmanager
@@ -193,8 +213,28 @@ def smp_network(library: ModuleType, name: str, num_classes: int, pretrained: bo
     return known[kind.lower()](encoder_name=encoder, encoder_weights=weights, classes=num_classes)
 
 
-def same_size(maps: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c y x"]:
-    """Maps enlarged to a size, bilinear with aligned corners; those of that size as they are.
+def only_encoder(name: str) -> bool:
+    """Whether the pretrained weights of a library's network are those of its encoder, and all that follows is new.
+
+    So it is with every dense network and detector, whatever classes the data have.
+
+    Args:
+        name: as in :func:`fractionate.models.create`.
+
+    Example:
+        >>> only_encoder("smp:fpn-resnet18"), only_encoder("fasterrcnn-resnet18"), only_encoder("timm:resnet18")
+        (True, True, False)
+    """
+    library, _, rest = name.partition(":")
+    if library != "torchvision" or find_spec("torchvision") is None:
+        return library == "smp" or name.startswith(PREFIX)
+    models = importlib.import_module("torchvision.models")
+    kinds = (models.segmentation, models.detection)
+    return any(rest.partition("+")[0] in models.list_models(module=kind) for kind in kinds)
+
+
+def same_size(maps: Float[Tensor, "n c h w"], size: tuple[int, int], corners: bool = True) -> Float[Tensor, "n c y x"]:
+    """Maps enlarged to a size, bilinear with aligned corners (unless ``corners`` is false); those of it as they are.
 
     Example:
         >>> import torch
@@ -203,4 +243,4 @@ def same_size(maps: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Te
     """
     if tuple(maps.shape[2:]) == size:
         return maps
-    return nn.functional.interpolate(maps, list(size), mode="bilinear", align_corners=True)
+    return nn.functional.interpolate(maps, list(size), mode="bilinear", align_corners=corners)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._files import expanded
@@ -24,7 +25,8 @@ from .zoo import create
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the names that timm and the hubs look for
 KEY = "fractionate"  # what is ours in the config; everything beside it is timm's
-LATER = {"interpolation"}  # which folders of earlier releases do not have
+TAKEN = ("taken_at", "taken_pct", "taken_by")  # written where the first says something
+LATER = {"interpolation", *TAKEN}  # which folders of earlier releases do not have
 KEPT_FOR_TIMM = ("first_conv", "classifier", "interpolation", "fixed_input_size")
 
 
@@ -38,6 +40,9 @@ class Description:
         mean, std: per channel, of pixel values in 0..1.
         classes: names of the classes in the order of the logits; empty if they have none.
         interpolation: how images of another size are brought to ``input_size``; ``None``: they are taken at their own.
+        taken_at: side of the images of its data, in pixels, where it was shown them at ``input_size``, another one:
+            photos are brought to that first, then to ``input_size``.
+        taken_pct, taken_by: share of the resized photo's shorter side that was cut out then, and the interpolation.
 
     Raises:
         ValueError: numbers that do not fit each other.
@@ -56,6 +61,9 @@ class Description:
     stem: Stem = "default"
     published_bn: bool = False
     interpolation: Interpolation | None = None
+    taken_at: int | None = None
+    taken_pct: float = 1.0
+    taken_by: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if len(self.input_size) != 3 or not len(self.mean) == len(self.std) == self.input_size[0]:
@@ -93,7 +101,8 @@ class Exported:
     def normalize(self, images: Tensor) -> Float[Tensor, "n ch h w"]:
         """``[n, ch, h, w]`` uint8 0..255 -> what the network takes: (x / 255 - mean) / std.
 
-        Where the description has an interpolation, images of another size are brought to its ``input_size`` first.
+        Where the description has an interpolation, images of another size are brought to its ``input_size`` first;
+        where it says ``taken_at``, to squares of that side before, unless they are.
 
         Raises:
             ValueError: images of another type or number of channels.
@@ -105,11 +114,22 @@ class Exported:
                 f"normalised already, call .net"
             )
         if self.description.interpolation:
-            return self.description.preprocessing(images / 255)
+            return self.description.preprocessing(self._taken(images) / 255)
         mean, std = (
             torch.tensor(x, device=images.device)[:, None, None] for x in (self.description.mean, self.description.std)
         )
         return (images / 255 - mean) / std
+
+    def _taken(self, images: Tensor) -> Tensor:
+        """Photos as the network's data took them: the shorter side resized, the middle cut out, in whole numbers."""
+        d, side = self.description, self.description.taken_at
+        if side is None or tuple(images.shape[2:]) == (side, side):
+            return images
+        short, wanted = min(images.shape[2:]), int(side / d.taken_pct + 1e-6)
+        size = [wanted if x == short else int(wanted * x / short) for x in images.shape[2:]]
+        resized = F.interpolate(images.float(), size, mode=d.taken_by, antialias=True).round().clamp(0, 255)
+        top, left = (round((x - side) / 2) for x in size)
+        return resized[:, :, top : top + side, left : left + side]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Any:
@@ -146,7 +166,8 @@ def save_exported(net: nn.Module, description: Description, folder: str | Path) 
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(apart(net.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
-    config = {**_for_timm(net, description), KEY: asdict(description)}
+    ours = {k: v for k, v in asdict(description).items() if description.taken_at or k not in TAKEN}
+    config = {**_for_timm(net, description), KEY: ours}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._choices import check_scale, choose
 from .._files import expanded
 from .._typing import Float
+from .arguments import called
 from .processors import processor
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -137,6 +138,22 @@ def preprocessing_of(net: nn.Module, name: str, *, pretrained: bool = False) -> 
     return OF_LIBRARIES[library](net, rest)
 
 
+def named_size(name: str) -> tuple[int, int] | None:
+    """Height and width of the images that a network of timm is built for, where its name says so.
+
+    Example:
+        >>> named_size("timm:vit_tiny_patch16_224(img_size=64, depth=6)"), named_size("timm:vit_tiny_patch16_224")
+        ((64, 64), None)
+    """
+    library, _, rest = name.partition(":")
+    match called(rest, "timm model")[1].get("img_size") if library == "timm" else None:
+        case int(side) | (int(side),):
+            return side, side
+        case (int(height), int(width)):
+            return height, width
+    return None
+
+
 def from_plain(said: Mapping[str, Any]) -> Preprocessing:
     """A :class:`Preprocessing` out of the plain data that files hold.
 
@@ -217,7 +234,7 @@ def shown_of(net: nn.Module) -> Shown | None:
 def _of_timm(net: nn.Module, name: str) -> Preprocessing:
     said = importlib.import_module("timm.data").resolve_model_data_config(net)
     return Preprocessing(
-        size=tuple(said["input_size"][1:]),
+        size=named_size(f"timm:{name}") or tuple(said["input_size"][1:]),  # timm goes on saying that of its weights
         mean=tuple(said["mean"]),
         std=tuple(said["std"]),
         interpolation=_interpolation(said["interpolation"]),

@@ -31,6 +31,7 @@ from ..train.build import task_of
 from ..train.device import fixed_threads, place, settled_precision
 from ..train.health import check_weights
 from ..train.networks import build_for
+from ..train.pixels import normalised_as_trained
 from ..train.sources import evaluation_source
 from .dense import class_table, measured_on, metrics_of
 
@@ -207,8 +208,8 @@ def evaluate_network(
     if how.batch_size is not None and how.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
     device = place(how.device)
-    test = evaluation_source(data, device, how.batch_size)
-    if problem := images_problem(measured_before, test):
+    test, told = normalised_as_trained(evaluation_source(data, device, how.batch_size), student.checkpoint)
+    if problem := told or images_problem(measured_before, test):
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}", task)

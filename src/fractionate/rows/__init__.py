@@ -7,10 +7,11 @@ from .boxes import anchors, sides
 from .checks import can_look
 from .layouts import images, rois, tokens
 from .logits import Logits, blame, with_logits, with_weight
-from .maps import Labels, fitted_maps, pixels
+from .maps import Corners, Labels, fitted_maps, pixels
 from .reduce import Progress, chunked, chunks, weighted_mean
 
 __all__ = [
+    "Corners",
     "Labels",
     "Logits",
     "Progress",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from ..config.files import override
 from ..config.method import MethodSpec
-from ..config.ranges import BOXED, DENSE, FOLDERS
+from ..config.ranges import BOXED, DENSE, FOLDERS, OF_DENSE
 from ..config.run import Network, Run
 from ..models import create, is_own_code
 from ..recipes import placed
@@ -50,6 +50,10 @@ SHARED = (
     "channels_last",
 )
 OF_A_FOLDER = ("data.batch_size", "data.shift")  # it may hold few images, and crops of loaded photos are not shifted
+# Of masks and boxes, how images are shown: the teacher is asked about exactly these, whose things have this size, and
+# what may be done to them says the user, who knows what a label survives (a mirrored digit is none).
+OF_SCENES = ("data.flip", "data.shorter", *(f"data.{name}" for name in OF_DENSE))
+AUXILIARY = 0.4  # published weight of an auxiliary head's cross-entropy
 NETWORK = ("teacher.stem", "teacher.published_bn")  # said of the teacher, they hold while it is trained
 
 
@@ -68,7 +72,7 @@ class Choice:
         root: folder of the data set; ``None`` = the usual places.
         validation: keep a part of the training images apart and measure on it, to choose settings.
         changes: ``field=value`` of the students' run; those in :data:`SHARED` and :data:`NETWORK` (and
-            :data:`OF_A_FOLDER`) hold for the teacher's own training too.
+            :data:`OF_A_FOLDER` and :data:`OF_SCENES`) hold for the teacher's own training too.
     """
 
     recipe: str
@@ -191,14 +195,28 @@ def _first_seed(changes: Sequence[str]) -> tuple[int, list[str]]:
 def for_teacher(changes: Iterable[str], images: str = "") -> list[str]:
     """The changes of a student's run that hold for the teacher's own training on these images.
 
+    Where students distil its auxiliary head, that is trained too.
+
     Example:
         >>> for_teacher(["device=cpu", "teacher.stem=small", "optimizer.lr=1"])
         ['device=cpu', 'student.stem=small']
     """
     said = [(change.partition("=")[0].strip(), change) for change in changes]
-    shared = SHARED + OF_A_FOLDER * (images in (*FOLDERS, *DENSE, *BOXED))
+    scenes = images in (*DENSE, *BOXED)
+    shared = SHARED + OF_A_FOLDER * (scenes or images in FOLDERS) + OF_SCENES * scenes
     network = [change.strip().replace("teacher", "student", 1) for path, change in said if path in NETWORK]
-    return [*(change for path, change in said if path in shared), *network]
+    return [*(change for path, change in said if path in shared), *_auxiliary(dict(said)), *network]
+
+
+def _auxiliary(said: Mapping[str, str]) -> list[str]:
+    """The weight of the teacher's auxiliary head: as the student's own, or the published one, where it is distilled."""
+    try:
+        distilled, own = (
+            float(said.get(f"task.{name}", "=0").partition("=")[2]) for name in ("auxiliary_kd", "auxiliary")
+        )
+    except ValueError:  # refused where the student's run is made
+        return []
+    return [f"task.auxiliary={own or AUXILIARY:g}"] if distilled else []
 
 
 def _check_exists(network: Network) -> None:

@@ -18,12 +18,12 @@ from ..probe.sample import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
 from ..runs.taught import in_words, training_of
-from ..tasks import measure_with
+from ..tasks import Result, measure_with
 from ..train.build import prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.device import fixed_threads, place
 from ..train.health import check_weights
-from ..train.networks import build, build_for, build_teacher
+from ..train.networks import build, build_for, build_teacher, check_auxiliary
 from ..train.pixels import settled
 from ..train.sources import sources
 from .display import display
@@ -47,6 +47,8 @@ def check_students(runs: Sequence[Run]) -> None:
     """
     if not runs:
         return
+    for run in runs:
+        check_auxiliary(run)
     train, test = sources(runs[0].data, runs[0].seed, place(runs[0].device))
     few = Thinned(test, max(1, test.count // FEW))
     for run in runs:
@@ -55,6 +57,7 @@ def check_students(runs: Sequence[Run]) -> None:
         check_training(training, needs=BEFORE_A_TEACHER)
 
 
+SOME = 0.1  # points that boxes in the wrong places stay below: hardly one meets an object
 LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
 # Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
@@ -174,14 +177,15 @@ def fine_tuned_teacher(
     epochs: int | None = None,
     students: Sequence[Run] = (),
 ) -> Network | None:
-    """A teacher out of pretrained weights for other classes, fine-tuned once and kept as a trained one is.
+    """A teacher out of pretrained weights for other classes or of an encoder, trained once and kept as others are.
 
     Args:
         teacher: ``pretrained``, perhaps with the file of the library's weights.
         alone: how such a network is trained from nothing on these images.
         folder: of the teacher's run.
         console, options: as for :func:`trained_teacher`.
-        epochs: length; ``None`` leaves it to :func:`fractionate.recipes.folder.fine_tuning`.
+        epochs: length; ``None`` leaves it to :func:`fractionate.recipes.folder.fine_tuning`, of masks and boxes to
+            ``alone``: all behind their encoders is new, so that the whole training is theirs.
         students: what is going to learn from it.
 
     Returns:
@@ -195,15 +199,25 @@ def fine_tuned_teacher(
         build(teacher, train.num_classes, classes=train.classes)
         return None
     except OtherHead as error:
-        run = fine_tuning(alone, teacher, train.count, epochs)
+        scenes = alone.task.name != "classification"
+        run = _on_scenes(alone, teacher, epochs) if scenes else fine_tuning(alone, teacher, train.count, epochs)
+        what = "is trained first, beginning with them" if scenes else "gets a new last layer and is fine-tuned first"
         how = f"{run.optimizer.name} at {run.optimizer.lr:g}, {run.epochs} epochs, kept in {folder}"
-        why = f"{one_line(error)}: the teacher gets a new last layer and is fine-tuned first ({how})"
-        console.print(why, markup=False, highlight=False, soft_wrap=True)
-    way = teacher.preprocessing or (None if is_own_code(teacher.name) else "library")  # own networks say it themselves
+        console.print(f"{one_line(error)}: the teacher {what} ({how})", markup=False, highlight=False, soft_wrap=True)
+    own = scenes or is_own_code(teacher.name)  # these say it themselves
+    way = teacher.preprocessing or (None if own else "library")
     blank = Network(teacher.name, stem=run.student.stem, preprocessing=way)
     return trained_teacher(
         run, folder, console, options, students=lambda: [replace(one, teacher=blank) for one in students]
     )
+
+
+def _on_scenes(alone: Run, teacher: Network, epochs: int | None) -> Run:
+    """Their own training, begun with these weights."""
+    from ..papers.draft import lasting
+
+    begun = replace(teacher, stem=alone.student.stem, published_bn=alone.student.published_bn)
+    return replace(lasting(alone, epochs or alone.epochs), student=begun)
 
 
 def settled_teacher(teacher: Network, run: Run) -> Network:
@@ -235,6 +249,7 @@ def measured_teacher(
     Raises:
         ValueError: weights that do not fit or are not finite.
     """
+    check_auxiliary(replace(run, teacher=teacher))
     train, test = sources(run.data, run.seed, place(run.device))
     net = build_for(teacher, train, test, "teacher").to(place(run.device))
     check_weights("teacher", net)
@@ -244,7 +259,7 @@ def measured_teacher(
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
     if teacher.checkpoint and (how := in_words(training_of(teacher.checkpoint))):
         console.print(f"it was {how}", markup=False, highlight=False, soft_wrap=True)
-    if found.score < 100 / test.num_classes + LUCK and run.task.name == "classification":
+    if found.score < _guessed(run.task.name, found, test.num_classes):
         console.print(
             f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
             "pretrained network has a new, untrained last layer for them",
@@ -252,6 +267,15 @@ def measured_teacher(
             soft_wrap=True,
         )
     return teacher
+
+
+def _guessed(task: str, found: Result, classes: int) -> float:
+    """What the score of a network without knowledge stays below; of boxes it is 0 without any."""
+    if task == "segmentation":
+        from ..tasks.segmentation import guessing
+
+        return guessing(getattr(found, "shares", {})) + LUCK
+    return SOME if task == "detection" else 100 / classes + LUCK
 
 
 def _show(

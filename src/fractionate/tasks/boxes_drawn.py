@@ -27,7 +27,7 @@ def drawings(student: nn.Module, teacher: nn.Module | None, source: Source, coun
 
     Args:
         student, teacher: detectors of two stages.
-        source: images in a fixed order, spread over which some are taken; first those with objects.
+        source: images in a fixed order, spread over which some are taken.
         count: how many.
     """
     rule = normalization_of(source) or Normalization.none(3)

@@ -12,9 +12,10 @@ from .._typing import Float
 from ..config.task import Detection as Settings
 from ..data import Batch, Source
 from ..data.boxes import unpacked
-from ..methods import Method, weighted_rows, with_extra
+from ..methods import Method, with_extra
+from ..methods.terms import Components, Terms, around
 from ..models.detection import Features, check_detector, classified, features_of, proposed, whole_logits
-from ..rows import Logits
+from ..rows import Logits, Progress
 from ..teachers.live import LiveTeacher, Teacher
 from ..world import current
 from .boxes_drawn import drawings
@@ -80,7 +81,7 @@ class Detection:
             )
         distils = len(method.parts) > 1
         if distils and self.settings.keep == "foreground":
-            method = weighted_rows(method, foreground)
+            method = on_objects(method)
         for name in OWN:
             method = with_extra(method, name=name, role="task")
         if distils and self.settings.features:
@@ -126,9 +127,19 @@ class Detection:
         return drawings(student, teacher, source)
 
 
-def foreground(lg: Logits) -> Float[Tensor, " n"]:
-    """The weight of every region's distillation where only those with objects count."""
-    return lg.extra[FOREGROUND]
+def on_objects(method: Method) -> Method:
+    """The method whose distillation sees the regions with objects alone, also where it relates regions to each other.
+
+    A component is 0 at the others, and its mean over all regions is that over those with objects.
+    """
+    return around(method, _of_objects, twin=None if method.twin is None else on_objects(method.twin))
+
+
+def _of_objects(inner: Terms, lg: Logits, progress: Progress) -> Components:
+    share = lg.extra[FOREGROUND]
+    there = share > 0
+    found = inner(lg[there], progress).items()
+    return {name: x.new_zeros(lg.rows).masked_scatter(there, share[there].to(x.dtype) * x) for name, x in found}
 
 
 def _share(labels: Tensor, own: bool) -> Float[Tensor, " n"]:
@@ -151,8 +162,10 @@ def _taught(teacher: Teacher, batch: Batch, regions: Regions, features: bool) ->
         raise ValueError("regions of the student need the teacher as a live network, not stored logits")
     net = check_detector(live.net, "teacher")
     once: Callable[[Batch, Callable[[], Features]], Features] = getattr(teacher, "once", lambda batch, make: make())
+    apart: Callable[[Callable[[], Tensor]], Tensor] = getattr(teacher, "apart", lambda make: make())  # profile's clock
     maps = once(batch, lambda: features_of(net, batch.images))
-    return as_float(classified(net, maps, regions.boxes, batch.images)[0]), maps if features else {}
+    said = apart(lambda: classified(net, maps, regions.boxes, batch.images)[0])
+    return as_float(said), maps if features else {}
 
 
 def _checked(given: Tensor, own: Tensor) -> Tensor:

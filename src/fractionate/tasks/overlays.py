@@ -5,15 +5,18 @@ from __future__ import annotations
 import colorsys
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from .._typing import Bool
 from ..data import Batch, Source, normalization_of
 from ..data.batch import Normalization
 from ..models import switched
 from ..models.dense import maps_of, same_size
+from .counts import labelled
 
 SHOWN, WIDEST = 3, 320  # images, and pixels of one of the pictures side by side
 SHARE = 0.6  # of the colour in what is painted over
@@ -26,23 +29,24 @@ def overlays(
 ) -> dict[str, bytes]:
     """A few images of a source as PNG, and the colours of the classes as JSON, by the names of files.
 
-    Every picture has parts side by side: image, labels, teacher (if there is one), student. Pixels without a label keep
-    their grey.
+    Every picture has parts side by side: image, labels, teacher (if there is one), student. Pixels that count nowhere
+    (void, and those with the label ``ignore``) keep their grey.
 
     Args:
         student, teacher: networks that give maps of logits.
         source: images in a fixed order, spread over which some are taken.
-        ignore: label that is none.
+        ignore: label that does not count.
         count: how many.
     """
     rule = normalization_of(source) or Normalization.none(3)
     step = max(1, source.count // count)
     wanted = set(range(step // 2, source.count, step)[:count])
+    keep = partial(labelled, ignore=ignore, classes=source.num_classes)
     found: dict[str, bytes] = {}
     for batch in source.batches(1):
         for i, index in enumerate(batch.index.tolist()):
             if index in wanted:
-                found[f"{index:05d}.png"] = _strip(batch.at(slice(i, i + 1)), student, teacher, rule, ignore)
+                found[f"{index:05d}.png"] = _strip(batch.at(slice(i, i + 1)), student, teacher, rule, keep)
         if len(found) == len(wanted):
             break
     names = source.classes or tuple(str(c) for c in range(source.num_classes))
@@ -66,32 +70,39 @@ def palette(classes: int) -> Tensor:
 
 
 @torch.inference_mode()
-def _strip(batch: Batch, student: nn.Module, teacher: nn.Module | None, rule: Normalization, ignore: int) -> bytes:
+def _strip(
+    batch: Batch,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    rule: Normalization,
+    keep: Callable[[Tensor], Bool[Tensor, "y x"]],
+) -> bytes:
     mean, std = (torch.tensor(x, device=batch.images.device)[:, None, None] for x in (rule.mean, rule.std))
     pixels = (255 * (batch.images[0] * std + mean)).clamp(0, 255)
     pixels = (pixels if pixels.shape[0] == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)).cpu()
     target = batch.target[0].cpu()
-    parts = [pixels, _painted(pixels, target, ignore)]
+    known = keep(target)
+    parts = [pixels, _painted(pixels, target, known)]
     for net in (teacher, student):
         if net is not None:
             training = net.training
             said = same_size(maps_of(switched(net, False), batch.images).float(), (target.shape[0], target.shape[1]))
             net.train(training)
-            parts.append(_painted(pixels, said[0].argmax(0).cpu().where(target != ignore, ignore), ignore))
-    return as_png(_cut(parts, target, ignore))
+            parts.append(_painted(pixels, said[0].argmax(0).cpu(), known))
+    return as_png(_cut(parts, known))
 
 
-def _painted(pixels: Tensor, labels: Tensor, ignore: int) -> Tensor:
+def _painted(pixels: Tensor, labels: Tensor, known: Bool[Tensor, "y x"]) -> Tensor:
     grey = pixels.mean(0, keepdim=True).expand(3, -1, -1)
-    known = labels != ignore
-    colours = palette(int(labels.where(known, 0).max()) + 1).float()[labels.where(known, 0)].permute(2, 0, 1)
+    labels = labels.where(known, 0)
+    colours = palette(int(labels.max()) + 1).float()[labels].permute(2, 0, 1)
     return torch.where(known, SHARE * colours + (1 - SHARE) * grey, grey)
 
 
-def _cut(parts: Sequence[Tensor], target: Tensor, ignore: int) -> Tensor:
+def _cut(parts: Sequence[Tensor], known: Bool[Tensor, "y x"]) -> Tensor:
     """Side by side, without the padding at the right and at the bottom, and not too wide."""
-    known = (target != ignore).nonzero()
-    height, width = (int(n) + 1 for n in known.max(0).values) if len(known) else target.shape
+    there = known.nonzero()
+    height, width = (int(n) + 1 for n in there.max(0).values) if len(there) else known.shape
     together = torch.cat([part[:, :height, :width] for part in parts], 2)
     step = -(-width // WIDEST)
     return together[:, ::step, ::step]

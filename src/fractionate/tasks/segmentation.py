@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from ..data import Batch, Source
 from ..methods import Method, with_extra
 from ..methods.pixels import CHUNK, PixelMaps, unchunked
 from ..methods.terms import Components, Terms, around
-from ..models.dense import main_and_auxiliary, maps_of, same_size
+from ..models.dense import aligned_corners, main_and_auxiliary, maps_of, same_size
 from ..rows import Logits, Progress, fitted_maps, pixels
 from ..schedules import Schedule
 from ..teachers.live import LiveTeacher, Teacher
@@ -96,14 +97,15 @@ class Segmentation:
             given = given.to(main.dtype)
         else:
             given, theirs = main.detach() if teacher is None else teacher(batch)[0].to(main.dtype), None
-        lg = self._pixels(main, given, batch.target)
+        corners = self._corners(student, teacher)
+        lg = self._pixels(main, given, batch.target, corners)
         if not (s.auxiliary or both):
             return lg
         own = self._needed(auxiliary, "student", type(student).__name__)
-        size = given.shape[2:] if head else batch.target.shape[1:]
         beside = given if not both else self._needed(theirs, "teacher", "of this run").to(main.dtype)
-        own, beside = (same_size(x, (size[0], size[1])) for x in (as_float(own), beside))
-        other = self._pixels(own, beside, batch.target)
+        if head:  # the rows of the main heads
+            beside = same_size(beside, (given.shape[2], given.shape[3]), corners[1])
+        other = self._pixels(as_float(own), beside, batch.target, corners)
         assert other.target is not None
         extra = {AUXILIARY: F.cross_entropy(other.student, other.target, reduction="none")} if s.auxiliary else {}
         return Logits(lg.student, lg.teacher, lg.target, extra=extra, token=other if both else None)
@@ -115,8 +117,9 @@ class Segmentation:
         s = self.settings
         target = batch.target.where(labelled(batch.target, s.ignore, main.shape[1]), s.ignore)
         resize = s.logits == "labels"
+        options: dict[str, Any] = {"labels": s.labels, "corners": self._corners(student, teacher), "weight": None}
         own, other, truth, _ = fitted_maps(
-            "task.maps", main, given, target, ignore_index=None, resize=resize, labels=s.labels, weight=None
+            "task.maps", main, given, target, ignore_index=None, resize=resize, **options
         )
         assert truth is not None
         return PixelMaps(own, other.detach(), truth, s.ignore)
@@ -146,10 +149,32 @@ class Segmentation:
         """Pictures for a page, by the names of files: see :func:`fractionate.tasks.overlays.overlays`."""
         return overlays(student, teacher, source, self.settings.ignore)
 
-    def _pixels(self, student: Tensor, teacher: Tensor, target: Tensor) -> Logits:
-        s = self.settings
+    def _corners(self, student: nn.Module, teacher: Teacher | None) -> tuple[bool, bool]:
+        """Whether student and teacher enlarge their logits with aligned corners; the published code does so for all."""
+        if self.settings.labels == "published":
+            return True, True
+        own, net = aligned_corners(student), getattr(getattr(teacher, "teacher", teacher), "net", None)
+        return own, aligned_corners(net) if isinstance(net, nn.Module) else own
+
+    def _pixels(self, student: Tensor, teacher: Tensor, target: Tensor, corners: tuple[bool, bool]) -> Logits:
+        s, resize = self.settings, self.settings.logits == "labels"
         target = target.where(labelled(target, s.ignore, student.shape[1]), s.ignore)
-        return pixels(student, teacher, target, ignore_index=s.ignore, resize=s.logits == "labels", labels=s.labels)
+        options: dict[str, Any] = {"resize": resize, "labels": s.labels, "corners": corners}
+        return pixels(student, teacher, target, ignore_index=s.ignore, **options)
+
+
+def guessing(shares: Mapping[str, float]) -> float:
+    """Mean IoU in percent of answers that look at no image: the commonest class everywhere, or each as often as it is.
+
+    Args:
+        shares: class -> its labelled pixels in percent of all, as :class:`fractionate.tasks.DenseEvaluation` has them.
+
+    Example:
+        >>> round(guessing({"road": 90.0, "sky": 10.0}), 2), round(guessing({"road": 50.0, "sky": 50.0}), 2)
+        (45.0, 33.33)
+    """
+    parts = [share / 100 for share in shares.values()]
+    return 100 * max(max(parts), sum(p / (2 - p) for p in parts)) / len(parts)
 
 
 def on_both_heads(method: Method, weight: float) -> Method:

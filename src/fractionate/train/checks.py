@@ -21,6 +21,7 @@ from .average import check_average
 from .build import Training, asking
 from .device import autocast, random_state, set_random_state
 from .health import check_weights
+from .networks import check_auxiliary
 from .optimizer import factor
 from .pixels import check_seen
 
@@ -246,7 +247,7 @@ BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
     "config": (check_accumulation, lambda training: check_control(training.run), check_rates),
     "data": (check_labels, check_unlabelled, check_batches, check_ema, check_shares),
     "networks": (check_finite, check_classes, check_method),
-    "teacher": (check_seen, check_answers, check_teacher),
+    "teacher": (lambda training: check_auxiliary(training.run), check_seen, check_answers, check_teacher),
 }
 BEFORE_A_TEACHER: tuple[Need, ...] = ("config", "data", "networks")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from ..data.images import View
 from ..data.kept import Bounded, Pictures, Squared, keep, readable
 from ..data.labelled import digest
 from ..data.layouts import SIZES
-from ..data.unlabelled import pictures_below
+from ..data.stl10 import Stl10Pictures
+from ..data.unlabelled import is_stl10, pictures_below
 from ..pictures.heads import need_pillow, printable, told_unread
 from .sources import APART, data_root, folder_root, train_part
 
@@ -49,12 +50,16 @@ def _unlabelled(data: Data, found: Layout, root: Path, size: int, seed: int, dev
     if not found.labelled:
         raise ValueError("data.unlabelled joins images with labels, and no training image has one; leave it out")
     part = train_part(data)
+    apart = replace(data, labels_per_class=None, passes=1, batch_size=data.unlabelled_batch or data.batch_size)
+    if data.unlabelled != "all" and is_stl10(Path(data.unlabelled or "")):
+        held = Stl10Pictures(Path(data.unlabelled or ""))
+        listing = digest(size, "STL-10", len(held))
+        return _augmented(apart, held, [-1] * len(held), found.classes, listing, size, seed, device)
     if data.unlabelled == "all":
         paths = found.parts[part].paths
     else:
         root = expanded(str(data.unlabelled))
         paths = pictures_below(root, found.measured(data.evaluate_on))
-    apart = replace(data, labels_per_class=None, passes=1, batch_size=data.unlabelled_batch or data.batch_size)
     files = Files(paths, [-1] * len(paths))
     return _trained_on(apart, replace(found, parts={part: files}), root, size, seed, device)
 
@@ -92,6 +97,19 @@ def _found(data: Data) -> tuple[Layout, Path, int]:
 def _trained_on(data: Data, found: Layout, root: Path, size: int, seed: int, device: torch.device) -> Photos:
     several = _few(found.parts[train_part(data)], len(found.classes), data.labels_per_class)
     pictures, files = _readable(several, Bounded(TIMES * size), data, found, root)
+    return _augmented(data, pictures, files.labels, found.classes, digest(size, files.listed(root)), size, seed, device)
+
+
+def _augmented(
+    data: Data,
+    pictures: Pictures | Stl10Pictures,
+    labels: Sequence[int],
+    classes: tuple[str, ...],
+    listing: str,
+    size: int,
+    seed: int,
+    device: torch.device,
+) -> Photos:
     view = Shown(
         size,
         crop="random-resized" if data.resized_crop else "pad",
@@ -104,8 +122,8 @@ def _trained_on(data: Data, found: Layout, root: Path, size: int, seed: int, dev
     )
     return Photos(
         pictures,
-        torch.tensor(files.labels),
-        len(found.classes),
+        torch.tensor(labels),
+        len(classes),
         PHOTO_NORMALIZATION,
         size,
         data.batch_size,
@@ -118,8 +136,8 @@ def _trained_on(data: Data, found: Layout, root: Path, size: int, seed: int, dev
         seed=seed,
         device=device,
         workers=data.workers or 0,
-        classes=found.classes,
-        listing=digest(size, files.listed(root)),
+        classes=classes,
+        listing=listing,
     )
 
 

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from copy import copy
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._files import expanded
 from ..config.files import read_config
 from ..config.run import Network
 from ..data import Normalization, Source, normalization_of
-from ..models import Preprocessing, logits_of, preprocessing_of
+from ..models import Preprocessing, preprocessing_of
 from ..models.exported import preprocessing_beside
-from ..models.preprocessing import Shown, from_plain, shown, shown_of
+from ..models.preprocessing import Shown, from_plain, named_size, shown, shown_of
+from .tried import differ, tried, ways_differ
 
 if TYPE_CHECKING:
     from .build import Training
-
-SHIFT = 0.05  # of a mean, in standard deviations, from which pixels are normalised in another way
-SCALE = 0.05  # of a standard deviation, as a share of it
-TRIED = 256  # images on which a network is tried both ways
-SURE = 3.0  # standard deviations between the two counts, from which one way is the right one
 
 
 def made_for(net: nn.Module, config: Network, source: Source, tried_on: Source, what: str = "network") -> nn.Module:
@@ -70,17 +65,29 @@ def wanted_by(
     net: nn.Module, config: Network, have: Normalization | None, tried_on: Source, what: str
 ) -> Preprocessing | None:
     """What the network wants done to pixels; ``None``: as the data have them."""
-    if (known := _known(net, config, what)) is not None:
+    plain = _plain(net, config, have, tried_on)
+    if (known := _known(net, config, what, plain)) is not None:
         return known[0]
     if (library := _open(net, config, have, tried_on)) is None or have is None:
+        return plain
+    return tried(net, config, library, plain, have, tried_on, what)
+
+
+def _plain(net: nn.Module, config: Network, have: Normalization | None, source: Source) -> Preprocessing | None:
+    """As the data have them, at the size for which the network is built by its name; ``None`` where that is theirs."""
+    size = named_size(config.name)
+    library = preprocessing_of(net, config.name, pretrained=True) if size else None
+    if library is None or have is None or tuple(next(iter(source.batches(1))).images.shape[2:]) == size:
         return None
-    return _tried(net, config, library, have, tried_on, what)
+    return Preprocessing(size, have.mean, have.std, library.interpolation)
 
 
-def _known(net: nn.Module, config: Network, what: str) -> tuple[Preprocessing | None] | None:
+def _known(
+    net: nn.Module, config: Network, what: str, plain: Preprocessing | None = None
+) -> tuple[Preprocessing | None] | None:
     """What somebody says, in the order of who knows it best; ``None`` where nobody does."""
     if config.preprocessing == "data":
-        return (None,)
+        return (plain,)
     if config.preprocessing == "library":
         if (said := preprocessing_of(net, config.name, pretrained=True)) is None:
             raise ValueError(
@@ -88,16 +95,20 @@ def _known(net: nn.Module, config: Network, what: str) -> tuple[Preprocessing | 
                 f"{what}.preprocessing=data, or name a network of timm, torchvision or hf"
             )
         return (said,)
-    if config.checkpoint and (known := _beside(expanded(config.checkpoint), net, config)) is not None:
+    if config.checkpoint and (known := _beside(expanded(config.checkpoint), net, config, plain)) is not None:
         return known
     said = preprocessing_of(net, config.name, pretrained=config.pretrained)
-    return (said,) if said or not config.checkpoint else None
+    return (said or plain,) if said or not config.checkpoint else None
 
 
 def _open(net: nn.Module, config: Network, have: Normalization | None, source: Source) -> Preprocessing | None:
     """The library's way, where it is another one than the data's and nobody says which one is right."""
     library = preprocessing_of(net, config.name, pretrained=True)
-    return library if library and have and _differ(library, have, source) else None
+    if library is None or have is None:
+        return None
+    if named_size(config.name):  # both ways are at that size
+        return library if differ(library.mean, library.std, have.mean, have.std) else None
+    return library if ways_differ(library, have, source) else None
 
 
 def recorded(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
@@ -123,7 +134,9 @@ def said_by(facts: Mapping[str, Any], key: str = "preprocessing") -> Preprocessi
     return from_plain(said) if said else None
 
 
-def _beside(file: Path, net: nn.Module, config: Network) -> tuple[Preprocessing | None] | None:
+def _beside(
+    file: Path, net: nn.Module, config: Network, plain: Preprocessing | None
+) -> tuple[Preprocessing | None] | None:
     """What the folder of the weights says, if it is a run's or an exported network's; ``None`` where it is neither."""
     if exported := preprocessing_beside(file):
         return (exported,)
@@ -132,7 +145,7 @@ def _beside(file: Path, net: nn.Module, config: Network) -> tuple[Preprocessing 
     try:
         facts = json.loads((file.parent / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return (_unfinished(file, net, config),)
+        return (_unfinished(file, net, config) or plain,)
     return (said_by(facts) if isinstance(facts, dict) else None,)
 
 
@@ -144,74 +157,6 @@ def _unfinished(file: Path, net: nn.Module, config: Network) -> Preprocessing | 
         begun = Network(config.name)
     own = preprocessing_of(net, config.name, pretrained=begun.pretrained or begun.preprocessing == "library")
     return None if begun.preprocessing == "data" else own
-
-
-def _differ(wanted: Preprocessing, have: Normalization, source: Source) -> bool:
-    """Whether the two ways differ by more than rounding: in size, or in normalisation."""
-    side = tuple(next(iter(source.batches(1))).images.shape[2:])
-    return wanted.size not in (None, side) or differ(wanted.mean, wanted.std, have.mean, have.std)
-
-
-def differ(mean: Any, std: Any, mean2: Any, std2: Any) -> bool:
-    """Whether pixels normalised in these two ways are other ones for a network.
-
-    Example:
-        >>> differ([0.5], [0.25], [0.505], [0.25]), differ([0.5], [0.25], [0.6], [0.25])
-        (False, True)
-    """
-    each = zip(mean, std, mean2, std2, strict=True)
-    return any(abs(m1 - m2) > SHIFT * s2 or abs(s1 - s2) > SCALE * s2 for m1, s1, m2, s2 in each)
-
-
-def _tried(
-    net: nn.Module, config: Network, library: Preprocessing, have: Normalization, source: Source, what: str
-) -> Preprocessing | None:
-    """Of the library's way and the data's the one in which the network knows more of the images; it is said."""
-    how = Shown(library, have.mean, have.std)
-    first, second = _right(net, source, how), _right(net, source, None)
-    known = f"{config.checkpoint} does not say how the pixels of {config.name} were prepared"
-    ways = {"library": (f"as {config.name.partition(':')[0]} says", first), "data": ("as the data have them", second)}
-    told = " and ".join(
-        f"{'none can be shown to it' if found is None else f'{int(found.sum())} of {len(found)} are right'} {words}"
-        for words, found in ways.values()
-    )
-    if (first is None) == (second is None):
-        if first is None or second is None:
-            raise ValueError(f"{known}, and it takes images neither in the library's way nor in the data's")
-        ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
-        if abs(ahead - behind) <= SURE * (ahead + behind) ** 0.5:
-            raise ValueError(
-                f"{known}, and trying both does not tell ({told}): write {what}.preprocessing=library or "
-                f"{what}.preprocessing=data"
-            )
-        chosen = "library" if ahead > behind else "data"
-    else:
-        chosen = "data" if first is None else "library"
-    warnings.warn(
-        f"{known}; tried both: {told}. Taken is the {'former' if chosen == 'library' else 'latter'}; "
-        f"{what}.preprocessing={chosen} says so without trying",
-        stacklevel=5,
-    )
-    return library if chosen == "library" else None
-
-
-@torch.inference_mode()
-def _right(net: nn.Module, source: Source, how: Shown | None) -> Tensor | None:
-    """Of every image tried, whether the network is right about it; ``None`` where it takes no such images."""
-    device, training, found, left = next(net.parameters()).device, net.training, [], TRIED
-    net.eval()
-    try:
-        for batch in source.batches(1):
-            images, target = batch.images[:left].to(device), batch.target[:left].to(device)
-            found.append(logits_of(net, how.pixels(images) if how else images).argmax(1) == target)
-            left -= len(target)
-            if not left:
-                break
-    except ValueError:
-        return None
-    finally:
-        net.train(training)
-    return torch.cat(found)
 
 
 def seen_images(source: Source) -> dict[str, Any] | None:
@@ -228,6 +173,22 @@ def seen_images(source: Source) -> dict[str, Any] | None:
     if rule is None:
         return None
     return {"classes": list(source.classes), "mean": list(rule.mean), "std": list(rule.std)}
+
+
+def normalised_as_trained(source: Any, checkpoint: str | None) -> tuple[Any, str | None]:
+    """Images with the mean and std of the run in whose folder weights lie, and a sentence where those are others."""
+    there, rule = _recorded(expanded(checkpoint or "").parent / "summary.json"), source.normalization
+    mean, std = there.get("mean"), there.get("std")
+    if not checkpoint or not _numbers(mean) or not _numbers(std) or not len(mean) == len(std) == len(rule.mean):
+        return source, None
+    theirs = Normalization(tuple(mean), tuple(std))
+    if theirs == rule:
+        return source, None
+    found = copy(source)  # not replaced: a source lays its images out when it is made
+    object.__setattr__(found, "normalization", theirs)
+    if not differ(*astuple(theirs), *astuple(rule)):
+        return found, None
+    return found, "the images are normalised as those of the run in whose folder the weights lie, not by their own mean"
 
 
 def check_seen(training: Training) -> None:
@@ -276,7 +237,7 @@ def _normalised_otherwise(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     return differ(*rules)
 
 
-def _numbers(values: Any) -> bool:
+def _numbers(values: Any) -> TypeGuard[list[float]]:
     return isinstance(values, list) and all(isinstance(x, int | float) for x in values)
 
 

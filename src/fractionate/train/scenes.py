@@ -9,6 +9,7 @@ from ..data import Part, Source
 from ..data.boxes import BoxImages, annotated
 from ..data.boxes.source import SIDE
 from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..data.dense.reading import name
 from .sources import data_root, folder_root, train_part
 
 AT_ONCE = 8 << 20  # values of images with boxes that are evaluated at once
@@ -18,7 +19,8 @@ def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
     """Of a set with a class for every pixel: crops to train on, whole images to evaluate on.
 
     Raises:
-        ValueError: the images are not there, or image and mask do not fit each other.
+        ValueError: the images are not there, image and mask do not fit each other, or whole images of several sizes
+            would be one batch.
     """
     kept = _pairs(data, train_part(data), "training")
     height, width = data.crop or (0, 0)
@@ -32,7 +34,21 @@ def dense(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
         seed=seed,
         device=device,
     )
+    if not data.crop and data.batch_size > 1 and len(train.sizes) > 1:
+        raise ValueError(_several(kept, data))
     return train, dense_test(data, device)
+
+
+def _several(kept: Pairs | Kept, data: Data) -> str:
+    """Two files that make no batch, and what to do; chance would tell it in the midst of a run, or never."""
+    pairs, sizes = kept.pairs if isinstance(kept, Kept) else kept, [kept.size(i) for i in range(len(kept))]
+    padded = [tuple(-(-side // data.multiple) for side in size) for size in sizes]
+    other = next(i for i, size in enumerate(padded) if size != padded[0])
+    (first, (h, w)), (second, (h2, w2)) = ((name(pairs.files[i][0]), sizes[i]) for i in (0, other))
+    return (
+        f"whole images of several sizes make no batch: {first} is {h} x {w} pixels and {second} {h2} x {w2}, also when "
+        f"padded to data.multiple={data.multiple}; give data.crop=[HEIGHT, WIDTH], or data.batch_size=1"
+    )
 
 
 def dense_test(data: Data, device: torch.device) -> DenseImages:

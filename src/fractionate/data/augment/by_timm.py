@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,9 +52,20 @@ def _policy(text: str, side: int, fill: tuple[int, ...], interpolation: str) -> 
     except ImportError as error:
         raise ImportError(f"data.augment={text} needs timm: pip install 'fractionate[models]'") from error
     how = importlib.import_module("PIL.Image").Resampling[interpolation.upper()]
-    return timm.rand_augment_transform(
+    policy = timm.rand_augment_transform(
         text, {"translate_const": int(MOVED * side), "img_mean": fill, "interpolation": how}
     )
+    for operation in policy.ops:
+        if operation.aug_fn is timm.posterize:
+            operation.aug_fn = functools.partial(_posterized, timm.posterize)
+    return policy
+
+
+def _posterized(posterize: Callable[..., Any], picture: Any, bits: int, **rest: Any) -> Any:
+    """Black where no bit is kept: timm asks for that, and Pillow refuses it from 13 on."""
+    if bits > 0:
+        return posterize(picture, bits, **rest)
+    return importlib.import_module("PIL.Image").new(picture.mode, picture.size)
 
 
 @contextmanager

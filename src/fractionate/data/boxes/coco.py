@@ -103,6 +103,12 @@ def annotated(root: str, part: Part) -> Pictures:
     return _with_boxes(chosen) if part.startswith("train") else chosen
 
 
+def has_boxes(root: str) -> bool:
+    """Whether a folder or a zip file holds annotations in COCO's format."""
+    base = _base(opened(expanded(root)))
+    return any(_file(base, split, names) is not None for split, names in SPLITS.items())
+
+
 def _base(root: Place) -> Place:
     """The folder that holds the annotations: this one, or the only one in it (as in a zip file)."""
     inner = [place for place in root.iterdir() if place.is_dir() and not unseen(place.name)]
@@ -155,6 +161,7 @@ def _read(base: Place, file: Place) -> Pictures:
         ) from error
     if len(sizes) != len(images) or len(names) != len(categories):
         raise ValueError(f"{name(file)}: two images or two categories have the same id; ids must differ")
+    _check_names(file, names)
     for one in annotations:
         one["image_id"], one["category_id"] = _id(one.get("image_id")), _id(one.get("category_id"))
     lines, empty = _lines(file, annotations, label, sizes)
@@ -167,6 +174,17 @@ def _read(base: Place, file: Place) -> Pictures:
     if not found:
         raise ValueError(f"{name(file)} names no image; look at the file")
     return Pictures(tuple(found), tuple(names[k] for k in sorted(names)), {"boxes without area": empty})
+
+
+def _check_names(file: Place, names: Mapping[int, str]) -> None:
+    """Refuse two categories of one name, of whose scores one would be lost."""
+    said, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        ids = [str(number) for number in sorted(names) if names[number] == said]
+        raise ValueError(
+            f"{name(file)}: the categories {' and '.join(ids)} have one name, {printable(said)!r}, and scores go by "
+            f"name; rename all but one of them, or give their boxes one category"
+        )
 
 
 def _id(said: Any) -> int | str:
@@ -205,9 +223,18 @@ def _lines(
             continue
         area = one.get("area")
         area = float(area) if isinstance(area, int | float) and area > 0 else (right - left) * (bottom - top)
-        crowd = 1.0 if one.get("iscrowd") else 0.0
+        crowd = _crowd(which, one.get("iscrowd"))
         lines.setdefault(image, []).append([float(label[category]), left, top, right, bottom, area, crowd])
     return lines, empty
+
+
+def _crowd(which: str, said: Any) -> float:
+    """1 for a crowd's box; some tools write the number as text."""
+    known = {"": 0.0, "none": 0.0, "0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
+    text = str(said).strip().lower().removesuffix(".0")
+    if text not in known:
+        raise ValueError(f"{which} has iscrowd {printable(said)}; expected 0 or 1")
+    return known[text]
 
 
 def _is_box(box: Any) -> bool:
