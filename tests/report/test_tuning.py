@@ -65,6 +65,22 @@ def test_only_whole_students_that_no_faster_one_equals_are_on_the_front() -> Non
     assert [t.label for t in pareto(tries)] == ["fast", "slow and good"]
 
 
+def test_what_stands_without_its_control_is_marked_in_every_table_and_said_of_the_winner(tmp_path: Path) -> None:
+    winner = Arm("kd+dot", (90.5, 90.5, 92.5), 2.0, uncontrolled=True)
+    tries = (Try("kd+dot", True, 91.0, 9, 2.0, True, uncontrolled=True), Try("kd", True, 90.0, 9, 1.0, True))
+    tries += (Try("dkd+deepkd", True, 80.0, 3, 1.0, False, uncontrolled=True),)
+    page = write_tuning(tuning(winner, KD, tries=tries), tmp_path / "tune.html").read_text("utf-8")
+    assert page.count("<small>without its control</small>") == 4  # confirmed, the front, and two of those tried
+    assert "Without their controls: kd+dot, dkd+deepkd." in page
+    assert any(s.startswith("Without its control: kd+dot.") for s in sentences(tuning(winner, KD)))
+    assert not any("control" in s for s in sentences(tuning(KD, winner)))
+
+
+def test_of_records_that_say_nothing_of_controls_nothing_is_said(tmp_path: Path) -> None:
+    found = tuning(Arm("kd+dot", (90.5, 90.5, 92.5), 2.0), KD, tries=(Try("kd+dot", True, 91.0, 9, 2.0, True),))
+    assert "ithout its control" not in write_tuning(found, tmp_path / "tune.html").read_text("utf-8")
+
+
 def test_hostile_words_stay_text_and_the_page_is_closed_in_order(tmp_path: Path) -> None:
     tries = (Try(HOSTILE, True, 90.0, 9, 2.0, True, (91.0,)), Try("b", False, None, 0, 0.0, False, fault=HOSTILE))
     page = write_tuning(tuning(Arm(HOSTILE, (90.5, 90.5, 92.5), 2.0), KD, tries=tries), tmp_path / "tune.html")

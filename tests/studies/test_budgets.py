@@ -190,6 +190,34 @@ def tried(index: int, *, fault: str | None = None, usual: bool = False, **scores
     return Tried(index, 0, Setting(f"kd(temperature={index + 1})"), usual, found, fault)
 
 
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [
+        ("dkd(beta=2)+deepkd", {"wrapper": "deepkd", "weight": 0.25, "target": 1.0, "temperature": 4.0}),
+        ("gdkd(w0=2, w1=2, temperature=2)", {"wrapper": "none", "weight": 1.0, "target": 2.0, "temperature": 2.0}),
+        ("dkd(direction=reverse)", {"wrapper": "none", "weight": 1.0, "target": 1.0, "direction": "reverse"}),
+    ],
+)
+def test_what_is_given_moves_a_method_along_the_axes_of_the_space(method: str, place: dict[str, Any]) -> None:
+    found = usual_point(drafts(Choice("cifar100"), Network("resnet32x4")), method)
+    assert place.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "gdkd(w1=2)",
+        "dkd(ce_weight=2)",
+        "dkd+deepkd(delta=0.05)",
+        "dkd+deepkd+lskd",
+        "dkd(weights=auto)",
+        "kd+reweighted",
+    ],
+)
+def test_what_the_space_cannot_say_lies_outside_of_it(method: str) -> None:
+    assert usual_point(drafts(Choice("cifar100"), Network("resnet32x4")), method) == {}
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_the_best_third_goes_on_and_kd_beside_it() -> None:
     said: list[str] = []

@@ -10,12 +10,16 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from fractionate.cli import main
 from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network, Run
+from fractionate.methods import Method
+from fractionate.recipes import RECIPES
+from fractionate.rows import Logits, Progress
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.runs.stop import Stopped
@@ -27,8 +31,9 @@ from fractionate.studies.tuning import search as search_module
 from fractionate.studies.tuning import store as store_module
 from fractionate.studies.tuning.budget import divided, largest, price, rungs
 from fractionate.studies.tuning.rungs import reached, train_rung, train_to, why_failed
-from fractionate.studies.tuning.space import Setting, drafts, published, suggested
+from fractionate.studies.tuning.space import AROUND, WEIGHTS, Setting, drafts, published, suggested, uncontrolled
 from fractionate.studies.tuning.store import Store
+from fractionate.studies.usual import drafted, methods_of
 from fractionate.train import sources
 
 tune_module = importlib.import_module("fractionate.studies.tuning.tune")
@@ -220,9 +225,15 @@ def test_a_student_that_diverges_loses_nothing(tmp_path: Path, monkeypatch: pyte
     assert "failed: training diverged" in (tmp_path / "tune.html").read_text("utf-8")
 
 
-def test_a_larger_budget_goes_on_and_other_settings_are_refused(done: tuple[Path, Path, str]) -> None:
+def test_a_larger_budget_goes_on_and_other_settings_are_refused(
+    done: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, _, _ = done
     before = len(facts(out)["tries"])
+    with monkeypatch.context() as patch:  # Optuna cannot go on along another axis
+        patch.setattr(tune_module, "AROUND", (*AROUND, "reweighted"))
+        with pytest.raises(ValueError, match="another wrappers"):
+            tuned(WISH, out)
     with pytest.raises(ValueError, match=r"another epochs.*--out"):
         tuned(replace(WISH, choice=replace(TOY, epochs=2)), out)
     tuned(replace(WISH, budget=Budget(18, "runs")), out)
@@ -230,9 +241,13 @@ def test_a_larger_budget_goes_on_and_other_settings_are_refused(done: tuple[Path
 
 
 def test_only_published_tries_nothing_else(tmp_path: Path) -> None:
-    tuned(replace(WISH, only_published=True), tmp_path)
+    methods = ("kd", "dkd", "dkd+reweighted", "gdkd", "kd+dot")
+    _, text = tuned(replace(WISH, only_published=True, methods=methods), tmp_path)
     tries = facts(tmp_path)["tries"]
-    assert [t["label"] for t in tries] == ["kd", "dkd", "gdkd", "nkd"]
+    assert [t["label"] for t in tries] == ["kd", "dkd", "gdkd", "kd+dot"]
+    assert [t["uncontrolled"] for t in tries] == [False] * 3 + [True]
+    assert "Without its control: kd+dot." in (tmp_path / "tune.html").read_text("utf-8")
+    assert ("Without its control" in text) is (facts(tmp_path)["arms"][0]["label"] == "kd+dot")
 
 
 def test_a_time_budget_keeps_back_what_the_confirmation_takes(tmp_path: Path) -> None:
@@ -260,14 +275,14 @@ def test_a_plan_spends_no_more_than_there_is(runs: float) -> None:
     assert price(size, ladder) <= plan.search < price(size + 1, ladder) or size == 99
 
 
-@pytest.mark.parametrize("name", ["kd", "dkd", "gdkd", "nkd", "dist", "wttm", "wsld", "mlkd", "ldrld", "logit_mse"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_every_corner_of_the_space_can_be_built_or_is_refused_in_words(name: str) -> None:
     import optuna
 
     draft = drafts(replace(TOY, validation=True), Network("convnet_4_8"))
     study, built = optuna.create_study(), 0
     ways = [("none", "forward"), ("none", "reverse"), ("none", "jsd")]
-    ways += [(wrapper, "forward") for wrapper in ("deepkd", "reweighted", "dot", "lskd", "ea")]
+    ways += [(wrapper, "forward") for wrapper in AROUND[1:]]
     for wrapper, way in ways:
         fixed = {"method": name, "wrapper": wrapper, "weight": 2.0, "target": 0.5, "temperature": 2.0}
         study.enqueue_trial(fixed | {"direction": way, "rate": 0.5})
@@ -280,11 +295,64 @@ def test_every_corner_of_the_space_can_be_built_or_is_refused_in_words(name: str
     assert built >= 1
 
 
-def test_the_methods_as_they_come_begin_with_kd() -> None:
-    names = [s.method for s in published("digits")]
-    assert names[0] == "kd"
-    assert {"ce", "dkd", "gdkd", "nkd", "dist", "dkd+deepkd"} <= set(names)
-    assert len(set(names)) == len(names)
+def effect(method: Method) -> list[object]:
+    """What a method makes of a few rows early and late in a run, and the momenta that carry it into the weights."""
+    z = torch.randn(4, 40, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = torch.arange(40) % 20
+    for n in range(40):
+        z[1::2, n, : 1 + n % 7] += 5  # the teacher considers one class to seven
+    lg, found = Logits(z[0], z[1], target, strong=Logits(z[2], z[3], target)), []
+    for epoch in (1, 3, 40):
+        losses = method.stream_losses(lg, Progress(epoch=epoch, epochs=50), merge=False)
+        found.append({name: round(loss.item(), 9) for name, loss in losses.items()})
+    return [*found, dict(method.momenta(0.9, merge=False)), method.update]
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_every_wrapper_of_the_space_changes_the_method_that_it_fits(name: str) -> None:
+    plain = effect(MethodSpec(name).build())
+    for wrapper in AROUND[1:]:
+        try:
+            wrapped = MethodSpec.parse(f"{name}+{wrapper}").build()
+        except ValueError:
+            continue
+        assert effect(wrapped) != plain, wrapper
+
+
+def test_every_published_student_stands_once_and_deepkd_as_compare_would_train_it() -> None:
+    choice = Choice("cifar100-16px")  # whose comparison names dkd's own beta
+    settings = published(choice, quiet())
+    made = [effect(drafted(choice, s.spec).method.build()) for s in settings]
+    assert [s.method for n, s in enumerate(settings) if made[n] in made[:n]] == []
+    assert [s.method for s in settings[:4]] == ["kd", "dkd", "gdkd(w1=2, w2=8)", "dkd(beta=8)+deepkd"]
+    names = {s.method for s in settings}
+    assert {"ce", "gdkd", "nkd", "dist", "dkd+dot", "dkd+lskd", "dkd+ea", "dkd(beta=8)+deepkd+reweighted"} <= names
+    (deep,) = methods_of(choice, ["deepkd"], quiet())
+    assert effect(drafted(choice, deep).method.build()) in made
+
+
+@pytest.mark.parametrize("recipe", ["digits", "cifar100", "cifar100-16px", "vit"])
+def test_methods_as_they_come_are_what_compare_would_train(recipe: str) -> None:
+    choice = Choice(recipe)
+    texts = ["kd", *RECIPES[recipe].methods, "deepkd"]
+    compared = [str(drafted(choice, spec).method) for spec in methods_of(choice, texts, quiet())]
+    tried = [str(drafted(choice, setting.spec).method) for setting in published(choice, quiet(), texts)]
+    assert tried == list(dict.fromkeys(compared))
+
+
+def test_a_named_method_that_is_another_one_s_student_stands_once_in_the_shortest_words() -> None:
+    texts = ["dkd(beta=8)", "dkd+reweighted", "dkd", "dkd(alpha=1, beta=8.0)+dot+reweighted", "dkd+dot"]
+    named = [s.method for s in published(Choice("cifar100-16px"), quiet(), texts)]
+    assert named == ["kd", "dkd", "dkd(alpha=1, beta=8.0)+dot+reweighted", "dkd+dot"]
+
+
+def test_a_student_in_streams_is_controlled_by_its_own_weights_and_rate_alone() -> None:
+    draft = drafts(Choice("cifar100-16px"), Network("vgg8"))
+    texts = ["kd", "kd+dot", "dkd+deepkd", "dkd(beta=8)+deepkd+reweighted", "dkd(beta=2)+deepkd"]
+    memory = [Setting("gdkd+deepkd"), Setting("gdkd+deepkd(normalize_gain=True)")]
+    slow = Setting("dkd+deepkd", 0.5)
+    settings = [*map(Setting, texts), *memory, slow]
+    assert uncontrolled(settings, draft) == [Setting("kd+dot"), Setting("dkd(beta=2)+deepkd"), slow]
 
 
 def test_a_fault_is_said_and_kept(tmp_path: Path) -> None:

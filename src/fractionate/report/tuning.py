@@ -12,6 +12,7 @@ from fractionate._terminal import one_line
 from fractionate.report.chart import Frame, Mark, Panel, Scale, extent, path, text, unit, x_axis, y_axis
 from fractionate.report.page import environment
 from fractionate.report.panels import Figure
+from fractionate.report.weights import control_note
 from fractionate.report.words import LEVEL_TEXT, Difference, Estimate, gap, measured, number, paired_difference
 
 LEFT_BEHIND, TUNED, USUAL, FRONT = "k0", "k1", "k2", "k3"
@@ -31,6 +32,7 @@ class Try:
         whole: whether it was trained in full.
         more: its scores with further seeds.
         fault: why it failed, if so.
+        uncontrolled: whether it has streams, and none of those tried is its control.
     """
 
     label: str
@@ -41,15 +43,20 @@ class Try:
     whole: bool
     more: tuple[float, ...] = ()
     fault: str | None = None
+    uncontrolled: bool = False
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A setting of the confirmation: headline on the test part by fresh seed, and seconds per run."""
+    """A setting of the confirmation: headline on the test part by fresh seed, and seconds per run.
+
+    ``uncontrolled``: it has streams, and no other arm is its control.
+    """
 
     label: str
     scores: tuple[float, ...]
     seconds: float
+    uncontrolled: bool = False
 
     @property
     def estimate(self) -> Estimate:
@@ -91,7 +98,7 @@ def write_tuning(found: Tuning, out: Path | str) -> Path:
         OSError: the file cannot be written.
     """
     out = expanded(out)
-    metric, front = headline(found.metric), pareto(found.tries)
+    metric, front, ranked = headline(found.metric), pareto(found.tries), _ranked(found.tries)
     page = (
         environment()
         .get_template("tuning.html.j2")
@@ -101,7 +108,8 @@ def write_tuning(found: Tuning, out: Path | str) -> Path:
             figure_=_figure(found, front),
             front=front,
             metric=metric,
-            ranked=_ranked(found.tries),
+            ranked=ranked,
+            control=control_note([t.label for t in ranked if t.uncontrolled]),
             differences={arm.label: versus(arm, found.arms, found.baseline) for arm in found.arms},
             level=LEVEL_TEXT,
         )
@@ -137,7 +145,8 @@ def sentences(found: Tuning) -> list[str]:
         told.append("It is a published method as it comes: nothing that was tuned came out ahead of it.")
     score = measured(winner.estimate, headline(found.metric))
     told.append(f"It has {score} on the test part, which no student of the search was measured on.")
-    return told
+    note = control_note([winner.label] if winner.uncontrolled else [])
+    return [*told, note] if note else told
 
 
 def _judged(winner: Arm, found: Tuning, other: str, name: str) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...config.files import override
-from ...config.method import METHODS, MethodSpec, Value, Wrapper
+from ...config.method import METHODS, WRAPPERS, MethodSpec, Value, Wrapper
 from ...config.run import Monitors, Network, Run
 from ...recipes import find, placed
-from ..usual import every_method
+from ..usual import controls, drafted, every_method, methods_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
+    from rich.console import Console
 
     from ..chosen import Choice
 
@@ -36,7 +37,7 @@ WEIGHTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "logit_mse": (("weight",), ()),
 }
 NO_WRAPPER = "none"
-AROUND = (NO_WRAPPER, "deepkd", "reweighted", "dot", "lskd", "ea")  # ea weighs rows
+AROUND = (NO_WRAPPER, "deepkd", "dot", "lskd", "ea")  # ea weighs rows; reweighted would do nothing without streams
 DIRECTIONS = ("forward", "reverse", "jsd")
 WEIGHT, RATE, TEMPERATURE = (1 / 8, 8.0), (1 / 4, 4.0), (1.0, 10.0)  # factors of the recipe's; temperatures as they are
 
@@ -98,17 +99,78 @@ def drafts(choice: Choice, teacher: Network | None) -> Draft:
     return draft
 
 
-def published(recipe: str) -> list[Setting]:
-    """Every published method as the recipe has it: kd first, then those of its comparison, then all the others.
+def published(choice: Choice, console: Console, texts: Sequence[str] = ()) -> list[Setting]:
+    """Methods as ``compare`` would train them: kd first; of several that are the same student the shortest one.
+
+    Args:
+        choice: recipe, networks and changes.
+        console: where is said which weights were chosen.
+        texts: as on the command line; none = all published ones, those of the recipe's comparison first.
 
     Example:
-        >>> [s.method for s in published("digits")[:3]]
+        >>> from rich.console import Console
+        >>> from fractionate.studies.chosen import Choice
+        >>> [s.method for s in published(Choice("digits"), Console(quiet=True), ["dkd", "dkd+reweighted", "gdkd"])]
         ['kd', 'dkd', 'gdkd']
     """
-    first = [name for name in find(recipe).methods if name not in ("ce", BASELINE)]
+    found: dict[str, str] = {}
+    for spec in methods_of(choice, [BASELINE, *(texts or _names(choice.recipe))], console):
+        student = written_out(drafted(choice, spec).method)
+        found[student] = min(found.get(student, str(spec)), str(spec), key=len)
+    return [Setting(method) for method in found.values()]
+
+
+def _names(recipe: str) -> list[str]:
+    first = [name for name in find(recipe).methods if name != "ce"]
     able, _ = every_method()
     alone = [name for name in able if "+" not in name or name.partition("+")[2] in AROUND]
-    return [Setting(name) for name in dict.fromkeys([BASELINE, *first, *alone])]
+    return first + ["deepkd" if name == "dkd+deepkd" else name for name in alone]  # its beta is not DKD's
+
+
+def written_out(spec: MethodSpec) -> str:
+    """A method with all its arguments and without ``reweighted`` where that does nothing: one text for one student.
+
+    Example:
+        >>> written_out(MethodSpec.parse("dkd(beta=8)+reweighted")) == written_out(MethodSpec.parse("dkd"))
+        True
+    """
+    calls = [(spec.name, METHODS[spec.name], spec.args)]
+    for n, wrapper in enumerate(spec.wrappers, start=1):
+        if wrapper.name != "reweighted" or _moved(spec, n) != _moved(spec, n - 1):
+            calls.append((wrapper.name, WRAPPERS[wrapper.name], wrapper.args))
+    return str([(name, sorted(_all_arguments(function, args))) for name, function, args in calls])
+
+
+def _moved(spec: MethodSpec, wrappers: int) -> tuple[object, ...]:
+    """What moves the weights under the inner wrappers of a method; where it stays, no loss is weighed anew."""
+    method = replace(spec, wrappers=spec.wrappers[:wrappers]).build()
+    return method.streams, method.update
+
+
+def _all_arguments(function: Callable[..., object], args: Mapping[str, Value]) -> list[tuple[str, str]]:
+    parameters = inspect.signature(function).parameters
+    found = {name: p.default for name, p in parameters.items() if p.default is not p.empty} | dict(args)
+    return [(name, repr(float(x) if isinstance(x, int) else x)) for name, x in found.items()]
+
+
+def uncontrolled(settings: Sequence[Setting], draft: Draft) -> list[Setting]:
+    """Those in DeepKD's or DOT's streams beside which none of their controls stands, with the same weights and rate.
+
+    Args:
+        settings: of one table.
+        draft: the recipe's run.
+    """
+
+    def student(setting: Setting) -> tuple[str, float]:
+        return written_out(setting.run(draft, 0).method), setting.rate
+
+    there = [student(setting) for setting in settings]
+    found = []
+    for setting in settings:
+        wanted = [replace(setting, method=str(spec)) for spec in controls([setting.spec], lambda spec: draft(spec, 0))]
+        if wanted and not any(student(control) in there for control in wanted):
+            found.append(setting)
+    return found
 
 
 def tuned_methods(names: Sequence[str] = ()) -> list[str]:
@@ -157,21 +219,32 @@ def distributions(methods: Sequence[str]) -> dict[str, BaseDistribution]:
 
 def usual_arguments(draft: Draft, name: str) -> dict[str, Value]:
     """Arguments of a method as the recipe has them, defaults among them."""
-    parameters = inspect.signature(METHODS[name]).parameters
-    return {arg: p.default for arg, p in parameters.items()} | draft(MethodSpec(name), 0).method.args
+    return _arguments(draft, MethodSpec(name))
 
 
-def usual_point(draft: Draft, name: str) -> dict[str, float | str]:
+def _arguments(draft: Draft, spec: MethodSpec) -> dict[str, Value]:
+    parameters = inspect.signature(METHODS[spec.name]).parameters
+    return {arg: p.default for arg, p in parameters.items()} | draft(spec, 0).method.args
+
+
+def usual_point(draft: Draft, method: str) -> dict[str, float | str]:
     """Where a method as it comes lies in the space; empty for one that does not."""
-    name, _, wrapper = name.partition("+")
-    if name not in WEIGHTS or (wrapper or NO_WRAPPER) not in AROUND:
+    spec = MethodSpec.parse(method)
+    wrapper = "+".join(w.name for w in spec.wrappers) or NO_WRAPPER
+    if spec.name not in WEIGHTS or wrapper not in AROUND or any(w.args for w in spec.wrappers):
         return {}
-    usual = usual_arguments(draft, name)
-    point: dict[str, float | str] = {"method": name, "wrapper": wrapper or NO_WRAPPER, "weight": 1.0, "rate": 1.0}
-    if WEIGHTS[name][1]:
-        point["target"] = 1.0
-    if "temperature" in usual:
-        point["temperature"] = float(usual["temperature"])  # type: ignore[arg-type]
-    if "direction" in usual:
-        point["direction"] = str(usual["direction"])
+    given, usual = _arguments(draft, spec), usual_arguments(draft, spec.name)
+    weights, target = WEIGHTS[spec.name]
+    axes = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(target, "target"), "temperature": "temperature"}
+    point: dict[str, float | str] = {"method": spec.name, "wrapper": wrapper, "rate": 1.0}
+    for arg, value in given.items():
+        before = usual.get(arg)
+        if arg == "direction" and value in DIRECTIONS:
+            point[arg] = str(value)
+        elif arg in axes and isinstance(value, int | float) and isinstance(before, int | float):
+            place = float(value) if arg == "temperature" else value / before if before else 1.0
+            if point.setdefault(axes[arg], place) != place:
+                return {}  # weights that the space moves together
+        elif value != before:
+            return {}
     return point

@@ -25,7 +25,7 @@ from .budget import Budget, divided
 from .confirm import Confirmed, Finalist, arms, confirm, finals
 from .rungs import reached
 from .search import TEACHER, Search, first_size
-from .space import BASELINE, Setting, drafts, published, tuned_methods
+from .space import AROUND, BASELINE, Setting, drafts, published, tuned_methods, uncontrolled
 from .store import FILE, Store, Tried
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def tune(wish: Wish, out: Path, console: Console, options: Options, workers: int
         Stopped: a signal; the same command goes on.
     """
     _check(wish.choice)
-    usual = [Setting(str(MethodSpec.parse(m))) for m in wish.methods] or published(wish.choice.recipe)
-    usual = list(dict.fromkeys([Setting(BASELINE), *usual]))
+    usual = published(wish.choice, console, wish.methods)
     _check_budget(wish, usual)
     if options.overwrite:
         _clear(out)
@@ -165,6 +164,7 @@ def _about(wish: Wish, usual: Sequence[Setting]) -> dict[str, object]:
     return {
         **choice,
         "methods": [setting.method for setting in usual],
+        "wrappers": None if wish.only_published else AROUND,  # Optuna cannot go on along another axis
         "only_published": wish.only_published,
         "seed": wish.seed,
     }
@@ -194,12 +194,15 @@ def _left(
     usual = [f.student.setting.label for f in finalists if f.student.usual][:1] or [BASELINE]
     said = reached(winner, search.epochs)
     assert said is not None  # it is confirmed
+    tried = search.store.tried()
+    alone = uncontrolled([student.setting for student in tried if student.scores], search.draft)
+    apart = uncontrolled([c.setting for c in confirmed], search.draft)
     found = Tuning(
         title=title,
         metric=said.headline,
         baseline=BASELINE,
-        tries=tuple(_try(search, student, finalists) for student in search.store.tried()),
-        arms=tuple(Arm(c.setting.label, tuple(c.scores.values()), c.seconds) for c in confirmed),
+        tries=tuple(_try(search, student, finalists, alone) for student in tried),
+        arms=tuple(Arm(c.setting.label, tuple(c.scores.values()), c.seconds, c.setting in apart) for c in confirmed),
         usual=usual[0],
         facts=_facts(wish, search),
         folder=str(winner),
@@ -231,7 +234,7 @@ def _facts(wish: Wish, search: Search) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _try(search: Search, student: Tried, finalists: Sequence[Finalist]) -> Try:
+def _try(search: Search, student: Tried, finalists: Sequence[Finalist], alone: Sequence[Setting]) -> Try:
     last = max(student.scores, default=0)
     far = reached(search.folder / student.name, last) if last else None
     more = next((f.scores[1:] for f in finalists if f.student.index == student.index), ())
@@ -244,4 +247,5 @@ def _try(search: Search, student: Tried, finalists: Sequence[Finalist]) -> Try:
         whole=last == search.epochs,
         more=more,
         fault=student.fault,
+        uncontrolled=student.setting in alone,
     )
