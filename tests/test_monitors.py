@@ -86,6 +86,26 @@ def test_an_unfinished_first_block_is_reported_and_one_gradient_is_not() -> None
     assert monitor.read() == {}
 
 
+@pytest.mark.parametrize(("mode", "told"), [("block", [5, 10]), ("sliding", [*range(5, 14)])])
+def test_a_window_is_told_once_and_an_unfinished_one_not_at_all(mode: str, told: list[int]) -> None:
+    gradients, monitor = list(noisy(13)), GSNR(5, mode)
+    assert monitor.ended() == {}
+    for step, g in enumerate(gradients, start=1):
+        monitor.update({"task": [g]})
+        found = monitor.ended()["task"]
+        assert (found is not None) == (step in told)
+        assert found is None or found.ratio == pytest.approx(slow_gsnr(gradients[step - 5 : step]).ratio)
+        assert monitor.ended() == {"task": None}
+
+
+def test_of_several_windows_that_ended_the_last_one_is_told() -> None:
+    gradients, monitor = list(noisy(13)), GSNR(5)
+    for g in gradients:
+        monitor.update({"task": [g]})
+    assert monitor.ended() == monitor.read()
+    assert monitor.ended() == {"task": None}
+
+
 def test_the_ratio_is_invariant_to_scale_and_independent_of_how_parameters_are_cut() -> None:
     gradients = list(noisy(6))
     whole = read(gradients, 6)

@@ -150,6 +150,7 @@ def test_a_monitor_that_is_saved_goes_on_as_if_it_had_not_been(mode: Any, steps:
         one.update(g)
         two.update(g)
         assert one.read() == two.read()
+        assert one.ended() == two.ended()
     assert set(one.read()) == {"a", "b"}
     for other in (GSNR(4, mode), GSNR(3, "block" if mode == "sliding" else "sliding")):
         other.load_state_dict(one.state_dict())

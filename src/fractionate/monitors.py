@@ -66,6 +66,7 @@ class GSNR:
         self._blocks: dict[str, _Block] = {}
         self._full: dict[str, _Moments] = {}
         self._recent: dict[str, deque[Tensor]] = {}
+        self._untold: set[str] = set()  # streams with a window that `ended` has not told
 
     @spoken
     @torch.no_grad()
@@ -74,12 +75,15 @@ class GSNR:
         for name, g in _flat(grads).items():
             if self.mode == "sliding":
                 self._recent.setdefault(name, deque(maxlen=self.window)).append(g)
+                if len(self._recent[name]) == self.window:
+                    self._untold.add(name)
             elif name in self._blocks:
                 self._blocks[name].add(g)
             else:
                 self._blocks[name] = _Block(g)
             if name in self._blocks and self._blocks[name].count == self.window:
                 self._full[name] = self._blocks.pop(name).moments()
+                self._untold.add(name)
 
     @torch.no_grad()
     def read(self) -> dict[str, Gsnr]:
@@ -89,14 +93,35 @@ class GSNR:
         begun = {name: block.moments() for name, block in self._blocks.items() if block.count > 1}
         return {name: _gsnr(moments) for name, moments in (begun | self._full).items()}
 
+    def ended(self) -> dict[str, Gsnr | None]:
+        """The window that ended since this was last asked, of every stream; of several the last, ``None`` without one.
+
+        So a window is told once and an unfinished one never; a sliding window ends with every step, once it is full.
+
+        Example:
+            >>> monitor = GSNR(window=2)
+            >>> for g in (1.0, 3.0, 4.0):
+            ...     monitor.update({"task": [torch.tensor([g])]})
+            >>> monitor.ended()["task"].ratio, monitor.ended()["task"]
+            (2.0, None)
+        """
+        found = self.read() if self._untold else {}
+        told = {name: found[name] if name in self._untold else None for name in self._names()}
+        self._untold.clear()
+        return told
+
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys((*self._full, *self._blocks, *self._recent))
+
     def state_dict(self) -> dict[str, Any]:
-        """The windows, begun and full, on the CPU."""
+        """The windows, begun and full, on the CPU, and which of them :meth:`ended` has yet to tell."""
         return {
             "window": self.window,
             "mode": self.mode,
             "begun": {name: (b.mean.cpu(), b.spread.cpu(), b.count) for name, b in self._blocks.items()},
             "full": {name: (m.signal.cpu(), m.spread.cpu(), m.count) for name, m in self._full.items()},
             "recent": {name: [g.cpu() for g in recent] for name, recent in self._recent.items()},
+            "untold": sorted(self._untold),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -124,6 +149,7 @@ class GSNR:
             self._full[name] = _Moments(signal.to(device), spread.to(device), count)
         for name, recent in state.get("recent", {}).items():
             self._recent[name] = deque((g.to(device) for g in recent), maxlen=self.window)
+        self._untold = set(state.get("untold", ()))  # an older one told all at an epoch's end
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,15 @@ def test_null_is_an_absent_value(tmp_path):
     assert read_runs([folder])[0].column("test_top1") == {}
 
 
+def test_a_run_is_watched_also_where_no_window_of_it_ended(tmp_path):
+    folder = write_run(tmp_path / "run", epochs=1)
+    for more, watched in (("", False), (', "gsnr/task": null', True), (', "gsnr/task": 0.5', True)):
+        (folder / "metrics.jsonl").write_text(f'{{"epoch": 1, "lr": 0.1{more}}}\n')
+        (run,) = read_runs([folder])
+        assert run.watched is watched
+        assert set(run.epochs[0]) <= {"epoch", "lr", "gsnr/task"}
+
+
 def test_a_run_without_summary_is_read_as_unfinished(tmp_path):
     run = read_runs([write_run(tmp_path / "run", finished=False, epochs=3)])[0]
     assert not run.finished

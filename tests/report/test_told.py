@@ -11,7 +11,15 @@ from fractionate.report import read_runs, table
 from fractionate.report import words as told
 from fractionate.report.examples import CHANGES, Examples, _most, _of_teacher, _share, _sizes
 from fractionate.report.groups import Group, choose_baselines
-from fractionate.report.observed import last_seen, layer_figure, order_seen, range_seen, rank_figure, teacher_figure
+from fractionate.report.observed import (
+    each_window_once,
+    last_seen,
+    layer_figure,
+    order_seen,
+    range_seen,
+    rank_figure,
+    teacher_figure,
+)
 from fractionate.report.page import _facts, _places, changes
 from fractionate.report.panels import Series, late_range
 from fractionate.report.study import Answer, StudyArm, _pilot
@@ -137,14 +145,46 @@ def lines_of(**points):
 def test_sentences_of_curves_say_what_is_drawn(tmp_path):
     (row,) = rows_of(tmp_path, {"kd": [80.0]})
     lines = lines_of(a=(1.0, 5.0, 9.0), b=(2.0, 4.0, math.nan))
-    assert order_seen([(row, lines)]) == " Seen here: kd, a above b in 1 of 2 epochs."
+    assert order_seen([(row, lines_of(a=(1.0, 5.0), b=(0.5, 4.0)))]) == " Seen here: kd, a above b in 2 of 2 epochs."
     assert order_seen([(row, lines[:1])]) == ""
     assert range_seen([(row, lines)]) == " Seen here: kd, from 1.00 (a) to 9.00."
     assert last_seen([(row, lines)]) == " Seen here: the largest is in kd, a with 9.00 at the last epoch."
     assert last_seen([(row, lines_of(a=(1.0, 2.0), b=(9.0, 3.0)))]).count("b with 3.00") == 1
-    assert order_seen([(row, lines)] * 6).count("kd, a above b") == 4
-    shifted = [lines[0], Series("late", "k2", 1, ((2, 7.0), (3, 8.0), (4, 1.0)), (), ())]
-    assert order_seen([(row, shifted)]) == " Seen here: kd, late above a in 1 of 2 epochs."
+    assert order_seen([(row, lines)] * 6).count("kd, no order") == 4
+    shifted = [lines[0], Series("late", "k2", 1, ((2, 7.0), (3, 9.5), (4, 1.0)), (), ())]
+    assert order_seen([(row, shifted)]) == " Seen here: kd, late above a in 2 of 2 epochs."
+
+
+@pytest.mark.parametrize(
+    ("a", "c", "said"),
+    [
+        ((3, 3, 3, 1), (1, 1, 1, 99), "a above b above c in 3 of 4 windows"),  # though c has the largest mean
+        ((3, 3, 1, 2), (1, 1, 9, 1), "no order dominates: most often a above b above c, in 2 of 4 windows"),
+        ((3, 3, 1, 1), (1, 1, 9, 9), "no order dominates: 2 orders, none in more than 2 of 4 windows"),
+        ((3,), (1,), "a above b above c in the only window"),
+    ],
+)
+def test_the_order_that_is_named_is_the_one_seen_most_often(tmp_path, a, c, said):
+    (row,) = rows_of(tmp_path, {"kd": [80.0]})
+    b = (2.0, 2.0, 2.0, 2.5)[: len(a)]
+    assert order_seen([(row, lines_of(a=a, b=b, c=c))], "window") == f" Seen here: kd, {said}."
+
+
+@pytest.mark.parametrize(("steps", "window"), [(10, 20), (10, 50), (10, 15), (10, 25), (10, 10), (25, 10)])
+def test_a_folder_that_repeats_a_window_until_the_next_has_it_once(steps, window):
+    """As runs were recorded that told the last full window at every epoch's end, and before it the one begun."""
+    full = [epoch * steps // window for epoch in range(1, 31)]
+    told = lines_of(a=[n or -1 / e for e, n in enumerate(full, 1)], b=[0.0] * 30)
+    once = each_window_once(told)
+    ended = [(epoch, float(n)) for epoch, n in enumerate(full, 1) if n > (full[epoch - 2] if epoch > 1 else 0)]
+    assert list(once[0].mean) == ended
+    assert [e for e, _ in once[1].mean] == [e for e, _ in ended]
+    assert each_window_once(once) == once
+
+
+def test_a_ratio_that_never_changes_is_one_window():
+    (line,) = each_window_once(lines_of(a=[0.0] * 3))
+    assert len(line.mean) == 1
 
 
 def with_columns(tmp_path, **columns):

@@ -12,6 +12,7 @@ from fractionate.config.method import MethodSpec
 from fractionate.config.run import Monitors, Network, Run
 from fractionate.monitors import GSNR
 from fractionate.optim import StreamGrads
+from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.observed import by_layer, layers_of, sizes_by_rank, update_shares
 
@@ -113,6 +114,16 @@ def test_observing_all_of_it_changes_no_weight(tmp_path):
     for column in ("share/nontarget", "layer/fc|task", "rank/target|1", "rank/nontarget|6", "gsnr/task"):
         assert f'"{column}"' in lines
     assert not [c for c in ("share/", "layer/", "rank/") if c in (tmp_path / "plain" / "metrics.jsonl").read_text()]
+
+
+def test_every_window_is_told_in_the_epoch_in_which_it_ended_and_in_no_other(tmp_path):
+    run = replace(tiny(Monitors(gsnr_window=3, layers=True)), epochs=7)  # of 2 steps: windows end after 3, 6, 9, 12
+    run_in_folder(run, tmp_path)
+    rows = RunFolder(tmp_path).metrics()
+    for column in ("gsnr/task", "gsnr/target", "gsnr/nontarget", "layer/fc|task"):
+        told = {row["epoch"]: row[column] for row in rows}
+        assert [epoch for epoch, value in told.items() if value is not None] == [2, 3, 5, 6]
+        assert len(set(told.values())) == 5, "four windows, and null"
 
 
 def test_layers_need_a_window():

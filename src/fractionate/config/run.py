@@ -49,7 +49,8 @@ class Monitors:
     component by component (not under ``optimizer.clip_streams``, where that would be other streams to clip).
 
     Args:
-        gsnr_window: steps per window of the gradient signal-to-noise ratio; ``None`` = off.
+        gsnr_window: steps per window of the gradient signal-to-noise ratio, whose columns are null in an epoch in
+            which no window ended; ``None`` = off.
         cosines: cosine between every two streams, at the last step of an epoch.
         norms: norm of every stream, at the last step of an epoch.
         shares: part of every stream in the optimizer's buffers, which make the update, at the end of an epoch.

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from fractionate.report.chart import unit
 from fractionate.report.dots import accuracy_panel
-from fractionate.report.observed import last_seen, layer_figure, order_seen, range_seen, rank_figure, teacher_figure
+from fractionate.report.observed import (
+    each_window_once,
+    last_seen,
+    layer_figure,
+    order_seen,
+    range_seen,
+    rank_figure,
+    teacher_figure,
+)
 from fractionate.report.panels import (
     Axes,
     Figure,
@@ -28,7 +37,7 @@ TEST, COMPONENT, GSNR, COSINE, COMBINE = "test_", "component/", "gsnr/", "cosine
 NORM, SHARE = "norm/", "share/"
 FROM_ZERO = (COSINE, COMBINE, SHARE)
 SEEN: dict[str, Callable[[Sequence[tuple[Row, Sequence[Series]]]], str]] = {
-    GSNR: order_seen,
+    GSNR: partial(order_seen, unit="window"),
     NORM: order_seen,
     SHARE: last_seen,
     COSINE: range_seen,
@@ -75,10 +84,10 @@ COMPONENT_WORDS = (
 )
 GSNR_WORDS = (
     "Gradient signal-to-noise ratio per stream",
-    "|mean g|² / tr Var(g) over a window of steps, for the gradient of each stream (where a method has "
-    "one stream, of each component): the higher, the more the minibatches agree on a direction. An "
-    "observation; it sets nothing in training: it moves when the momenta move, so shares that followed it would chase "
-    "themselves.",
+    "|mean g|² / tr Var(g) over a window of steps, drawn at the epoch in which the window ended (of several the last), "
+    "for the gradient of each stream (where a method has one stream, of each component): the higher, the more the "
+    "minibatches agree on a direction. An observation; it sets nothing in training: it moves when the momenta move, so "
+    "shares that followed it would chase themselves.",
     "GSNR",
 )
 COSINE_WORDS = (
@@ -181,7 +190,7 @@ def _per_method(
     for row in rows:
         found = (series(row.group, prefix + name, _plain(name), ink) for name, ink in inks.items())
         if lines := [line for line in found if line is not None]:
-            per_row.append((row, lines))
+            per_row.append((row, each_window_once(lines) if prefix == GSNR else lines))
     if not per_row:
         return None
     axes = shared_axes([lines for _, lines in per_row], label, log, zero=prefix in FROM_ZERO)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 
-from fractionate.report.chart import Panel
+from fractionate.report.chart import Panel, Point
 from fractionate.report.panels import Axes, Figure, Series, curves_panel, series, shared_axes
 from fractionate.report.table import Row
 from fractionate.report.words import Estimate, number
@@ -32,24 +34,38 @@ TEACHER_WORDS = (
 Found = Sequence[tuple[Row, Sequence[Series]]]
 
 
-def order_seen(found: Found) -> str:
-    """Which line lies above which, per method, and in how many epochs.
+def order_seen(found: Found, unit: str = "epoch") -> str:
+    """Which line lies above which most often, per method, and how often; and where no order dominates.
+
+    Args:
+        found: methods with their lines.
+        unit: what a point of a line is: an epoch or a window.
 
     Example:
         >>> order_seen([])
         ''
     """
-    said = []
-    for row, lines in found[:TOLD]:
-        values = _common(lines)
-        if len(lines) < 2 or not values:
-            continue
-        means = [math.fsum(column) / len(values) for column in zip(*values, strict=True)]
-        order = sorted(range(len(lines)), key=lambda i: -means[i])
-        held = sum(all(v[a] >= v[b] for a, b in itertools.pairwise(order)) for v in values)
-        names = " above ".join(lines[i].label for i in order)
-        said.append(f"{row.label}, {names} in {held} of {len(values)} epochs")
+    told = ((row, lines, _common(lines)) for row, lines in found[:TOLD])
+    said = [
+        f"{row.label}, {_most_often([line.label for line in lines], values, unit)}"
+        for row, lines, values in told
+        if len(lines) > 1 and values
+    ]
     return f" Seen here: {'; '.join(said)}." if said else ""
+
+
+def _most_often(names: Sequence[str], values: Sequence[Sequence[float]], unit: str) -> str:
+    """The order of the names that most points have; more than half of them, or it is said that none dominates."""
+    orders = Counter(tuple(sorted(range(len(names)), key=lambda i: -v[i])) for v in values)
+    (order, held), *others = orders.most_common(2)
+    named, share = " above ".join(names[i] for i in order), f"{held} of {len(values)} {unit}s"
+    if len(values) == 1:
+        return f"{named} in the only {unit}"
+    if 2 * held > len(values):
+        return f"{named} in {share}"
+    if held in dict(others).values():
+        return f"no order dominates: {len(orders)} orders, none in more than {share}"
+    return f"no order dominates: most often {named}, in {share}"
 
 
 def range_seen(found: Found) -> str:
@@ -85,6 +101,30 @@ def last_seen(found: Found) -> str:
     return f" Seen here: the largest is in {'; in '.join(said)}." if said else ""
 
 
+def each_window_once(lines: Sequence[Series]) -> list[Series]:
+    """Lines of signal-to-noise ratios with every window at the epoch in which it ended, and nowhere else.
+
+    Older folders repeat a window until the next one has ended. In them a window that lasts n epochs follows n - 1
+    points of one that was only begun.
+    """
+    maps = [dict(line.mean) for line in lines]
+    epochs = sorted({epoch for points in maps for epoch in points})
+
+    def told(epoch: float) -> list[float | None]:
+        return [points.get(epoch) for points in maps]
+
+    begun = max((len(list(same)) for _, same in itertools.groupby(epochs, told)), default=1) - 1
+    kept = {next(same) for _, same in itertools.groupby(epochs[begun:], told)}
+    found = (
+        replace(line, mean=_at(line.mean, kept), low=_at(line.low, kept), high=_at(line.high, kept)) for line in lines
+    )
+    return [line for line in found if line.mean]
+
+
+def _at(points: Iterable[Point], epochs: Set[float]) -> tuple[Point, ...]:
+    return tuple(point for point in points if point[0] in epochs)
+
+
 def _common(lines: Sequence[Series]) -> list[tuple[float, ...]]:
     """The lines' values at the epochs that all have, where all are finite."""
     maps = [dict(line.mean) for line in lines]
@@ -102,7 +142,7 @@ def layer_figure(rows: Sequence[Row], inks: Iterable[str]) -> Figure | None:
         ink = {layer: palette[i % len(palette)] for i, layer in enumerate(dict.fromkeys(p[0] for p in pairs))}
         for stream in dict.fromkeys(p[2] for p in pairs):
             lines = [series(row.group, f"{LAYER}{layer}|{stream}", layer, hue) for layer, hue in ink.items()]
-            if drawn := [line for line in lines if line is not None]:
+            if drawn := each_window_once([line for line in lines if line is not None]):
                 panels_of.append((row, stream, drawn))
     if not panels_of:
         return None
@@ -115,7 +155,7 @@ def layer_figure(rows: Sequence[Row], inks: Iterable[str]) -> Figure | None:
     ]
     told = "; ".join(f"{label}, {stream}: {name}" for (_, name), label, stream in largest[:TOLD])
     title, caption = LAYER_WORDS
-    caption = f"{caption} Seen here: the layer with the largest ratio at the last epoch is, in {told}."
+    caption = f"{caption} Seen here: the layer with the largest ratio in the last window is, in {told}."
     return Figure("layer", title, caption, tuple(panels), tuple(legend.items()))
 
 
@@ -151,12 +191,12 @@ def teacher_figure(rows: Sequence[Row], inks: Sequence[str]) -> Figure | None:
     sure = sure[: 1 if seen.temperature == 1 else 2]
     modes, top = _sorted("classes considered", inks[2], found["modes"]), max(2.0, *found["modes"])
     panels = (
-        curves_panel("Probability of the label", sure, Axes((0, 100), (0, 1), False, "probability", at)),
+        curves_panel(f"Probability of the {seen.of}", sure, Axes((0, 100), (0, 1), False, "probability", at)),
         curves_panel("Classes considered", [modes], Axes((0, 100), (1, top), False, "classes", at)),
     )
     title, caption = TEACHER_WORDS
     said = " and ".join(f"{number(_median(line), 3)} at {line.label}" for line in sure)
-    said += f" for the label, {number(_median(modes), 1)} of {seen.classes} classes considered"
+    said += f" for the {seen.of}, {number(_median(modes), 1)} of {seen.classes} classes considered"
     legend = tuple((line.label, line.ink) for line in sure)
     return Figure("teacher", title, f"{caption} Seen here, the medians: {said}.", panels, legend)
 

@@ -27,7 +27,8 @@ class RunRecord:
 
     ``config`` is the text of ``config.yaml`` and ``settings`` its leaves (``method.args.alpha`` ->
     ``"1.0"``). ``epochs`` holds the lines of ``metrics.jsonl``: column name -> value, numbers only, in the order
-    of the epochs. ``summary`` is None for a run that did not finish; such a run is never counted.
+    of the epochs. ``summary`` is None for a run that did not finish; such a run is never counted. ``watched`` says
+    whether gradient monitors ran, which takes backward passes that training does not.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class RunRecord:
     settings: Mapping[str, str]
     epochs: tuple[Mapping[str, float], ...]
     summary: Summary | None
+    watched: bool = False
 
     @property
     def finished(self) -> bool:
@@ -51,11 +53,6 @@ class RunRecord:
         if self.summary is None:
             raise RunFolderError(self.folder, None, f"unfinished: it has no {SUMMARY}")
         return self.summary
-
-    @property
-    def watched(self) -> bool:
-        """Whether gradient monitors ran, which takes backward passes that training does not."""
-        return any(name.startswith(WATCHING) for row in self.epochs for name in row)
 
     def column(self, name: str) -> dict[int, float]:
         """Epoch -> value of one column; epochs without it are left out."""
@@ -114,12 +111,14 @@ def _read_run(folder: Path) -> RunRecord:
         raise RunFolderError(metrics_file, None, f"missing, although {SUMMARY} is there")
     config_file = folder / CONFIG
     config = _text(config_file) if config_file.is_file() else ""
+    rows = _read_metrics(metrics_file, finished) if metrics_file.is_file() else []
     return RunRecord(
         folder=folder,
         config=printable(config.expandtabs()),
         settings=_read_settings(config_file, config),
-        epochs=_read_metrics(metrics_file, finished) if metrics_file.is_file() else (),
+        epochs=tuple(map(_numbers, rows)),
         summary=read_summary(summary_file)[1] if finished else None,
+        watched=any(name.startswith(WATCHING) for row in rows for name in row),  # also where all of it is null
     )
 
 
@@ -171,12 +170,12 @@ def _leaves(file: Path, reader: Any, path: tuple[str, ...]) -> Iterator[tuple[st
         yield ".".join(path), "[]" if listed else "{}"
 
 
-def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]:
+def _read_metrics(file: Path, finished: bool) -> list[dict[str, Any]]:
     text = _text(file)
     lines = text.split("\n")
     if not finished and lines[-1]:  # the run may be writing this very line
         lines.pop()
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -187,14 +186,18 @@ def _read_metrics(file: Path, finished: bool) -> tuple[Mapping[str, float], ...]
         rows.append(row)
     if finished and not rows:
         raise RunFolderError(file, None, f"holds no epoch, although {SUMMARY} is there")
-    return tuple(rows)
+    return rows
 
 
-def _read_line(file: Path, line: str, number: int) -> dict[str, float]:
+def _read_line(file: Path, line: str, number: int) -> dict[str, Any]:
     row = parse_object(file, line, number)
     epoch = row.get("epoch")
     if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1e9:
         raise RunFolderError(file, number, f"'epoch' must be a whole number, got {repr(epoch)[:40]}")
+    return row
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {
         one_line(name): value if isinstance(value, float) else float(value)
         for name, value in row.items()

@@ -64,8 +64,8 @@ class Watch:
         if self.by_layer:
             self.by_layer.update(by_layer(grads, self.layers))
 
-    def read(self, training: Training | None = None, steps: int = 0) -> dict[str, float]:
-        """Columns of the metrics.
+    def read(self, training: Training | None = None, steps: int = 0) -> dict[str, float | None]:
+        """Columns of the metrics; once after every epoch, for a window is told where it ended and not again.
 
         Args:
             training: it, after an epoch; without it nothing is read at the logits.
@@ -74,14 +74,14 @@ class Watch:
         Returns:
             ``gsnr/<stream>``, ``norm/<stream>``, ``cosine/<stream>|<stream>``; ``update_rms`` over all weights, and
             ``update_rms/largest`` of the tensor that stepped farthest; ``share/<stream>``, ``layer/<layer>|<stream>``.
+            ``gsnr`` and ``layer`` are ``None`` where no window ended since the last epoch's end.
         """
-        found = {f"gsnr/{name}": g.ratio for name, g in self.gsnr.read().items()} if self.gsnr else {}
+        found = _ratios("gsnr", self.gsnr)
         if self.last and self.monitors.norms:
             found |= {f"norm/{name}": x for name, x in norms(self.last).items()}
         if self.last and self.monitors.cosines:
             found |= {f"cosine/{a}|{b}": x for (a, b), x in cosines(self.last).items()}
-        if self.by_layer:
-            found |= {f"layer/{name}": g.ratio for name, g in self.by_layer.read().items()}
+        found |= _ratios("layer", self.by_layer)
         if self.last and self.monitors.shares:
             found |= {f"share/{name}": x for name, x in update_shares(self.optimizer).items()}
         if self.monitors.ranks and training is not None:
@@ -102,6 +102,11 @@ class Watch:
             self.gsnr.load_state_dict(state, device)
         if self.by_layer and state and "layers" in state:
             self.by_layer.load_state_dict(state["layers"], device)
+
+
+def _ratios(prefix: str, monitor: GSNR | None) -> dict[str, float | None]:
+    ended = monitor.ended() if monitor else {}
+    return {f"{prefix}/{name}": g.ratio if g else None for name, g in ended.items()}
 
 
 def watching(run: Run, optimizer: StreamSGD | StreamAdamW, student: nn.Module) -> Watch | None:

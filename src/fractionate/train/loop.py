@@ -43,7 +43,7 @@ class Record:
         images_per_s: training throughput, evaluation not counted.
         data_wait: share of the training time in which the next batch was waited for; ``None`` of images in memory.
         seconds: wall-clock time of the epoch, evaluation included, interruptions not.
-        monitors: observed columns, such as ``gsnr/task``.
+        monitors: observed columns, such as ``gsnr/task``; ``None`` where no window of it ended in this epoch.
         skipped: steps left out so far because they were not finite.
     """
 
@@ -55,7 +55,7 @@ class Record:
     images_per_s: float
     data_wait: float | None
     seconds: float
-    monitors: dict[str, float]
+    monitors: dict[str, float | None]
     skipped: int = 0
 
     def columns(self) -> dict[str, int | float | None]:
@@ -220,7 +220,7 @@ class Loop:
                 skipped=self.guard.skipped,
             )
 
-    def _observed(self) -> dict[str, float]:
+    def _observed(self) -> dict[str, float | None]:
         watch = self.training.watch
         return {**(watch.read(self.training, self.steps) if watch else {}), **self.stepper.join.columns()}
 
