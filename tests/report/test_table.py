@@ -223,3 +223,14 @@ def test_runs_that_were_measured_on_other_pictures_are_told_apart(tmp_path):
     assert (
         note == "The test images of kd, gdkd and dkd are not the same: their difference may come from the images alone."
     )
+
+
+def test_of_several_students_of_labels_alone_the_one_under_the_others_settings_is_compared_with(tmp_path):
+    for name, method, mixup in (("a", "ce", 0.5), ("b", "ce", 0.0), ("c", "kd", 0.0), ("d", "dkd", 0.0)):
+        for seed in (0, 1):
+            folder = write_run(tmp_path / name / f"seed-{seed}", method, seed)
+            (folder / "config.yaml").write_text(f"data:\n  mixup: {mixup}\n")
+    found = table(read_runs([tmp_path]))
+    assert [row.label for row in found.rows if row.is_baseline] == [found.rows[0].label]
+    assert "mixup: 0.0" in found.rows[0].label
+    assert {row.group.summaries[0].method for row in found.rows if row.difference is None} == {"ce"}

@@ -168,7 +168,8 @@ def _refuse_twins(label: str, members: Sequence[RunRecord]) -> None:
 def choose_baselines(groups: Sequence[Group], baseline: str | None) -> dict[str, Group]:
     """Setting -> the group that its others are compared with; a lone group has nothing to compare.
 
-    Unless named: the method called labels (or ce, none, ...), else kd, else the first.
+    Unless named: the method called labels (or ce, none, ...), else kd, else the first; of several variants of it the one
+    whose settings differ least from the others'.
 
     Raises:
         ValueError: no group has the label ``baseline``; names the nearest.
@@ -186,9 +187,26 @@ def choose_baselines(groups: Sequence[Group], baseline: str | None) -> dict[str,
     by_setting: dict[str, list[Group]] = {}
     for group in groups:
         by_setting.setdefault(group.setting, []).append(group)
+    return {setting: _natural(members) for setting, members in by_setting.items() if len(members) > 1}
+
+
+def _natural(groups: Sequence[Group]) -> Group:
+    """The one that others are compared with where nobody says which."""
     order = (*LABELS_ALONE, "kd")
-    return {
-        setting: min(members, key=lambda g: order.index(g.label) if g.label in order else len(order))
-        for setting, members in by_setting.items()
-        if len(members) > 1
-    }
+    place = {group.label: _place(group.label.partition(" (")[0], order) for group in groups}
+    first = min(place.values())
+
+    def apart(group: Group) -> int:
+        return sum(len(_given(group) ^ _given(other)) for other in groups)
+
+    return min((group for group in groups if place[group.label] == first), key=apart)
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _given(group: Group) -> frozenset[tuple[str, str]]:
+    """The settings of a group's first run, but for its method."""
+    found = group.runs[0].settings.items() if group.runs else ()
+    return frozenset((path, value) for path, value in found if not path.startswith("method"))
