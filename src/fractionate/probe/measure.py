@@ -209,7 +209,7 @@ def evaluate_network(
         raise ValueError(f"batch_size must be at least 1, got {how.batch_size}")
     device = place(how.device)
     test, told = normalised_as_trained(evaluation_source(data, device, how.batch_size), student.checkpoint)
-    if problem := told or images_problem(measured_before, test):
+    for problem in filter(None, (told, images_problem(measured_before, test))):
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}", task)

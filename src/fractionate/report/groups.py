@@ -168,8 +168,8 @@ def _refuse_twins(label: str, members: Sequence[RunRecord]) -> None:
 def choose_baselines(groups: Sequence[Group], baseline: str | None) -> dict[str, Group]:
     """Setting -> the group that its others are compared with; a lone group has nothing to compare.
 
-    Unless named: the method called labels (or ce, none, ...), else kd, else the first; of several variants of it the one
-    whose settings differ least from the others'.
+    Unless named: the method called labels (or ce, none, ...), else kd, else the first; of several variants of it the
+    one whose settings differ least from the others'.
 
     Raises:
         ValueError: no group has the label ``baseline``; names the nearest.
