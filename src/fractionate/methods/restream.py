@@ -12,6 +12,8 @@ from .arguments import Call, check_numbers, preset
 from .method import Method, Part
 from .streams import Stream, UpdateRule
 
+MOMENTUM = 0.9  # that a control counts with unless it is told another
+
 
 @preset
 def dot(method: Method, *, delta: float = 0.075, orphan: Orphan = "own") -> Method:
@@ -122,7 +124,7 @@ def resplit(
 
 
 @preset
-def reweighted(method: Method, *, momentum: float = 0.9) -> Method:
+def reweighted(method: Method, *, momentum: float = MOMENTUM) -> Method:
     """Loss-reweighted SGD: every stream's larger step as a larger loss weight, without its longer memory.
 
     w_c <- w_c (1 - m) / (1 - m_c) for the components of every stream c; then one stream with momentum m

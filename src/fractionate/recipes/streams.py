@@ -71,10 +71,10 @@ TASK = ", whose code gave the task the target's momentum: deepkd(rule=published-
 def _as_released(spec: MethodSpec, row: Row) -> MethodSpec:
     """With the row's weights, as far as they are not DKD's own, and its shifts."""
     streams, *outer = spec.wrappers
-    said = {name: getattr(row, name) for name in WEIGHTS}
-    plain = MethodSpec("dkd").build().origin
-    own = {name: None if plain is None or name == "beta" else plain.value(name) for name in WEIGHTS}
-    args: dict[str, Value] = {name: x for name, x in said.items() if x is not None and x != own[name]}
+    own, said = defaults(MethodSpec("dkd")), {name: getattr(row, name) for name in WEIGHTS}
+    args: dict[str, Value] = {
+        name: x for name, x in said.items() if x is not None and (name == "beta" or x != own[name])
+    }
     shifts: dict[str, Value] = {"delta_target": row.delta_target, "delta_nontarget": row.delta_nontarget}
     return replace(spec, args={**args, **spec.args}, wrappers=(Wrapper("deepkd", {**shifts, **streams.args}), *outer))
 

@@ -11,6 +11,7 @@ import torch
 from ..config.files import override
 from ..config.method import METHODS, WRAPPERS, MethodSpec
 from ..config.run import Run
+from ..methods.restream import MOMENTUM
 from ..recipes import placed
 from ..recipes.streams import usual
 from ..rows import Logits, Progress
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 STREAMS = ("deepkd", "dot")
-MOMENTUM = 0.9  # that reweighted counts with unless it is told another
 
 
 def methods_of(choice: Choice, texts: Sequence[str], console: Console) -> list[MethodSpec]:

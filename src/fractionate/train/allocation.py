@@ -8,6 +8,7 @@ from typing import cast
 from ..config.run import Run
 from ..methods import Allocation, Method, effective_weights
 from ..methods.effective import Update, said, warning_of
+from ..methods.restream import MOMENTUM
 
 
 def allocation(run: Run, method: Method | None = None) -> Allocation:
@@ -56,9 +57,10 @@ def weighed(run: Run) -> list[str]:
 
     None of a method whose weights wait for its teacher (``weights=auto``).
     """
-    found, method = allocation(run), run.method
+    method = run.method
     if method.unsettled:
         return []
+    found = allocation(run)
     warning = warning_of(found, run.optimizer.lr) if run.optimizer.name == "sgd" else None
     return [f"{method.title}: {line}" for line in (said(found) if found.streamed else None, warning) if line]
 
@@ -79,7 +81,7 @@ def check_control(run: Run) -> None:
     )
     if all(math.isclose(x, control.get(name, x), rel_tol=1e-6) for name, x in streams.items()):
         return
-    given = spec.wrappers[-1].args.get("momentum", 0.9)
+    given = spec.wrappers[-1].args.get("momentum", MOMENTUM)
     if run.combine != "none" or (run.optimizer.name == "adamw" and run.optimizer.gain == "normalised"):
         raise ValueError(
             f"{spec.title}: here the momentum of a stream changes no weight (optimizer {run.optimizer.name}, combine "
