@@ -39,6 +39,17 @@ def test_a_ramp_is_even_and_a_cosine_is_flat_at_both_ends() -> None:
     assert steps[1][0] < min(steps[1][1:-1])
 
 
+def test_a_ramp_waits_counts_steps_and_ends_with_the_run() -> None:
+    assert along(ramp(0, 1, after=2), 5) == [0, 0, 0, 0.5, 1]
+    assert along(ramp(0, 1, epochs=1, after=2), 4) == [0, 0, 1, 1]
+    steps = ramp(2.0, 4.0, steps=5, after=10)
+    assert [steps(Progress(step=i)) for i in (0, 10, 12, 14, 99)] == [2.0, 2.0, 3.0, 4.0, 4.0]
+    assert steps(Progress.end()) == 4.0
+    for wrong in ({"epochs": 0}, {"steps": 0}, {"after": -1}, {"epochs": 2, "steps": 3}):
+        with pytest.raises(ValueError, match="ramp: "):
+            ramp(0, 1, **wrong)
+
+
 @pytest.mark.parametrize("make", [ramp, cosine])
 def test_a_curve_of_one_epoch_stands_at_its_end(make: type[Schedule]) -> None:
     assert along(make(0.2, 0.8), 1) == [0.8]

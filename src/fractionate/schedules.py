@@ -71,22 +71,49 @@ class warmup:
 
 @dataclass(frozen=True)
 class ramp:
-    """Linear from ``start`` to ``end`` over the first ``epochs`` epochs (all of them if not given).
+    """Linear from ``start`` to ``end`` over the first ``epochs`` epochs (all of them if not given), or ``steps`` steps.
+
+    Published warm-ups that count from 0 are ramps: min(e / W, 1) of epochs e = 0, 1, ... is ``ramp(0, 1, W + 1)``.
+
+    Args:
+        start: value of the first epoch, or step, and of those that are waited for.
+        end: value of the last one, and of all that follow.
+        epochs: number of epochs from ``start`` to ``end``, both included.
+        after: so many epochs (or steps, with ``steps``) pass before that.
+        steps: number of optimizer steps from ``start`` to ``end``, both included, in place of epochs.
+
+    Raises:
+        ValueError: both epochs and steps, or a number out of range.
 
     Example:
         >>> ramp(0.0, 1.0)(Progress(epoch=121, epochs=241))
+        0.5
+        >>> [ramp(0.0, 1.0, epochs=5, after=3)(Progress(epoch=e)) for e in (1, 4, 5, 8)]
+        [0.0, 0.0, 0.25, 1.0]
+        >>> ramp(0.0, 1.0, steps=5001)(Progress(step=2500))
         0.5
     """
 
     start: float
     end: float
     epochs: int | None = None
+    after: int = 0
+    steps: int | None = None
+
+    @spoken
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"ramp: epochs or steps, not both; got epochs={self.epochs} and steps={self.steps}")
+        for name, value, least in (("epochs", self.epochs, 1), ("steps", self.steps, 1), ("after", self.after, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"ramp: {name} must be at least {least}, got {value}")
 
     @spoken
     def __call__(self, progress: Progress) -> float:
         """Value at this point of training."""
-        last = (self.epochs or progress.epochs) - 1
-        part = min(1.0, (progress.epoch - 1) / last) if last > 0 else 1.0
+        over = progress.epoch - 1 if self.steps is None else progress.step
+        last = (self.steps or self.epochs or progress.epochs - self.after) - 1
+        part = min(1.0, max(0, over - self.after) / last) if last > 0 else float(over >= self.after)
         return self.start + (self.end - self.start) * part
 
 

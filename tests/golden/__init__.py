@@ -83,6 +83,8 @@ def assert_close(value: Tensor, reference: Tensor, what: str, rtol: float | None
     finite is asked.
     """
     rule = table("index.json")["tolerance"]
+    if reference.numel() == value.numel() == 1:  # some code returns its loss as a vector of one
+        reference = reference.reshape(value.shape)
     assert value.shape == reference.shape, f"{what}: shape {value.shape}, golden {reference.shape}"
     if not bool(reference.isfinite().all()):
         assert bool(value.isfinite().all()), f"{what}: not finite"

@@ -7,6 +7,7 @@ import csv
 import pytest
 
 from fractionate.papers.recipes import paper, papers
+from fractionate.train.optimizer import factor
 from tests.papers.cells import TABLE, Cells, table
 
 pytestmark = pytest.mark.filterwarnings("ignore:deepkd")
@@ -107,3 +108,31 @@ def test_a_script_whose_temperature_and_weight_look_swapped_is_kept_and_said() -
 def test_single_runs_of_dgkd_are_no_result_to_reach() -> None:
     assert not [c for c in published() if "dgkd" in c["method"]]
     assert not [r for r in papers().values() if r.row.method == "dgkd" and r.row.dataset == "imagenet"]
+
+
+def test_mlkd_is_kept_with_480_epochs_and_with_240() -> None:
+    cells = [c for c in table() if c["method"].startswith("mlkd") and c["dataset"] == "cifar100"]
+    epochs = {source: {c["epochs"] for c in cells if c["source"] == source} for source in {c["source"] for c in cells}}
+    assert epochs["ZaberKo/GDKD"] == {"240"}  # copied after the change
+    assert {"480"} <= epochs["sunshangquan/logit-standardization-KD"] <= {"480", "960"}
+    assert {"480"} <= epochs["haiduo/DeepKD"] <= {"480", "960"}
+
+
+def test_rows_of_deepkd_s_paper_that_keep_the_base_s_beta_say_that_nobody_published_them() -> None:
+    kept = [
+        r for r in papers().values()
+        if r.row.variant == "paper" and r.row.status == "reconstructed" and r.row.method.endswith("+deepkd")
+    ]  # fmt: skip
+    assert len(kept) > 50
+    for recipe in kept:
+        assert any("Nobody published this combination" in note for note in recipe.notes), recipe.id
+
+
+def test_the_transformers_of_vit_gdkd_follow_torch_s_cosine() -> None:
+    recipe = paper("imagenet/gdkd/resnet50__swin_t/vit-gdkd/transformer-student")
+    rate = recipe.run(["ema=0.9999"]).learning_rate
+    assert (rate.cosine_end, rate.warmup_epochs, rate.warmup_start) == ("after", 20, 0.01)
+    assert [factor(rate, epoch, 300) for epoch in (1, 21)] == pytest.approx([0.01, 1.0])
+    assert factor(rate, 300, 300) > rate.minimum  # which would come after the last epoch
+    usual = paper("cifar100/crld+deepkd/resnet110__resnet20/deepkd/published-code").run().learning_rate
+    assert factor(usual, 240, 240) == pytest.approx(usual.minimum)

@@ -92,6 +92,8 @@ class LearningRate:
         minimum: with ``"cosine"``, the rate of the last epoch as a fraction of ``optimizer.lr``, as in published code;
             0 = none is named: the cosine then goes to 0, which would come after the last epoch. With ``"poly"``, the
             fraction that is never gone below, which would come after the last one.
+        cosine_end: when a cosine reaches its ``minimum``: in the ``"last"`` epoch, or ``"after"`` it, as torch's
+            ``CosineAnnealingLR`` does; the warm-up's first epoch then has ``warmup_start`` itself.
         power: with ``"poly"``, the rate is minimum + (1 - minimum) (1 - t)^power after the share t of the run.
         warmup_epochs: during so many epochs the rate grows linearly from ``warmup_start``.
         warmup_start: first factor; with a ``minimum``, the factor before the first epoch.
@@ -106,6 +108,7 @@ class LearningRate:
     warmup_start: float = 0.1
     per: Literal["epoch", "step"] = "epoch"
     power: float = 0.9
+    cosine_end: Literal["last", "after"] = "last"
 
     def __post_init__(self) -> None:
         check_learning_rate(self)

@@ -142,6 +142,8 @@ def check_learning_rate(rate: LearningRate) -> None:
         left_alone(rate, f"belongs to the schedule 'step', not to {rate.schedule!r}", "decay")
     if rate.schedule not in ("cosine", "poly"):
         left_alone(rate, f"belongs to the schedules 'cosine' and 'poly', not to {rate.schedule!r}", "minimum")
+    if not (rate.minimum and rate.schedule == "cosine"):
+        left_alone(rate, "belongs to the schedule 'cosine' with a minimum", "cosine_end")
     if rate.schedule != "poly":
         left_alone(rate, f"belongs to the schedule 'poly', not to {rate.schedule!r}", "power")
     _check_positive(power=rate.power)

@@ -26,6 +26,7 @@ from .photos import (
 from .rows import Row
 
 PUBLISHED_EPOCHS = 240  # of the CIFAR-100 runs that the methods' default warm-up (in epochs) was made for
+TORCHS_COSINE = ("ZaberKo/vit-gdkd",)  # sources whose minimum would come after the last epoch
 
 
 def defaults(method: MethodSpec) -> dict[str, Any]:
@@ -193,6 +194,8 @@ def _learning_rate(row: Row) -> LearningRate:
         rate = LearningRate("step", milestones=row.milestones, decay=row.lr_decay or plain.decay)
     elif row.lr_schedule == "cosine" and row.lr:
         rate = LearningRate("cosine", minimum=(row.lr_min or 0.0) / row.lr)
+        if row.source in TORCHS_COSINE and row.lr_min:
+            rate = replace(rate, cosine_end="after")
     else:
         return plain
     if row.lr_warmup_epochs is None or row.lr_warmup_start is None:

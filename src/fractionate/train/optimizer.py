@@ -193,7 +193,8 @@ def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
         poly:    m + (1 - m) (1 - (t - w) / (E - w))^power, with the minimum m
 
     as torch's ``CosineAnnealingLR`` gives it: the first epoch has the whole rate, and 0 would come after the last one.
-    A cosine that names a ``minimum`` follows the published code: t = e, and the last epoch has that minimum.
+    A cosine that names a ``minimum`` follows most published code: t = e, and the last epoch has that minimum; with
+    ``cosine_end="after"`` it is torch's again, from 1 to the minimum, which would come after the last epoch.
 
     Args:
         rate: the schedule.
@@ -212,7 +213,8 @@ def factor(rate: LearningRate, epoch: int, epochs: int) -> float:
 
 def _at(rate: LearningRate, before: float, length: float, epochs: int) -> float:
     """The factor of a stretch of training of that ``length``, when ``before`` epochs are over."""
-    over = before + length if rate.minimum and rate.schedule == "cosine" else before
+    published = rate.schedule == "cosine" and rate.minimum and rate.cosine_end == "last"
+    over = before + length if published else before
     if over < rate.warmup_epochs:
         return rate.warmup_start + (1 - rate.warmup_start) * over / rate.warmup_epochs
     if rate.schedule == "step":
