@@ -98,16 +98,18 @@ def test_gather_needs_a_process_group() -> None:
         DIST.with_args(gather=True).components(cases.easy(strong=False))
 
 
-def _worker(rank: int, port: int, method: Method, weight: Tensor, images: Tensor, lg: Logits, out: Tensor) -> None:
-    """One of two processes with half of the rows; the average of the two gradients is what is trained with."""
+def _worker(
+    rank: int, port: int, method: Method, first: int, weight: Tensor, images: Tensor, lg: Logits, out: Tensor
+) -> None:
+    """One of two processes with some of the rows; the sum of both gradients, by shares, is what is trained with."""
     distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    half = slice(rank * 4, rank * 4 + 4)
+    own = slice(first, 8) if rank else slice(0, first)
     w = weight.clone().requires_grad_()
-    part = Logits(images[half] @ w, lg.teacher[half], lg.target[half])
-    loss = method.loss(part)
+    part = Logits(images[own] @ w, lg.teacher[own], lg.target[own])
+    loss = part.rows / 8 * method.loss(part)
     (grad,) = torch.autograd.grad(loss, w)
     distributed.all_reduce(grad)
-    out[rank] = grad / 2
+    out[rank] = grad
     distributed.destroy_process_group()
 
 
@@ -118,8 +120,9 @@ GATHERING = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", [4, 3, 8])
 @pytest.mark.parametrize("name", GATHERING)
-def test_two_processes_that_gather_equal_one(name: str) -> None:
+def test_two_processes_that_gather_equal_one(name: str, first: int) -> None:
     lg = cases.easy(n=8, strong=False)
     images, weight = cases.random_logits(8, 5, 1.0, seed=5), cases.random_logits(5, lg.classes, 1.0, seed=6)
     with socket.socket() as free:
@@ -127,7 +130,7 @@ def test_two_processes_that_gather_equal_one(name: str) -> None:
         port = free.getsockname()[1]
     out = torch.zeros(2, 5, lg.classes).double().share_memory_()
     rows = replace(lg, student=lg.teacher)
-    multiprocessing.spawn(_worker, (port, GATHERING[name], weight, images, rows, out), nprocs=2)
+    multiprocessing.spawn(_worker, (port, GATHERING[name], first, weight, images, rows, out), nprocs=2)
     w = weight.clone().requires_grad_()
     whole = Logits(images @ w, lg.teacher, lg.target)
     (grad,) = torch.autograd.grad(GATHERING[name].with_args(gather=False).loss(whole), w)

@@ -18,9 +18,11 @@ from fractionate.config.run import Network, Run
 from fractionate.models import create
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.runner import run_in_folder
+from fractionate.tasks import Evaluation
 from fractionate.train.build import Training
 from fractionate.train.build import prepare as really_prepare
-from fractionate.train.checks import check_answers, check_ema, check_rates
+from fractionate.train.checks import check_answers, check_ema, check_teacher
+from fractionate.train.optimizer import check_rates
 from tests.train.runs import teacher_file, tiny
 
 
@@ -206,14 +208,30 @@ def test_a_run_whose_rate_is_0_from_beginning_to_end_is_refused(run: Run, tmp_pa
 )
 def test_what_a_run_is_too_short_for_is_said(run: Run, rate: LearningRate, told: str) -> None:
     with pytest.warns(UserWarning, match=told):
-        check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))
+        check_rates(replace(run, epochs=2, learning_rate=rate))
 
 
 @pytest.mark.parametrize("rate", [LearningRate("cosine", warmup_epochs=2, per="step"), LearningRate("step", (1,))])
 def test_a_course_of_the_rate_that_fits_the_run_is_not_spoken_of(run: Run, rate: LearningRate) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_rates(really_prepare(replace(run, epochs=2, learning_rate=rate)))
+        check_rates(replace(run, epochs=2, learning_rate=rate))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_teacher_that_is_no_better_than_guessing_is_spoken_of(run: Run, named: bool) -> None:
+    teacher = run.teacher if named else Network("convnet_8_16")
+    training = really_prepare(replace(run, teacher=teacher))
+    found = training.teacher_test
+    assert isinstance(found, Evaluation)
+    training.teacher_test = replace(found, top1=9.0)
+    message = "9.00 % top-1 on the test images, no more than guessing: "
+    with pytest.warns(UserWarning, match=message + ("do its weights" if named else "no weights of it")):
+        check_teacher(training)
+    training.teacher_test = replace(found, top1=60.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_teacher(training)
 
 
 @pytest.mark.parametrize(("ema", "spoken"), [(0.9999, True), (0.5, False), (None, False)])

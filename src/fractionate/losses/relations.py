@@ -57,8 +57,8 @@ def column_correlation(
         teacher: ``[n, c]`` raw logits, without gradient.
         temperature: T.
         weight: ``[n]`` weight of each row.
-        gather: use the rows of all processes (as many on each); needs ``torch.distributed``. Averaged over the
-            processes, the gradients are those of one process that holds all rows.
+        gather: use the rows of all processes; needs ``torch.distributed``. Averaged over the processes, each by its
+            share of the rows, the gradients are those of one process that holds them all.
 
     Source: arXiv 2205.10536 (intra-class relation).
     """
@@ -181,23 +181,26 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rows = len(x)
-        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(counts, torch.full_like(counts[0], len(x)))
+        each = torch.cat(counts).tolist()
+        rank, longest = distributed.get_rank(), max(each)
+        ctx.own = slice(sum(each[:rank]), sum(each[: rank + 1]))
+        parts = [x.new_empty(longest, *x.shape[1:]) for _ in each]  # collectives want one shape of all
+        distributed.all_gather(parts, torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])]))
+        return torch.cat([part[:count] for part, count in zip(parts, each, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous()
         distributed.all_reduce(grad)
-        start = ctx.rows * distributed.get_rank()
-        return grad[start : start + ctx.rows]
+        return grad[ctx.own]
 
 
 def gathered(x: Float[Tensor, "n ..."]) -> Float[Tensor, "m ..."]:
-    """The rows of all processes (as many on each); needs ``torch.distributed``.
+    """The rows of all processes, which may have different numbers of them; needs ``torch.distributed``.
 
-    Averaged over the processes, the gradients are those of one process that holds all rows.
+    Averaged over the processes, each by its share of the rows, the gradients are those of one that holds them all.
 
     Raises:
         ValueError: there is no process group.

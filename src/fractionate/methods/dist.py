@@ -39,7 +39,7 @@ def dist(
         gamma: weight of ``intra`` (classes); it needs at least two rows, and depends on the batch of the process.
         temperature: T.
         scale: whether the terms carry T^2 (classification does, segmentation does not).
-        gather: take the columns of ``intra`` over all processes (as many rows on each).
+        gather: take the columns of ``intra`` over all processes.
         ce_weight, warmup, label_smoothing, hard: as in :func:`kd`; reads no label.
 
     Returns:

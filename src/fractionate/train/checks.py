@@ -12,7 +12,7 @@ from torch import nn
 from .._headlines import headline
 from ..data import class_counts, epoch_images, stated, unlabelled_count
 from ..kernels import OtherK
-from ..models import classes_of, copy_of, switched
+from ..models import classes_of, copy_of, is_own_code, switched
 from ..rows import Progress
 from ..tasks import Guessed
 from ..world import current
@@ -22,7 +22,7 @@ from .build import Training, asking
 from .device import autocast, random_state, set_random_state
 from .health import check_weights
 from .networks import check_auxiliary
-from .optimizer import factor
+from .optimizer import check_rates
 from .pixels import check_seen
 
 FEW = 8  # images that a method is tried on
@@ -89,7 +89,7 @@ def check_classes(training: Training) -> None:
 
 
 def check_teacher(training: Training, at_least: float | None = None) -> None:
-    """Refuse a teacher that is worse than asked for, or worse than guessing."""
+    """Refuse a teacher that is worse than asked for, or worse than guessing; warn of one that is no better."""
     if training.teacher_test is None:
         return
     found = training.teacher_test
@@ -106,6 +106,14 @@ def check_teacher(training: Training, at_least: float | None = None) -> None:
         raise ValueError(
             f"the teacher has {metric.value(value)} {metric.label} on the test images, guessing has "
             f"{metric.value(chance)}: are its classes in another order, or its images normalised in another way?"
+        )
+    network = training.run.teacher
+    named = network is None or bool(network.checkpoint or network.pretrained) or is_own_code(network.name)
+    if (value - chance if metric.higher else chance - value) <= (0.0 if named else SURE * doubt):
+        why = "do its weights know these classes?" if named else "no weights of it are named (teacher.checkpoint)"
+        warnings.warn(
+            f"the teacher has {metric.value(value)} {metric.label} on the test images, no more than guessing: {why}",
+            stacklevel=3,
         )
 
 
@@ -168,31 +176,6 @@ def check_accumulation(training: Training) -> None:
         )
 
 
-def check_rates(training: Training) -> None:
-    """Refuse a rate that is 0 from the first step to the last; say what of its course a run is too short for."""
-    run = training.run
-    rate, epochs = run.learning_rate, run.epochs
-    short = rate.warmup_epochs > epochs or (rate.per == "epoch" and rate.warmup_epochs == epochs)
-    if rate.per == "epoch" and not any(factor(rate, epoch, epochs) for epoch in range(1, epochs + 1)):
-        raise ValueError(
-            f"the learning rate is 0 in every epoch, so nothing would be trained: learning_rate.warmup_epochs="
-            f"{rate.warmup_epochs} begins at warmup_start={rate.warmup_start:g} and the run has epochs={epochs}; "
-            f"choose a larger warmup_start, fewer epochs of warm-up, or per=step"
-        )
-    late = [milestone for milestone in rate.milestones if milestone >= epochs]
-    told = []
-    if short:
-        told.append(f"learning_rate.warmup_epochs={rate.warmup_epochs}, so the rate never reaches optimizer.lr")
-    if late:
-        told.append(f"learning_rate.milestones={list(rate.milestones)}, of which {late} never come")
-    if told:
-        warnings.warn(
-            f"the run has epochs={epochs} and {' and '.join(told)}; choose smaller ones for a run of this length "
-            f"(--epochs keeps their share of the run)",
-            stacklevel=3,
-        )
-
-
 def check_ema(training: Training) -> None:
     """Warn of an average of the weights that is too slow for the run."""
     if training.run.ema is not None and stated(training.train):
@@ -244,7 +227,11 @@ def check_method(training: Training) -> None:
 
 # Every check once, by what must be there for it; those of "teacher" say nothing before the teacher is trained.
 BY_NEED: dict[Need, tuple[Callable[[Training], None], ...]] = {
-    "config": (check_accumulation, lambda training: check_control(training.run), check_rates),
+    "config": (
+        check_accumulation,
+        lambda training: check_control(training.run),
+        lambda training: check_rates(training.run),
+    ),
     "data": (check_labels, check_unlabelled, check_batches, check_ema, check_shares),
     "networks": (check_finite, check_classes, check_method),
     "teacher": (lambda training: check_auxiliary(training.run), check_seen, check_answers, check_teacher),

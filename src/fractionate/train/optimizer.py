@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -226,6 +227,30 @@ def _at(rate: LearningRate, before: float, length: float, epochs: int) -> float:
         left = 1 - (over - rate.warmup_epochs) / (epochs - rate.warmup_epochs)
         return rate.minimum + (1 - rate.minimum) * max(0.0, left) ** rate.power  # a run's end may come out below 0
     return 1.0
+
+
+def check_rates(run: Run) -> None:
+    """Refuse a rate that is 0 from the first step to the last; say what of its course a run is too short for."""
+    rate, epochs = run.learning_rate, run.epochs
+    short = rate.warmup_epochs > epochs or (rate.per == "epoch" and rate.warmup_epochs == epochs)
+    if rate.per == "epoch" and not any(factor(rate, epoch, epochs) for epoch in range(1, epochs + 1)):
+        raise ValueError(
+            f"the learning rate is 0 in every epoch, so nothing would be trained: learning_rate.warmup_epochs="
+            f"{rate.warmup_epochs} begins at warmup_start={rate.warmup_start:g} and the run has epochs={epochs}; "
+            f"choose a larger warmup_start, fewer epochs of warm-up, or per=step"
+        )
+    late = [milestone for milestone in rate.milestones if milestone >= epochs]
+    told = []
+    if short:
+        told.append(f"learning_rate.warmup_epochs={rate.warmup_epochs}, so the rate never reaches optimizer.lr")
+    if late:
+        told.append(f"learning_rate.milestones={list(rate.milestones)}, of which {late} never come")
+    if told:
+        warnings.warn(
+            f"the run has epochs={epochs} and {' and '.join(told)}; choose smaller ones for a run of this length "
+            f"(--epochs keeps their share of the run)",
+            stacklevel=3,
+        )
 
 
 def scheduler(optimizer: torch.optim.Optimizer, rate: LearningRate, epochs: int, steps: int, done: int = 0) -> LambdaLR:
