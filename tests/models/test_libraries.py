@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fractionate import models
+from fractionate.models import libraries
 from fractionate.models.libraries import PLACES, small_stem
 
 TORCHVISION = ["resnet18", "densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf", "mobilenet_v2", "efficientnet_b0"]
@@ -132,3 +135,32 @@ def test_a_folder_that_transformers_cannot_read_is_one_sentence(transformers_fol
     with pytest.raises(ValueError, match="cannot be built") as found:
         models.create(f"hf:{transformers_folder}", num_classes=3, pretrained=True)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torchvision:resnet18", "torchvision:lraspp_mobilenet_v3_large", "fasterrcnn-resnet18", "smp:fpn-resnet18"],
+)
+def test_weights_that_cannot_be_fetched_are_said_with_what_to_do(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("segmentation_models_pytorch" if name.startswith("smp:") else "torchvision")
+
+    def unreachable(*given: object, **more: object) -> None:
+        raise urllib.error.URLError("no such host")
+
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(libraries, "_network", lambda: False)
+    monkeypatch.setattr(libraries, "_cache", lambda hub: str(tmp_path / "hub"))
+    with pytest.raises(
+        ValueError, match=f"the weights of {re.escape(name)} are not on this machine.*(fetch http|copy the folder)"
+    ):
+        models.create(name, num_classes=1000, pretrained=True)
+
+
+def test_a_wrong_name_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setattr(libraries, "_network", lambda: False)
+    with pytest.raises(ValueError, match="encoder of segmentation-models-pytorch 'nothing'"):
+        models.create("smp:fpn-nothing", num_classes=2, pretrained=True)

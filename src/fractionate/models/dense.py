@@ -186,14 +186,16 @@ def torchvision_dense(models: ModuleType, name: str, num_classes: int, pretraine
     return models.get_model(plain, weights=None, num_classes=num_classes, **options)
 
 
-def smp_network(library: ModuleType, name: str, num_classes: int, pretrained: bool) -> nn.Module:
-    """A network of segmentation-models-pytorch.
+def smp_network(library: ModuleType, name: str) -> Callable[[int, bool], nn.Module]:
+    """What builds a network of segmentation-models-pytorch.
 
     Args:
         library: ``segmentation_models_pytorch``.
         name: ``ARCHITECTURE-ENCODER``, both as the library names them: ``"deeplabv3plus-resnet34"``.
-        num_classes: number of classes.
-        pretrained: start from the library's ImageNet weights of the encoder; decoder and head are new.
+
+    Returns:
+        A function of the number of classes, and of whether to start from the library's ImageNet weights of the encoder;
+        decoder and head are new.
 
     Raises:
         ValueError: an unknown architecture or encoder.
@@ -209,8 +211,12 @@ def smp_network(library: ModuleType, name: str, num_classes: int, pretrained: bo
     encoders = library.encoders.get_encoder_names()
     if encoder not in encoders and not encoder.startswith("tu-"):
         raise ValueError(unknown("encoder of segmentation-models-pytorch", encoder, encoders))
-    weights = "imagenet" if pretrained else None
-    return known[kind.lower()](encoder_name=encoder, encoder_weights=weights, classes=num_classes)
+
+    def build(num_classes: int, pretrained: bool) -> nn.Module:
+        weights = "imagenet" if pretrained else None
+        return known[kind.lower()](encoder_name=encoder, encoder_weights=weights, classes=num_classes)
+
+    return build
 
 
 def only_encoder(name: str) -> bool:

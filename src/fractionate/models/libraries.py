@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -111,17 +112,18 @@ def _import(name: str, needed_by: str) -> ModuleType:
 
 def _torchvision(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     models = _import("torchvision", f"model 'torchvision:{name}'").models
-    if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
-        return dense
-    if (detector := torchvision_detector(models, name, num_classes, pretrained)) is not None:
-        return detector
+    with fetching(f"torchvision:{name}", None):
+        if (dense := torchvision_dense(models, name, num_classes, pretrained)) is not None:
+            return dense
+        if (detector := torchvision_detector(models, name, num_classes, pretrained)) is not None:
+            return detector
     if name not in models.list_models():
         raise ValueError(unknown("torchvision model", name, models.list_models()))
     if not pretrained:
         return models.get_model(name, num_classes=num_classes)
     weights = models.get_model_weights(name)["DEFAULT"]
     fits = _fits(f"torchvision:{name}", len(weights.meta.get("categories", ())) or None, num_classes, new_head)
-    with _fetching(f"torchvision:{name}", weights.url):
+    with fetching(f"torchvision:{name}", weights.url):
         net: nn.Module = models.get_model(name, weights=weights)
     return net if fits else _with_head_of(net, models.get_model(name, num_classes=num_classes))
 
@@ -139,7 +141,7 @@ def _timm(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.M
     _fits(f"timm:{name}", said.num_classes, num_classes, new_head)
     file = said.hf_hub_filename or "model.safetensors"
     cached = _cached(said.hf_hub_id, file) if said.hf_hub_id else None
-    with _fetching(f"timm:{name}", f"{file} of {said.hf_hub_id}" if said.hf_hub_id else said.url, there=bool(cached)):
+    with fetching(f"timm:{name}", f"{file} of {said.hf_hub_id}" if said.hf_hub_id else said.url, there=bool(cached)):
         overlay = {"file": cached} if cached else None  # no question to a server about what is here
         rest = {"num_classes": num_classes, "pretrained_cfg_overlay": overlay}
         return _built(timm, name, given, pretrained=True, **rest)
@@ -186,20 +188,42 @@ def _cached(hub: str, file: str) -> str | None:
 
 
 @contextmanager
-def _fetching(name: str, what: str | None, *, there: bool = False) -> Iterator[None]:
-    """Say in one sentence which file is missing where it cannot be fetched; at once where there is no network."""
-    told = (
-        f"the weights of {name} are not on this machine, and they cannot be fetched: where there is a network, fetch "
-        f"{what}, and give that file as the checkpoint beside pretrained=true"
+def fetching(name: str, what: str | None, *, there: bool = False) -> Iterator[None]:
+    """Say in one sentence which file is missing where it cannot be fetched; at once where there is no network.
+
+    Args:
+        name: of the network.
+        what: the file; ``None``: its library fetches a part of the network, such as its backbone, into a folder.
+        there: whether it is on this machine already.
+
+    Raises:
+        ValueError: it cannot be fetched.
+    """
+    hub = name.startswith(("timm:", "smp:"))
+    remedy = (
+        f"fetch {what}, and give that file as the checkpoint beside pretrained=true"
+        if what
+        else f"build it once, and copy the folder {_cache(hub)} from there"
     )
-    if not there and name.startswith("timm:") and not _network():
+    told = (
+        f"the weights of {name} are not on this machine, and they cannot be fetched: where there is a network, {remedy}"
+    )
+    if not there and hub and not _network():
         raise ValueError(f"{told} (no network)")
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except OSError as error:  # of urllib and of the hubs
-        raise ValueError(f"{told} ({in_words(error)})") from error
+        raise ValueError(f"{told} ({str(error).strip().partition(chr(10))[0]})") from error
+
+
+def _cache(hub: bool) -> str:
+    """Where a library keeps the weights that it fetches."""
+    if not hub:
+        return torch.hub.get_dir()
+    kept: str = _import("huggingface_hub", "fetched weights").constants.HF_HUB_CACHE
+    return kept
 
 
 def _network() -> bool:
@@ -239,7 +263,12 @@ def _transformers(folder: str, num_classes: int, pretrained: bool, new_head: boo
 
 def _smp(name: str, num_classes: int, pretrained: bool, new_head: bool) -> nn.Module:
     library = _import("segmentation_models_pytorch", f"model 'smp:{name}'")
-    return smp_network(library, name, num_classes, pretrained)
+    build = smp_network(library, name)
+    if not pretrained:
+        return build(num_classes, False)
+    there = any(Path(_cache(True)).glob("models--smp-hub--*"))
+    with fetching(f"smp:{name}", None, there=there):
+        return build(num_classes, True)
 
 
 # A new library is one more row; the function takes the name there, the number of classes, whether to load weights,

@@ -15,7 +15,7 @@ from .._files import expanded
 from .cifar import ALIASES, CIFAR
 from .detection import PREFIX, faster_rcnn
 from .foreign import build_own
-from .libraries import LIBRARIES, STEMS, Stem, small_stem
+from .libraries import LIBRARIES, STEMS, Stem, fetching, small_stem
 from .mobile import MobileNetV1
 from .plain import ConvNet
 from .residual import WideResNet
@@ -81,7 +81,8 @@ def create(
     elif name.startswith(PREFIX):
         if stem == "small":
             raise ValueError(f"model {name!r} has one stem only; leave stem='default'")
-        net = faster_rcnn(name, num_classes, pretrained)
+        with fetching(name, None):
+            net = faster_rcnn(name, num_classes, pretrained)
     else:
         _refuse_library_options(name, pretrained, stem)
         net = _yours(name, num_classes, own_code) if is_own_code(name) else _ours(name, num_classes)
