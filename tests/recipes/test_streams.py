@@ -140,8 +140,8 @@ def test_a_control_has_the_weights_of_its_streams_at_the_momentum_of_the_run(tex
 
 def test_a_control_for_another_momentum_is_refused_with_the_words_for_this_one():
     draft = drafts("optimizer.momentum=0.8")
-    with pytest.raises(ValueError, match=r"write dkd\+deepkd\+reweighted\(momentum=0.8\)"):
-        check_control(draft(MethodSpec.parse("dkd+deepkd+reweighted")))
+    with pytest.raises(ValueError, match=r"write 'dkd\(beta=2.*\)\+deepkd\+reweighted\(momentum=0.8\)'"):
+        check_control(draft(MethodSpec.parse("dkd(beta=2)+deepkd+reweighted")))
 
 
 def test_under_adamw_the_method_without_streams_is_the_control():

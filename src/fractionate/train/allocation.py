@@ -85,9 +85,9 @@ def check_control(run: Run) -> None:
     if run.combine != "none" or (run.optimizer.name == "adamw" and run.optimizer.gain == "normalised"):
         raise ValueError(
             f"{spec.title}: here the momentum of a stream changes no weight (optimizer {run.optimizer.name}, combine "
-            f"{run.combine}), so there is none to take over; the control is {spec.in_streams.title} without its streams"
+            f"{run.combine}), so there is none to take over; the control is {spec.in_streams} without its streams"
         )
     raise ValueError(
         f"{spec.title} takes weights over as they are at momentum {given:g}, and this run has {momentum:g}: write "
-        f"{spec.in_streams.title}+reweighted(momentum={momentum:g})"
+        f"'{spec.in_streams}+reweighted(momentum={momentum:g})'"
     )
