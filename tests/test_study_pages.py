@@ -67,6 +67,17 @@ def test_a_choice_at_the_edge_of_what_was_tried_is_said_and_no_other() -> None:
         assert named == edges
 
 
+@pytest.mark.parametrize(("score", "said"), [(20.0, True), (99.0, False)])
+def test_a_teacher_that_is_not_ahead_of_labels_alone_is_spoken_of(tmp_path: Path, score: float, said: bool) -> None:
+    raw = json.loads((studies.RECORDS / "photos.json").read_text(encoding="utf-8"))
+    raw["teachers"][0]["test"] = score
+    (tmp_path / "study.json").write_text(json.dumps(raw))
+    told = [sentence for sentence in read_study(tmp_path).sentences if sentence.startswith("The teacher")]
+    alone = next(arm for arm in read_study(tmp_path).arms if arm.method == "ce")
+    assert bool(told) == said
+    assert all(f"20.00\N{NO-BREAK SPACE}%) is not ahead of {alone.name}" in sentence for sentence in told)
+
+
 def test_a_kept_record_names_no_run_folder(out: Path) -> None:
     raw = json.loads((out / "records" / "toy.json").read_text(encoding="utf-8"))
     assert all(arm["folders"] == [] for arm in raw["arms"])

@@ -5,10 +5,10 @@ from fractionate.report.words import finding, paired_difference
 from tests.report.synthetic import write_run
 
 
-def sentences(tmp_path, **finals):
+def sentences(tmp_path, teacher_top1=98.7, **finals):
     """The finding for methods with given accuracies, one per seed."""
     folders = [
-        write_run(tmp_path / f"{method}{seed}", method, seed, epochs=2, last_top1=top1)
+        write_run(tmp_path / f"{method}{seed}", method, seed, 2, last_top1=top1, teacher_top1=teacher_top1)
         for method, values in finals.items()
         for seed, top1 in enumerate(values)
     ]
@@ -71,3 +71,14 @@ def test_the_leader_is_told_apart_from_those_it_does_not_beat(tmp_path):
 def test_a_method_alone_is_told_without_comparison(tmp_path, method):
     found = sentences(tmp_path, **{method: [90.0, 91.0]})
     assert found == [f"{method}: 90.50 ± 0.71\N{NO-BREAK SPACE}% top-1 at the last epoch (2 seeds)."]
+
+
+def test_a_teacher_behind_a_student_without_one_is_spoken_of(tmp_path):
+    finals = {"labels": [80.0, 80.2, 80.1], "kd": [81.0, 81.3, 81.2]}
+    behind = sentences(tmp_path / "behind", teacher_top1=79.0, **finals)
+    assert behind[-1].startswith("The teacher (79.00\N{NO-BREAK SPACE}%) is not ahead of labels: ")
+    ahead = sentences(tmp_path / "ahead", teacher_top1=81.0, **finals)
+    assert behind[:-1] == ahead
+    assert not [
+        s for s in sentences(tmp_path / "kd", teacher_top1=79.0, kd=[81.0, 81.1], dkd=[82.0, 82.1]) if "teacher" in s
+    ]

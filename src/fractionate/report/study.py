@@ -24,6 +24,7 @@ from fractionate.report.words import (
     Difference,
     Estimate,
     gap,
+    measured,
     number,
     paired_difference,
     spread,
@@ -103,7 +104,23 @@ class StudyRecord:
         """The answer: a sentence per comparison and per pair of choices, and which choices lie at an edge."""
         names = {arm.name: arm for arm in self.arms}
         pilots = [_pilot(names[whole], names[part]) for whole, part in self.raw["pilots"]]
-        return [*pilots, *(f"{one.sentence}." for one in self.answers), *_edges(self.arms)]
+        return [*pilots, *(f"{one.sentence}." for one in self.answers), *_edges(self.arms), *self._behind]
+
+    @property
+    def _behind(self) -> list[str]:
+        """Which teachers are no better than a student that learns from labels alone."""
+        alone = [arm for arm in self.arms if arm.method == "ce" and math.isfinite(arm.values.mean)]
+        metric, higher = self.headline, self.headline.higher
+        best = (max if higher else min)(alone, key=lambda arm: arm.values.mean, default=None)
+        if best is None:
+            return []
+        mean = best.values.mean
+        behind = [t for t in self.raw["teachers"] if (t["test"] <= mean if higher else t["test"] >= mean)]
+        said = "The teacher{} ({}) is not ahead of {} ({}): a better one may order the arms otherwise."
+        return [
+            said.format(t["name"] and f" {t['name']}", measured(t["test"], metric), best.name, measured(mean, metric))
+            for t in behind
+        ]
 
 
 def read_study(folder: Path) -> StudyRecord:

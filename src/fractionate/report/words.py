@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fractionate.report.groups import LABELS_ALONE
+
 if TYPE_CHECKING:
     from fractionate._headlines import Headline
     from fractionate.report.table import Row
 
-LEVEL = 0.95
-"""Confidence level of every interval in a report."""
-
-NAMED = 12
-"""A sentence names at most as many methods."""
-
+LEVEL = 0.95  # confidence of every interval in a report
+NAMED = 12  # methods that a sentence names at most
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 PERCENT = "\N{NO-BREAK SPACE}%"
 LEVEL_TEXT = f"{LEVEL * 100:g}{PERCENT}"
-
 ALIKE = 1e-9  # spread of differences, in their mean, that is rounding
 
 Verdict = Literal["above", "below", "within", "unknown"]
@@ -203,7 +200,19 @@ def finding(rows: Sequence[Row]) -> list[str]:
     if baseline is None or not others:
         return [_alone(row) for row in rows]
     sentences = [_versus(others, baseline.label), *_largest(others, baseline.label)]
-    return sentences + _leader(rows)
+    return sentences + _leader(rows) + _untaught(baseline, others)
+
+
+def _untaught(alone: Row, taught: Sequence[Row]) -> list[str]:
+    """That the teacher is no better than a student without one, and so has little to teach."""
+    known = [s.teacher_last for row in taught for s in row.group.summaries if s.teacher_last is not None]
+    score, metric = statistics.fmean(known) if known else math.nan, alone.headline
+    behind = score <= alone.last.mean if metric.higher else score >= alone.last.mean
+    if not behind or alone.group.summaries[0].method.lower() not in LABELS_ALONE:
+        return []
+    return [
+        f"The teacher ({measured(score, metric)}) is not ahead of {alone.label}: a better one may order them otherwise."
+    ]
 
 
 def _alone(row: Row) -> str:
