@@ -29,6 +29,11 @@ README = ROOT / "README.md"
 FIRST = ("which-method", "cifar100-small")  # whose rows people see first; the README has those of the first that ran
 # Kept rows of a recipe with other settings: what they show, and the command that trains them.
 VARIANTS = {
+    "cifar100-16px-10k": (
+        "CIFAR-100 at 16 pixels, twice the images and a teacher that knows two thirds of them",
+        "fractionate compare cifar100-16px data.labels_per_class=100 --epochs 20 --methods ce kd kd+deepkd dkd gdkd "
+        "--controls --seeds 3 --out runs/cifar100-16px-10k",
+    ),
     "cifar100-small-newer": (
         "Methods since 2023 on CIFAR-100 at a small scale",
         "fractionate compare cifar100-small --methods ce kd dkd gdkd ldrld kd+ea tpkd wsld --seeds 3 "
