@@ -108,7 +108,8 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
                 column.where = study.name + _metric(headline(facts.get("headline", "top1")))
                 column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
                 column.epochs = run.epochs
-        yield column
+        if REFERENCE in column.values:
+            yield column
 
 
 def lines(records: Path, runs: Path) -> list[str]:
