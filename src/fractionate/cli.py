@@ -111,7 +111,7 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
 
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = say
+            warnings.showwarning = say if speaks() else _unsaid
             with joined(timeout=duration(timeout or "10m")) as world:
                 command(Console(file=sys.stdout, quiet=not world.main), words)
     except Elsewhere:
@@ -124,6 +124,10 @@ def _run(command: Command, words: tuple[str, ...]) -> int:
             say(stopped.told(hasattr(command, "resume")))
         return 0 if restarts() else stopped.exit_code  # torchrun would take any other code for a failure
     return 0
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """A warning in a process that does not speak: the one that does has had the same cause, and says it."""
 
 
 def _parse(words: list[str]) -> Command | None:
