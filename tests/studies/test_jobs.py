@@ -113,17 +113,17 @@ def shown(terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_a_long_run_away_from_a_terminal_says_every_minute_how_far_it_is_and_how_long_it_takes() -> None:
+def test_a_long_run_away_from_a_terminal_says_soon_and_then_every_minute_how_far_it_is_and_how_long_it_takes() -> None:
     out, seconds = StringIO(), iter([0.0, 0.0, *(40.0 * epoch for epoch in range(1, 7))])
     work = [Job(f"kd, seed {n}", replace(tiny("ce"), epochs=240), Path("nowhere")) for n in (0, 1)]
     listen = Lines(Console(file=out, width=40), work, clock=lambda: next(seconds))
     listen(Event(0, 0, 240))
     for epoch in range(1, 7):
         listen(Event(0, epoch, 240, 10.0 * epoch, 1234.5))
-    # 40 s an epoch, 478 epochs left in both jobs after the second
+    # 40 s an epoch, 479 epochs left in both jobs after the first
     first, *others = out.getvalue().splitlines()
-    assert first == "[0/2, 80 s] kd, seed 0: epoch 2 of 240, 20.00 % top-1, 1,234 images/s, about 5 h 19 min left"
-    assert [line.split()[1] for line in others] == ["160", "240"]
+    assert first == "[0/2, 40 s] kd, seed 0: epoch 1 of 240, 10.00 % top-1, 1,234 images/s, about 5 h 19 min left"
+    assert [line.split()[1] for line in others] == ["120", "200"]
 
 
 def test_a_long_epoch_away_from_a_terminal_says_every_minute_how_much_of_it_is_over() -> None:
@@ -136,9 +136,9 @@ def test_a_long_epoch_away_from_a_terminal_says_every_minute_how_much_of_it_is_o
     for part in (7, 8):
         listen(Event(0, part / 6, 3, images_per_s=50.0))
     assert out.getvalue().splitlines() == [
-        "[0/1, 60 s] kd: 33 % of epoch 1 of 3, 50 images/s, about 8 min left",
-        "[0/1, 120 s] kd: 67 % of epoch 1 of 3, 50 images/s, about 7 min left",
-        "[0/1, 180 s] kd: epoch 1 of 3, 20.00 % top-1, 50 images/s, about 6 min left",
+        "[0/1, 30 s] kd: 17 % of epoch 1 of 3, 50 images/s",
+        "[0/1, 90 s] kd: 50 % of epoch 1 of 3, 50 images/s, about 7 min left",
+        "[0/1, 150 s] kd: 83 % of epoch 1 of 3, 50 images/s, about 6 min left",
         "[0/1, 240 s] kd: 33 % of epoch 2 of 3, 20.00 % top-1, 50 images/s, about 5 min left",
     ]
 

@@ -437,23 +437,26 @@ def told(events: Sequence[tuple[float, Event]], *, epochs: Sequence[int] = (10, 
     return text.getvalue().splitlines()
 
 
-def test_there_is_a_line_after_a_minute_of_silence_and_one_at_the_end_of_a_job() -> None:
+def test_there_is_a_line_soon_and_after_a_minute_of_silence_and_one_at_the_end_of_a_job() -> None:
     events = [
         (5.0, Event(0, 0, 10)),
+        (9.0, Event(0, 0.1, 10, images_per_s=1000.0)),
+        (11.0, Event(0, 0.2, 10, images_per_s=1000.0)),
         (30.0, Event(0, 0.5, 10, images_per_s=1000.0)),
-        (59.0, Event(0, 1, 10, 50.0, 1000.0)),
-        (65.0, Event(0, 2, 10, 60.0, 1234.0)),
-        (130.0, Event(0, 2.5, 10, images_per_s=1234.0)),
+        (70.0, Event(0, 1, 10, 50.0, 1000.0)),
+        (75.0, Event(0, 2, 10, 60.0, 1234.0)),
+        (136.0, Event(0, 2.5, 10, images_per_s=1234.0)),
         (140.0, Event(0, 10, 10, 70.0, done=True)),
         (141.0, Event(1, 10, 10, None, done=True)),
     ]
     assert told(events) == [
-        "[0/2, 65 s] job 0: epoch 2 of 10, 60.00 % top-1, 1,234 images/s, about 7 min left",
-        "[0/2, 130 s] job 0: 50 % of epoch 3 of 10, 60.00 % top-1, 1,234 images/s, about 15 min left",
+        "[0/2, 11 s] job 0: 20 % of epoch 1 of 10, 1,000 images/s",
+        "[0/2, 75 s] job 0: epoch 2 of 10, 60.00 % top-1, 1,234 images/s, about 10 min left",
+        "[0/2, 136 s] job 0: 50 % of epoch 3 of 10, 60.00 % top-1, 1,234 images/s, about 15 min left",
         "[1/2, 140 s] job 0: 70.00 % top-1",
         "[2/2, 141 s] job 1: no top-1",
     ]
-    assert told(events, ends=False) == told(events)[:2]
+    assert told(events, ends=False) == told(events)[:3]
 
 
 def test_a_resumed_job_counts_from_where_it_goes_on() -> None:

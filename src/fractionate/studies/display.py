@@ -101,6 +101,7 @@ BOARDS: dict[Board, Callable[[Run, Path], Opened]] = {"tensorboard": _tensorboar
 
 
 EVERY = 60.0  # seconds between two lines about epochs, where there are no bars
+SOON = 10.0  # seconds to the first one, which tells that all is well and how fast it goes
 LEAST = 5.0  # seconds of steps, the first ones left out, from which an estimate is made
 
 
@@ -162,7 +163,7 @@ class _Bars:
 
 
 class Lines:
-    """A line when a job is done, and one about how far a job is when there was none for a minute.
+    """A line when a job is done, a first one after seconds, and one about how far a job is after a minute of silence.
 
     Accuracy is measured at the end of an epoch, so that is where a line is, unless the epoch is longer than a minute.
 
@@ -187,7 +188,7 @@ class Lines:
         self.scores: dict[int, str] = {}  # as last measured
         self.begun: float | None = None  # the first job, which processes that start have kept waiting
         self.first: tuple[float, float] | None = None  # when its first steps were taken, and how many epochs they were
-        self.printed, self.ended = self.started, [self.started] * len(jobs)
+        self.said, self.printed, self.ended = False, self.started, [self.started] * len(jobs)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -202,7 +203,8 @@ class Lines:
         self._see(event, now)
         if event.images_per_s:
             quiet_since = self.printed if event.score is not None else max(self.printed, self.ended[event.job])
-            if now - quiet_since >= EVERY and event.epoch < event.epochs:
+            wait = EVERY if self.said else SOON
+            if now - quiet_since >= wait and event.epoch < event.epochs:
                 speed = f"{self.scores.get(event.job, '')}{event.images_per_s:,.0f} images/s"
                 self._say(now, f"{title}: {_place(event)}, {speed}{self._remaining(now, event.score is not None)}")
 
@@ -217,7 +219,7 @@ class Lines:
             self.scores[event.job] = f"{_scored(event)}, "
 
     def _say(self, now: float, text: str) -> None:
-        self.printed = now
+        self.said, self.printed = True, now
         place = f"[{self.finished}/{len(self.jobs)}, {now - self.started:.0f} s]"
         self.console.print(f"{place} {text}", markup=False, highlight=False, soft_wrap=True)
 
