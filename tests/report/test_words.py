@@ -76,7 +76,9 @@ def test_a_method_alone_is_told_without_comparison(tmp_path, method):
 def test_a_teacher_behind_a_student_without_one_is_spoken_of(tmp_path):
     finals = {"labels": [80.0, 80.2, 80.1], "kd": [81.0, 81.3, 81.2]}
     behind = sentences(tmp_path / "behind", teacher_top1=79.0, **finals)
-    assert behind[-1].startswith("The teacher (79.00\N{NO-BREAK SPACE}%) is not ahead of labels: ")
+    assert behind[-1].startswith(
+        "The teacher (79.00\N{NO-BREAK SPACE}%) is not ahead of labels (80.10\N{NO-BREAK SPACE}%): "
+    )
     ahead = sentences(tmp_path / "ahead", teacher_top1=81.0, **finals)
     assert behind[:-1] == ahead
     assert not [

@@ -24,10 +24,10 @@ from fractionate.report.words import (
     Difference,
     Estimate,
     gap,
-    measured,
     number,
     paired_difference,
     spread,
+    untaught,
 )
 
 if TYPE_CHECKING:
@@ -114,13 +114,8 @@ class StudyRecord:
         best = (max if higher else min)(alone, key=lambda arm: arm.values.mean, default=None)
         if best is None:
             return []
-        mean = best.values.mean
-        behind = [t for t in self.raw["teachers"] if (t["test"] <= mean if higher else t["test"] >= mean)]
-        said = "The teacher{} ({}) is not ahead of {} ({}): a better one may order the arms otherwise."
-        return [
-            said.format(t["name"] and f" {t['name']}", measured(t["test"], metric), best.name, measured(mean, metric))
-            for t in behind
-        ]
+        named = ((f"The teacher {t['name']}" if t["name"] else "The teacher", t["test"]) for t in self.raw["teachers"])
+        return [one for who in named for one in untaught(*who, best.name, best.values.mean, metric)]
 
 
 def read_study(folder: Path) -> StudyRecord:

@@ -186,8 +186,8 @@ def listing(names: Sequence[str]) -> str:
 def finding(rows: Sequence[Row]) -> list[str]:
     """The finding of one setting in a few sentences, the first the headline.
 
-    A difference "exceeds the seeds' spread" when the Student interval of its paired differences
-    at `LEVEL` excludes zero; the sentences say so of those and of no others.
+    A difference "exceeds the seeds' spread" when the Student interval of its paired differences at `LEVEL` excludes
+    zero; the sentences say so of those and of no others.
 
     Example:
         >>> finding([])
@@ -204,15 +204,17 @@ def finding(rows: Sequence[Row]) -> list[str]:
 
 
 def _untaught(alone: Row, taught: Sequence[Row]) -> list[str]:
-    """That the teacher is no better than a student without one, and so has little to teach."""
     known = [s.teacher_last for row in taught for s in row.group.summaries if s.teacher_last is not None]
-    score, metric = statistics.fmean(known) if known else math.nan, alone.headline
-    behind = score <= alone.last.mean if metric.higher else score >= alone.last.mean
-    if not behind or alone.group.summaries[0].method.lower() not in LABELS_ALONE:
+    if not known or alone.group.summaries[0].method.lower() not in LABELS_ALONE:
         return []
-    return [
-        f"The teacher ({measured(score, metric)}) is not ahead of {alone.label}: a better one may order them otherwise."
-    ]
+    return untaught("The teacher", statistics.fmean(known), alone.label, alone.last.mean, alone.headline)
+
+
+def untaught(teacher: str, score: float, alone: str, mean: float, metric: Headline) -> list[str]:
+    """That a teacher is no better than students without one, and so has little to teach; nothing where it is."""
+    by = f"({measured(score, metric)}) is not ahead of {alone} ({measured(mean, metric)})"
+    behind = score <= mean if metric.higher else score >= mean
+    return [f"{teacher} {by}: a better one may order them otherwise."] if behind else []
 
 
 def _alone(row: Row) -> str:
@@ -234,10 +236,8 @@ def _versus(others: Sequence[Row], baseline: str) -> str:
             verb = "ends" if len(names) == 1 else "end"
             parts.append(f"{all_of} {verb} {verdict} {baseline} by more than the seeds’ spread")
     if names := by["within"]:
-        if parts:
-            parts.append(f"{listing(names)} {'stays' if len(names) == 1 else 'stay'} within it")
-        else:
-            parts.append(f"{listing(names)} cannot be told from {baseline} by the seeds at hand")
+        stay = f"{'stays' if len(names) == 1 else 'stay'} within it"
+        parts.append(f"{listing(names)} {stay if parts else f'cannot be told from {baseline} by the seeds at hand'}")
     if names := by["unknown"]:
         if len(names) == len(others):
             return f"The seeds at hand give no spread by which to judge a difference to {baseline}."
