@@ -29,6 +29,7 @@ from fractionate.config.run import Network, Run
 from fractionate.papers.recipes import papers
 from fractionate.pictures.plan import Networks, Plan
 from fractionate.pictures.survey import Survey
+from fractionate.probe.images import as_trained
 from tests.dense import trees as masks
 from tests.detection import trees as boxes
 
@@ -236,12 +237,14 @@ def test_a_set_to_measure_on_is_a_name_or_a_folder(tmp_path: Path) -> None:
 def test_photos_are_measured_as_in_the_run_in_whose_folder_the_weights_lie(tmp_path: Path) -> None:
     way = Data("folder", root="x", size=96, workers=0, crop_pct=0.9, interpolation="bicubic")
     (tmp_path / "config.yaml").write_text(to_yaml(Run(Network("resnet8"), MethodSpec("ce"), data=way)))
-    console = quiet()
-    made = Evaluate(student="resnet8", checkpoint=tmp_path / "student.safetensors", data=str(tmp_path))
-    found = made._images(console)
-    assert found == replace(way, root=str(tmp_path))
-    assert "size=96 workers=0 crop_pct=0.9 interpolation=bicubic" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert replace(made, size=32)._images(quiet()) == replace(found, size=32)
+    console, weights = quiet(), tmp_path / "student.safetensors"
+    made = Evaluate(student="resnet8", checkpoint=weights, data=str(tmp_path))
+    found = as_trained(made._images(console), weights, console)
+    assert found == (replace(way, root=str(tmp_path)), None)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "photos as in the run in whose folder the weights lie: size=96 workers=0 crop_pct=0.9 interpolation=" in said
+    small = as_trained(replace(made, size=32)._images(quiet()), weights, quiet(), size=32)
+    assert small == (replace(found[0], size=32), None)
 
 
 def test_a_search_needs_two_seeds_and_one_recipe() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fractionate.data import Normalization, part
 from fractionate.data.dense import Crop, DenseImages, Kept, Pairs, cropped, listed, ready, whole
-from fractionate.data.dense.layouts import recognised
+from fractionate.data.dense.kinds import recognised
 from fractionate.data.dense.pairs import identity
 from tests.dense import trees
 

@@ -20,6 +20,7 @@ from fractionate.report.table import table
 from fractionate.runs import run_in_folder
 from fractionate.runs.folder import RunFolder
 from fractionate.tasks import DenseEvaluation
+from fractionate.tasks.segmentation import guessing
 from fractionate.train.build import prepare
 from fractionate.train.loop import Loop
 from tests.dense import trees
@@ -108,6 +109,9 @@ def test_the_commands_train_measure_look_export_and_show(tmp_path: Path, capsys:
     (folder,) = out.rglob("gdkd/seed-0")
     facts = json.loads((folder / "summary.json").read_text())
     assert facts["headline"] == "miou"
+    taught = json.loads(next(out.glob("teacher-*/summary.json")).read_text())
+    knows_nothing = taught["last_miou"] < guessing(taught["class_shares"]) + 2
+    assert ("that is no more than guessing gives: train it longer" in said) == knows_nothing
     assert facts["absent_classes"] == []
     assert {"last_iou/sky", "last_pixel_accuracy", "last_miou_published", "agreement"} <= facts.keys()
     assert main(["evaluate", str(folder), "--out", str(tmp_path / "again.json")]) == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fractionate.data.boxes import BoxImages, annotated
@@ -60,7 +62,7 @@ def test_boxes_in_another_form_are_refused_with_the_one_of_coco(form: Change, sa
 def test_a_few_boxes_beyond_the_edge_and_rounded_edges_are_cut_as_before(tmp_path: Path) -> None:
     rounded = with_boxes(tmp_path / "rounded", lambda box: [box[0], box[1], 64 - box[0] + 1.0, 48 - box[1] + 1.0])
     assert len(annotated(str(rounded), "train")) == 11
-    left = [[-9.0, -9.0, 30.0, 30.0]] * 2  # the first two boxes
+    left = [[-9.0, -9.0, 30.0, 30.0], [-9.0, -9.0, 31.0, 31.0]]  # the first two boxes
     few = with_boxes(tmp_path / "few", lambda box: left.pop() if left else box)
     assert len(annotated(str(few), "train")) == 11
 
@@ -118,3 +120,66 @@ def test_a_mark_of_a_crowd_that_is_none_is_refused(tmp_path: Path) -> None:
     root = trees.coco(tmp_path / "coco", change=lambda part, said: said["annotations"][0].update(iscrowd="maybe"))
     with pytest.raises(ValueError, match="annotation 1 has iscrowd maybe; expected 0 or 1"):
         annotated(str(root), "train")
+
+
+def fractions(part: str, said: dict[str, Any], everywhere: bool = True) -> None:
+    """Ids as pandas writes them."""
+    for one in said["annotations"]:
+        one["image_id"], one["category_id"] = float(one["image_id"]), float(one["category_id"])
+    for one in (*said["images"], *said["categories"]) if everywhere else ():
+        one["id"] = float(one["id"])
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_ids_that_a_tool_wrote_with_a_point_are_the_whole_numbers_they_are(everywhere: bool, tmp_path: Path) -> None:
+    change = partial(fractions, everywhere=everywhere)
+    plain, pointed = trees.coco(tmp_path / "plain"), trees.coco(tmp_path / "pointed", change=change)
+    for part in ("train", "test"):
+        one, two = annotated(str(plain), part), annotated(str(pointed), part)
+        assert one.classes == two.classes
+        assert [p.place.name for p in one.found] == [p.place.name for p in two.found]
+        assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(one.found, two.found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "said"),
+    [
+        ("categories", "id", "a category has the id 1.5; expected a whole number"),
+        ("images", "id", "an image has the id 1.5; expected a whole number"),
+        ("annotations", "category_id", "annotation 1 names the category 1.5, which is not in the list"),
+        ("annotations", "image_id", "annotation 1 names the image 1.5, which is not in the list"),
+    ],
+)
+def test_an_id_with_a_fraction_is_refused_and_not_taken_for_the_number_below(
+    where: str, key: str, said: str, tmp_path: Path
+) -> None:
+    root = trees.coco(tmp_path / "coco", change=lambda part, found: found[where][0].update({key: 1.5}))
+    with pytest.raises(ValueError, match=f"instances_train2017.json: {said}") as caught:
+        annotated(str(root), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_images_under_a_second_id_are_said_with_their_number_and_an_example(tmp_path: Path) -> None:
+    def twice(part: str, said: dict[str, Any]) -> None:
+        if part == "train2017":
+            said["images"] += [{**said["images"][i], "id": 777 + i} for i in range(2)]
+
+    root = trees.coco(tmp_path / "coco", change=twice)
+    told = r"train2017.json: 2 images are listed a second time, as 0+\.png with the ids 0 and 777, and count twice;"
+    with pytest.warns(UserWarning, match=told) as caught:
+        annotated(str(root), "train")
+    assert len(caught) == 1
+
+
+def test_boxes_that_are_there_twice_are_said_with_their_number_and_an_example(tmp_path: Path) -> None:
+    def twice(part: str, said: dict[str, Any]) -> None:
+        if part == "train2017":
+            said["annotations"].append({**said["annotations"][0], "id": 500})
+            said["annotations"].append({**said["annotations"][1], "id": 501, "category_id": 1})
+            said["annotations"][1]["category_id"] = 3  # the same place, and another object
+
+    root = trees.coco(tmp_path / "coco", change=twice)
+    told = r"train2017.json: 1 box repeats another one .*, as \[\d.*\] in 0+\.png, and counts as one more"
+    with pytest.warns(UserWarning, match=told) as caught:
+        annotated(str(root), "train")
+    assert len(caught) == 1

@@ -87,7 +87,12 @@ def test_the_commands_train_measure_look_export_and_show(tmp_path: Path, capsys:
     nets = ["--teacher", OTHER, "--student", NET, "--data", str(root), "--epochs", "1", "--teacher-epochs", "1"]
     words = ["train", "detection", "data.size=64", "data.batch_size=2", "threads=1", "device=cpu", *nets]
     assert main([*words, "--method", "gdkd(k=2)", "--out", str(out)]) == 0
-    assert "AP on the test images" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"{root}: boxes in COCO's format: 3 classes (")
+    assert "), 4 images to train on, 3 to measure on" in said  # one of the five has no box
+    assert "AP on the test images" in said
+    (taught,) = (json.loads(file.read_text()) for file in out.glob("teacher-*/summary.json"))
+    assert ("that is no more than guessing gives: train it longer" in said) == (taught["last_ap"] < 0.1)
     (folder,) = out.rglob("gdkd*/seed-0")
     facts = json.loads((folder / "summary.json").read_text())
     assert facts["headline"] == "ap"
@@ -145,6 +150,33 @@ def test_settings_that_do_not_fit_end_with_one_line(
     (tmp_path / "run.yaml").write_text(to_yaml(run))
     assert main(["train", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out"), *change.split()]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def _crowds(part: str, said: dict[str, Any]) -> None:
+    for one in said["annotations"] if part == "val2017" else ():
+        one["iscrowd"] = 1
+
+
+def _alone(part: str, said: dict[str, Any]) -> None:
+    if part == "val2017":
+        said.update(images=said["images"][:1], annotations=[])
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "said"),
+    [(_crowds, "test", "there is nothing to measure"), (_alone, "validation", "are too few to hold out a tenth")],
+)
+def test_images_that_nothing_can_be_measured_on_end_with_one_line_and_leave_no_run(
+    change: Any, part: Any, said: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = trees.coco(tmp_path / "own", 6, change=change)
+    data = replace(run.data, root=str(root), evaluate_on=part)
+    run = replace(run, method=MethodSpec.parse("ce"), teacher=None, data=data)  # a teacher is measured before that
+    (tmp_path / "run.yaml").write_text(to_yaml(run))
+    assert main(["train", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert said in last
+    assert not list((tmp_path / "out").rglob("config.yaml"))
 
 
 def test_networks_go_by_name_with_a_few_options() -> None:

@@ -42,6 +42,14 @@ def test_a_run_is_found_as_it_was_at_its_last_epoch(run: Path) -> None:
     assert f"{facts['last_top1']:.2f}" in shown.file.getvalue()
 
 
+def test_a_run_of_half_precision_is_found_as_training_measured_it(tmp_path: Path) -> None:
+    teacher = Network("convnet_8_16", checkpoint=teacher_file(tmp_path))
+    facts = run_in_folder(tiny(teacher=teacher, precision="bfloat16"), tmp_path / "run")
+    columns = evaluate_run(tmp_path / "run", console()).columns()
+    assert [columns[k] for k in ("top1", "loss", "ece")] == [facts[k] for k in ("last_top1", "last_loss", "ece")]
+    assert columns["agreement"] == facts["agreement"]
+
+
 def test_speed_comes_with_its_batch_and_its_device(run: Path) -> None:
     shown = console()
     measured = evaluate_run(run, shown, batch_size=7)

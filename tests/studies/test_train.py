@@ -58,6 +58,7 @@ def test_a_weak_teacher_is_warned_of(cifar: Path, tmp_path: Path, capsys: pytest
     out = " ".join(capsys.readouterr().out.split())
     assert "(expected 69.06)" in out
     assert "below the expected 69.06 %: students will learn less from it" in out
+    assert "that is no more than guessing gives: train it longer (--teacher-epochs N), or at another rate" in out
 
 
 def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(

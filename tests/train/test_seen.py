@@ -12,12 +12,12 @@ import torch
 
 from fractionate.config.run import Network
 from fractionate.data import Normalization, SmallImages
-from fractionate.models import create
+from fractionate.models import Description, create, save_exported
 from fractionate.runs.checkpoint import save_weights
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
 from fractionate.train.build import Training, prepare
-from fractionate.train.pixels import check_seen, normalised_as_trained
+from fractionate.train.pixels import check_order, check_seen, normalised_as_trained
 from tests.train.runs import tiny
 
 HERE = {"classes": ["cat", "dog", "eel"], "mean": [0.3], "std": [0.2]}
@@ -64,6 +64,53 @@ def test_another_order_or_normalisation_is_refused(change: dict[str, Any], messa
 )
 def test_the_same_images_and_folders_that_do_not_tell_are_taken(summary: Any, tmp_path: Path) -> None:
     check_seen(training(tmp_path, summary))
+
+
+NAMES = ("cat", "dog", "eel")
+UNNAMED = [(), ("0", "1", "2"), ("class 1", "class 2", "class 3")]
+
+
+def exported(folder: Path, classes: tuple[str, ...]) -> Path:
+    described = Description("convnet_8_16", 3, (1, 8, 8), mean=(0.3,), std=(0.2,), classes=classes)
+    save_exported(create("convnet_8_16", num_classes=3), described, folder)
+    return folder / "model.safetensors"
+
+
+def test_a_teacher_out_of_an_export_in_another_order_is_refused(tmp_path: Path) -> None:
+    made = training(tmp_path, None)
+    for name, classes in (("same", NAMES), ("other", ("cat", "eel", "dog"))):
+        weights = exported(tmp_path / name, classes)
+        assert made.run.teacher is not None
+        made.run = replace(made.run, teacher=replace(made.run.teacher, checkpoint=str(weights)))
+        if name == "same":
+            check_seen(made)
+    with pytest.raises(ValueError, match=r"the teacher was .* class 1 is 'eel' in .*config.json and 'dog' here; train"):
+        check_seen(made)
+
+
+@pytest.mark.parametrize("theirs", UNNAMED)
+def test_where_names_are_unknown_or_numbers_stand_in_for_them_nothing_is_said(
+    theirs: tuple[str, ...], tmp_path: Path
+) -> None:
+    check_order(exported(tmp_path / "out", theirs), NAMES, "student", "x")
+    check_order(exported(tmp_path / "named", NAMES), theirs, "student", "x")
+
+
+def test_a_teacher_of_numbered_classes_does_not_teach_named_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"class 0 is '0' in .* and 'cat' here; train it on these images"):
+        check_seen(training(tmp_path, {"images": HERE | {"classes": ["0", "1", "2"]}}))
+
+
+def test_classes_that_numbers_name_have_an_order_too(tmp_path: Path) -> None:
+    weights = exported(tmp_path / "out", ("1", "10", "2"))  # folders by name, and by number
+    with pytest.raises(ValueError, match=r"the student was .* class 1 is '10' in .* and '2' here; x"):
+        check_order(weights, ("1", "2", "10"), "student", "x")
+
+
+def test_weights_of_unknown_origin_are_taken(tmp_path: Path) -> None:
+    exported(tmp_path, ("cat", "eel", "dog")).rename(tmp_path / "weights.safetensors")  # beside the export's config
+    for weights in (None, tmp_path / "weights.safetensors", tmp_path / "nowhere.pth"):
+        check_order(weights, NAMES, "student", "x")
 
 
 def test_a_run_records_what_it_saw(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Evaluate:
     """Folder in which a set lies that goes by name; default: the environment variable FRACTIONATE_DATA, or data."""
     size: Count = None
     """Pixels of a folder's images; default: those of the run in whose folder the weights lie, else as in training.
-    Of images with boxes the longer side; default: 640."""
+    Of images with boxes the longer side; default: that of the run, else 640."""
     validation: bool = False
     """Measure on the validation part of the training images."""
     stem: Literal["default", "small"] = "default"
@@ -69,7 +69,7 @@ class Evaluate:
     device: AnyDevice = "auto"
     """With --student: auto, cpu, cuda, cuda:1; a run is measured on the device of its config."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """With --student; a run is measured in the precision of its config."""
+    """With --student; a run is measured in float32, as its training measured it."""
     out: File = None
     """Write the numbers as JSON to this file."""
     own_code: bool = False
@@ -115,6 +115,7 @@ class Evaluate:
 
     def _network(self, console: Console, conditions: Conditions) -> Measured:
         from ..config.run import Network
+        from ..probe.images import as_trained
         from ..probe.measure import evaluate_network
 
         if self.checkpoint is None:
@@ -126,13 +127,15 @@ class Evaluate:
             self.student, checkpoint=str(self.checkpoint), stem=self.stem, preprocessing=self.preprocessing
         )
         teacher = Network(self.teacher, checkpoint=str(self.teacher_checkpoint)) if self.teacher else None
-        return evaluate_network(student, self._images(console), console, teacher=teacher, conditions=conditions)
+        data, task = as_trained(self._images(console), self.checkpoint, console, size=self.size)
+        return evaluate_network(student, data, console, teacher=teacher, conditions=conditions, task=task)
 
     def _images(self, console: Console) -> Data:
         """The set that --data names, or the folder that it is."""
         from .._choices import choose
         from ..config.data import Data
         from ..config.ranges import BOXED, DENSE
+        from ..probe.images import kind_of
         from ..train.sources import SETS
 
         name, root, sets = self.data, self.root, [*SETS, *DENSE, *BOXED]
@@ -140,7 +143,7 @@ class Evaluate:
         if name not in sets and (there.exists() or "/" in name):
             if root is not None:
                 raise ValueError(f"--data {name} and --root {root} are two folders; leave --root out")
-            name, root = _kind(there), there
+            name, root = kind_of(there), there
         elif name in (*DENSE, *BOXED) and root is None and there.is_dir():
             root = there
         choose("data set", name, sets)
@@ -150,28 +153,7 @@ class Evaluate:
         elif size is not None and name not in BOXED:
             raise ValueError("--size belongs to a folder of images or of boxes; a set that goes by name has one size")
         part: Literal["test", "validation"] = "validation" if self.validation else "test"
-        found = Data(name, root=str(root) if root else None, evaluate_on=part, size=size)  # type: ignore[arg-type]
-        return self._as_trained(found, console)
-
-    def _as_trained(self, data: Data, console: Console) -> Data:
-        """Photos resized and cropped as in the run in whose folder the weights lie; where that is another way, said."""
-        from dataclasses import replace
-
-        from .._files import expanded
-        from ..config.files import read_config
-        from ..config.ranges import FOLDERS
-
-        try:
-            theirs = read_config(expanded(str(self.checkpoint)).parent / "config.yaml").data
-        except (OSError, ValueError):
-            return data
-        if data.name not in FOLDERS or theirs.name not in FOLDERS or theirs.workers is None:
-            return data
-        how = {key: getattr(theirs, key) for key in ("size", "workers", "crop_pct", "interpolation")}
-        how |= {"size": self.size} if self.size else {}
-        told = " ".join(f"{key}={value}" for key, value in how.items() if value is not None)
-        console.print(f"photos as in the run in whose folder the weights lie: {told}", highlight=False, soft_wrap=True)
-        return replace(data, **how)
+        return Data(name, root=str(root) if root else None, evaluate_on=part, size=size)  # type: ignore[arg-type]
 
     def _size(self, root: Path, console: Console) -> int:
         """Of a folder's images: as it is said, as they were trained on, or as training would take them."""
@@ -186,27 +168,6 @@ class Evaluate:
             told = f"measured at {size} x {size} pixels, as {self.student} is trained where nothing is said; --size N"
             console.print(f"{told} takes another", highlight=False, soft_wrap=True)
         return size
-
-
-def _kind(place: Path) -> str:
-    """Which set the names in a folder or zip file make it: one with boxes, one with masks, or a folder of classes."""
-    import warnings
-
-    from ..data.boxes.coco import has_boxes
-    from ..data.dense.layouts import listed, recognised
-
-    if not place.exists():
-        return "folder"
-    if has_boxes(str(place)):
-        return "coco"
-    with warnings.catch_warnings():  # what is left out is said when it is read
-        warnings.simplefilter("ignore")
-        try:
-            kind = recognised(place)
-            listed(kind, place, "test")
-        except ValueError:
-            return "folder"
-    return kind
 
 
 @dataclass(frozen=True)

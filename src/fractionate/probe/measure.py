@@ -28,16 +28,18 @@ from ..tasks import DenseEvaluation, DetectionEvaluation, Task
 from ..tasks.classification import Calibration, Evaluation, throughput
 from ..teachers.live import in_channels_last
 from ..train.build import task_of
-from ..train.device import fixed_threads, place, settled_precision
+from ..train.device import fixed_threads, place
 from ..train.health import check_weights
 from ..train.networks import build_for
-from ..train.pixels import normalised_as_trained
+from ..train.pixels import check_order, normalised_as_trained
 from ..train.sources import evaluation_source
 from .dense import class_table, measured_on, metrics_of
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+REMEDY = "measure it on images of the same classes in the same order"
 
 
 def print_methods(console: Console) -> None:
@@ -138,9 +140,10 @@ class Measured:
 
 
 def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = None) -> Measured:
-    """Load a run's student and measure it again on the images it was tested on, as it was run in training.
+    """Load a run's student and measure it again on the images it was tested on, as training measured it.
 
-    A teacher that cannot be built again (its checkpoint is gone) is left out, with a warning.
+    That is in float32, whatever the precision of the steps. A teacher that cannot be built again (its checkpoint is
+    gone) is left out, with a warning.
 
     Raises:
         ValueError: no finished run, or weights that do not fit.
@@ -154,8 +157,7 @@ def evaluate_run(folder: Path, console: Console, *, batch_size: int | None = Non
         if run.method.distils:  # labels alone need none
             console.print(f"no agreement with the teacher: {missing}", style="yellow", markup=False, highlight=False)
         teacher = None
-    precision: Any = settled_precision(run).precision
-    conditions = Conditions(batch_size, run.device, precision, run.channels_last, run.threads)
+    conditions = Conditions(batch_size, run.device, "float32", run.channels_last, run.threads)
     student = replace(run.student, checkpoint=str(target.student))
     title = one_line(f"{facts.get('name') or run.method.title}: {run.student.name}")
     return evaluate_network(
@@ -201,7 +203,8 @@ def evaluate_network(
         task: what the network was trained for; that of the data unless given.
 
     Raises:
-        ValueError: an unknown name, or weights that do not fit.
+        ValueError: an unknown name, weights that do not fit, or of a run or an export whose classes are others or in
+            another order.
         FileNotFoundError: no checkpoint there.
     """
     how = conditions or Conditions()
@@ -211,6 +214,9 @@ def evaluate_network(
     test, told = normalised_as_trained(evaluation_source(data, device, how.batch_size), student.checkpoint)
     for problem in filter(None, (told, images_problem(measured_before, test))):
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for network, what in ((student, "student"), (teacher, "teacher")):
+        if network is not None:
+            check_order(network.checkpoint, test.classes, what, REMEDY)
     with fixed_threads(how.threads):
         measured = _measure(student, teacher, test, how, title or f"{data.name}: {student.name}", task)
     _print(measured, console)

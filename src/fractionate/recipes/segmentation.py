@@ -79,7 +79,7 @@ def _run(
     root: str | None,
     evaluate_on: Literal["test", "validation"],
 ) -> Run:
-    from ..data.dense.layouts import recognised
+    from ..data.dense.kinds import recognised
 
     return Run(
         student=network,

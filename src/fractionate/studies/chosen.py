@@ -18,6 +18,7 @@ from ..config.run import Network, Run
 from ..models import create, is_own_code
 from ..recipes import placed
 from ..runs.folder import RunFolder
+from ..train.scenes import described
 from .jobs import Job, Options
 from .teachers import check_students, fine_tuned_teacher, measured_teacher, settled_teacher, trained_teacher
 
@@ -114,7 +115,7 @@ def chosen_jobs(
         specs: methods; where none of them distils there is no teacher.
         seeds: students per method, counted from the seed among the changes, else from 0.
         out: folder of the teacher and of all runs.
-        console: where progress goes.
+        console: where progress goes, after what a folder of masks or boxes is taken for.
         options: what to do with folders that exist.
         always: have the teacher even if no method distils, to compare with.
 
@@ -134,6 +135,8 @@ def chosen_jobs(
     weights = replace(alone.student, checkpoint=_text(choice.teacher_checkpoint))
     drafted = [make(spec, teacher=weights, seed=first) for spec in specs]
     _check_exists(drafted[0].student)
+    if alone.data.name in (*DENSE, *BOXED):
+        console.print(described(drafted[0].data), markup=False, highlight=False, soft_wrap=True)
     pair = out
     if choice.teacher or choice.student:
         pair = out / f"{file_name(alone.student.name)}__{file_name(drafted[0].student.name)}"

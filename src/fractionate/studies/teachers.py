@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ..probe.sample import Thinned
 from ..recipes.folder import fine_tuning
 from ..runs.folder import RunFolder
 from ..runs.taught import in_words, training_of
-from ..tasks import Result, measure_with
+from ..tasks import measure_with
 from ..train.build import prepare, task_of
 from ..train.checks import BEFORE_A_TEACHER, check_training
 from ..train.device import fixed_threads, place
@@ -164,6 +164,8 @@ def trained_teacher(
     key = headline_of(facts)
     score, part = (key, facts[f"last_{key}"]), run.data.evaluate_on
     _show(run.student, score, facts["params"], part, expected(run.student), console)
+    if score[1] < _guessed(run.task.name, facts.get("class_shares", {}), len(facts["images"].get("classes") or ())):
+        _warn("train it longer (--teacher-epochs N), or at another rate", console)
     return replace(run.student, checkpoint=str(there.student))
 
 
@@ -259,23 +261,23 @@ def measured_teacher(
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
     if teacher.checkpoint and (how := in_words(training_of(teacher.checkpoint))):
         console.print(f"it was {how}", markup=False, highlight=False, soft_wrap=True)
-    if found.score < _guessed(run.task.name, found, test.num_classes):
-        console.print(
-            f"that is no more than guessing gives: do these weights know these {test.num_classes} classes? A library's "
-            "pretrained network has a new, untrained last layer for them",
-            style="yellow",
-            soft_wrap=True,
-        )
+    if found.score < _guessed(run.task.name, getattr(found, "shares", {}), test.num_classes):
+        known = f"do these weights know these {test.num_classes} classes?"
+        _warn(f"{known} A library's pretrained network has a new, untrained last layer for them", console)
     return teacher
 
 
-def _guessed(task: str, found: Result, classes: int) -> float:
+def _guessed(task: str, shares: Mapping[str, float], classes: int) -> float:
     """What the score of a network without knowledge stays below; of boxes it is 0 without any."""
     if task == "segmentation":
         from ..tasks.segmentation import guessing
 
-        return guessing(getattr(found, "shares", {})) + LUCK
-    return SOME if task == "detection" else 100 / classes + LUCK
+        return guessing(shares) + LUCK
+    return SOME if task == "detection" else 100 / classes + LUCK if classes else 0.0
+
+
+def _warn(remedy: str, console: Console) -> None:
+    console.print(f"that is no more than guessing gives: {remedy}", style="yellow", soft_wrap=True)
 
 
 def _show(

@@ -159,7 +159,8 @@ def check_batches(training: Training) -> None:
     shown = epoch_images(source)
     if source.batch_size > shown:
         raise ValueError(
-            f"data.batch_size is {source.batch_size}, but an epoch shows only {shown} images; choose at most {shown}"
+            f"data.batch_size is {source.batch_size}, but an epoch shows only {shown} image{'s' * (shown > 1)}; "
+            f"choose at most {shown}"
         )
     last = shown % source.batch_size or source.batch_size
     if last == 1 and any(isinstance(m, BATCH_NORMS) for m in training.student.modules()):

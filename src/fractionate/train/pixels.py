@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, astuple, replace
@@ -16,7 +17,7 @@ from ..config.files import read_config
 from ..config.run import Network
 from ..data import Normalization, Source, normalization_of
 from ..models import Preprocessing, preprocessing_of
-from ..models.exported import preprocessing_beside
+from ..models.exported import CONFIG, KEY, WEIGHTS, preprocessing_beside
 from ..models.preprocessing import Shown, from_plain, named_size, shown, shown_of
 from .tried import differ, tried, ways_differ
 
@@ -192,7 +193,7 @@ def normalised_as_trained(source: Any, checkpoint: str | None) -> tuple[Any, str
 
 
 def check_seen(training: Training) -> None:
-    """Refuse a teacher out of a run folder whose images were others than those it is going to be asked about.
+    """Refuse a teacher out of a run or an export whose images were others than those it is going to be asked about.
 
     Accuracy alone does not tell: with two classes exchanged, or pixels a little too bright, a teacher is only worse.
 
@@ -202,16 +203,9 @@ def check_seen(training: Training) -> None:
     network, here = training.run.teacher, seen_images(training.train)
     if here is None or training.teacher is None or network is None or not network.checkpoint:
         return
+    check_order(network.checkpoint, here["classes"], "teacher", "train it on these images", numbers=True)
     path = expanded(network.checkpoint).parent / "summary.json"
     there = _recorded(path)
-    theirs, ours = there.get("classes"), here["classes"]
-    if isinstance(theirs, list) and theirs and ours and theirs != ours:
-        shared = min(len(theirs), len(ours))
-        at = next((i for i in range(shared) if theirs[i] != ours[i]), shared)
-        raise ValueError(
-            f"the teacher was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} "
-            f"and {_at(ours, at)} here; train it on these images"
-        )
     own_way = shown_of(getattr(training.teacher, "net", None) or nn.Identity())  # undoes what the data do to pixels
     if not own_way and _normalised_otherwise(there, here):
         raise ValueError(
@@ -221,10 +215,59 @@ def check_seen(training: Training) -> None:
         )
 
 
+def check_order(
+    weights: str | Path | None, ours: Sequence[str], what: str, remedy: str, *, numbers: bool = False
+) -> None:
+    """Refuse weights of a run or an export that names other classes than the images do, or in another order.
+
+    Where the names are unknown on one side, or numbers stand in for them, nobody can tell.
+
+    Args:
+        weights: the file; ``None`` has no folder that tells.
+        ours: names of the classes of the images, in their order.
+        what: whose weights they are: ``"student"``, ``"teacher"``.
+        remedy: what to do.
+        numbers: whether numbers are names, so that names on the other side are others.
+
+    Raises:
+        ValueError: names the first class that differs.
+    """
+    theirs, path = _named_beside(expanded(weights)) if weights else ([], Path())
+    ours = list(ours)
+    if not theirs or not ours or theirs == ours or not (numbers or _stand_in(theirs) == _stand_in(ours)):
+        return
+    shared = min(len(theirs), len(ours))
+    at = next((i for i in range(shared) if theirs[i] != ours[i]), shared)
+    raise ValueError(
+        f"the {what} was trained on other classes or in another order: class {at} is {_at(theirs, at)} in {path} and "
+        f"{_at(ours, at)} here; {remedy}"
+    )
+
+
+def _named_beside(weights: Path) -> tuple[list[str], Path]:
+    """The classes that the run or the export names in whose folder weights lie, and its file; none where neither is."""
+    path = weights.parent / "summary.json"
+    names = _recorded(path).get("classes")
+    if not names and weights.name == WEIGHTS:
+        path = weights.parent / CONFIG
+        names = _part(path, KEY).get("classes")
+    return (names if isinstance(names, list) else []), path
+
+
+def _stand_in(names: Sequence[str]) -> bool:
+    """Whether they are numbers, as classes have them that nobody named."""
+    return all(re.fullmatch(r"(class )?\d+", str(name)) for name in names)
+
+
 def _recorded(path: Path) -> Mapping[str, Any]:
     """What the summary says about the images; nothing where there is none, or one that was not written by a run."""
+    return _part(path, "images")
+
+
+def _part(path: Path, key: str) -> Mapping[str, Any]:
+    """What a JSON file holds under a key; nothing where it is not there, or something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["images"]
+        found = json.loads(path.read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

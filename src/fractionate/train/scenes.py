@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import cast
+
 import torch
 
 from ..config.data import Data
+from ..config.ranges import DENSE
 from ..data import Part, Source
 from ..data.boxes import BoxImages, annotated
 from ..data.boxes.source import SIDE
 from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..data.dense.kinds import Kind
+from ..data.dense.kinds import described as masks_described
 from ..data.dense.reading import name
+from ..pictures.heads import printable
 from .sources import data_root, folder_root, train_part
 
+NAMED = 4  # classes in a sentence
 AT_ONCE = 8 << 20  # values of images with boxes that are evaluated at once
 
 
@@ -82,6 +90,21 @@ def boxes(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
         device=device,
     )
     return train.read(), boxes_test(data, device)
+
+
+def described(data: Data) -> str:
+    """What a folder of masks or boxes is taken for and what lies in it, in a sentence; errors as when it is read."""
+    with warnings.catch_warnings():  # what is left out is said when it is read
+        warnings.simplefilter("ignore")
+        if data.name in DENSE:
+            root = folder_root(data) if data.name == "masks" else data_root(data)
+            return masks_described(cast("Kind", data.name), root, data.evaluate_on)
+        train, test = (annotated(str(data_root(data)), part) for part in (train_part(data), data.evaluate_on))
+    some = ", ".join(map(printable, train.classes[:NAMED])) + (", ..." if len(train.classes) > NAMED else "")
+    return (
+        f"{printable(data_root(data))}: boxes in COCO's format: {len(train.classes)} classes ({some}), {len(train):,} "
+        f"images to train on, {len(test):,} to measure on"
+    )
 
 
 def boxes_test(data: Data, device: torch.device) -> BoxImages:

@@ -1,8 +1,9 @@
-"""Boxes in another form than COCO's: corners or shares of the image are numbers too, and would train a detector."""
+"""What would train a detector and is wrong: boxes in another form than COCO's, and images or boxes listed twice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...pictures.heads import printable
@@ -39,6 +40,49 @@ def check_boxes(file: Place, annotations: Sequence[Mapping[str, Any]], sizes: Ma
         f"{name(file)}: {len(beyond)} of {len(annotations)} boxes reach beyond their images, as that of annotation "
         f"{printable(first.get('id'))}, {printable(first['bbox'])} in {width} x {height} pixels: {WANTED}{told}"
     )
+
+
+def tell_repeated(file: Place, files: Mapping[Any, str], annotations: Sequence[Mapping[str, Any]]) -> None:
+    """Say how many images are listed under a second id, and how many boxes are there twice.
+
+    Args:
+        file: of messages.
+        files: names of the images' files, by id.
+        annotations: each with an image, a category and a bbox.
+
+    Warns:
+        UserWarning: there are some.
+    """
+    if again := _repeated((said, known) for known, said in files.items()):
+        single, (picture, first, second) = len(again) == 1, again[0]
+        warnings.warn(
+            f"{name(file)}: {len(again)} image{' is' if single else 's are'} listed a second time, as "
+            f"{printable(picture)} with the ids {printable(first)} and {printable(second)}, and count{'s' * single} "
+            f"twice; keep one of each",
+            stacklevel=2,
+        )
+    # By what they say: annotations that were copied may have one id, or none.
+    boxes = (((one["image_id"], one["category_id"], *one["bbox"]), None) for one in annotations)
+    if again := _repeated(boxes):
+        single, ((image, _, *box), *_) = len(again) == 1, again[0]
+        warnings.warn(
+            f"{name(file)}: {len(again)} {'box repeats' if single else 'boxes repeat'} another one of the same image "
+            f"and category, as {box} in {printable(files[image])}, and count{'s' * single} as one more object; keep "
+            f"one of each",
+            stacklevel=2,
+        )
+
+
+def _repeated(listed: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, Any]]:
+    """What is there already, with the id that was the first to name it, and the one that does so again."""
+    seen: dict[Any, Any] = {}
+    again = []
+    for what, known in listed:
+        if what in seen:
+            again.append((what, seen[what], known))
+        else:
+            seen[what] = known
+    return again
 
 
 def _reaches_out(box: Sequence[float], height: int, width: int) -> bool:

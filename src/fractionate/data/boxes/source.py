@@ -22,7 +22,7 @@ from ..dense.pairs import CHECKED, KEPT, SHARE, THREADS
 from ..dense.reading import marks_of, name, read, rgb
 from ..dense.source import IMAGENET, PRIME, coloured
 from ..images import upright
-from .coco import Picture, Pictures
+from .annotations import Picture, Pictures
 from .target import DRAWS, Known, packed
 
 if TYPE_CHECKING:

@@ -15,6 +15,20 @@ from .reading import Colour, Place, name
 
 VOIDS = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 COLOURS, JSON, TEXT = "label_colors.txt", "classes.json", "classes.txt"
+CAMVID = (
+    *("sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian"),
+    "bicyclist",
+)
+CITYSCAPES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)  # of the 19 classes among the ids 0..33
+VOC = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+ADE20K_CLASSES, ADE_LISTS = 150, ("objectInfo150.txt", "sceneCategories.txt")
 _ROW = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(.*[^\s,;])")
 
 
@@ -26,7 +40,7 @@ def classes_of(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Te
     Raises:
         ValueError: a file that cannot be read, one name twice, none or too many; or as :func:`largest_label`.
     """
-    file = next((root / n for n in (COLOURS, JSON, TEXT) if (root / n).is_file()), None)
+    file = _file_in(root)
     if file is None:
         highest = largest_label(masks)
         return tuple(str(c) for c in range(highest + 1)), identity(highest + 1), {}
@@ -44,6 +58,30 @@ def classes_of(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Te
         raise ValueError(f"{name(file)} {told}; give every class one line and one name, in the order of the labels")
     labels = [VOID if n.lower() in VOIDS else kept.index(n) for n in names]
     return tuple(kept), mapped(dict(enumerate(labels))), dict(zip(painted, labels, strict=True)) if painted else {}
+
+
+def ade_classes(base: Place) -> tuple[str, ...]:
+    """The names in ADE20K's list of objects, else numbers."""
+    info = base / ADE_LISTS[0]
+    if info.is_file():
+        rows = [line.split("\t") for line in info.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
+        names = tuple(row[-1].split(",")[0].strip() for row in rows)
+        if len(names) == ADE20K_CLASSES:
+            return names
+    return tuple(f"class {c + 1}" for c in range(ADE20K_CLASSES))
+
+
+def names_of(root: Place) -> list[str] | None:
+    """The classes that a file in a folder names, void apart; ``None`` where there is none."""
+    file = _file_in(root)
+    if file is None:
+        return None
+    read = {COLOURS: lambda place: colours_in(place)[0], JSON: names_in, TEXT: lines_in}[file.name]
+    return [n for n in read(file) if n.lower() not in VOIDS]
+
+
+def _file_in(root: Place) -> Place | None:
+    return next((root / n for n in (COLOURS, JSON, TEXT) if (root / n).is_file()), None)
 
 
 def colours_in(file: Place) -> tuple[list[str], list[Colour]]:
@@ -93,5 +131,14 @@ def names_in(file: Place) -> list[str]:
 
 
 def text_of(file: Place) -> str:
-    """What a text file holds."""
-    return file.read_bytes().decode("utf-8-sig")  # editors of Windows begin a file with a mark
+    """What a text file holds.
+
+    Raises:
+        ValueError: it is in another encoding than UTF-8.
+    """
+    held = file.read_bytes()
+    try:
+        return held.decode("utf-16" if held[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")  # with Windows' marks
+    except UnicodeDecodeError as error:
+        line = held[: error.start].count(b"\n") + 1
+        raise ValueError(f"{name(file)}, line {line}: it is not written in UTF-8; save it as UTF-8") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,14 +12,22 @@ from torch import Tensor
 from ..._choices import choose
 from ..._files import expanded
 from ..labelled import PARTS, Part, held_out
-from .classes import COLOURS, classes_of
+from .classes import (
+    ADE20K_CLASSES,
+    CAMVID,
+    CITYSCAPES,
+    CITYSCAPES_IDS,
+    COLOURS,
+    VOC,
+    ade_classes,
+    classes_of,
+    names_of,
+)
 from .folders import (
     Files,
-    archive,
     base_of,
     folder_named,
     folders_in,
-    has_folder,
     images_of,
     no_mask,
     opened,
@@ -36,21 +43,6 @@ from .reading import Place, check_palettes, name
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 10
 TEST_SEED, VALIDATION_SEED = 0, 1
 MASKS = ("masks", "mask", "labels", "annotations")
-
-CAMVID = (
-    *("sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian"),
-    "bicyclist",
-)
-CITYSCAPES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
-    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
-)
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)  # of the 19 classes among the ids 0..33
-VOC = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-ADE20K_CLASSES = 150
 
 
 @dataclass(frozen=True)
@@ -99,6 +91,11 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
     if not (found.test and found.validation):
         held, rest = _cut(train, VALIDATION_SHARE, VALIDATION_SEED)
     files = {"train": train, "train-without-validation": rest, "validation": held, "test": test}[part]
+    if not files and found.train:
+        raise ValueError(
+            f"{name(place)} has {len(found.train)} pairs to train on, too few to cut a {part} part out of them; add "
+            f"pairs, or a part of its own ({'images/val' if part == 'validation' else 'images/test'} and its masks)"
+        )
     return Pairs(tuple(files), found.classes, found.table, found.colours, place)
 
 
@@ -107,26 +104,6 @@ def _cut(files: Files, share: float, seed: int) -> tuple[Files, Files]:
     return [f for f, c in zip(files, chosen, strict=True) if c], [
         f for f, c in zip(files, chosen, strict=True) if not c
     ]
-
-
-def recognised(root: str | Path) -> Literal["camvid", "cityscapes", "ade20k", "voc", "masks"]:
-    """Which of :data:`LAYOUTS` a folder has, by the names in it; ``"masks"`` where it has none of the others'.
-
-    Raises:
-        ValueError: no such folder.
-    """
-    place = opened(expanded(root))
-    if (
-        "camvid" in place.name.lower()
-        or has_folder(place, "CamVid", "camvid", "trainannot")
-        or archive(place, "camvid*.zip")
-    ):
-        return "camvid"
-    if has_folder(place, "leftImg8bit", "cityscapes/leftImg8bit", "Cityscapes/leftImg8bit"):
-        return "cityscapes"
-    if has_folder(place, "ADEChallengeData2016", "annotations/training"):
-        return "ade20k"
-    return "voc" if has_folder(place, "SegmentationClass", "VOCdevkit", "VOC2012", "VOC2007") else "masks"
 
 
 # -- the layouts -----------------------------------------------------------------------------
@@ -192,31 +169,27 @@ def _ade20k(root: Place) -> Layout:
         raise ValueError(other_layout(root, "ADE20K (ADEChallengeData2016)", wanted) + full)
     parts = [paired(base / "images" / p, base / "annotations" / p) for p in ("training", "validation")]
     table = mapped({c + 1: c for c in range(ADE20K_CLASSES)}, (0, VOID))
-    return Layout(parts[0], parts[1], [], _ade_classes(base), table)
+    return Layout(parts[0], parts[1], [], ade_classes(base), table)
 
 
 def _is_full_ade(base: Place) -> bool:
     return isinstance(base, Path) and next(base.rglob("*_seg.png"), None) is not None
 
 
-def _ade_classes(base: Place) -> tuple[str, ...]:
-    info = base / "objectInfo150.txt"
-    if info.is_file():
-        rows = [line.split("\t") for line in info.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
-        names = tuple(row[-1].split(",")[0].strip() for row in rows)
-        if len(names) == ADE20K_CLASSES:
-            return names
-    return tuple(f"class {c + 1}" for c in range(ADE20K_CLASSES))
-
-
 def _voc(root: Place) -> Layout:
-    """``JPEGImages``, ``SegmentationClass`` and the lists of ``ImageSets/Segmentation``; 255 is the border."""
+    """``JPEGImages``, ``SegmentationClass`` and the lists of ``ImageSets/Segmentation``; 255 is the border.
+
+    The classes are the 20 of PascalVOC and the background unless a file names others, as sets of one's own do.
+    """
     years = [f"VOCdevkit/VOC{year}" for year in (2012, 2007)]
     base = base_of(root, *years, *(year.rpartition("/")[2] for year in years), has=("SegmentationClass",))
     lists = base / "ImageSets" / "Segmentation"
     if not (base / "SegmentationClass").is_dir() or not lists.is_dir():
         raise ValueError(other_layout(root, "PascalVOC", "JPEGImages, SegmentationClass and ImageSets/Segmentation"))
     parts = [_named(base, lists / f"{part}.txt") for part in ("train", "val")]
+    for place in (base, root):
+        if names_of(place) is not None:
+            return Layout(parts[0], parts[1], [], *classes_of(place, ()))
     return Layout(parts[0], parts[1], [], VOC, identity(len(VOC)))
 
 
