@@ -75,7 +75,8 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
         part: which pairs.
 
     Raises:
-        ValueError: no such folder, another layout, images without masks, or two files or folders for one.
+        ValueError: no such folder, another layout, images without masks, two files or folders for one, or too few pairs
+            to cut a part out of them.
 
     Warns:
         UserWarning: images are left out: of unknown parts, in folders inside, or of a format that is not read here.
