@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -13,13 +14,13 @@ from ..data import Part, Source
 from ..data.boxes import BoxImages, annotated
 from ..data.boxes.source import SIDE
 from ..data.dense import Crop, DenseImages, Kept, Pairs, listed, ready, whole
+from ..data.dense.classes import counted
 from ..data.dense.kinds import Kind
 from ..data.dense.kinds import described as masks_described
 from ..data.dense.reading import name
 from ..pictures.heads import printable
 from .sources import data_root, folder_root, train_part
 
-NAMED = 4  # classes in a sentence
 AT_ONCE = 8 << 20  # values of images with boxes that are evaluated at once
 
 
@@ -66,8 +67,12 @@ def dense_test(data: Data, device: torch.device) -> DenseImages:
 
 
 def _pairs(data: Data, part: Part, what: str) -> Pairs | Kept:
-    root = folder_root(data) if data.name == "masks" else data_root(data)
+    root = _dense_root(data)
     return ready(listed(data.name, root, part), f"the {what} images of {root}")
+
+
+def _dense_root(data: Data) -> Path:
+    return folder_root(data) if data.name == "masks" else data_root(data)
 
 
 def boxes(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
@@ -97,13 +102,11 @@ def described(data: Data) -> str:
     with warnings.catch_warnings():  # what is left out is said when it is read
         warnings.simplefilter("ignore")
         if data.name in DENSE:
-            root = folder_root(data) if data.name == "masks" else data_root(data)
-            return masks_described(cast("Kind", data.name), root, data.evaluate_on)
+            return masks_described(cast("Kind", data.name), _dense_root(data), data.evaluate_on)
         train, test = (annotated(str(data_root(data)), part) for part in (train_part(data), data.evaluate_on))
-    some = ", ".join(map(printable, train.classes[:NAMED])) + (", ..." if len(train.classes) > NAMED else "")
     return (
-        f"{printable(data_root(data))}: boxes in COCO's format: {len(train.classes)} classes ({some}), {len(train):,} "
-        f"images to train on, {len(test):,} to measure on"
+        f"{printable(data_root(data))}: boxes in COCO's format: {counted(train.classes)}, {len(train):,} images to "
+        f"train on, {len(test):,} to measure on"
     )
 
 

@@ -28,6 +28,7 @@ VOC = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+SOME = 4  # classes in a sentence
 ADE20K_CLASSES, ADE_LISTS = 150, ("objectInfo150.txt", "sceneCategories.txt")
 _ROW = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(.*[^\s,;])")
 
@@ -69,6 +70,17 @@ def ade_classes(base: Place) -> tuple[str, ...]:
         if len(names) == ADE20K_CLASSES:
             return names
     return tuple(f"class {c + 1}" for c in range(ADE20K_CLASSES))
+
+
+def counted(classes: Sequence[str]) -> str:
+    """How many classes there are, and the first of them, for a sentence.
+
+    Example:
+        >>> counted(["road", "car", "sky", "tree", "pole"])
+        '5 classes (road, car, sky, tree, ...)'
+    """
+    some = ", ".join(map(printable, classes[:SOME])) + (", ..." if len(classes) > SOME else "")
+    return f"{len(classes)} classes ({some})"
 
 
 def names_of(root: Place) -> list[str] | None:

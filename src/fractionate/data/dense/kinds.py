@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..._files import expanded
-from ...pictures.heads import printable
 from ..labelled import Part
-from .classes import ADE20K_CLASSES, ADE_LISTS, CAMVID, names_of
+from .classes import ADE20K_CLASSES, ADE_LISTS, CAMVID, counted, names_of
 from .folders import archive, has_folder, images_of, opened, pictures_in
-from .layouts import listed
+from .layouts import parted
 from .reading import Place, name, values_of
 
 Kind = Literal["camvid", "cityscapes", "ade20k", "voc", "masks"]
@@ -22,7 +21,6 @@ SPOKEN: dict[Kind, str] = {
     "voc": "PascalVOC",
     "masks": "images and masks of your own",
 }
-NAMED = 4  # classes in a sentence
 SEEN, FEW = 16, 32  # masks that are looked at, and a label beyond which one of so many of ADE20K's lies
 
 
@@ -83,10 +81,9 @@ def described(kind: Kind, root: str | Path, measured: Literal["test", "validatio
         ValueError: as :func:`listed`.
     """
     part: Part = "train" if measured == "test" else "train-without-validation"
-    train, test, place = listed(kind, root, part), listed(kind, root, measured), opened(expanded(root))
-    some = ", ".join(map(printable, train.classes[:NAMED])) + (", ..." if train.num_classes > NAMED else "")
-    told = f"{name(place)}: taken as {SPOKEN[kind]}: {train.num_classes} classes ({some}), {len(train):,} images with "
-    told += f"masks to train on, {len(test):,} to measure on"
+    (train, test), place = parted(kind, root, (part, measured)), opened(expanded(root))
+    told = f"{name(place)}: taken as {SPOKEN[kind]}: {counted(train.classes)}, {len(train):,} images with masks to "
+    told += f"train on, {len(test):,} to measure on"
     if kind != "masks":
         return f"{told}; data.name=masks takes it as a set of your own"
     return f"{told}; if it is ADE20K, write data.name=ade20k" if has_folder(place, "annotations/training") else told

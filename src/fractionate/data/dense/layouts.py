@@ -81,8 +81,14 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
     Warns:
         UserWarning: images are left out: of unknown parts, in folders inside, or of a format that is not read here.
     """
+    return parted(kind, root, (part,))[0]
+
+
+def parted(kind: str, root: str | Path, parts: Sequence[Part]) -> list[Pairs]:
+    """Several parts of a set of which the folder is read once; all as :func:`listed`."""
     choose("dense data set", kind, LAYOUTS)
-    choose("part of the images", part, PARTS)
+    for part in parts:
+        choose("part of the images", part, PARTS)
     place = opened(expanded(root))
     found = LAYOUTS[kind](place)
     train, test = found.train, found.test or found.validation
@@ -91,13 +97,15 @@ def listed(kind: str, root: str | Path, part: Part) -> Pairs:
     rest, held = train, found.validation
     if not (found.test and found.validation):
         held, rest = _cut(train, VALIDATION_SHARE, VALIDATION_SEED)
-    files = {"train": train, "train-without-validation": rest, "validation": held, "test": test}[part]
-    if not files and found.train:
-        raise ValueError(
-            f"{name(place)} has {len(found.train)} pairs to train on, too few to cut a {part} part out of them; add "
-            f"pairs, or a part of its own ({'images/val' if part == 'validation' else 'images/test'} and its masks)"
-        )
-    return Pairs(tuple(files), found.classes, found.table, found.colours, place)
+    files = {"train": train, "train-without-validation": rest, "validation": held, "test": test}
+    for part in parts:
+        if not files[part] and found.train:
+            own = "images/val" if part == "validation" else "images/test"
+            raise ValueError(
+                f"{name(place)} has {len(found.train)} pairs to train on, too few to cut a {part} part out of them; "
+                f"add pairs, or a part of its own ({own} and its masks)"
+            )
+    return [Pairs(tuple(files[part]), found.classes, found.table, found.colours, place) for part in parts]
 
 
 def _cut(files: Files, share: float, seed: int) -> tuple[Files, Files]:
