@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fractionate.data.dense import Pairs, listed, ready
+from fractionate.data.dense.kinds import recognised
 from fractionate.data.dense.pairs import identity
 from tests.dense import trees
 
@@ -192,3 +193,27 @@ def test_notes_and_empty_files_of_names_make_no_class(tmp_path: Path) -> None:
     (root / "classes.txt").write_text("\n")
     with pytest.raises(ValueError, match="names no class"):
         listed("masks", root, "train")
+
+
+def test_masks_without_an_image_are_counted(tmp_path: Path) -> None:
+    root = trees.masks(tmp_path, count=4)
+    (root / "images" / "3.png").unlink()
+    with pytest.warns(UserWarning, match=r"masks: 1 mask has no image of the same name and is left out, for .*3\.png"):
+        assert len(listed("masks", root, "train")) == 2  # of three, one is tested on
+    (root / "images" / "2.png").unlink()
+    with pytest.warns(UserWarning, match=r"2 masks have no image .* are left out"):
+        listed("masks", root, "train")
+
+
+@pytest.mark.parametrize("also", [(), ("__MACOSX/mine/._0.png", ".hidden/0.png")])
+def test_a_zip_file_of_one_folder_is_read_as_that_folder(also: tuple[str, ...], tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    trees.masks(outer / "mine", count=4)
+    for other in also:
+        (outer / other).parent.mkdir(parents=True)
+        (outer / other).touch()
+    archive = trees.zipped(outer, tmp_path / "mine.zip")
+    assert recognised(archive) == "masks"
+    inside, beside = quiet(archive), quiet(outer / "mine")
+    assert [mask.tolist() for _, mask in inside] == [mask.tolist() for _, mask in beside]
+    assert len(inside) == 3

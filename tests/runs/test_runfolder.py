@@ -187,7 +187,7 @@ def test_a_folder_without_a_summary_is_no_finished_run(tmp_path: Path) -> None:
 
 
 def test_where_no_finished_run_is_the_sentence_says_what_there_is_and_what_to_do(run: Run, tmp_path: Path) -> None:
-    pictures, exported, several, stopped = (tmp_path / n for n in ("photos", "exported", "several", "stopped"))
+    pictures, exported, several, stopped = (tmp_path / n for n in ("photos", "exported", "several", "was stopped"))
     (pictures / "cat").mkdir(parents=True)
     exported.mkdir()
     (exported / "model.safetensors").touch()
@@ -201,7 +201,7 @@ def test_where_no_finished_run_is_the_sentence_says_what_there_is_and_what_to_do
         (pictures, "a folder of pictures stands behind --data"),
         (exported, f"--student NAME --checkpoint {exported / 'model.safetensors'} --data SET"),
         (several, f"such as {several / 'pair' / 'kd' / 'seed-0'}"),
-        (stopped, f"fractionate train --resume {stopped} goes on with it"),
+        (stopped, f"fractionate train --resume '{stopped}' goes on with it"),
     ):
         with pytest.raises(ValueError, match="holds no finished run") as caught:
             RunFolder(folder).summary()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
@@ -36,7 +37,7 @@ def ask_for_recipe(command: str, words: Sequence[str], data: Path | None, exampl
         ValueError: name one recipe; images of your own: fractionate train folder --data my/images
     """
     if not names_and_changes(words)[0]:
-        yours = f"images of your own: fractionate {command} folder --data {data}"
+        yours = f"images of your own: fractionate {command} folder --data {quote(str(data))}"
         raise ValueError(f"name one recipe{f'; {yours}' if data else f' (fractionate {command} {example}); got none'}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from .._files import expanded
@@ -150,7 +151,9 @@ class Train:
             self._says_itself("--resume DIR", "seeds", "out", *OF_A_CHOICE)
             resume_run(expanded(names[0]), changes, console, options, self.workers)
         elif names[0] not in RECIPES and (images := _images_at(names)):
-            raise ValueError(f"{names[0]} is a folder, no recipe{images}; to go on with a run: --resume {names[0]}")
+            raise ValueError(
+                f"{names[0]} is a folder, no recipe{images}; to go on with a run: --resume {quote(names[0])}"
+            )
         else:
             self._train_recipe(names[0], changes, console, options)
 
@@ -231,4 +234,4 @@ class Train:
 def _images_at(names: list[str]) -> str:
     """What to write, if one of the words is a folder."""
     folder = next((name for name in names if Path(name).is_dir()), None)
-    return f"; to train on images of your own: fractionate train folder --data {folder}" if folder else ""
+    return f"; to train on images of your own: fractionate train folder --data {quote(str(folder))}" if folder else ""

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from .heads import PLUGINS, printable, suffixes, told_loose
 from .names import WORDS, Kind, kind_of, kinds_in, plain_name, shown, unseen
@@ -87,7 +88,7 @@ def _check_alike(root: Path, names: list[str]) -> None:
     """
     bare = {plain_name(name).replace("ll", "l"): root / name for name in names}
     if with_classes := bare.get("labeled") if "unlabeled" in bare else None:
-        how = f"--data {printable(with_classes)} data.unlabelled={printable(bare['unlabeled'])}"
+        how = f"--data {quote(printable(with_classes))} data.unlabelled={quote(printable(bare['unlabeled']))}"
         raise ValueError(f"{printable(root)} holds images with labels and without: give both, {how}")
     if len(names) > 2 and (without := bare.get("unlabeled")):
         raise ValueError(

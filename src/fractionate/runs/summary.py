@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -203,9 +204,10 @@ def unfinished(folder: Path) -> str:
     if not folder.exists():
         return "there is no such folder"
     if (folder / "config.yaml").is_file():
-        return f"it was stopped before its end: fractionate train --resume {folder} goes on with it"
+        return f"it was stopped before its end: fractionate train --resume {quote(str(folder))} goes on with it"
     if (weights := folder / "model.safetensors").is_file():
-        return f"it is an exported network; its weights are named so: --student NAME --checkpoint {weights} --data SET"
+        named = f"--student NAME --checkpoint {quote(str(weights))} --data SET"
+        return f"it is an exported network; its weights are named so: {named}"
     if run := _below(folder):
         return f"name one of those below it, such as {run}"
     return "give the folder that fractionate train named at its end; a folder of pictures stands behind --data"

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..export import Format, export_run
@@ -63,7 +64,7 @@ def hand_over(run: Path, out: Path, console: Console) -> None:
                 export_run(run, out, formats, console=console)
     except Exception as error:  # an exporter of torch raises nearly anything; the run is whole
         said = " ".join(str(error).split())[:300]
-        told = f"the student was not exported ({said}): fractionate export {run} --out DIR"
+        told = f"the student was not exported ({said}): fractionate export {quote(str(run))} --out DIR"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -106,7 +107,8 @@ def _write_page(folder: Path, console: Console) -> None:
     try:
         page = write_page([folder], folder / PAGE, title="A folder of images")
     except (ValueError, OSError, ImportError) as error:
-        told = f"no page was written ({' '.join(str(error).split())}): fractionate report {folder} --out report.html"
+        again = f"fractionate report {quote(str(folder))} --out report.html"
+        told = f"no page was written ({' '.join(str(error).split())}): {again}"
         console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(str(page), markup=False, highlight=False, soft_wrap=True)

@@ -16,13 +16,15 @@ Files = list[tuple[Place, Place]]
 
 
 def opened(root: Path) -> Place:
-    """A folder, or what is in a zip file.
+    """A folder, or what is in a zip file; of a zip that holds one folder and nothing else, that folder.
 
     Raises:
         ValueError: neither is there.
     """
     if root.is_file() and zipfile.is_zipfile(root):
-        return zipfile.Path(root)
+        inside = [place for place in zipfile.Path(root).iterdir() if not unseen(place.name)]
+        alone = len(inside) == 1 and inside[0].is_dir()
+        return inside[0] if alone else zipfile.Path(root)
     if not root.is_dir():
         raise ValueError(f"{root} is no folder and no zip file; --data DIR (or data.root=DIR) names that of the images")
     return root
@@ -96,7 +98,7 @@ def paired(images: Place, masks: Place) -> Files:
         ValueError: no folder of masks, an image without a mask, or two for one.
 
     Warns:
-        UserWarning: files that cannot be read here, or images in folders inside, are left out.
+        UserWarning: files that cannot be read here, images in folders inside, or masks without an image are left out.
     """
     if not images.is_dir():
         return []
@@ -112,6 +114,8 @@ def paired(images: Place, masks: Place) -> Files:
                 both = " and ".join(name(place) for place in files[stem][:2])
                 raise ValueError(f"{both} are two {what} for one {other}; keep one of them")
     _tell_unread(images)
+    named = {_stem(place) for place in images.iterdir()}  # also those of formats that are not read here
+    _tell_alone(masks, [places[0] for stem, places in there.items() if stem not in named])
     tell_left_out(images, folders_in(images), "lay them, and their masks, beside the others")
     return [(one, there[stem][0]) for stem, (one, *_) in found.items()]
 
@@ -119,8 +123,12 @@ def paired(images: Place, masks: Place) -> Files:
 def _by_stem(folder: Place) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     for place in pictures_in(folder):
-        found.setdefault(place.name.rpartition(".")[0], []).append(place)
+        found.setdefault(_stem(place), []).append(place)
     return found
+
+
+def _stem(place: Place) -> str:
+    return place.name.rpartition(".")[0]
 
 
 def _tell_unread(images: Place) -> None:
@@ -129,6 +137,17 @@ def _tell_unread(images: Place) -> None:
     unread = [path for path in (Path(images.name, p.name) for p in there) if path.suffix.lower() not in ASIDE]
     if told := told_unread(sorted(unread)):
         warnings.warn(f"{name(images)}: {told}", stacklevel=3)
+
+
+def _tell_alone(masks: Place, alone: Sequence[Place]) -> None:
+    """Say how many masks belong to no image that is there."""
+    if alone:
+        masks_have = "1 mask has" if len(alone) == 1 else f"{len(alone)} masks have"
+        are = "is" if len(alone) == 1 else "are"
+        warnings.warn(
+            f"{name(masks)}: {masks_have} no image of the same name and {are} left out, for example {name(alone[0])}",
+            stacklevel=3,
+        )
 
 
 def tell_left_out(base: Place, others: Sequence[Place], remedy: str) -> None:
