@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_every_seed_is_a_dot_at_its_accuracy_in_the_band_of_its_row(rows, narrow
     for i, row in enumerate(rows):
         mine = [m for m in dots if m.attributes["class"].split()[2:] == row_inks(rows)[row.label].split()]
         assert [read(m.attributes["cx"]) for m in mine] == pytest.approx(row.last.values, abs=0.02)
-        middle = 46 + height * i + height * (0.66 if narrow else 0.5)
+        middle = 46 + height * (i + 1) - (18 if narrow else height / 2)
         assert [m.attributes["cy"] - middle for m in mine] == pytest.approx([-6, 0, 6])
 
 
@@ -119,6 +120,19 @@ def test_the_baseline_s_line_stands_at_its_mean_and_zero_at_zero(rows):
         (line,) = [m for m in values(part, "line") if m.attributes["class"] == "reference"]
         assert read(line.attributes["x1"]) == pytest.approx(value, abs=0.03)
         assert line.attributes["x1"] == line.attributes["x2"]
+
+
+@pytest.mark.parametrize("narrow", NARROW)
+def test_arguments_that_do_not_fit_beside_a_name_are_below_it_and_no_line_crosses_words(rows, narrow):
+    group = replace(rows[-1].group, label="dkd+deepkd (normalize_gain: true)")
+    long = [*rows[:-1], replace(rows[-1], group=group)]
+    marks = accuracy_panel(long, dict.fromkeys((row.label for row in long), "ink"), narrow).marks
+    words = {m.text: m.attributes["y"] for m in values(marks, "text")}
+    assert 10 <= words["normalize_gain: true"] - words["dkd+deepkd"] <= 15
+    rows_of = [m for m in values(marks, "text") if m.attributes["class"].split()[0] in ("name", "value")]
+    uprights = [m.attributes for m in values(marks, "line") if m.attributes["class"] in ("reference", "teacher")]
+    for y in (m.attributes["y"] for m in rows_of if narrow):
+        assert not [at for at in uprights if at["y1"] < y + 2 and at["y2"] > y - 9]
 
 
 @pytest.mark.parametrize("narrow", NARROW)

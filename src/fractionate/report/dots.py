@@ -11,25 +11,29 @@ from fractionate.report.table import Row, teachers
 from fractionate.report.words import LEVEL_TEXT, gap, measured, number, spread
 
 HEAD, FOOT = 46.0, 44.0
-WIDE, NARROW = 1040.0, 400.0
+WIDE, NARROW, NAMES_NARROW = 1040.0, 400.0, 230.0
 REACH = 1.0
 """The teacher is drawn if it lies within this multiple of the students' range beyond them."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Where the rows of one quantity stand: marks from ``left`` to ``right``, words beside them or (narrow) above."""
+    """Where the rows of one quantity stand: marks from ``left`` to ``right``, words beside them or (narrow) above.
+
+    ``split``: whether a name is too long for one line.
+    """
 
     left: float
     right: float
     top: float
     count: int
     narrow: bool
+    split: bool = False
 
     @property
     def row(self) -> float:
-        """Height of a row."""
-        return 54.0 if self.narrow else 46.0
+        """Height of a row; names of two lines need more where the marks are below them."""
+        return (68.0 if self.split else 54.0) if self.narrow else 46.0
 
     @property
     def bottom(self) -> float:
@@ -42,12 +46,17 @@ class Block:
 
     def centre(self, index: int) -> float:
         """Height of the marks of a row."""
-        return self.top + self.row * (index + (0.66 if self.narrow else 0.5))
+        return self.top + self.row * (index + 1) - 18 if self.narrow else self.top + self.row * (index + 0.5)
 
-    def named(self, index: int, row: Row, ink: str) -> Mark:
-        """The name of a row."""
-        room = 230.0 if self.narrow else self.left - 14
-        return text(0, self._words(index), shortened(row.label, room), f"name {ink}", "start")
+    def named(self, index: int, row: Row, ink: str) -> list[Mark]:
+        """The name of a row; arguments that do not fit beside it are below it."""
+        room, y = NAMES_NARROW if self.narrow else self.left - 14, self._words(index)
+        name, args = _halves(row.label, room)
+        if not args:
+            return [text(0, y, shortened(name, room), f"name {ink}", "start")]
+        up = 0 if self.narrow else 7
+        below = text(0, y - up + 14, shortened(args, room * 1.25), "tick", "start")  # in a smaller type
+        return [text(0, y - up, shortened(name, room), f"name {ink}", "start"), below]
 
     def valued(self, index: int, words: str, kind: str = "value") -> Mark:
         """What is written of a row."""
@@ -60,8 +69,23 @@ class Block:
         end = NARROW if self.narrow else WIDE
         return [rule(0, y, end, y, "row") for y in (self.top + self.row * i for i in range(1, self.count))]
 
+    def upright(self, at: float, kind: str, over: float = 0.0) -> list[Mark]:
+        """A line through all rows, which leaves out the words where they are above the marks."""
+        spans = [(self.top - over, self.top if self.narrow else self.bottom)]
+        if self.narrow:
+            spans += [(self.centre(i) - 14, self.top + self.row * (i + 1)) for i in range(self.count)]
+        return [rule(at, start, at, end, kind) for start, end in spans if start < end]
+
     def _words(self, index: int) -> float:
         return self.top + self.row * index + 18 if self.narrow else self.centre(index) + 4
+
+
+def _halves(label: str, room: float) -> tuple[str, str]:
+    """A name and its arguments in brackets, if both do not fit into a line."""
+    if shortened(label, room) == label or " (" not in label:
+        return label, ""
+    name, _, args = label.partition(" (")
+    return name, args.removesuffix(")")
 
 
 def accuracy_panel(rows: Sequence[Row], inks: dict[str, str], narrow: bool = False) -> Panel:
@@ -78,9 +102,9 @@ def accuracy_panel(rows: Sequence[Row], inks: dict[str, str], narrow: bool = Fal
     metric = rows[0].headline
     marks = block.lines()
     marks += x_axis(frame, f"test {metric.name} at the last epoch{unit(metric)}", grid=True)
-    marks += _reference_lines(frame, rows, baseline)
+    marks += _reference_lines(block, frame, rows, baseline)
     for i, row in enumerate(rows):
-        marks.append(block.named(i, row, inks[row.label]))
+        marks += block.named(i, row, inks[row.label])
         marks += _seeds(frame, row, block.centre(i), inks[row.label])
         marks.append(block.valued(i, spread(row.last)))
     if baseline:
@@ -97,7 +121,8 @@ def _blocks(rows: Sequence[Row], narrow: bool, both: bool) -> tuple[Block, Block
     """Places of the accuracies and of the differences."""
     count = len(rows)
     if narrow:
-        first = Block(8, NARROW - 8, HEAD, count, True)
+        long = any(_halves(row.label, NAMES_NARROW)[1] for row in rows)
+        first = Block(8, NARROW - 8, HEAD, count, True, long)
         return first, replace(first, top=first.bottom + FOOT + 18)
     names = min(250.0, 16 + 8.2 * max(len(row.label) for row in rows))
     split = 0.54 * WIDE if both else WIDE
@@ -120,18 +145,17 @@ def _range(rows: Sequence[Row]) -> tuple[float, float]:
     return extent([*values, *near])
 
 
-def _reference_lines(frame: Frame, rows: Sequence[Row], baseline: Row | None) -> list[Mark]:
-    marks = []
+def _reference_lines(block: Block, frame: Frame, rows: Sequence[Row], baseline: Row | None) -> list[Mark]:
+    marks: list[Mark] = []
     if baseline and math.isfinite(baseline.last.mean):
-        at = frame.x(baseline.last.mean)
-        marks.append(rule(at, frame.top, at, frame.bottom, "reference"))
+        marks += block.upright(frame.x(baseline.last.mean), "reference")
     for teacher in teachers(rows):
         if teacher.score is None:
             continue
         name, score = f"teacher {number(teacher.score.mean)}", teacher.score.mean
         if frame.x.low <= score <= frame.x.high:
             at = frame.x(score)
-            marks.append(rule(at, frame.top - 4, at, frame.bottom, "teacher"))
+            marks += block.upright(at, "teacher", over=4)
             anchor = "end" if at > (frame.left + frame.right) / 2 else "start"
             marks.append(text(at, frame.top - 10, name, "tick", anchor))
         else:
@@ -165,10 +189,10 @@ def _differences(rows: Sequence[Row], baseline: Row, inks: dict[str, str], block
     frame = block.frame(*extent([*ends, 0.0]))
     label = f"difference to {shortened(baseline.label, 120)}, {baseline.headline.of} ({LEVEL_TEXT} interval)"
     marks = x_axis(frame, label, 4, grid=True)
-    marks.append(rule(frame.x(0), frame.top, frame.x(0), frame.bottom, "reference"))
-    if block.narrow:
-        marks += [*block.lines(), *(block.named(i, row, inks[row.label]) for i, row in enumerate(rows))]
+    marks += block.upright(frame.x(0), "reference")
+    marks += block.lines() if block.narrow else []
     for i, row in enumerate(rows):
+        marks += block.named(i, row, inks[row.label]) if block.narrow else []
         if row.is_baseline:
             marks.append(block.valued(i, "baseline", "tick"))
         else:
