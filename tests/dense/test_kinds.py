@@ -84,13 +84,12 @@ def test_what_a_folder_is_taken_for_is_said_with_what_lies_in_it(
 ) -> None:
     root = trees.camvid(tmp_path / "camvid")
     said = "camvid: taken as CamVid: 11 classes (sky, building, pole, road, ...), 6 images with masks to train on, "
-    assert described("camvid", root, "test").endswith(
+    assert described("camvid", root, "test")[0].endswith(
         f"{said}3 to measure on; data.name=masks takes it as a set of your own"
     )
-    assert "6 images with masks to train on, 2 to measure on" in told(
-        Data("camvid", str(root), evaluate_on="validation")
-    )
-    assert "write data.name=ade20k" in described("masks", like_ade(tmp_path / "mine"), "test")
+    (first,) = told(Data("camvid", str(root), evaluate_on="validation"))
+    assert "6 images with masks to train on, 2 to measure on" in first
+    assert "write data.name=ade20k" in described("masks", like_ade(tmp_path / "mine"), "test")[0]
     nets = ["--teacher", "tests.dense.nets:tiny", "--student", "tests.dense.nets:plain"]
     small = ["data.crop=[16, 16]", "data.batch_size=3", "data.multiple=4", "threads=1", "device=cpu", "--epochs", "1"]
     words = ["train", "segmentation", "--data", root, *nets, "--method", "ce", *small, "--out", tmp_path / "runs"]

@@ -77,7 +77,7 @@ class Plan:
         memory = f" of memory, of {in_bytes(there)}" if there else " of memory"
         told = [f"{printable(found.root)}: {found}{memory}", f"{found.size} x {found.size} {self.why}", self._way()]
         told += self._settings()
-        told += [text for text in (found.validation, found.grouped, found.left_out) if text]
+        told += [text for text in (found.validation, found.grouped, found.left_out, found.repeated) if text]
         if bad := len(found.unreadable):
             told.append(
                 f"{bad} of {found.sampled} pictures that were looked at cannot be read, for example "

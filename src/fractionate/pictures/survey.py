@@ -12,6 +12,7 @@ from .._terminal import in_bytes
 from .heads import LARGEST, memory, need_pillow, printable, side_of, told_groups, told_unread
 from .layout import TEST_SHARE, Found
 from .names import Kind
+from .repeats import told_repeated
 from .shards import pictures_in
 
 SAMPLES = 64  # pictures whose heads are read
@@ -36,6 +37,7 @@ class Survey:
         left_out: in words, which files are not read; empty where there is none.
         grouped: in words, which classes consist of several folders; empty where there is none.
         validation: in words, a validation part beside the test part; empty where there is none.
+        repeated: in words, pictures of the test part that are training images as well; empty where there is none.
     """
 
     root: Path
@@ -51,6 +53,7 @@ class Survey:
     left_out: str
     grouped: str = ""
     validation: str = ""
+    repeated: str = ""
 
     @property
     def count(self) -> int:
@@ -115,6 +118,7 @@ def survey(root: Path, size: int | None = None, *, largest: int = LARGEST, sampl
         left_out=_left_out(found.values()),
         grouped=_grouped(found["train"], classes),
         validation=_aside(found),
+        repeated=told_repeated(found["train"].paths, held.paths if held else []),
     )
 
 

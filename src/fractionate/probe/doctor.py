@@ -14,6 +14,7 @@ import torch
 
 from .._headlines import headline
 from .._terminal import in_bytes, in_time
+from ..config.ranges import BOXED, DENSE
 from ..config.run import Run
 from ..data import PHOTO_NORMALIZATION, Source, class_counts, normalization_of, unlabelled_count
 from ..kernels import state
@@ -24,6 +25,7 @@ from ..train.allocation import allocation
 from ..train.build import Training, parameters, prepare
 from ..train.checks import check_training
 from ..train.device import fixed_threads, place
+from ..train.scenes import described
 from ..train.step import Stepper
 from .cost import free_bytes, graph_bytes, kept_bytes
 from .dense import classes_said, measured_on
@@ -101,6 +103,8 @@ def examine(run: Run, out: Path, images: int = IMAGES) -> Iterator[Finding]:
     if not made:
         return
     train, test = made[0]
+    if run.data.name in (*DENSE, *BOXED):  # of photos the plan says it
+        yield from (_problem("parts", sentence) for sentence in described(run.data)[1:])
     yield _look("classes", lambda: _classes(train))
     yield _look("normalisation", lambda: _normalization(train))
     count = sum(len(b) for b in test.batches(1))  # of a folder's those that were decoded
@@ -134,9 +138,12 @@ def _look(what: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, check())
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        found, _, advice = message.rpartition("; ")
-        return Finding(what, False, found or message, advice if found else "")
+        return _problem(what, " ".join(str(error).split()))
+
+
+def _problem(what: str, message: str) -> Finding:
+    found, _, advice = message.rpartition("; ")
+    return Finding(what, False, found or message, advice if found else "")
 
 
 def _disk(training: Training, out: Path) -> str:

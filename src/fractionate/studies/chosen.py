@@ -136,7 +136,8 @@ def chosen_jobs(
     drafted = [make(spec, teacher=weights, seed=first) for spec in specs]
     _check_exists(drafted[0].student)
     if alone.data.name in (*DENSE, *BOXED):
-        console.print(described(drafted[0].data), markup=False, highlight=False, soft_wrap=True)
+        for sentence in described(drafted[0].data):
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     pair = out
     if choice.teacher or choice.student:
         pair = out / f"{file_name(alone.student.name)}__{file_name(drafted[0].student.name)}"

@@ -19,6 +19,7 @@ from ..data.dense.kinds import Kind
 from ..data.dense.kinds import described as masks_described
 from ..data.dense.reading import name
 from ..pictures.heads import printable
+from ..pictures.repeats import told_repeated
 from .sources import data_root, folder_root, train_part
 
 AT_ONCE = 8 << 20  # values of images with boxes that are evaluated at once
@@ -97,17 +98,21 @@ def boxes(data: Data, seed: int, device: torch.device) -> tuple[Source, Source]:
     return train.read(), boxes_test(data, device)
 
 
-def described(data: Data) -> str:
-    """What a folder of masks or boxes is taken for and what lies in it, in a sentence; errors as when it is read."""
+def described(data: Data) -> list[str]:
+    """Sentences: what a folder of masks or boxes is taken for and what lies in it; and what lies in both parts, if any.
+
+    Raises:
+        ValueError: as when it is read.
+    """
     with warnings.catch_warnings():  # what is left out is said when it is read
         warnings.simplefilter("ignore")
         if data.name in DENSE:
             return masks_described(cast("Kind", data.name), _dense_root(data), data.evaluate_on)
         train, test = (annotated(str(data_root(data)), part) for part in (train_part(data), data.evaluate_on))
-    return (
-        f"{printable(data_root(data))}: boxes in COCO's format: {counted(train.classes)}, {len(train):,} images to "
-        f"train on, {len(test):,} to measure on"
-    )
+    told = f"{printable(data_root(data))}: boxes in COCO's format: {counted(train.classes)}, {len(train):,} images to "
+    told += f"train on, {len(test):,} to measure on"
+    repeated = told_repeated(*([picture.place for picture in part.found] for part in (train, test)))
+    return [told, repeated] if repeated else [told]
 
 
 def boxes_test(data: Data, device: torch.device) -> BoxImages:

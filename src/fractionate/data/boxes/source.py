@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..._typing import Float
 from ...pictures.heads import memory
+from ...pictures.repeats import marks_of
 from ..batch import BORROWED, Batch, Normalization, bounds
 from ..dense.pairs import CHECKED, KEPT, SHARE, THREADS
-from ..dense.reading import marks_of, name, read, rgb
+from ..dense.reading import name, read, rgb
 from ..dense.source import IMAGENET, PRIME, coloured
 from ..images import upright
 from .annotations import Picture, Pictures

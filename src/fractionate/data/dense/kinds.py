@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..._files import expanded
+from ...pictures.repeats import told_repeated
 from ..labelled import Part
 from .classes import ADE20K_CLASSES, ADE_LISTS, CAMVID, counted, names_of
 from .folders import archive, has_folder, images_of, opened, pictures_in
@@ -69,8 +70,8 @@ def _is_ade(place: Place) -> bool:
     return any(values.ndim == 2 and int(values.max()) > FEW for values in some)
 
 
-def described(kind: Kind, root: str | Path, measured: Literal["test", "validation"]) -> str:
-    """What a folder is taken for and what lies in it, in a sentence.
+def described(kind: Kind, root: str | Path, measured: Literal["test", "validation"]) -> list[str]:
+    """Sentences: what a folder is taken for and what lies in it; and, where it is so, what lies in both parts.
 
     Args:
         kind: as the config says.
@@ -85,5 +86,8 @@ def described(kind: Kind, root: str | Path, measured: Literal["test", "validatio
     told = f"{name(place)}: taken as {SPOKEN[kind]}: {counted(train.classes)}, {len(train):,} images with masks to "
     told += f"train on, {len(test):,} to measure on"
     if kind != "masks":
-        return f"{told}; data.name=masks takes it as a set of your own"
-    return f"{told}; if it is ADE20K, write data.name=ade20k" if has_folder(place, "annotations/training") else told
+        told += "; data.name=masks takes it as a set of your own"
+    elif has_folder(place, "annotations/training"):
+        told += "; if it is ADE20K, write data.name=ade20k"
+    repeated = told_repeated(*([image for image, _ in pairs.files] for pairs in (train, test)))
+    return [told, repeated] if repeated else [told]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..._typing import Int
 from ...pictures.heads import memory
+from ...pictures.repeats import marks_of
 from ..labelled import digest
-from .reading import Place, check_palettes, marks_of, name, other_size, pixels_of, sides_of, values_of
+from .reading import Place, check_palettes, name, other_size, pixels_of, sides_of, values_of
 
 SHOWN = 5  # labels in a message
 MANY = 199  # labels beyond it are taken for levels of grey where nothing names the classes; COCO-Stuff ends at 181

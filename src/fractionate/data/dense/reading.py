@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -120,14 +119,6 @@ def name(place: Place) -> str:
     """A file's name for messages, with the folder that it lies in."""
     parts = str(place).replace(os.sep, "/").split("/")
     return printable("/".join(parts[-2:]))
-
-
-def marks_of(place: Place, whole: bool) -> tuple[int, int]:
-    """Size of a file in bytes, and its checksum where ``whole`` asks for it, else 0; a zip file knows both."""
-    if not isinstance(place, Path):
-        info = place.root.getinfo(place.at)
-        return info.file_size, info.CRC
-    return place.stat().st_size, zlib.crc32(place.read_bytes()) if whole else 0
 
 
 def read(place: Place, take: Any) -> Any:
