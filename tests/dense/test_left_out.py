@@ -217,3 +217,11 @@ def test_a_zip_file_of_one_folder_is_read_as_that_folder(also: tuple[str, ...], 
     inside, beside = quiet(archive), quiet(outer / "mine")
     assert [mask.tolist() for _, mask in inside] == [mask.tolist() for _, mask in beside]
     assert len(inside) == 3
+
+
+@pytest.mark.parametrize("lines", ["crack\n", "crack\nvoid\n"])
+def test_one_class_is_refused_before_training_with_what_to_name(lines: str, tmp_path: Path) -> None:
+    root = trees.masks(tmp_path, count=4, classes=1)
+    (root / "classes.txt").write_text(lines)
+    with pytest.raises(ValueError, match=r"classes\.txt names the class 'crack' alone, and two are the least"):
+        listed("masks", root, "train")

@@ -48,7 +48,7 @@ def anchors(
     check_tensor(where, "teacher", teacher)
     labels = labels_from(target, student)
     if labels is None or labels.is_floating_point() or labels.shape != student.shape[:-1]:
-        found = None if labels is None else list(labels.shape)
+        found = None if labels is None else f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
         raise ValueError(f"{where}: target must be integers {list(student.shape[:-1])}, one per anchor, got {found}")
     _check_same(where, student, teacher)
     keep = labels >= 0

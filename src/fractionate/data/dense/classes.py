@@ -39,7 +39,7 @@ def classes_of(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Te
     From ``label_colors.txt``, ``classes.json`` or ``classes.txt``; else as many as the masks' largest label says.
 
     Raises:
-        ValueError: a file that cannot be read, one name twice, none or too many; or as :func:`largest_label`.
+        ValueError: a file that cannot be read, one name twice, fewer than two or too many; or as :func:`largest_label`.
     """
     file = _file_in(root)
     if file is None:
@@ -57,6 +57,11 @@ def classes_of(root: Place, masks: Sequence[Place]) -> tuple[tuple[str, ...], Te
     if twice or not kept:
         told = f"names the class {printable(twice[0])!r} twice" if twice else "names no class"
         raise ValueError(f"{name(file)} {told}; give every class one line and one name, in the order of the labels")
+    if len(kept) == 1:
+        raise ValueError(
+            f"{name(file)} names the class {printable(kept[0])!r} alone, and two are the least; name what lies "
+            f"around it too (background, first, if masks hold 0 there and 1 in it)"
+        )
     labels = [VOID if n.lower() in VOIDS else kept.index(n) for n in names]
     return tuple(kept), mapped(dict(enumerate(labels))), dict(zip(painted, labels, strict=True)) if painted else {}
 
