@@ -254,3 +254,24 @@ def test_reweighted_without_gains_is_plain_sgd() -> None:
 def test_reweighted_needs_momenta_below_one() -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         M.reweighted(M.deepkd(M.dkd(), delta=0.2))
+
+
+@pytest.mark.parametrize("role", ["task", "target", "nontarget"])
+def test_an_extra_of_a_reweighted_method_has_the_weight_of_its_role_s_stream(role: str) -> None:
+    base = M.deepkd(M.dkd(beta=8.0))
+    before = M.reweighted(M.with_extra(base, name="hint", weight=0.5, role=role), momentum=0.9)
+    after = M.with_extra(M.reweighted(base, momentum=0.9), name="hint", weight=0.5, role=role)
+    weights = [{name: part.weight(LATE) for name, part in m.parts.items()} for m in (before, after)]
+    assert weights[0] == pytest.approx(weights[1])
+    assert weights[1]["hint"] == pytest.approx(0.5 * weights[1][role] / base.parts[role].weight(LATE))
+
+
+def test_an_extra_of_its_own_stream_keeps_its_weight_beside_a_reweighted_method() -> None:
+    method = M.with_extra(M.reweighted(M.deepkd(M.dkd())), name="hint", weight=0.5)
+    assert method.parts["hint"].weight(LATE) == 0.5
+
+
+def test_a_bound_on_the_gradient_grows_by_the_largest_weight_that_a_reweighted_method_carries() -> None:
+    assert M.reweighted(M.deepkd(M.dkd())).update.magnified == pytest.approx(4)
+    assert M.reweighted(M.dot(M.kd(ce_weight=1.0), delta=0.05)).update.magnified == pytest.approx(2)
+    assert M.reweighted(M.dkd()).update.magnified == M.deepkd(M.dkd()).update.magnified == 1

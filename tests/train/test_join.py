@@ -47,6 +47,19 @@ def test_the_total_trains_as_no_rule_does(optimizer: Any, taught: Network) -> No
     assert not any(name.startswith("combine/") for name in records[-1].columns())
 
 
+def test_a_bound_of_the_gradient_binds_weights_of_streams_as_it_binds_the_streams(taught: Network) -> None:
+    """All gains are twice the base's, so the weights take its steps at twice the rate, also where the bound binds."""
+    shifts = "delta_task=0.05, delta_target=0.05, delta_nontarget=0.05"
+    as_weights = tiny(
+        f"dkd+deepkd({shifts})+reweighted", teacher=taught, optimizer=Optimizer(lr=0.01, weight_decay=0, clip=0.5)
+    )
+    base = tiny("dkd", teacher=taught, optimizer=Optimizer(lr=0.02, weight_decay=0, clip=0.5))
+    free = replace(base, optimizer=Optimizer(lr=0.02, weight_decay=0))
+    ends = [weights(trained(run)[0]) for run in (as_weights, base, free)]
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(ends[1], ends[2], rtol=1e-2, atol=1e-3)  # it binds
+
+
 @pytest.mark.parametrize("method", ["gdkd(k=3)", "kd+dot(delta=0)", "ce"])
 @pytest.mark.parametrize("rule", RULES[1:])
 def test_every_rule_trains_in_one_buffer_and_notes_the_weights_down(rule: Any, method: str, taught: Network) -> None:

@@ -21,7 +21,8 @@ class SGD:
             biases and norms, and no embeddings (positions and tokens of transformers among them).
         layer_decay: factor from the learning rate of one block of layers to that of the block before it, the last one
             having the whole; for networks whose blocks lie in one list, and timm's. ``None`` = off.
-        clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike.
+        clip: largest norm of the sum of all streams' gradients; larger ones are scaled down, all streams alike. Of
+            a method with the gains of streams as weights (``reweighted``) it is multiplied by the largest of them.
         clip_streams: largest norm of each stream's gradient, before ``clip``; streams are not merged then.
     """
 

@@ -131,7 +131,9 @@ def reweighted(method: Method, *, momentum: float = MOMENTUM) -> Method:
 
     A heavy-ball buffer multiplies a constant gradient by 1 / (1 - m_c), so a momentum shift also re-weights the loss.
     This method keeps that part and drops the rest, to tell the two apart; ``deepkd(normalize_gain=True)`` does the
-    opposite.
+    opposite. A further loss that joins later (:func:`with_extra`, the losses of a detector) takes the weight of its
+    role's stream, and the trainer's ``optimizer.clip`` is multiplied by the largest of these weights, as the streams'
+    gradients are bounded before their momenta multiply them.
 
     Args:
         method: a method with streams: dot, deepkd, ...
@@ -162,11 +164,14 @@ def reweighted(method: Method, *, momentum: float = MOMENTUM) -> Method:
         for stream in method.streams
         for component in stream.components
     }
+    carried: dict[str, float] = {}
+    for component, gain in gains.items():
+        carried.setdefault(method.parts[component].role or component, gain)
     return replace(
         method,
         name=f"{method.name}+reweighted",
         parts={name: Part(times(part.weight, gains[name]), part.role) for name, part in method.parts.items()},
         streams=(),
-        update=UpdateRule(),
+        update=UpdateRule(carried=carried),
         twin=None,
     )

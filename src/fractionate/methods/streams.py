@@ -35,6 +35,8 @@ class UpdateRule:
         normalize_gain: multiply a stream's step by (1 - m_stream) / (1 - m), so that a larger momentum means longer
             memory but no larger step.
         orphan: coefficient of parameters reached by one stream only.
+        carried: gains of streams that are loss weights now, by role (or component without one), see :func:`reweighted`.
+            A further loss of a role takes its gain, and a bound on the gradient's norm grows by the largest.
     """
 
     decay_on: str | None = None
@@ -42,6 +44,12 @@ class UpdateRule:
     declared: Mapping[str, float] = field(default_factory=dict)
     normalize_gain: bool = False
     orphan: Orphan = "own"
+    carried: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def magnified(self) -> float:
+        """How much larger than the base's a gradient may be before it is clipped."""
+        return max(self.carried.values(), default=1.0)
 
     def momenta(self, momentum: float, all_streams: tuple[Stream, ...], streams: tuple[Stream, ...]) -> Momenta:
         """Coefficients for ``streams``, the merged form of ``all_streams``."""

@@ -14,7 +14,7 @@ from .._typing import Float
 from ..kernels import widen
 from ..losses import region_weights
 from ..rows import Logits, Progress
-from ..schedules import Schedule, as_schedule
+from ..schedules import Schedule, as_schedule, times
 from .arguments import Role, check_count, check_numbers, preset
 from .method import Method, Part, Rows
 from .streams import Stream
@@ -188,7 +188,7 @@ def with_extra(
     Args:
         method: any method. Without a role, put ``deepkd`` inside: ``with_extra(deepkd(m))``.
         name: key of ``Logits.extra`` and name of the component.
-        weight: number or schedule.
+        weight: number or schedule; over ``reweighted`` an extra with a role takes the gain of that role's stream too.
         shift: momentum shift of the stream ``name``, for an extra without a role.
         role: ``"task"``, ``"target"`` or ``"nontarget"``: the extra joins the stream of this role, also under a
             ``deepkd`` around it; ``None`` gives it a stream of its own.
@@ -226,9 +226,10 @@ def with_extra(
             f"with_extra: {method.name} moves its streams one after the other (rule 'published-code'), which is "
             f"defined for three streams only; give the extra a role, or use rule='paper'"
         )
-    part = Part(as_schedule(weight), role)
 
     def wrap(inner: Method) -> Method:
+        gain = inner.update.carried.get(role or "")
+        part = Part(as_schedule(weight) if gain is None else times(as_schedule(weight), gain), role)
         return around(
             inner,
             partial(_with_extra, name=name),

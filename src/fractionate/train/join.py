@@ -55,7 +55,7 @@ class Join:
         o = self.run.optimizer
         grads = step.grads if o.clip_streams is None else clip_streams(step.grads, o.clip_streams)
         grads = self._combined(grads, step.components, progress)
-        return grads if o.clip is None else clip_total(grads, o.clip)
+        return grads if o.clip is None else clip_total(grads, o.clip * self.method.update.magnified)
 
     def columns(self) -> dict[str, float]:
         """Columns of the metrics: ``combine/<stream>``, the weight in the last step; none where all of them are 1."""
