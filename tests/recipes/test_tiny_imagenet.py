@@ -16,13 +16,14 @@ from fractionate.config.data import Data
 from fractionate.config.method import MethodSpec
 from fractionate.config.optimizers import AdamW, LearningRate
 from fractionate.config.run import Network, Run
-from fractionate.recipes import find, tiny_imagenet
+from fractionate.recipes import RECIPES, find, tiny_imagenet
 from fractionate.runs.runner import run_in_folder
 from fractionate.studies.questions import STUDIES
 from fractionate.train.optimizer import stream_optimizer, streams_of
 from fractionate.train.sources import sources
 
 CONVNEXT = "timm:convnext_atto(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))"
+DENSE_RECIPES = ("segmentation", "camvid", "detection")
 VIT = tiny_imagenet.VIT.replace("64", "32").replace("96, depth=6", "12, depth=1")
 TEACHER = Network("timm:resnet18", preprocessing="data")
 SWIN = (
@@ -142,3 +143,10 @@ def test_transformers_learn_from_a_teacher_by_adamw(student: str, method: str, t
     assert len(rows) == 6
     assert all(map(math.isfinite, losses))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.split("-")[0] not in DENSE_RECIPES])
+def test_a_recipe_of_images_shows_a_second_view_to_methods_that_need_one(name: str) -> None:
+    strong = {m: find(name).student(MethodSpec(m), Network("resnet20")).data.strong for m in ("mlkd", "kd")}
+    assert strong["mlkd"] != "none"
+    assert strong["kd"] == "none"

@@ -137,6 +137,7 @@ def _by_sgd(
             shift=SHIFT,
             flip=True,
             cache=True,
+            strong="randaugment" if method.build().views == 2 else "none",
         ),
         optimizer=SGD(lr=0.02, weight_decay=5e-4, nesterov=True),
         learning_rate=LearningRate("cosine", warmup_epochs=1 if epochs > 1 else 0, per="step"),
