@@ -59,6 +59,10 @@ def test_of_many_some_are_looked_at_and_that_is_said(tmp_path: Path, monkeypatch
     train = written(tmp_path, {f"train/{i}.png": bytes([i]) for i in range(20)})
     monkeypatch.setattr(repeats, "LOOKED", 8)
     assert "7 of 7 pictures to measure on that were looked at are to train" in told_repeated(train, train)
+    monkeypatch.setattr(repeats, "READ", 19)  # all have one size
+    assert told_repeated(train, train) == ""
+    monkeypatch.setattr(repeats, "READ", 20)
+    assert told_repeated(train, train)
     monkeypatch.setattr(repeats, "MANY", 19)
     assert told_repeated(train, train) == ""
 

@@ -11,10 +11,13 @@ from .heads import printable
 
 Place = Path | zipfile.Path
 LOOKED, MANY = 1024, 200_000  # pictures to measure on, evenly spread; and to train on, beyond which none are compared
+READ = 20_000  # files to train on that are read: those of the size of one to measure on
 
 
 def told_repeated(train: Sequence[Place], measured: Sequence[Place]) -> str:
     """How many pictures to measure on are to train on as well, byte for byte, in words; empty where none was found.
+
+    A look of seconds, not a proof that there are no others: :data:`LOOKED`, :data:`MANY` and :data:`READ` bound it.
 
     Example:
         >>> told_repeated([], [])
@@ -31,6 +34,8 @@ def told_repeated(train: Sequence[Place], measured: Sequence[Place]) -> str:
         if size < 1 or size not in by_size:
             continue
         if size not in known:
+            if sum(map(len, known.values())) + len(by_size[size]) > READ:
+                continue
             known[size] = {_marks(other, whole=True)[1]: other for other in by_size[size]}
         if other := known[size].get(checksum or _marks(place, whole=True)[1]):
             found.append((place, other))
