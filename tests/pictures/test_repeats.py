@@ -43,7 +43,7 @@ def test_files_in_a_zip_file_are_compared_with_each_other_and_with_those_on_disk
         archive.writestr("val/q.png", b"one")
         archive.writestr("val/r.png", b"six")
     inside = [zipfile.Path(tmp_path / "x.zip") / "val" / name for name in ("q.png", "r.png")]
-    assert "1 of 2 pictures to measure on is to train on as well (val/q.png is train/a.png)" in told_repeated(
+    assert "1 of 2 pictures to measure on is to train on as well (x.zip/val/q.png is train/a.png)" in told_repeated(
         train, inside
     )
     assert "2 of 2 pictures" in told_repeated(inside, inside)
@@ -78,7 +78,7 @@ def test_a_plan_of_photos_says_it(tmp_path: Path) -> None:
     lines = planned(tmp_path, Networks(None, "resnet8")).lines
     assert (
         sum(
-            "2 of 8 pictures to measure on are to train on as well (cat/test3.png is cat/train3.png)" in x
+            "2 of 8 pictures to measure on are to train on as well (test/cat/test3.png is train/cat/train3.png)" in x
             for x in lines
         )
         == 1

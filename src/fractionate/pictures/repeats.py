@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def told_repeated(train: Sequence[Place], measured: Sequence[Place]) -> str:
     if not found:
         return ""
     some = "" if len(looked) == len(measured) else " that were looked at"
-    one, same = (printable("/".join(Path(str(place)).parts[-2:])) for place in found[0])
+    base = os.path.commonpath([os.path.dirname(str(place)) for place in found[0]])
+    one, same = (printable(os.path.relpath(str(place), base)) for place in found[0])
     return (
         f"{len(found):,} of {len(looked):,} pictures to measure on{some} {'is' if len(found) == 1 else 'are'} to train "
         f"on as well ({one} is {same}): what is remembered counts as recognised there; keep a picture in one part"
