@@ -19,6 +19,7 @@ from fractionate.studies.certainty import knowledge
 from fractionate.studies.questions import STUDIES
 
 sys.path.insert(0, str(Path(__file__).parent))
+from dense_results import NOTES
 from dense_results import lines as of_dense_tasks
 from which_method import CERTAINTY
 from which_method import lines as when
@@ -142,7 +143,7 @@ def _study(folder: Path) -> Iterator[str]:
     yield from _rows(against_labels, runs)
     yield from of_dense_tasks(against_labels.rows)
     yield ""
-    yield from (f"- {note}" for note in against_labels.notes)
+    yield from (f"- {note}" for note in [*against_labels.notes, *filter(None, [NOTES.get(folder.name)])])
     yield from _verdicts(runs)
 
 

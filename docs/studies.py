@@ -3,6 +3,7 @@
 Records lie in benchmarks/results/studies/NAME.json; `python -m benchmarks.keep --record runs/NAME` puts them there.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from fractionate.report import StudyRecord, read_study
 from fractionate.report.words import gap, number, spread
 from fractionate.studies.plan import cost
 from fractionate.studies.questions import STUDIES
+
+sys.path.insert(0, str(Path(__file__).parent))
+from dense_results import NOTES
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "studies.md"
@@ -72,7 +76,7 @@ def _study(record: StudyRecord) -> Iterator[str]:
     yield ""
     yield f"**{raw['question']}** {raw['about']}"
     yield ""
-    yield from (f"- {sentence}" for sentence in record.sentences)
+    yield from (f"- {sentence}" for sentence in [*record.sentences, *filter(None, [NOTES.get(raw["name"])])])
     yield ""
     yield f"| arm | {record.headline.head} | chosen | teacher | epochs | passes |"
     yield "|---|---|---|---|---|---|"
