@@ -275,3 +275,4 @@ def test_a_bound_on_the_gradient_grows_by_the_largest_weight_that_a_reweighted_m
     assert M.reweighted(M.deepkd(M.dkd())).update.magnified == pytest.approx(4)
     assert M.reweighted(M.dot(M.kd(ce_weight=1.0), delta=0.05)).update.magnified == pytest.approx(2)
     assert M.reweighted(M.dkd()).update.magnified == M.deepkd(M.dkd()).update.magnified == 1
+    assert M.reweighted(M.dkd()).update == M.dkd().update

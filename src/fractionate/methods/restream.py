@@ -165,7 +165,7 @@ def reweighted(method: Method, *, momentum: float = MOMENTUM) -> Method:
         for component in stream.components
     }
     carried: dict[str, float] = {}
-    for component, gain in gains.items():
+    for component, gain in gains.items() if set(gains.values()) != {1.0} else ():
         carried.setdefault(method.parts[component].role or component, gain)
     return replace(
         method,
