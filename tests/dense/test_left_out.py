@@ -225,3 +225,10 @@ def test_one_class_is_refused_before_training_with_what_to_name(lines: str, tmp_
     (root / "classes.txt").write_text(lines)
     with pytest.raises(ValueError, match=r"classes\.txt names the class 'crack' alone, and two are the least"):
         listed("masks", root, "train")
+
+
+def test_a_zip_file_named_after_a_set_is_that_set_whatever_the_folder_in_it_is_called(tmp_path: Path) -> None:
+    trees.camvid(tmp_path / "outer" / "data")
+    archive = trees.zipped(tmp_path / "outer", tmp_path / "CamVid-small.zip")
+    assert recognised(archive) == "camvid"
+    assert [len(listed("camvid", archive, part)) for part in ("train", "test")] == [6, 3]

@@ -234,4 +234,4 @@ class Train:
 def _images_at(names: list[str]) -> str:
     """What to write, if one of the words is a folder."""
     folder = next((name for name in names if Path(name).is_dir()), None)
-    return f"; to train on images of your own: fractionate train folder --data {quote(str(folder))}" if folder else ""
+    return f"; to train on images of your own: fractionate train folder --data {quote(folder)}" if folder else ""

@@ -36,7 +36,7 @@ def recognised(root: str | Path) -> Kind:
     """
     place = opened(expanded(root))
     if (
-        "camvid" in place.name.lower()
+        "camvid" in f"{Path(root).name} {place.name}".lower()  # a zip file's name, and that of the folder in it
         or has_folder(place, "CamVid", "camvid", "trainannot")
         or archive(place, "camvid*.zip")
     ):
