@@ -14,6 +14,7 @@ from fractionate.config.files import to_yaml
 from fractionate.papers.recipes import paper
 from fractionate.runs.folder import RunFolder
 from fractionate.studies.chosen import for_teacher
+from fractionate.studies.usual import knows_nothing
 
 CLASSES = 100
 NETS = ["--teacher", "resnet8", "--student", "wrn_16_1"]
@@ -59,6 +60,21 @@ def test_a_weak_teacher_is_warned_of(cifar: Path, tmp_path: Path, capsys: pytest
     assert "(expected 69.06)" in out
     assert "below the expected 69.06 %: students will learn less from it" in out
     assert "that is no more than guessing gives: train it longer (--teacher-epochs N), or at another rate" in out
+    lost = (
+        "this run ended no better than guessing (kd, seed 0): train longer (--epochs N), or at a lower rate"
+    )
+    assert lost in out
+
+
+def test_only_a_run_without_knowledge_is_said_to_have_none() -> None:
+    ten = {"images": {"classes": list("abcdefghij")}, "headline": "top1"}
+    assert knows_nothing("classification", ten | {"last_top1": 11.9})
+    assert not knows_nothing("classification", ten | {"last_top1": 12.1})
+    shares = {"road": 90.0, "sky": 10.0}  # all road: an IoU of 90 and one of 0
+    assert knows_nothing("segmentation", {"headline": "miou", "class_shares": shares, "last_miou": 46.9})
+    assert not knows_nothing("segmentation", {"headline": "miou", "class_shares": shares, "last_miou": 47.1})
+    assert knows_nothing("detection", {"headline": "ap", "last_ap": 0.0})
+    assert not knows_nothing("detection", {"headline": "ap", "last_ap": 0.2})
 
 
 def test_a_recipe_of_a_paper_measures_a_teacher_that_is_given(

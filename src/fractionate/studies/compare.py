@@ -16,7 +16,7 @@ from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
 from .units import said, together
-from .usual import controls, drafted, every_method, methods_of, say_settled, say_weights
+from .usual import controls, drafted, every_method, methods_of, say_guesses, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,6 +88,7 @@ def compare(
     with display(console, jobs) as listen:
         run_jobs(jobs, options, listen, workers, units)
     say_settled(jobs, console)
+    say_guesses(jobs, console)
     folders = [job.folder for job in jobs]
     print_table(folders, console)
     show(folders, console)

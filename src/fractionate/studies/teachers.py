@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from ..train.pixels import settled
 from ..train.sources import sources
 from .display import display
 from .jobs import Event, Job, Listener, Options, run_jobs
+from .usual import guessed, knows_nothing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,8 +58,6 @@ def check_students(runs: Sequence[Run]) -> None:
         check_training(training, needs=BEFORE_A_TEACHER)
 
 
-SOME = 0.1  # points that boxes in the wrong places stay below: hardly one meets an object
-LUCK = 2.0  # points above guessing that a network without knowledge may have
 SLACK = 1.0  # points below the expected accuracy that are still within the spread of seeds
 # Fields in which a teacher that is there may differ from the one asked for: where and on what it was trained.
 MAY_DIFFER = (
@@ -164,7 +163,7 @@ def trained_teacher(
     key = headline_of(facts)
     score, part = (key, facts[f"last_{key}"]), run.data.evaluate_on
     _show(run.student, score, facts["params"], part, expected(run.student), console)
-    if score[1] < _guessed(run.task.name, facts.get("class_shares", {}), len(facts["images"].get("classes") or ())):
+    if knows_nothing(run.task.name, facts):
         _warn("train it longer (--teacher-epochs N), or at another rate", console)
     return replace(run.student, checkpoint=str(there.student))
 
@@ -261,19 +260,10 @@ def measured_teacher(
     _show(teacher, (found.headline, found.score), size, run.data.evaluate_on, expected(teacher), console)
     if teacher.checkpoint and (how := in_words(training_of(teacher.checkpoint))):
         console.print(f"it was {how}", markup=False, highlight=False, soft_wrap=True)
-    if found.score < _guessed(run.task.name, getattr(found, "shares", {}), test.num_classes):
+    if found.score < guessed(run.task.name, getattr(found, "shares", {}), test.num_classes):
         known = f"do these weights know these {test.num_classes} classes?"
         _warn(f"{known} A library's pretrained network has a new, untrained last layer for them", console)
     return teacher
-
-
-def _guessed(task: str, shares: Mapping[str, float], classes: int) -> float:
-    """What the score of a network without knowledge stays below; of boxes it is 0 without any."""
-    if task == "segmentation":
-        from ..tasks.segmentation import guessing
-
-        return guessing(shares) + LUCK
-    return SOME if task == "detection" else 100 / classes + LUCK if classes else 0.0
 
 
 def _warn(remedy: str, console: Console) -> None:

@@ -15,7 +15,7 @@ from .chosen import Choice, chosen_jobs, file_name, for_teacher
 from .display import display
 from .jobs import Job, Options, run_jobs
 from .teachers import fine_tuned_teacher, measured_teacher, settled_teacher, trained_teacher
-from .usual import methods_of, say_settled, say_weights
+from .usual import methods_of, say_guesses, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,6 +148,7 @@ def _run(jobs: list[Job], console: Console, workers: int, options: Options) -> l
     with display(console, jobs) as listen:
         run_jobs(jobs, options, listen, workers)
     say_settled(jobs, console)
+    say_guesses(jobs, console)
     for job in jobs:
         console.print(str(job.folder), markup=False, highlight=False, soft_wrap=True)
     return [job.folder for job in jobs]

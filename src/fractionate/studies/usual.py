@@ -1,13 +1,14 @@
-"""What is said before runs begin: which method a short name means, and what its momenta make of its weights."""
+"""What is said around runs: which method a short name means, what its momenta make of its weights, what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .._headlines import headline_of
 from ..config.files import override
 from ..config.method import METHODS, WRAPPERS, MethodSpec
 from ..config.run import Run
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 STREAMS = ("deepkd", "dot")
+SHOWN = 3  # runs in a sentence
+SOME = 0.1  # points that boxes in the wrong places stay below: hardly one meets an object
+LUCK = 2.0  # points above guessing that a network without knowledge may have
 
 
 def methods_of(choice: Choice, texts: Sequence[str], console: Console) -> list[MethodSpec]:
@@ -79,6 +83,38 @@ def say_settled(jobs: Iterable[Job], console: Console) -> None:
             _print(console, line)
 
 
+def say_guesses(jobs: Sequence[Job], console: Console) -> None:
+    """A line about the runs that learnt nothing, so that nobody compares with them unawares."""
+    ended = [(job.title, RunFolder(job.folder), job.run.task.name) for job in jobs]
+    lost = [title for title, folder, task in ended if folder.finished and knows_nothing(task, folder.summary())]
+    if lost:
+        names = f"{'; '.join(lost[:SHOWN])}{'; ...' if len(lost) > SHOWN else ''}"
+        what = f"{len(lost)} of {len(jobs)} runs" if len(jobs) > 1 else "this run"
+        remedy = "train longer (--epochs N), or at a lower rate (optimizer.lr)"
+        _print(console, f"{what} ended no better than guessing ({names}): {remedy}", style="yellow")
+
+
+def knows_nothing(task: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a run ended as a network without knowledge would, by its task and its summary."""
+    score, classes = facts[f"last_{headline_of(facts)}"], (facts.get("images") or {}).get("classes") or ()
+    return bool(score < guessed(task, facts.get("class_shares", {}), len(classes)))
+
+
+def guessed(task: str, shares: Mapping[str, float], classes: int) -> float:
+    """What the score of a network without knowledge stays below; of boxes it is 0 without any.
+
+    Args:
+        task: its name.
+        shares: of pixels, in percent, by class.
+        classes: how many; of images.
+    """
+    if task == "segmentation":
+        from ..tasks.segmentation import guessing
+
+        return guessing(shares) + LUCK
+    return SOME if task == "detection" else 100 / classes + LUCK if classes else 0.0
+
+
 def controls(specs: Sequence[MethodSpec], draft: Callable[[MethodSpec], Run]) -> list[MethodSpec]:
     """The controls that stand beside every method in DeepKD's or DOT's streams, without those that are there.
 
@@ -114,8 +150,8 @@ def controls(specs: Sequence[MethodSpec], draft: Callable[[MethodSpec], Run]) ->
     return found
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def _print(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def every_method() -> tuple[list[str], dict[str, str]]:
