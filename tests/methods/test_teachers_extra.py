@@ -276,3 +276,14 @@ def test_a_bound_on_the_gradient_grows_by_the_largest_weight_that_a_reweighted_m
     assert M.reweighted(M.dot(M.kd(ce_weight=1.0), delta=0.05)).update.magnified == pytest.approx(2)
     assert M.reweighted(M.dkd()).update.magnified == M.deepkd(M.dkd()).update.magnified == 1
     assert M.reweighted(M.dkd()).update == M.dkd().update
+
+
+def test_what_is_reweighted_twice_carries_what_it_carried_once() -> None:
+    once = M.reweighted(M.deepkd(M.dkd()))
+    assert M.reweighted(once).update.carried == pytest.approx(once.update.carried)
+    assert M.reweighted(M.reweighted(M.dkd())).update.carried == {}
+
+
+def test_a_reweighted_method_carries_as_much_under_each_of_several_teachers() -> None:
+    once = M.reweighted(M.deepkd(M.dkd()))
+    assert M.per_teacher(once, n=2).update.carried == once.update.carried

@@ -164,9 +164,10 @@ def reweighted(method: Method, *, momentum: float = MOMENTUM) -> Method:
         for stream in method.streams
         for component in stream.components
     }
-    carried: dict[str, float] = {}
-    for component, gain in gains.items() if set(gains.values()) != {1.0} else ():
-        carried.setdefault(method.parts[component].role or component, gain)
+    before, carried = method.update.carried, dict[str, float]()
+    for component, gain in gains.items() if before or set(gains.values()) != {1.0} else ():
+        role = method.parts[component].role or component
+        carried.setdefault(role, gain * before.get(role, 1.0))
     return replace(
         method,
         name=f"{method.name}+reweighted",

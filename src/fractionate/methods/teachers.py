@@ -122,7 +122,7 @@ def per_teacher(
             name=f"{inner.name}+per_teacher",
             parts={**task, **{name: part for parts in members.values() for name, part in parts.items()}},
             streams=tuple(streams),
-            update=UpdateRule(),
+            update=UpdateRule(carried=inner.update.carried),
             twin=None if inner.twin is None else wrap(inner.twin),
         )
 
