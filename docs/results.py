@@ -28,17 +28,25 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 FIRST = ("which-method", "cifar100-small")  # whose rows people see first; the README has those of the first that ran
-# Kept rows of a recipe with other settings: what they show, and the command that trains them.
+# Kept rows of a recipe with other methods or settings: what they show, and the commands that train them.
 VARIANTS = {
+    "cifar100-small": (
+        "CIFAR-100 at a small scale, whose teacher knows three fifths of the images",
+        "fractionate compare cifar100-small --seeds 3 --controls --methods ce kd dkd gdkd kd+dot dkd+deepkd "
+        "'dkd+deepkd(rule=published-code)' dgkd topkd 'kd(kd_weight=1)+lskd' ldrld kd+ea tpkd wsld",
+    ),
     "cifar100-16px-10k": (
         "CIFAR-100 at 16 pixels, twice the images and a teacher that knows two thirds of them",
         "fractionate compare cifar100-16px data.labels_per_class=100 --epochs 20 --methods ce kd kd+deepkd dkd gdkd "
         "--controls --seeds 3 --out runs/cifar100-16px-10k",
     ),
-    "cifar100-small-newer": (
-        "Methods since 2023 on CIFAR-100 at a small scale",
-        "fractionate compare cifar100-small --methods ce kd dkd gdkd ldrld kd+ea tpkd wsld --seeds 3 "
-        "--out runs/cifar100-small-newer",
+    "cifar100-16px-10k-plain": (
+        "CIFAR-100 at 16 pixels, twice the images and a teacher that was shown them as they are and knows them",
+        "fractionate train cifar100-16px data.labels_per_class=100 data.shift=0 data.flip=false --student vgg8 "
+        "--method ce --epochs 12 --out runs/plain",
+        "fractionate compare cifar100-16px data.labels_per_class=100 --epochs 20 --methods ce kd kd+deepkd dkd gdkd "
+        "--controls --seeds 3 --teacher-checkpoint runs/plain/vgg8__vgg8/ce/seed-0/student.safetensors "
+        "--out runs/cifar100-16px-10k-plain",
     ),
     "cifar100-small-longtail": (
         "CIFAR-100 at a small scale, with frequent and rare classes",
@@ -120,12 +128,12 @@ def _study(folder: Path) -> Iterator[str]:
     seeds = max(row.n for row in against_labels.rows)
     yield f"## {_title(folder)}"
     yield ""
-    if recipe:
+    if recipe and folder.name not in VARIANTS:
         doc = (sys.modules[recipe.student.__module__].__doc__ or "").strip().splitlines()[0]
         yield f"{doc} Again: `fractionate compare {folder.name} --seeds {seeds}`."
         yield ""
     if folder.name in VARIANTS:
-        yield f"Again: `{VARIANTS[folder.name][1]}`."
+        yield f"Again: {', then '.join(f'`{command}`' for command in VARIANTS[folder.name][1:])}."
         yield ""
     if folder.name in STUDIES:
         yield f"{STUDIES[folder.name].about} Again: `fractionate study {folder.name} --seeds {seeds}`."
