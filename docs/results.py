@@ -19,6 +19,7 @@ from fractionate.studies.certainty import knowledge
 from fractionate.studies.questions import STUDIES
 
 sys.path.insert(0, str(Path(__file__).parent))
+import draw_when
 from dense_results import NOTES
 from dense_results import lines as of_dense_tasks
 from which_method import CERTAINTY
@@ -96,8 +97,8 @@ def shown(folder: Path = ROWS) -> Path:
 
 
 def pictures(folder: Path = ROWS) -> dict[str, str]:
-    """File name -> SVG of every study, for wide and for narrow screens; the best mean stands on top."""
-    drawn = {}
+    """File name -> SVG of every study and of the map, for wide and narrow screens; the best mean stands on top."""
+    drawn = draw_when.pictures(folder.parent / "studies", folder)
     for study in _studies(folder):
         rows = sorted(table(read_runs([study])).rows, key=lambda row: -row.last.mean)
         drawn |= {_picture(study): accuracy_svg(rows), _picture(study, "-narrow"): accuracy_svg(rows, narrow=True)}

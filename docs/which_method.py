@@ -5,10 +5,12 @@ lies beside them (benchmarks/results/runs/STUDY/certainty.json); `python -m benc
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from dense_results import NOTES
 
 from fractionate._headlines import Headline, headline
 from fractionate.config.files import read_config
@@ -16,18 +18,33 @@ from fractionate.config.method import MethodSpec, Value
 from fractionate.config.run import Network, Run
 from fractionate.recipes import RECIPES
 from fractionate.report import read_study
-from fractionate.report.words import gap, number, paired_difference
+from fractionate.report.words import Difference, gap, number, paired_difference
 from fractionate.runs.folder import CONFIG, SUMMARY
 
 CERTAINTY = "certainty.json"
 WEIGHTS = {"warmup", "beta", "w1", "w2", "kd_weight"}  # arguments by which recipes fit a method to a setting
-REFERENCE = "kd"
-HEAD = """## Which method when
+REFERENCE, ALONE = "kd", "labels alone"
+STREAMS = ("deepkd", "dot")
+AUTO = " (auto)"
+PICTURE = "results-when"  # the map as a drawing: draw_when.py
+TITLE = "Difference to kd by method and by setting, from the least certain teacher to the most certain one"
+HEAD = f"""## Which method when
 
-Difference to kd in points, paired by seed, with its 95 % Student interval: **bold** where the interval excludes zero;
-where it does not, the two cannot be told apart by these seeds. Columns from the least certain teacher to the most
-certain one: its mean probability p of the label on the students' training images, and the epochs of a student.
+Difference to kd in points, paired by seed, with its 95 % Student interval. Columns go from the least certain teacher to
+the most certain one: its mean probability p of the label on the students' training images (pixels or objects where
+those are classified), and the epochs of a student.
+
+<picture>
+<source media="(max-width: 640px)" srcset="_static/{PICTURE}-narrow.svg">
+<img src="_static/{PICTURE}.svg" alt="{TITLE}">
+</picture>
+
+In the tables a difference is **bold** where its interval excludes zero; where it does not, the two cannot be told apart
+by these seeds.
 """
+# What the settings of a kind begin with; what begins otherwise is the last kind.
+KINDS = {"CIFAR-100": ("cifar100",), "Digits": ("digits",), "Photos": ("tiny-imagenet",), "Dense": ("",)}
+RATE = "optimizer.lr="
 
 
 @dataclass
@@ -38,6 +55,17 @@ class Column:
     label: float
     epochs: int
     values: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Of the data, one of ``KINDS``."""
+        return next(kind for kind, names in KINDS.items() if self.where.startswith(names))
+
+    def difference(self, name: str) -> Difference | None:
+        """Of a method to kd, over the seeds that both have."""
+        ours, theirs = self.values.get(name, {}), self.values[REFERENCE]
+        seeds = [seed for seed in ours if seed in theirs]
+        return paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds]) if seeds else None
 
 
 def key(spec: MethodSpec, recipe: str = "") -> str | None:
@@ -52,14 +80,15 @@ def key(spec: MethodSpec, recipe: str = "") -> str | None:
         >>> key(MethodSpec.parse("dkd(beta=8)"), "digits"), key(MethodSpec.parse("dkd(beta=1)"), "digits")
         ('dkd (beta 8)', 'dkd')
     """
-    given = {name: value for one in (spec, *spec.wrappers) for name, value in one.args.items() if name not in WEIGHTS}
-    normalised = given.pop("normalize_gain", False)
+    own = _own(recipe, spec.name)
+    args = [pair for one in (spec, *spec.wrappers) for pair in one.args.items()]
+    given = {name: value for name, value in args if name not in WEIGHTS and value != own.get(name)}
+    normalised, auto = given.pop("normalize_gain", False), given.pop("weights", None) == "auto"
     if given:
         return None
-    own = _own(recipe, spec.name)
     weights = [(n, x) for n, x in spec.args.items() if n != "warmup" and n in own and x != own[n]]
     told = f" ({', '.join(f'{n} {x:g}' for n, x in weights)})" if weights else ""
-    return f"{spec.title}{told}{', gain normalised' if normalised else ''}"
+    return f"{spec.title}{AUTO if auto else told}{', gain normalised' if normalised else ''}"
 
 
 @cache
@@ -76,11 +105,13 @@ def of_records(folder: Path) -> Iterator[Column]:
     for file in sorted(folder.glob("*.json")):
         record = read_study(file)
         sure = {one["name"]: one["label"] for one in record.raw["teachers"]}
-        found: dict[tuple[str, int], Column] = {}
+        found: dict[tuple[str, int, bool], Column] = {}
         for arm in record.arms:
-            name = None if arm.value or arm.changes else key(MethodSpec.parse(arm.method), record.raw["recipe"])
-            place = arm.teacher, arm.epochs
-            where = record.raw["recipe"] + _metric(record.headline)
+            rated = bool(arm.changes) and all(change.startswith(RATE) for change in arm.changes)
+            left_out = bool(arm.changes or arm.value) and not rated
+            name = None if left_out else key(MethodSpec.parse(arm.method), record.raw["recipe"])
+            place = arm.teacher, arm.epochs, rated
+            where = f"{record.raw['recipe']}{_metric(record.headline)}{', rate chosen' if rated else ''}"
             column = found.setdefault(place, Column(where, sure[arm.teacher], arm.epochs))
             if name:
                 column.values[name] = dict(enumerate(arm.values.values))
@@ -103,7 +134,8 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
             if not summary.parent.name.startswith("seed-"):
                 continue
             run = read_config(summary.parent / CONFIG)
-            if name := key(run.method, study.name):
+            auto = "weights=auto" in summary.parent.parent.name  # the config has the numbers that it became
+            if name := f"{run.method.title}{AUTO}" if auto else key(run.method, study.name):
                 facts = json.loads(summary.read_text(encoding="utf-8"))
                 column.where = study.name + _metric(headline(facts.get("headline", "top1")))
                 column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
@@ -112,18 +144,40 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
             yield column
 
 
-def lines(records: Path, runs: Path) -> list[str]:
-    """The map as Markdown; nothing where fewer than two settings were measured."""
+def columns(records: Path, runs: Path) -> list[Column]:
+    """All settings, by the certainty of their teacher."""
     recorded = {file.stem for file in records.glob("*.json")} if records.is_dir() else set()
-    columns = _merged([*(of_records(records) if recorded else ()), *of_runs(runs, recorded)])
-    columns.sort(key=lambda column: (column.label, column.epochs))
-    if len(columns) < 2:
-        return []
+    found = _merged([*(of_records(records) if recorded else ()), *of_runs(runs, recorded)])
+    return sorted(found, key=lambda column: (column.label, column.epochs))
+
+
+def methods(columns: Sequence[Column]) -> list[str]:
+    """The methods beside kd in these settings: labels alone, the losses by how often they occur, then the streams."""
     names = dict.fromkeys(name for column in columns for name in column.values if name != REFERENCE)
-    heads = [f"{c.where}: p {number(c.label, 3)}, {c.epochs} epochs" for c in columns]
-    table = [f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    table += [f"| `{name}` | {' | '.join(_cell(column, name) for column in columns)} |" for name in names]
-    return [HEAD, *table, ""]
+    often = {name: sum(name in column.values for column in columns) for name in names}
+
+    def place(name: str) -> tuple[bool, bool, int, str]:
+        streams = any(f"+{wrapper}" in name for wrapper in STREAMS)
+        return name != ALONE, streams, 0 if streams else -often[name], name
+
+    return sorted(names, key=place)
+
+
+def lines(records: Path, runs: Path) -> list[str]:
+    """The map as Markdown, a table for every kind of data; nothing where fewer than two settings were measured."""
+    every = columns(records, runs)
+    if len(every) < 2:
+        return []
+    found = [HEAD]
+    for kind in KINDS:
+        here = [column for column in every if column.kind == kind]
+        heads = [f"{c.where}: p {number(c.label, 3)}, {c.epochs} epochs" for c in here]
+        if here:
+            found += [f"**{kind}**", "", f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+            found += [f"| `{n}` | {' | '.join(_cell(c.difference(n)) for c in here)} |" for n in methods(here)]
+            notes = [note for study, note in NOTES.items() if any(c.where.startswith(study) for c in here)]
+            found += ["", *(f"- {note}" for note in notes), ""]
+    return found
 
 
 def _merged(columns: list[Column]) -> list[Column]:
@@ -135,10 +189,7 @@ def _merged(columns: list[Column]) -> list[Column]:
     return list(found.values())
 
 
-def _cell(column: Column, name: str) -> str:
-    ours, theirs = column.values.get(name, {}), column.values[REFERENCE]
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
+def _cell(found: Difference | None) -> str:
+    if found is None:
         return "–"
-    found = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
     return f"**{gap(found)}**" if found.verdict in ("above", "below") else gap(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -13,12 +14,14 @@ from rich.console import Console
 
 from fractionate.config.method import MethodSpec
 from fractionate.report.study import read_study
+from fractionate.report.words import Difference
 from fractionate.studies.conduct import Conductor
 from fractionate.studies.jobs import Options
 from fractionate.studies.plan import Arm, Study, Teaching, against
 from fractionate.studies.sides import Setting
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
+import draw_when
 import results
 import which_method
 
@@ -107,6 +110,30 @@ def test_the_map_has_a_column_per_teacher_the_least_certain_first(out: Path) -> 
 
 def test_one_setting_alone_is_no_map(tmp_path: Path) -> None:
     assert which_method.lines(tmp_path / "none", results.ROWS.parent / "no") == []
+    assert draw_when.pictures(tmp_path / "none", results.ROWS.parent / "no") == {}
+
+
+@pytest.mark.parametrize("form", ["", "-narrow"])
+def test_the_drawn_map_has_a_tile_for_every_difference_and_colours_those_beyond_the_spread(form: str) -> None:
+    records, runs = studies.RECORDS, results.ROWS
+    cells = [c for line in which_method.lines(records, runs) if line.startswith("| `") for c in line.split(" | ")[1:]]
+    measured = [cell.strip(" |") for cell in cells if cell.strip(" |") != "–"]
+    drawing = draw_when.pictures(records, runs)[f"results-when{form}.svg"]
+    tiles = re.findall(r"rx='3' fill='(#\w+)'", drawing)
+    assert len(tiles) == len(measured)
+    assert tiles.count(draw_when.NEITHER) == sum(not cell.startswith("**") for cell in measured)
+
+
+@pytest.mark.parametrize(("mean", "blue"), [(2.0, True), (-2.0, False)])
+def test_a_tile_is_blue_above_and_orange_below(mean: float, blue: bool) -> None:
+    drawing = next(draw_when.tile(0, 0, 40, Difference((mean,), mean, mean), 12))
+    (fill,) = re.findall(r"fill='#(\w\w)\w\w(\w\w)'", drawing)
+    assert (int(fill[1], 16) > int(fill[0], 16)) == blue
+
+
+def test_weights_from_the_teacher_have_rows_of_their_own() -> None:
+    assert which_method.key(MethodSpec.parse("dkd(weights=auto)")) == "dkd (auto)"
+    assert which_method.key(MethodSpec.parse("dkd(temperature=1, warmup=1)"), "camvid-small") == "dkd"
 
 
 @pytest.mark.parametrize(

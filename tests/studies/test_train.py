@@ -60,9 +60,7 @@ def test_a_weak_teacher_is_warned_of(cifar: Path, tmp_path: Path, capsys: pytest
     assert "(expected 69.06)" in out
     assert "below the expected 69.06 %: students will learn less from it" in out
     assert "that is no more than guessing gives: train it longer (--teacher-epochs N), or at another rate" in out
-    lost = (
-        "this run ended no better than guessing (kd, seed 0): train longer (--epochs N), or at a lower rate"
-    )
+    lost = "this run ended no better than guessing (kd, seed 0): train longer (--epochs N), or at a lower rate"
     assert lost in out
 
 
