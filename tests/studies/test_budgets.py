@@ -19,7 +19,6 @@ from fractionate.studies.tuning.confirm import Finalist, _room, arms
 from fractionate.studies.tuning.rungs import reached
 from fractionate.studies.tuning.search import Search, first_size
 from fractionate.studies.tuning.space import (
-    AROUND,
     RATE,
     TEMPERATURE,
     WEIGHT,
@@ -27,10 +26,12 @@ from fractionate.studies.tuning.space import (
     Setting,
     distributions,
     drafts,
+    fitting,
     rounded,
     suggested,
     tuned_methods,
     usual_point,
+    wrapper_axis,
 )
 from fractionate.studies.tuning.store import Tried
 
@@ -132,7 +133,7 @@ def point(**values: Any) -> Any:
     return SimpleNamespace(suggest_categorical=categorical, suggest_float=number, asked=asked)
 
 
-ALL = {"wrapper": "none", "weight": 2.0, "target": 0.5, "temperature": 3.0, "direction": "forward", "rate": 2.0}
+ALL = {"weight": 2.0, "target": 0.5, "temperature": 3.0, "direction": "forward", "rate": 2.0}
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -147,7 +148,7 @@ ALL = {"wrapper": "none", "weight": 2.0, "target": 0.5, "temperature": 3.0, "dir
     ],
 )
 def test_a_proposal_multiplies_the_weights_of_the_recipe(method: str, more: dict[str, Any], spec: str) -> None:
-    trial = point(method=method, **{**ALL, **more})
+    trial = point(method=method, **{wrapper_axis(method): "none", **ALL, **more})
     found = suggested(trial, DRAFT, list(WEIGHTS))
     usual = DRAFT(MethodSpec(method), 0).method
     told = MethodSpec.parse(spec)
@@ -169,7 +170,7 @@ def test_methods_as_they_come_lie_inside_of_the_space() -> None:
     for method in (*WEIGHTS, "dkd+deepkd", "kd+dot", "dkd+ctkd", "crld", "rld+deepkd"):
         where = usual_point(DRAFT, method)
         name, _, wrapper = method.partition("+")
-        assert bool(where) == (name in WEIGHTS and (wrapper or "none") in AROUND)
+        assert bool(where) == (name in WEIGHTS and (wrapper or "none") in fitting(name))
         for axis, value in where.items():
             assert axes[axis]._contains(axes[axis].to_internal_repr(value)), (method, axis)
     assert usual_point(DRAFT, "dkd+deepkd") | {"temperature": 4.0} == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ...config.files import override
@@ -190,7 +191,7 @@ def suggested(trial: Trial, draft: Draft, methods: Sequence[str]) -> Setting:
         ValueError: parts that do not fit each other.
     """
     name = trial.suggest_categorical("method", list(methods))
-    wrapper = trial.suggest_categorical("wrapper", list(AROUND))
+    wrapper = trial.suggest_categorical(wrapper_axis(name), list(fitting(name)))
     weights, target = WEIGHTS[name]
     usual = usual_arguments(draft, name)
     args: dict[str, Value] = dict.fromkeys(weights, trial.suggest_float("weight", *WEIGHT, log=True))
@@ -207,11 +208,38 @@ def suggested(trial: Trial, draft: Draft, methods: Sequence[str]) -> Setting:
     return Setting(str(spec), rate)
 
 
+@cache
+def fitting(name: str) -> tuple[str, ...]:
+    """The wrappers that a method of the space can have: streams need a loss that can be taken apart.
+
+    Example:
+        >>> fitting("dkd"), fitting("wttm")
+        (('none', 'deepkd', 'dot', 'lskd', 'ea'), ('none', 'dot', 'lskd', 'ea'))
+    """
+
+    def fits(wrapper: str) -> bool:
+        try:
+            MethodSpec(name, {}, () if wrapper == NO_WRAPPER else (Wrapper(wrapper),)).build()
+        except ValueError:
+            return False
+        return True
+
+    return tuple(wrapper for wrapper in AROUND if fits(wrapper))
+
+
+def wrapper_axis(method: str) -> str:
+    """Name of the axis of a method's wrappers: methods that can have the same ones share what is learnt of them."""
+    found = fitting(method)
+    return "wrapper" if found == AROUND else f"wrapper ({', '.join(found)})"
+
+
 def distributions(methods: Sequence[str]) -> dict[str, BaseDistribution]:
     """The axes of the space by name, as :func:`suggested` draws from them."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    words = {"method": tuple(methods), "wrapper": AROUND, "direction": DIRECTIONS}
+    words = {"method": tuple(methods), "direction": DIRECTIONS} | {
+        wrapper_axis(name): fitting(name) for name in methods
+    }
     numbers = {"weight": WEIGHT, "target": WEIGHT, "temperature": TEMPERATURE, "rate": RATE}
     found: dict[str, BaseDistribution] = {key: CategoricalDistribution(values) for key, values in words.items()}
     return found | {key: FloatDistribution(low, high, log=True) for key, (low, high) in numbers.items()}
@@ -231,12 +259,12 @@ def usual_point(draft: Draft, method: str) -> dict[str, float | str]:
     """Where a method as it comes lies in the space; empty for one that does not."""
     spec = MethodSpec.parse(method)
     wrapper = "+".join(w.name for w in spec.wrappers) or NO_WRAPPER
-    if spec.name not in WEIGHTS or wrapper not in AROUND or any(w.args for w in spec.wrappers):
+    if spec.name not in WEIGHTS or wrapper not in fitting(spec.name) or any(w.args for w in spec.wrappers):
         return {}
     given, usual = _arguments(draft, spec), usual_arguments(draft, spec.name)
     weights, target = WEIGHTS[spec.name]
     axes = {**dict.fromkeys(weights, "weight"), **dict.fromkeys(target, "target"), "temperature": "temperature"}
-    point: dict[str, float | str] = {"method": spec.name, "wrapper": wrapper, "rate": 1.0}
+    point: dict[str, float | str] = {"method": spec.name, wrapper_axis(spec.name): wrapper, "rate": 1.0}
     for arg, value in given.items():
         before = usual.get(arg)
         if arg == "direction" and value in DIRECTIONS:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE, NAME = "tune.sqlite3", "tune"
 TRIES = 50  # proposals whose parts do not fit each other before the search gives up
+LEARNT = 5  # of them by the sampler, which learns nothing from a proposal that does not fit; the rest at random
 HEARTBEAT = 5.0  # seconds
 
 
@@ -170,12 +171,13 @@ class Store:
         Raises:
             ValueError: nothing that fits together was found.
         """
-        from optuna.samplers import TPESampler
+        from optuna.samplers import RandomSampler, TPESampler
         from optuna.trial import TrialState
 
         why = ""
         for attempt in range(TRIES):
-            self.study.sampler = TPESampler(seed=((seed * 10_007 + index) * TRIES + attempt) % 2**32)
+            sampler = TPESampler if attempt < LEARNT else RandomSampler
+            self.study.sampler = sampler(seed=((seed * 10_007 + index) * TRIES + attempt) % 2**32)
             trial = self.study.ask()
             try:
                 setting = suggested(trial, draft, methods)
@@ -186,7 +188,9 @@ class Store:
             for key, value in _attributes(index, bracket, setting, usual=False).items():
                 trial.set_user_attr(key, value)
             return
-        raise ValueError(f"no setting was found that fits together ({why}); name other methods by --methods")
+        raise ValueError(
+            f"no setting was found that fits together ({why}); begin anew with other --methods (--overwrite)"
+        )
 
     def report(self, student: Tried, epoch: int, score: float | None, fault: str | None) -> None:
         """Write down what a rung has given."""
