@@ -179,3 +179,14 @@ def test_streams_and_their_control_are_warned_of_where_they_press_harder_than_wh
 def test_what_kd_adds_to_its_non_targets_counts():
     plain, heavy = (fr.methods.effective_weights(fr.methods.deepkd(fr.methods.kd(nontarget=x))) for x in (0.0, 8.0))
     assert heavy.pressure(0.05)[0] == pytest.approx(9 * plain.pressure(0.05)[0])
+
+
+@pytest.mark.parametrize("around", [fr.methods.dot, fr.methods.deepkd])
+@pytest.mark.parametrize("inner", [fr.methods.kd(), fr.methods.kd(nontarget=0.5), fr.methods.dkd(), fr.methods.gdkd()])
+def test_streams_move_a_weight_by_their_gain_alone(inner, around):
+    for e in fr.methods.effective_weights(around(inner)).components:
+        assert e.effective / e.base == pytest.approx(e.ratio)
+
+
+def test_a_method_without_streams_has_no_other_weights_than_itself():
+    assert not fr.methods.effective_weights(fr.methods.kd(nontarget=0.5)).streamed

@@ -146,10 +146,10 @@ def effective_weights(
             component=c,
             stream=stream.name,
             role=method.parts[c].role,
-            weight=_largest(method, c),
+            weight=_largest(method, c, method.origin),
             momentum=momentum if one_buffer else momenta[stream.name],
             gain=gains[stream.name],
-            base_weight=plain.get(c, _largest(method, c)),
+            base_weight=plain.get(c, _largest(method, c, method.origin)),
             base_gain=base,
         )
         for stream in method.streams
@@ -174,8 +174,8 @@ def _of_stream(momenta: Momenta, stream: str, base: float, update: Update, dampe
     return momenta.gains.get(stream, 1.0) * _gain(coefficient, base, update, dampening)
 
 
-def _largest(method: Method, component: str) -> float:
-    part, call = method.parts[component], method.origin
+def _largest(method: Method, component: str, call: Call | None) -> float:
+    part = method.parts[component]
     weight = max(part.weight(p) for p in (Progress.end(), *(Progress(epoch=e) for e in SEEN)))
     # kd(nontarget=x) weighs its rows by 1 - a + x inside of the component.
     added = call.core.value("nontarget") if call is not None and part.role == "nontarget" else None
@@ -189,8 +189,8 @@ def _plain_weights(method: Method) -> Mapping[str, float]:
     while call is not None and getattr(call.function, "__name__", "") in STREAMED and "method" in call.given:
         inner = call.given["method"]
         call = inner.origin
-    found = {name: _largest(inner, name) for name in inner.parts}
-    return found if inner.twin is None else found | {name: _largest(inner.twin, name) for name in inner.twin.parts}
+    forms = [inner] if inner.twin is None else [inner, inner.twin]  # a twin is of the same call, and does not know it
+    return {name: _largest(form, name, inner.origin) for form in forms for name in form.parts}
 
 
 def said(found: Allocation) -> str:
