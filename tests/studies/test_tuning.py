@@ -21,6 +21,7 @@ from fractionate.config.method import MethodSpec
 from fractionate.config.run import Network, Run
 from fractionate.methods import Method
 from fractionate.recipes import RECIPES
+from fractionate.report.tuning import Try
 from fractionate.rows import Logits, Progress
 from fractionate.runs.folder import RunFolder
 from fractionate.runs.runner import run_in_folder
@@ -406,7 +407,8 @@ def test_a_missing_package_is_one_line_that_names_the_extra(capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["digits", "--budget", "soon"], "--budget is a time (20m, 2h) or a number of runs"),
+        (["digits", "--budget", "soon"], "--budget is a time (20m, 2h) or a whole number of runs"),
+        (["digits", "--budget", "2.5"], "--budget is a time (20m, 2h) or a whole number of runs (40), got '2.5'"),
         (["digits", "--budget", "0"], "above 0"),
         (["digits", "seed=3"], "tune decides seed itself"),
         (["--budget", "3"], "name one recipe"),
@@ -420,6 +422,40 @@ def test_what_cannot_be_is_said_in_one_line(
     said = capsys.readouterr().err.strip()
     assert named in said
     assert "\n" not in said
+
+
+def test_a_search_in_which_nothing_was_compared_yet_makes_room_for_other_settings(tmp_path: Path) -> None:
+    draft = drafts(replace(TOY, validation=True), Network("convnet_4_8"))
+    (first := tmp_path / "search" / "student-0000").mkdir(parents=True)
+    Store(tmp_path, {"methods": ["kd"]}).add_usual([Setting("kd")], draft, ["kd"])
+    again = Store(tmp_path, {"methods": ["dkd"]})
+    assert again.tried() == []
+    assert not first.exists()
+    again.add_usual([Setting("kd")], draft, ["dkd"])
+    again.open_bracket(1)
+    with pytest.raises(ValueError, match=r"holds a search with other settings \(methods\)"):
+        Store(tmp_path, {"methods": ["kd"]})
+    assert len(Store(tmp_path, {"methods": ["dkd"]}).tried()) == 1
+
+
+@pytest.mark.parametrize("command", ["tune", "compare"])
+def test_the_page_of_a_study_is_not_replaced(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.json").write_text("{}")
+    assert main([command, "digits", "--out", str(tmp_path)]) == 2
+    assert "holds a study (study.json), whose page this would replace" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_the_page_of_a_search_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tune.sqlite3").touch()
+    for words in (["study", "delta"], ["compare", "digits"]):
+        assert main([*words, "--out", str(tmp_path)]) == 2
+        assert "holds a search (tune.sqlite3)" in capsys.readouterr().err
+
+
+def test_the_mean_of_all_seeds_ranks_finalists() -> None:
+    assert Try("kd", True, 64.0, 3, 1.0, True, more=(65.0,)).mean == 64.5
+    assert Try("kd", True, 64.0, 3, 1.0, True).mean is None
 
 
 def test_a_budget_that_is_too_small_says_what_is_enough(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ class Try:
     fault: str | None = None
     uncontrolled: bool = False
 
+    @property
+    def mean(self) -> float | None:
+        """Of all its seeds, by which finalists are ranked; ``None`` without further ones."""
+        return None if self.score is None or not self.more else sum((self.score, *self.more)) / (1 + len(self.more))
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -16,7 +16,7 @@ from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
 from .units import said, together
-from .usual import controls, drafted, every_method, methods_of, say_guesses, say_settled, say_weights
+from .usual import controls, drafted, every_method, methods_of, refuse_taken, say_guesses, say_settled, say_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,7 @@ def compare(
     """
     from ..report import print_table, write_page
 
+    refuse_taken(out)
     started = time.perf_counter()
     chosen = Choice(choice) if isinstance(choice, str) else choice
     chosen = chosen if epochs is None else replace(chosen, epochs=epochs)

@@ -25,6 +25,7 @@ from .plan import Arm, Study
 from .sides import TUNING, Setting, Side
 from .teachers import Foretold
 from .units import Unit, said, together
+from .usual import refuse_taken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,6 +97,7 @@ class Conductor:
             if name.split(".")[0] in OWN or name in OWN:
                 instead = OWN.get(name, OWN.get(name.split(".")[0], ""))
                 raise ValueError(f"{name} is what a study decides itself{instead and f': {instead}'}")
+        refuse_taken(self.out, RECORD)
 
     def _waves(self) -> list[list[Arm]]:
         """Arms that are trained together, seed by seed: those that begin with others' weights, or are last, wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 STREAMS = ("deepkd", "dot")
 SHOWN = 3  # runs in a sentence
+OWNERS = {"study.json": "study", "tune.sqlite3": "search"}  # what a folder holds that has one of these files
 SOME = 0.1  # points that boxes in the wrong places stay below: hardly one meets an object
 LUCK = 2.0  # points above guessing that a network without knowledge may have
 
@@ -46,6 +48,21 @@ def methods_of(choice: Choice, texts: Sequence[str], console: Console) -> list[M
         if remark:
             _print(console, remark)
     return found
+
+
+def refuse_taken(out: Path, own: str = "") -> None:
+    """Refuse a folder that holds something else than a command is about to write there, whose page it would replace.
+
+    Args:
+        out: the folder.
+        own: the file of ``OWNERS`` that may be there.
+
+    Raises:
+        ValueError: it does.
+    """
+    for file, what in OWNERS.items():
+        if file != own and (out / file).is_file():
+            raise ValueError(f"{out} holds a {what} ({file}), whose page this would replace: choose another --out")
 
 
 def drafted(choice: Choice, spec: MethodSpec) -> Run:

@@ -37,9 +37,10 @@ class Budget:
             ValueError: neither.
         """
         try:
-            budget = cls(float(text), "runs") if text.strip().isdecimal() else cls(duration(text), "seconds")
+            timed = any(c.isalpha() for c in text)  # a time has a unit
+            budget = cls(duration(text), "seconds") if timed else cls(float(int(text)), "runs")
         except ValueError:
-            raise ValueError(f"--budget is a time (20m, 2h) or a number of runs (40), got {text!r}") from None
+            raise ValueError(f"--budget is a time (20m, 2h) or a whole number of runs (40), got {text!r}") from None
         if not budget.amount > 0:
             raise ValueError(f"--budget must be above 0, got {text!r}")
         return budget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,14 @@ class Store:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / FILE).absolute()}")
-        sampler = optuna.samplers.RandomSampler(seed=0)  # replaced for every proposal
-        self.study: Study = optuna.create_study(
-            storage=storage, study_name=NAME, direction="maximize", load_if_exists=True, sampler=sampler
-        )
-        self._check(about, folder)
+        self.study = _opened(storage)
+        plain = json.loads(json.dumps(dict(about), default=str))
+        if not self.brackets and self._said("about", plain) != plain:  # nothing was compared yet: begin anew
+            optuna.delete_study(study_name=NAME, storage=storage)
+            for student in folder.glob("*/student-*"):
+                shutil.rmtree(student)
+            self.study = _opened(storage)
+        self._check(plain, folder)
         for trial in self.study.get_trials(deepcopy=False):  # of a process that was killed while it wrote them down
             if not trial.state.is_finished() and not _complete(trial):
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -78,8 +82,7 @@ class Store:
     def _said(self, key: str, default: Any) -> Any:
         return self.study.user_attrs.get(key, default)
 
-    def _check(self, about: Mapping[str, Any], folder: Path) -> None:
-        plain = json.loads(json.dumps(dict(about), default=str))
+    def _check(self, plain: dict[str, Any], folder: Path) -> None:
         before = self._said("about", None)
         if before is None:
             self.study.set_user_attr("about", plain)
@@ -87,8 +90,8 @@ class Store:
         other = [key for key in plain | before if plain.get(key) != before.get(key)]
         if other:
             raise ValueError(
-                f"{folder} holds a search with another {', '.join(other)}: choose another folder (--out), or begin "
-                "anew (--overwrite)"
+                f"{folder} holds a search with other settings ({', '.join(other)}): choose another folder (--out), or "
+                "begin anew (--overwrite)"
             )
 
     @property
@@ -220,6 +223,15 @@ class Store:
     def _number(self, student: Tried) -> int:
         trials = self.study.get_trials(deepcopy=False)
         return next(t.number for t in trials if t.user_attrs.get("index") == student.index and _complete(t))
+
+
+def _opened(storage: Any) -> Study:
+    import optuna
+
+    sampler = optuna.samplers.RandomSampler(seed=0)  # replaced for every proposal
+    return optuna.create_study(
+        storage=storage, study_name=NAME, direction="maximize", load_if_exists=True, sampler=sampler
+    )
 
 
 def _inside(point: Mapping[str, Any], axes: Mapping[str, BaseDistribution]) -> bool:

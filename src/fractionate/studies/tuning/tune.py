@@ -21,6 +21,7 @@ from ...runs.stop import Stopped
 from ..chosen import Choice, chosen_jobs
 from ..jobs import Options
 from ..shipped import EXPORTED, hand_over
+from ..usual import refuse_taken
 from .budget import Budget, divided
 from .confirm import Confirmed, Finalist, arms, confirm, finals
 from .rungs import reached
@@ -75,6 +76,7 @@ def tune(wish: Wish, out: Path, console: Console, options: Options, workers: int
         Stopped: a signal; the same command goes on.
     """
     _check(wish.choice)
+    refuse_taken(out, FILE)
     usual = published(wish.choice, console, wish.methods)
     _check_budget(wish, usual)
     if options.overwrite:
