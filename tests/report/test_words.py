@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
 from fractionate.report import read_runs, table
+from fractionate.report.study import Answer
 from fractionate.report.words import finding, paired_difference
 from tests.report.synthetic import write_run
 
@@ -84,3 +87,9 @@ def test_a_teacher_behind_a_student_without_one_is_spoken_of(tmp_path):
     assert not [
         s for s in sentences(tmp_path / "kd", teacher_top1=79.0, kd=[81.0, 81.1], dkd=[82.0, 82.1]) if "teacher" in s
     ]
+
+
+def test_what_was_not_measured_is_not_told_as_a_difference() -> None:
+    gaps = paired_difference([math.nan], [math.nan])
+    said = Answer("the ratio of target", "that of task", gaps, "").sentence
+    assert said == "the ratio of target and that of task cannot be judged: not measured, maybe in too short a run"

@@ -77,6 +77,8 @@ class Answer:
     @property
     def sentence(self) -> str:
         """The difference in words, with its interval."""
+        if not all(map(math.isfinite, self.difference.values)):
+            return f"{self.left} and {self.right} cannot be judged: not measured, maybe in too short a run"
         words = APART[self.difference.verdict]
         n = len(self.difference.values)
         seeds = "one seed" if n == 1 else f"{n} seeds that differ by the same"
