@@ -23,7 +23,9 @@ ARGS = st.dictionaries(
     ),
     max_size=3,
 )
-WRAPPERS = st.lists(st.tuples(st.sampled_from(sorted(catalog.WRAPPERS)), ARGS), max_size=2)
+WRAPPERS = st.lists(
+    st.tuples(st.sampled_from(sorted(catalog.WRAPPERS)), ARGS), max_size=2, unique_by=lambda pair: pair[0]
+)
 NAMES = st.sampled_from(sorted(catalog.METHODS))
 Named = tuple[str, dict[str, Any]]
 

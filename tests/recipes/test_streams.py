@@ -85,13 +85,13 @@ def test_what_is_named_stays_as_it_is(text):
     assert remark is None
 
 
-def test_a_number_among_the_changes_and_one_of_the_recipe_stay():
+def test_a_number_among_the_changes_and_one_of_the_recipe_stay_and_are_told():
     run, remark = made("deepkd", changes=["method.args.beta=7"])
     assert run.method.args["beta"] == 7
-    assert remark is None
+    assert remark == f"deepkd is {run.method} here, with the beta that this recipe or a setting gives"
     run, remark = made("deepkd", "digits", "convnet_16_32_64")
     assert run.method.args["beta"] == 1.0
-    assert remark is None
+    assert remark == f"deepkd is {run.method} here, with the beta that this recipe or a setting gives"
 
 
 def test_under_adamw_there_is_no_gain_to_divide_by():

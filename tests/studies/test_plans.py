@@ -395,6 +395,9 @@ def test_first_seeds_come_first_and_the_seed_is_counted_from_the_one_that_is_giv
         ("kd, seed 5", "out/kd/seed-5", 5),
         ("dkd, seed 5", "out/dkd/seed-5", 5),
     ]
+    alike = [MethodSpec.parse("dkd"), MethodSpec.parse("kd+deepkd"), MethodSpec.parse("kd+deepkd(normalize_gain=true)")]
+    named = [j.title for j in student_jobs(alike, lambda spec, seed: tiny(spec, seed=seed), [0], Path("out"))]
+    assert named == ["dkd, seed 0", "kd+deepkd, seed 0", "kd+deepkd(normalize_gain=True), seed 0"]
     assert _first_seed(["epochs=3", " seed = 7"]) == (7, ["epochs=3"])
     assert _first_seed(["seed=x"]) == (0, ["seed=x"])
 

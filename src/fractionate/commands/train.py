@@ -125,7 +125,7 @@ class Train:
             teacher=self.teacher,
             checkpoint=self.teacher_checkpoint,
             student=self.student,
-            method=self.over or self.method or "kd",
+            method=next((text for text in (self.over, self.method) if text is not None), "kd"),
             epochs=self.epochs,
         )
         return replace(self, what=what, **lengths(what, length, self.teacher_epochs))
@@ -216,7 +216,7 @@ class Train:
     def _choice(self, recipe: str, changes: list[str]) -> Choice:
         from ..studies.chosen import Choice
 
-        method = self.method or "kd"
+        method = "kd" if self.method is None else self.method
         return Choice(
             recipe,
             method if self.over is None else f"{self.over}+{method}",

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -112,6 +113,8 @@ class MethodSpec:
         given = self.args.get("weights")
         if given is not None and (given == "auto") != (self.name in AUTO):
             raise ValueError(f"{self.name}: weights=auto, and no other value, is for {', '.join(AUTO)}; got {given!r}")
+        if twice := [a.name for a, b in pairwise(self.wrappers) if a.name == b.name]:
+            raise ValueError(f"{twice[0]} stands around itself in {self}: write it once")
 
     def build(self) -> Method:
         """The method itself.

@@ -46,7 +46,8 @@ def usual(text: str, draft: Callable[[MethodSpec], Run]) -> tuple[MethodSpec, st
         return spec, None
     run = draft(spec)
     if run.method != _without_warmup(spec, run) or spec.name != "dkd":
-        return spec, None  # the recipe or a change has settled it
+        own = spec.name == run.method.name == "dkd" and "beta" in run.method.args  # by the recipe, or by a change
+        return spec, f"deepkd is {run.method} here, with the beta that this recipe or a setting gives" if own else None
     row = released(run.data.name, _known(run.teacher), _known(run.student))
     if row and row.beta is not None and run.optimizer.name == "sgd" and not set(SHIFTS) & set(spec.wrappers[0].args):
         found = _as_released(spec, row)

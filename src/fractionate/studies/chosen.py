@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -258,8 +259,13 @@ def student_jobs(
         seeds: of the runs.
         out: folder of all of them.
     """
+    often = Counter(spec.title for spec in specs)  # students of one title are told apart by their arguments
     return [
-        Job(f"{spec.title}, seed {seed}", student(spec, seed=seed), out / folder_name(spec) / f"seed-{seed}")
+        Job(
+            f"{spec.title if often[spec.title] == 1 else spec}, seed {seed}",
+            student(spec, seed=seed),
+            out / folder_name(spec) / f"seed-{seed}",
+        )
         for seed in seeds
         for spec in specs
     ]

@@ -16,7 +16,17 @@ from .display import display
 from .jobs import Options, run_jobs
 from .shipped import show
 from .units import said, together
-from .usual import controls, drafted, every_method, methods_of, refuse_taken, say_guesses, say_settled, say_weights
+from .usual import (
+    controls,
+    drafted,
+    every_method,
+    methods_of,
+    refuse_taken,
+    refuse_twice,
+    say_guesses,
+    say_settled,
+    say_weights,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +79,7 @@ def compare(
         for name, why in left_out.items():
             console.print(f"left out: {name} ({why})", markup=False, highlight=False)
     specs = methods_of(chosen, methods or found.methods, console)
-    if twice := [str(spec) for spec in specs if specs.count(spec) > 1]:
-        raise ValueError(f"{twice[0]} is named twice; name every method once")
+    refuse_twice(methods or found.methods, specs)
     if missing := controls(specs, lambda spec: drafted(chosen, spec)):
         if with_controls:
             specs += missing

@@ -65,6 +65,18 @@ def refuse_taken(out: Path, own: str = "") -> None:
             raise ValueError(f"{out} holds a {what} ({file}), whose page this would replace: choose another --out")
 
 
+def refuse_twice(texts: Sequence[str], specs: Sequence[MethodSpec]) -> None:
+    """Refuse a method that is there twice, maybe by two names.
+
+    Raises:
+        ValueError: one is.
+    """
+    if twice := [spec for spec in specs if specs.count(spec) > 1]:
+        names = dict.fromkeys(text for text, spec in zip(texts, specs, strict=True) if spec == twice[0])
+        told = "is named twice" if len(names) == 1 else f"is what {' and '.join(names)} mean here"
+        raise ValueError(f"{twice[0]} {told}; name every method once")
+
+
 def drafted(choice: Choice, spec: MethodSpec) -> Run:
     """The run of a method in a recipe, before its teacher has weights."""
     recipe = placed(choice.recipe, choice.root, validation=choice.validation)
