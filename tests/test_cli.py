@@ -119,6 +119,17 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("fractionate.probe.measure.print_methods", interrupt)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "fractionate: interrupted\n"
+    monkeypatch.setattr("fractionate.commands.study.Study.__call__", interrupt)
+    assert main(["study", "delta"]) == 130
+    assert capsys.readouterr().err == "fractionate: interrupted; the same command goes on\n"
+
+
+def test_methods_are_listed_by_a_part_of_their_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "wsld"]) == 0
+    assert "wsld" in (out := capsys.readouterr().out)
+    assert "gdkd" not in out
+    assert main(["methods", "nothere"]) == 2
+    assert "unknown method or wrapper 'nothere'" in capsys.readouterr().err
 
 
 def test_training_leaves_a_folder_per_seed_and_says_where(runs: Path) -> None:

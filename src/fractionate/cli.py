@@ -31,6 +31,7 @@ ABOUT = "Knowledge distillation on PyTorch. To see it at work: fractionate demo.
 BAD_INPUT = 2
 PEER_LOST = 69  # EX_UNAVAILABLE of sysexits.h
 NO_READER = 141  # as shells report a process that SIGPIPE has ended
+RESUMING = ("compare", "study", "tune")
 LASTING = ("demo", "compare", "train", "study", "tune", "export")  # what they leave is worth more than what they print
 
 
@@ -83,7 +84,7 @@ def _answer(words: list[str]) -> int:
         command = _parse(words)
         return 0 if command is None else _run(command, ("fractionate", *words))
     except KeyboardInterrupt:
-        say("interrupted")
+        say(f"interrupted{'; the same command goes on' if words[0] in RESUMING else ''}")
         return 130
     except (ValueError, ArithmeticError, ImportError, OSError) as error:
         say(error)

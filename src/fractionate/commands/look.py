@@ -77,8 +77,10 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Methods:
-    """List every method with its formula, defaults, cost and source."""
+    """List every method with its formula, defaults, cost and source; or those whose name has one of the given words."""
 
+    words: Parts = ()
+    """Parts of a name: deepkd, kd ..."""
     map: bool = False
     """Show every method as a point on the axes instead: partition, direction, weights, relation, stream."""
 
@@ -86,7 +88,7 @@ class Methods:
         """Run it."""
         from ..probe.measure import print_map, print_methods
 
-        (print_map if self.map else print_methods)(console)
+        (print_map if self.map else print_methods)(console, self.words)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,3 +214,19 @@ def _needs(method: Method) -> tuple[str, ...]:
         (not method.row_wise, "the whole batch"),
     )
     return tuple(text for holds, text in checks if holds)
+
+
+def matching(words: Sequence[str]) -> list[str]:
+    """The methods and wrappers whose name has one of the words; all without words.
+
+    Raises:
+        ValueError: a word that no name has.
+
+    Example:
+        >>> matching(["deepkd", "wsld"])
+        ['wsld', 'deepkd']
+    """
+    every = [*METHODS, *WRAPPERS]
+    if unlike := [word for word in words if not any(word in name for name in every)]:
+        raise ValueError(unknown("method or wrapper", unlike[0], every))
+    return [name for name in every if not words or any(word in name for word in words)]

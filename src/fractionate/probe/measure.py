@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from ..data import Photos, SmallImages
 from ..data.boxes import BoxImages
 from ..data.dense import DenseImages
 from ..methods import effective_weights
-from ..methods.catalog import METHODS, WRAPPERS, describe
+from ..methods.catalog import METHODS, WRAPPERS, describe, matching
 from ..methods.effective import said
 from ..runs.folder import RunFolder
 from ..runs.origin import images_problem, problems
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 REMEDY = "measure it on images of the same classes in the same order"
 
 
-def print_methods(console: Console) -> None:
-    """Every method and wrapper: what it is, its defaults, its cost, what it needs, where it comes from."""
+def print_methods(console: Console, words: Sequence[str] = ()) -> None:
+    """Methods and wrappers, by words of their names: what each is, its defaults, cost, needs, where it comes from."""
     from rich.table import Table
     from rich.text import Text
 
@@ -52,7 +52,7 @@ def print_methods(console: Console) -> None:
     table.add_column("what it does, defaults, source", ratio=1)
     table.add_column("components")
     table.add_column("backward passes", justify="right", max_width=8)
-    for name in [*METHODS, *WRAPPERS]:
+    for name in matching(words):
         d = describe(name)
         options = ", ".join(f"{k}={v!r}" for k, v in d.defaults.items())
         text = Text(d.title)
@@ -75,8 +75,8 @@ def _gains(name: str) -> str:
     return f"over dkd at momentum 0.9, {said(effective_weights(method))}"
 
 
-def print_map(console: Console) -> None:
-    """Every method and wrapper as a point on the axes of the map."""
+def print_map(console: Console, words: Sequence[str] = ()) -> None:
+    """Every method and wrapper, or those with one of the words in their name, as a point on the axes of the map."""
     from rich.table import Table
     from rich.text import Text
 
@@ -86,7 +86,7 @@ def print_map(console: Console) -> None:
     table.add_column("name", no_wrap=True)
     table.add_column("axes", ratio=1)
     width = max(map(len, AXES.values()))
-    for name in [*METHODS, *WRAPPERS]:
+    for name in matching(words):
         said = {AXES[axis]: value for axis, value in vars(point_of(name)).items() if value}
         table.add_row(name, Text("\n".join(f"{axis:<{width}}  {value}" for axis, value in said.items())))
     console.print(table)

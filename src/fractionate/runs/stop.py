@@ -132,8 +132,14 @@ def deadline(budget: str | float | None) -> float | None:
 
     Args:
         budget: as :func:`duration` reads it; ``None`` = no limit.
+
+    Raises:
+        ValueError: not of that form.
     """
-    return None if budget is None else time.monotonic() + duration(budget)
+    try:
+        return None if budget is None else time.monotonic() + duration(budget)
+    except ValueError as error:
+        raise ValueError(f"budget: {error}") from None
 
 
 def duration(text: str | float) -> float:
