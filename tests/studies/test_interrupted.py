@@ -42,7 +42,10 @@ def test_an_interrupted_study_goes_on_when_it_is_repeated(
     assert "the same command goes on" in told
     assert not list((tmp_path / "cut").rglob("*.tmp"))
     assert main([*TOY, "--out", str(tmp_path / "cut")]) == 0
+    capsys.readouterr()
     assert main([*TOY, "--out", str(tmp_path / "whole")]) == 0
+    twins = "teacher and teacher weak are one network here (1 epoch each): give more --teacher-epochs"
+    assert twins in " ".join(capsys.readouterr().out.split())
     assert _numbers(tmp_path / "cut") == _numbers(tmp_path / "whole") != {}
 
 

@@ -140,6 +140,7 @@ class Conductor:
 
     def _teach(self, tuned: Side, tested: Side) -> None:
         """Train the teachers of both parts at the same time, if there are processes for that; nothing else can wait."""
+        self._warn_of_twins(tested.teachers(self.study.arms))
         every = self._teachers_of(tuned, tested)
         left, at_once = self._left(every), min(self.workers, len(every))
         if at_once < 2 or not left:
@@ -150,6 +151,13 @@ class Conductor:
         jobs = [replace(j, run=replace(j.run, threads=min(j.run.threads or threads, threads))) for j in left]
         with display(self.console, jobs, "teachers", ends=False) as listen:
             run_jobs(jobs, self.options, Foretold(listen, self.console, f"each of {len(jobs)} teachers"), self.workers)
+
+    def _warn_of_twins(self, taught: Sequence[Job]) -> None:
+        """Say which teachers are one network, as in studies so short that their lengths round to the same."""
+        for n, job in enumerate(taught):
+            if twin := next((one for one in taught[:n] if one.run == job.run), None):
+                epochs = f"{job.run.epochs} epoch{'s' if job.run.epochs > 1 else ''} each"
+                self._say(f"{twin.title} and {job.title} are one network here ({epochs}): give more --teacher-epochs")
 
     def _choices(self, side: Side) -> dict[str, Choice]:
         """What validation chooses for every arm; arms without values have none to choose."""

@@ -57,7 +57,8 @@ def gsnr() -> Study:
         "gsnr",
         "In which order do the streams' signal-to-noise ratios lie, and is it a matter of moving weights?",
         "|mean g|² / tr Var(g), the mean over the windows that a run fills, the last one of every epoch. Moving: while "
-        "a student trains, over its whole run. Frozen: of the weights that this run ended with, at a rate of 1e-12. "
+        "a student trains, over its whole run. Frozen: of the weights that this run ended with, at a rate of 1e-12, "
+        "where batch norms go on counting, which moves its accuracy. "
         "Early, middle and late students have trained for a thirtieth, a third and the whole of the recipe's epochs: "
         "on digits 1 window of 10 steps early, 5 of 20 in the middle, 15 late, and 2 where frozen. Noise alone has a "
         "ratio of about 1 over the window's steps, so the order within an arm is compared, and no arm with another.",
