@@ -19,7 +19,7 @@ ABOVE, BELOW, NEITHER = (26, 95, 180), (201, 84, 20), "#eceff2"  # blue and oran
 FULL = 6.0  # points at which a tile has its whole colour
 SHORT = (("+reweighted", ", as weights"), (", gain normalised", ", normalised"))
 HEIGHT = 24  # of a row
-NUMBER = 2.9  # width of a difference, in sizes of its type
+NUMBER = 2.7  # width of a difference, in sizes of its type
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Form:
 
 
 WIDEST, GAP, EDGE = 44.0, 20, 12
-WIDE = Form(1060, 176, 12, False)
+WIDE = Form(940, 170, 12, False)
 NARROW = Form(420, 158, 11, True)
 
 
