@@ -246,9 +246,9 @@ def test_a_larger_budget_goes_on_and_other_settings_are_refused(
     before = len(facts(out)["tries"])
     with monkeypatch.context() as patch:  # Optuna cannot go on along another axis
         patch.setattr(tune_module, "AROUND", (*AROUND, "reweighted"))
-        with pytest.raises(ValueError, match="another wrappers"):
+        with pytest.raises(ValueError, match=r"other settings \(wrappers\)"):
             tuned(WISH, out)
-    with pytest.raises(ValueError, match=r"another epochs.*--out"):
+    with pytest.raises(ValueError, match=r"other settings \(epochs\).*--out"):
         tuned(replace(WISH, choice=replace(TOY, epochs=2)), out)
     tuned(replace(WISH, budget=Budget(18, "runs")), out)
     assert len(facts(out)["tries"]) > before
