@@ -235,7 +235,7 @@ def _verdicts(runs: list[RunRecord]) -> Iterator[str]:
 
 
 def _kd(runs: list[RunRecord]) -> str | None:
-    return "kd" if _has(runs, "kd") else None
+    return next((label for label in ("kd", "kd (defaults)") if _has(runs, label)), None)
 
 
 def _has(runs: list[RunRecord], label: str) -> bool:

@@ -10,6 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from fractionate.report import print_table, read_runs, table
+from fractionate.report.groups import _difference
 from fractionate.report.table import teachers
 from fractionate.report.words import Estimate, paired_difference
 from tests.report.synthetic import epoch_rows, write_run, write_study
@@ -234,3 +235,12 @@ def test_of_several_students_of_labels_alone_the_one_under_the_others_settings_i
     assert [row.label for row in found.rows if row.is_baseline] == [found.rows[0].label]
     assert "mixup: 0.0" in found.rows[0].label
     assert {row.group.summaries[0].method for row in found.rows if row.difference is None} == {"ce"}
+
+
+def test_a_variant_that_was_given_nothing_more_is_the_default_and_the_other_is_told_by_its_arguments():
+    plain = frozenset({("method.args.warmup", "1")})
+    more = plain | {("method.args.beta", "3.6"), ("method.args.weights", "auto")}
+    assert [_difference(each, [plain, more]) for each in (plain, more)] == [
+        " (defaults)",
+        " (beta: 3.6, weights: auto)",
+    ]

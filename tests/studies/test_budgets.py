@@ -51,7 +51,9 @@ def test_a_budget_is_a_time_or_a_number_of_runs(text: str, amount: float, unit: 
     assert (found.amount, found.unit, str(found)) == (amount, unit, shown)
 
 
-@pytest.mark.parametrize(("text", "why"), [("x", "a time"), ("-3", "above 0"), ("1.5", "whole number"), ("0", "above 0"), ("0m", "above 0")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("x", "a time"), ("-3", "above 0"), ("1.5", "whole number"), ("0", "above 0"), ("0m", "above 0")]
+)
 def test_a_budget_that_is_none_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Budget.parse(text)

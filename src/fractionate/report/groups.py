@@ -150,11 +150,10 @@ def _difference(settings: Variant, variants: Sequence[Variant]) -> str:
     if len(variants) == 1:
         return ""
     own = sorted(settings - frozenset.intersection(*variants))
-    if all(value == "{}" for _, value in own) and own:  # nothing was given where the others were given something
+    if all(value == "{}" for _, value in own):  # nothing was given where the others were given something
         return " (defaults)"
     words = [f"{path.rsplit('.', 1)[-1]}: {value}" for path, value in own]
-    shown = ", ".join(words[:3]) + (", ..." if len(words) > 3 else "")
-    return f" ({shown or f'config {variants.index(settings) + 1}'})"
+    return f" ({', '.join(words[:3])}{', ...' if len(words) > 3 else ''})"
 
 
 def _refuse_twins(label: str, members: Sequence[RunRecord]) -> None:
