@@ -18,6 +18,11 @@ from torch import Tensor
 
 from .optim.reduce import heard
 
+if dist.is_available():
+    # Its functions keep the group that they find when they are imported, which the first optimizer does: after
+    # init_process_group no destroy_process_group would end that group, and its threads abort a process that exits.
+    import torch.distributed.nn.functional
+
 POLL = 0.02  # seconds
 Store = Any  # torch.distributed.Store, which torch's annotations do not export
 

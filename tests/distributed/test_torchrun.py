@@ -133,3 +133,21 @@ def children(pid: int) -> list[int]:
 
 def environment_of(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
+def test_a_group_that_was_destroyed_leaves_no_thread_behind_that_could_abort_the_process(tmp_path: Path) -> None:
+    program = f"""
+import os, torch, torch.distributed as dist
+import fractionate.world
+from fractionate import AllReduce, StreamSGD, stream_grads
+dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
+during = len(os.listdir("/proc/self/task"))
+net = torch.nn.Linear(2, 1)
+optimizer = StreamSGD(net.parameters(), lr=0.1)  # with the first one comes all of torch's compiler
+stream_grads({{"loss": net(torch.ones(3, 2)).sum()}}, net, reduce=AllReduce())
+dist.destroy_process_group()
+print(during - len(os.listdir("/proc/self/task")))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) > 0

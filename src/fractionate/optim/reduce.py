@@ -15,11 +15,6 @@ from torch.optim import Optimizer
 from .grads import Grads
 from .sharded import is_sharded
 
-if dist.is_available():
-    # Its functions keep the group that they find when they are imported, which the first optimizer does: after
-    # init_process_group no destroy_process_group would end that group, and its threads abort a process that exits.
-    import torch.distributed.nn.functional
-
 T = TypeVar("T")
 Kind = tuple[torch.dtype, torch.device]
 
