@@ -16,6 +16,8 @@ from fractionate.config.data import Data
 from fractionate.data import folder, survey
 from fractionate.data.images import read_image
 from fractionate.train.photos import loaded
+
+pytest.importorskip("torchvision")  # as what is imported next does
 from tests.data.test_photos import equal, photo
 
 COUNT, SHARDS = 20, 3

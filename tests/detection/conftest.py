@@ -3,6 +3,5 @@
 from importlib.util import find_spec
 
 THERE = all(find_spec(name) for name in ("torchvision", "faster_coco_eval"))
-collect_ignore = (
-    [] if THERE else ["test_task.py", "test_precision.py", "test_runs.py", "test_one_stage.py", "test_categories.py"]
-)
+NEEDING = ("nets", "test_task", "test_precision", "test_runs", "test_one_stage", "test_categories")
+collect_ignore = [] if THERE else [f"{name}.py" for name in NEEDING]
