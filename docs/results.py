@@ -29,24 +29,26 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 FIRST = ("which-method", "cifar100-small")  # whose rows people see first; the README has those of the first that ran
+AUTO = "'kd(weights=auto)' 'dkd(weights=auto)' 'gdkd(weights=auto)'"
 # Kept rows of a recipe with other methods or settings: what they show, and the commands that train them.
 VARIANTS = {
     "cifar100-small": (
         "CIFAR-100 at a small scale, whose teacher knows three fifths of the images",
         "fractionate compare cifar100-small --seeds 3 --controls --methods ce kd dkd gdkd kd+dot dkd+deepkd "
-        "'dkd+deepkd(rule=published-code)' dgkd topkd 'kd(kd_weight=1)+lskd' ldrld kd+ea tpkd wsld",
+        f"'dkd+deepkd(rule=published-code)' dgkd topkd 'kd(kd_weight=1)+lskd' ldrld kd+ea tpkd wsld {AUTO}",
     ),
     "cifar100-16px-10k": (
         "CIFAR-100 at 16 pixels, twice the images and a teacher that knows two thirds of them",
         "fractionate compare cifar100-16px data.labels_per_class=100 --epochs 20 --methods ce kd kd+deepkd dkd gdkd "
-        "--controls --seeds 3 --out runs/cifar100-16px-10k",
+        f"{AUTO} --controls --seeds 3 --out runs/cifar100-16px-10k",
     ),
     "cifar100-16px-10k-plain": (
         "CIFAR-100 at 16 pixels, twice the images and a teacher that was shown them as they are and knows them",
         "fractionate train cifar100-16px data.labels_per_class=100 data.shift=0 data.flip=false --student vgg8 "
         "--method ce --epochs 12 --out runs/plain",
         "fractionate compare cifar100-16px data.labels_per_class=100 --epochs 20 --methods ce kd kd+deepkd dkd gdkd "
-        "--controls --seeds 3 --teacher-checkpoint runs/plain/vgg8__vgg8/ce/seed-0/student.safetensors "
+        f"{AUTO} 'kd(nontarget=0.3)' 'dkd(beta=3)' 'gdkd(w2=3)' --controls --seeds 3 "
+        "--teacher-checkpoint runs/plain/vgg8__vgg8/ce/seed-0/student.safetensors "
         "--out runs/cifar100-16px-10k-plain",
     ),
     "cifar100-small-longtail": (

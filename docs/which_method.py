@@ -134,14 +134,25 @@ def of_runs(folder: Path, recorded: set[str]) -> Iterator[Column]:
             if not summary.parent.name.startswith("seed-"):
                 continue
             run = read_config(summary.parent / CONFIG)
-            auto = "weights=auto" in summary.parent.parent.name  # the config has the numbers that it became
-            if name := f"{run.method.title}{AUTO}" if auto else key(run.method, study.name):
+            if name := _of_run(run, summary.parent.parent, study):
                 facts = json.loads(summary.read_text(encoding="utf-8"))
                 column.where = study.name + _metric(headline(facts.get("headline", "top1")))
-                column.values.setdefault(name, {})[run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
+                if run.seed in column.values.setdefault(name, {}):
+                    raise ValueError(f"two students of {study} are {name}, seed {run.seed}")
+                column.values[name][run.seed] = facts[f"last_{facts.get('headline', 'top1')}"]
                 column.epochs = run.epochs
         if REFERENCE in column.values:
             yield column
+
+
+def _of_run(run: Run, folder: Path, study: Path) -> str | None:
+    """Name of a kept run; of two that differ in weights alone, the one that was given some is named by them."""
+    if "weights=auto" in folder.name:  # the config has the numbers that it became
+        return f"{run.method.title}{AUTO}"
+    name = key(run.method, study.name)
+    if name is None or folder.name == name or not (study / name).is_dir():
+        return name
+    return f"{name} ({', '.join(f'{n} {x:g}' for n, x in run.method.args.items() if n in WEIGHTS - {'warmup'})})"
 
 
 def columns(records: Path, runs: Path) -> list[Column]:
