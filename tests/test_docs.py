@@ -31,7 +31,8 @@ LIBRARIES = (
     "segmentation_models_pytorch",
     "torchvision",
 )  # blocks that import one missing are left out
-MARKS = {"sharded.md": ON_CPU}
+SHOWS_PICTURES = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
+MARKS = {"sharded.md": ON_CPU, "data.md": SHOWS_PICTURES, "dense.md": SHOWS_PICTURES}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -100,6 +100,7 @@ def test_labels_alone_have_no_teacher_to_speak_of(photos: Path) -> None:
 
 
 def test_batches_length_solver_and_method_are_chosen_and_said_with_the_reason(photos: Path) -> None:
+    pytest.importorskip("timm")
     text, what = StringIO(), ("folder",)
     names = {"teacher": "timm:resnet18", "student": "timm:vit_tiny_patch16_224"}
     words, epochs = settled(what, Console(file=text, width=300), data=photos, **names)

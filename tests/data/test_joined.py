@@ -233,6 +233,7 @@ def test_stl10s_own_images_without_labels_join(tmp_path: Path) -> None:
 
 
 def test_stl10s_own_images_join_photos_that_are_loaded_one_by_one(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
     labelled_folder(tmp_path / "few")
     trees.stl_files(tmp_path, unlabelled=12)
     data = Data("folder", root=str(tmp_path / "few"), size=96, batch_size=3, unlabelled=str(tmp_path), workers=0)
@@ -253,6 +254,7 @@ def test_pictures_of_another_kind_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["all", "folder"])
 def test_photos_that_are_loaded_one_by_one_are_joined_as_those_in_memory(what: str, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
     labelled_folder(tmp_path / "few")
     loose(tmp_path / "many", 20)
     data = Data(
@@ -284,6 +286,7 @@ def test_photos_that_are_loaded_one_by_one_are_joined_as_those_in_memory(what: s
 
 
 def test_loaded_photos_without_any_label_have_none(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
     labelled_folder(tmp_path, train=0)
     loose(tmp_path / "train")
     train, test = sources(Data("folder", root=str(tmp_path), size=8, workers=0, mixup=0.2), 0, torch.device("cpu"))

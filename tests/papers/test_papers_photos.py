@@ -153,6 +153,7 @@ def test_a_clean_ablation_on_imagenet_has_the_shift_of_imagenet() -> None:
 
 @pytest.mark.parametrize("id", ["imagenet/dkd/resnet34__resnet18/mdistiller", "cub200/kd/resnet34__resnet18/gdkd"])
 def test_a_row_trains_on_a_folder_of_its_layout(id: str, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
     (trees.imagenet_tree if id.startswith("imagenet") else trees.cub_tree)(tmp_path)
     small = [f"data.root={tmp_path}", "data.workers=0", "data.size=16", "data.batch_size=15", "device=cpu", "epochs=2"]
     recipe = paper(id)

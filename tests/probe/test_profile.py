@@ -71,6 +71,9 @@ def test_a_run_that_watches_its_streams_is_profiled_as_one_that_does_not() -> No
 def test_a_teacher_that_is_asked_for_more_than_logits_has_a_part_of_its_own(task: Any, tmp_path: Path) -> None:
     """Its heads sleep: the time is the teacher's, not that of the student beside it."""
     boxed = task.name == "detection"
+    if boxed:
+        pytest.importorskip("torchvision")
+        pytest.importorskip("faster_coco_eval")
     folder = boxes.coco(tmp_path / "coco", 4, 2) if boxed else masks.camvid(tmp_path / "camvid", 4)
     net = Network("tests.detection.nets:small" if boxed else "tests.dense.nets:with_auxiliary")
     shown: dict[str, Any] = {"size": 64} if boxed else {"crop": (32, 32)}

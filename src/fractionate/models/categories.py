@@ -34,9 +34,11 @@ def of_coco(net: nn.Module, path: str | Path, classes: Sequence[str]) -> bool:
     Raises:
         ValueError: the file does not fit in more than its head.
     """
-    there = coco_names()
     predictor: Any = getattr(getattr(net, "roi_heads", None), "box_predictor", None)
-    if predictor is None or not classes or not set(classes) <= set(there[1:]) - {NONE}:
+    if predictor is None or not classes:  # no detector, whose names come with torchvision
+        return False
+    there = coco_names()
+    if not set(classes) <= set(there[1:]) - {NONE}:
         return False
     rows = torch.tensor([0, *(there.index(name) for name in classes)])
     own = {name: getattr(predictor, name) for name in HEAD}
