@@ -186,7 +186,9 @@ def lines(records: Path, runs: Path) -> list[str]:
         if here:
             found += [f"**{kind}**", "", f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
             found += [f"| `{n}` | {' | '.join(_cell(c.difference(n)) for c in here)} |" for n in methods(here)]
-            notes = [f"{study}: {note}" for study, note in NOTES.items() if any(c.where.startswith(study) for c in here)]
+            notes = [
+                f"{study}: {note}" for study, note in NOTES.items() if any(c.where.startswith(study) for c in here)
+            ]
             found += ["", *(f"- {note}" for note in notes), ""]
     return found
 
