@@ -194,7 +194,8 @@ def paper(id: str) -> PaperRecipe:
     """
     if id not in papers():
         near = difflib.get_close_matches(id, papers(), n=3, cutoff=0.4)
-        meant = f"did you mean {' or '.join(near)}?" if near else "no folder or file is called so either; `fractionate recipes` lists them"
+        none = "no folder or file is called so either; `fractionate recipes` lists them"
+        meant = f"did you mean {' or '.join(near)}?" if near else none
         raise ValueError(f"unknown recipe {id!r}: {meant}")
     return papers()[id]
 
